@@ -1,0 +1,39 @@
+"""Errors that a user can act on: what happened, where, and the remedy."""
+from __future__ import annotations
+
+
+class AnimateDiffError(Exception):
+    """Base of every error that is shown to users.
+
+    `what` names the fact, `where` the file, key or place, `remedy` what to do about it. `exit_code` is
+    the command line's; `http_status` what an API answers.
+    """
+
+    exit_code = 1
+    http_status = 422
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = ""):
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(what, where, remedy)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class SettingsError(AnimateDiffError):
+    """A parameter has an unknown name or a value outside its range."""
+
+    exit_code = 2
+
+
+class ModelError(AnimateDiffError):
+    """A checkpoint or motion module cannot be read, or the two do not fit."""
+
+    exit_code = 3
+
+
+class MediaError(AnimateDiffError):
+    """A picture, clip or encoder cannot be read, written or found."""
+
+    exit_code = 4
