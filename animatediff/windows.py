@@ -1,0 +1,237 @@
+"""Which frames are denoised together: context windows over a clip that is longer than the motion module's context.
+
+Notation: L frames, B context length, o overlap, c distance between a window's frames ("context step").
+At every step and for every setting: every frame is in at least one window; no window holds a frame twice;
+every index is in range; every window has exactly min(B, L) frames; the same arguments give the same windows,
+so that `count` and `total` tell before a run how many there will be.
+
+The algorithms are those of animatediff-cli, the WebUI extension ("uniform" with its closed-loop choices) and
+ComfyUI-AnimateDiff-Evolved ("uniform standard", "static standard", "batched"). Where those keep the invariants the
+windows here are the same, in the same order; each function's docstring names what had to be repaired.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import gcd
+
+from .errors import SettingsError
+
+Window = tuple[int, ...]
+CLOSED_LOOPS = ("N", "R-P", "R+P", "A")
+
+
+def plan(
+    frames: int,
+    context: int,
+    *,
+    stride: int = 1,
+    overlap: int = -1,
+    closed_loop: str = "N",
+    schedule: str = "uniform",
+    step: int = 0,
+    steps: int | None = None,
+) -> list[Window]:
+    """The windows of sampling step `step`, in the order in which they are denoised.
+
+    frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
+    2^(stride−1) frames apart. closed_loop matters to the schedule "uniform" alone: "N" never wraps, "R-P" and
+    "R+P" wrap (the two differ in the prompt schedule only), "A" wraps with more windows across the seam. The others
+    never wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
+    """
+    overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
+    if frames <= context:
+        return [tuple(range(frames))]
+    return SCHEDULES[schedule](frames, context, stride, overlap, closed_loop, step)
+
+
+def count(
+    frames: int,
+    context: int,
+    *,
+    stride: int = 1,
+    overlap: int = -1,
+    closed_loop: str = "N",
+    schedule: str = "uniform",
+    step: int = 0,
+    steps: int | None = None,
+) -> int:
+    """How many windows step `step` has. With stride > 1, or "uniform" with "N", the number differs between steps."""
+    return len(plan(frames, context, stride=stride, overlap=overlap, closed_loop=closed_loop, schedule=schedule,
+                    step=step, steps=steps))
+
+
+def total(frames: int, context: int, *, steps: int, **options) -> int:
+    """How many windows a run of `steps` steps has in all. `options` are those of `plan` but step."""
+    return sum(count(frames, context, step=step, steps=steps, **options) for step in range(steps))
+
+
+def playback(frames: int, context: int, closed_loop: str) -> list[int]:
+    """The order in which the clip's frames are written.
+
+    A clip that fits one window has no windows that could close it; "A" then appends it reversed without its end
+    points, so that it plays to and fro: 4 frames become 0 1 2 3 2 1.
+    """
+    forth = list(range(frames))
+    if closed_loop == "A" and frames <= context:
+        return forth + forth[-2:0:-1]
+    return forth
+
+
+def resolved_overlap(overlap: int, context: int) -> int:
+    """The overlap in frames, where -1 stands for a quarter of the context."""
+    return context // 4 if overlap == -1 else overlap
+
+
+def closes_prompt(closed_loop: str) -> bool:
+    """Whether the prompt schedule is interpolated from its last key frame back to its first."""
+    return closed_loop in ("R+P", "A")
+
+
+def ordered_halving(step: int) -> float:
+    """The step's 64 bits reversed, over 2^64: 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput's sequence)."""
+    return int(f"{step % (1 << 64):064b}"[::-1], 2) / (1 << 64)
+
+
+def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+    """Windows with c = 1, 2, 4, …, all moved by a part of the clip that differs from step to step.
+
+    Repairs: a distance c whose windows would hold a frame twice, which is when B·gcd(c, L) > L, is left out. "N" is
+    the WebUI extension's: windows that would wrap are replaced by the clip's last and first window; the same window
+    is not computed twice, the larger c do not wrap either, and what remains uncovered gets a window of its own.
+    """
+    if closed_loop == "N":
+        windows = list(_cut_at_the_seam(frames, context, overlap, step))
+        for distance in _distances(frames, context, stride):
+            if distance > 1 and (context - 1) * distance < frames:
+                for start in _starts(frames, context, overlap, distance, False, step):
+                    windows.append(_ending_in_range(start % frames, context, distance, frames))
+        return _covering(_unique(windows), frames, context)
+    return [
+        tuple((start + k * distance) % frames for k in range(context))
+        for distance in _distances(frames, context, stride)
+        if context * gcd(distance, frames) <= frames
+        for start in _starts(frames, context, overlap, distance, closed_loop == "A", step)
+    ]
+
+
+def _uniform_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+    """As uniform, but a window that would wrap slides back until it ends with the clip; no window comes twice.
+
+    Where the window after a slid one does not hold the frame at which the slid one would have come round, a
+    window that starts there is put between. Repairs: distances whose windows are longer than the clip are left
+    out, a window put between stays in range, and what remains uncovered gets a window of its own.
+    """
+    wrapping = [
+        (start, distance)
+        for distance in _distances(frames, context, stride)
+        if (context - 1) * distance < frames
+        for start in _starts(frames, context, overlap, distance, False, step)
+    ]
+    looped = [tuple((start + k * distance) % frames for k in range(context)) for start, distance in wrapping]
+    windows: list[Window] = []
+    for index, (window, (_, distance)) in enumerate(zip(looped, wrapping)):
+        if not wraps(window):
+            windows.append(window)
+            continue
+        windows.append(_ending_in_range(frames, context, distance, frames))
+        round_at = next(here for before, here in zip(window, window[1:]) if here < before)
+        after = looped[index + 1] if index + 1 < len(looped) else windows[0]
+        if round_at not in after:
+            windows.append(_ending_in_range(round_at, context, 1, frames))
+    return _covering(_unique(windows), frames, context)
+
+
+def _static_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+    """Starts B−o apart, the last window moved back to end with the clip; the same at every step."""
+    last = frames - context
+    starts = [*range(0, last, context - overlap), last]
+    return [tuple(range(start, start + context)) for start in starts]
+
+
+def _batched(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+    """Disjoint chunks. Repair: a last chunk shorter than the context is moved back to end with the clip."""
+    return _static_standard(frames, context, stride, 0, closed_loop, step)
+
+
+Schedule = Callable[[int, int, int, int, str, int], list[Window]]
+SCHEDULES: dict[str, Schedule] = {
+    "uniform": _uniform,
+    "uniform standard": _uniform_standard,
+    "static standard": _static_standard,
+    "batched": _batched,
+}
+
+
+def wraps(window: Window) -> bool:
+    """Whether the window runs over the clip's end back to its beginning."""
+    return any(here < before for before, here in zip(window, window[1:]))
+
+
+def _distances(frames: int, context: int, stride: int) -> list[int]:
+    """1, 2, 4, … 2^(S−1) with S = min(stride, ⌈log2(L/B)⌉ + 1), in whole numbers."""
+    halvings = (-(-frames // context) - 1).bit_length()
+    return [1 << k for k in range(min(stride, halvings + 1))]
+
+
+def _starts(frames: int, context: int, overlap: int, distance: int, closed: bool, step: int) -> range:
+    """Where the windows of one distance start, before wrapping."""
+    offset = ordered_halving(step)
+    pad = round(frames * offset)
+    end = frames + pad - (0 if closed else overlap)
+    return range(int(offset * distance) + pad, end, context * distance - overlap)
+
+
+def _cut_at_the_seam(frames: int, context: int, overlap: int, step: int) -> Iterator[Window]:
+    """The WebUI extension's "N" for c = 1: no window wraps; its neighbours at the seam are the last and the first."""
+    first, last = tuple(range(context)), tuple(range(frames - context, frames))
+    first_is_due = False
+    for start in _starts(frames, context, overlap, 1, False, step):
+        start %= frames
+        before_seam = frames - start
+        if before_seam >= context:
+            yield tuple(range(start, start + context))
+        elif first_is_due:
+            first_is_due = False
+            yield first
+        elif before_seam < context - overlap:
+            yield last
+            yield first
+        else:  # the next window starts before the seam too, and becomes the first
+            first_is_due = True
+            yield last
+
+
+def _ending_in_range(start: int, context: int, distance: int, frames: int) -> Window:
+    """The window from `start`, moved back where it would run over the clip's end."""
+    start = min(start, frames - 1 - (context - 1) * distance)
+    return tuple(range(start, start + context * distance, distance))
+
+
+def _unique(windows: Iterable[Window]) -> list[Window]:
+    return list(dict.fromkeys(windows))
+
+
+def _covering(windows: list[Window], frames: int, context: int) -> list[Window]:
+    """The windows, and as few plain ones after them as hold the frames that are in none."""
+    windows = list(windows)
+    missing = sorted(set(range(frames)).difference(*windows))
+    while missing:
+        extra = _ending_in_range(missing[0], context, 1, frames)
+        windows.append(extra)
+        missing = [frame for frame in missing if frame > extra[-1]]
+    return windows
+
+
+def _check(frames: int, context: int, stride: int, overlap: int, closed_loop: str, schedule: str, step: int) -> int:
+    """Refuses what no plan exists for; returns the overlap in frames."""
+    for name, value, least in (("frames", frames, 1), ("context_length", context, 1), ("stride", stride, 1),
+                               ("step", step, 0)):
+        if value < least:
+            raise SettingsError(f"{value} is below {least}", where=name, remedy=f"Use {least} or more.")
+    if not -1 <= overlap < context:
+        raise SettingsError(f"{overlap} is not between -1 and {context - 1}, the context length less one",
+                            where="overlap", remedy="Use -1 for a quarter of the context length.")
+    for name, value, choices in (("closed_loop", closed_loop, CLOSED_LOOPS), ("context_schedule", schedule, SCHEDULES)):
+        if value not in choices:
+            raise SettingsError(f"{value!r} is unknown", where=name, remedy=f"Use one of {', '.join(choices)}.")
+    return resolved_overlap(overlap, context)
