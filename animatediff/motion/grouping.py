@@ -1,0 +1,32 @@
+"""Run something on the clips of a batch, whatever rows they lie in."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from animatediff.layout import ClipLayout
+
+OnClips = Callable[[Tensor, int], Tensor]  # ([(clip frame) c h w], frames) -> the same shape
+
+
+def apply_by_clip(x: Tensor, layout: ClipLayout, on_clips: OnClips, *, rest: Tensor | None = None) -> Tensor:
+    """`on_clips` on each group's rows of `x` [n c h w], in frame order; other rows are taken from `rest` (or `x`).
+
+    Groups of one length go together; the plain layout (clip frame) takes no gather.
+    """
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for group in layout.groups:
+        if group:
+            rows_of[len(group)].extend(group)
+    if len(rows_of) == 1:
+        (frames, rows), = rows_of.items()
+        if rows == list(range(x.shape[0])):
+            return on_clips(x.contiguous(), frames)
+    result = x if rest is None else rest
+    for frames, rows in rows_of.items():
+        index = torch.tensor(rows, device=x.device)
+        result = result.index_copy(0, index, on_clips(x.index_select(0, index), frames))
+    return result

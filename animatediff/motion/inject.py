@@ -1,0 +1,102 @@
+"""Motion modules in a UNet, by forward hooks that live as long as a `with` block.
+
+Nothing of the host is edited: no module list, no class, no `forward`. A hook finds out how the batch is laid out
+by asking the host, for every UNet call anew, since hosts run cond and uncond together or apart.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from animatediff.errors import ModelError
+from animatediff.layout import ClipLayout, LayoutOf
+from animatediff.motion.grouping import apply_by_clip
+from animatediff.motion.network import MotionModule, Site
+from animatediff.motion.places import Places, find_places
+
+
+class MotionHook:
+    """Forward hook that sends a submodule's output through one site."""
+
+    def __init__(self, module: MotionModule, site: Site, layout_of: LayoutOf):
+        self.module, self.site, self.layout_of = module, site, layout_of
+
+    def __call__(self, host: nn.Module, args, output):
+        x = output[0] if isinstance(output, tuple) else output
+        layout: ClipLayout = self.layout_of(x.shape[0])
+        for group in layout.groups:
+            self.module.check_frames(len(group))
+        x = apply_by_clip(x, layout, self.site)
+        return (x, *output[1:]) if isinstance(output, tuple) else x
+
+
+class NormOverFrames:
+    """Forward hook that gives a host's GroupNorm its statistics over the frames of each clip.
+
+    It calls the norm's own `forward`, so that casts, offloading and patches of the host keep working; the
+    price is that the host's result for single frames, which it replaces, was computed in vain.
+    """
+
+    def __init__(self, layout_of: LayoutOf):
+        self.layout_of = layout_of
+
+    def __call__(self, norm: nn.Module, args, output: Tensor) -> Tensor:
+        def over_frames(x: Tensor, frames: int) -> Tensor:
+            n, c, h, w = x.shape
+            clips = x.view(-1, frames, c, h, w).transpose(1, 2).reshape(-1, c, frames * h, w)
+            return norm.forward(clips).view(-1, c, frames, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+        return apply_by_clip(args[0], self.layout_of(args[0].shape[0]), over_frames, rest=output)
+
+
+@contextmanager
+def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iterator[MotionModule]:
+    """Run `unet` with `module` for the length of the block; afterwards the UNet is as it was, whatever happened.
+
+    `unet` is a UNet in LDM layout (`input_blocks`, `middle_block`, `output_blocks`: A1111, Forge, ComfyUI) or
+    diffusers' `UNet2DConditionModel`. `layout_of(rows)` is asked at every place of every UNet call and must
+    answer cheaply. The module has to be on the UNet's device; its dtype may differ. A UNet carries one
+    motion module at a time: a second scope on it is refused, and leaves the first as it is.
+    """
+    places = find_places(unet)
+    _check_fit(places, module)
+    everything = [*places.sites.values(), *places.resnet_norms, *places.out_norms]
+    if any(isinstance(hook, (MotionHook, NormOverFrames)) for m in everything for hook in m._forward_hooks.values()):
+        raise ModelError(
+            "this UNet already carries a motion module", remedy="Leave the first scope before entering another."
+        )
+    sites, handles = module.sites(), []
+    try:
+        for name, host in places.sites.items():
+            if name in sites:
+                handles.append(host.register_forward_hook(MotionHook(module, sites[name], layout_of)))
+        norms = places.resnet_norms if module.family.resnet_norm_over_frames else []
+        norms = norms + (places.out_norms if module.family.out_norm_over_frames else [])
+        for norm in norms:
+            handles.append(norm.register_forward_hook(NormOverFrames(layout_of)))
+        yield module
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_fit(places: Places, module: MotionModule) -> None:
+    """Refuse a module whose base or widths are not the UNet's."""
+    if module.family.base != places.base:
+        raise ModelError(
+            f"{module.name} is an {module.family.base} motion module but the checkpoint is {places.base}",
+            remedy=f"Pick an {places.base} module or change the checkpoint.",
+        )
+    if module.widths != places.widths:
+        raise ModelError(
+            f"{module.name} is made for {_joined(module.widths)} channels per level but the checkpoint has "
+            f"{_joined(places.widths)}",
+            remedy="Pick the motion module that was trained for this checkpoint.",
+        )
+
+
+def _joined(widths: tuple[int, ...]) -> str:
+    return "/".join(map(str, widths))

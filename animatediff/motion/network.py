@@ -1,0 +1,210 @@
+"""The temporal transformer of AnimateDiff (arXiv:2307.04725, section 4.2), its parameters under the original names.
+
+After its GroupNorm every spatial position is on its own: the network sees tokens `[(clip position) frame channel]`
+and mixes along `frame` only. That is why it may be run in tiles of positions, and why heads stay a dimension of
+their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 512x512 with guidance.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from animatediff.errors import ModelError
+
+if TYPE_CHECKING:
+    from animatediff.motion.families import Family
+
+GROUPS, GROUP_EPS = 32, 1e-6
+MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
+CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
+
+
+def sinusoids(frames: int, channels: int) -> Tensor:
+    """Positional encoding [1 frames channels] of "Attention is all you need", section 3.5 (sin and cos alternate)."""
+    place = torch.arange(frames, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10_000.0) / channels))
+    return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).reshape(1, frames, channels)
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose statistics are taken in fp32, whatever the weights' dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x)
+
+
+class PositionalEncoding(nn.Module):
+    """Adds one vector per frame, counted from the window's first frame."""
+
+    def __init__(self, frames: int, channels: int, stored: bool):
+        super().__init__()
+        # On the meta device (shapes only) the values come from the file, except where a family stores none.
+        self.register_buffer("pe", sinusoids(frames, channels), persistent=stored)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.pe[:, : x.shape[1]].to(x)
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention along frames, tokens [b frame channel] -> the same."""
+
+    def __init__(self, channels: int, heads: int, frames: int, stored: bool):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.pos_encoder = PositionalEncoding(frames, channels, stored)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pos_encoder(x)
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.to_q, self.to_k, self.to_v))
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class GatedLinear(nn.Module):
+    """GEGLU (arXiv:2002.05202): one half of a linear map, gated by the GELU of the other."""
+
+    def __init__(self, channels: int, inner: int):
+        super().__init__()
+        self.proj = nn.Linear(channels, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU and a linear map back; index 1 of `net` is where the original keeps its dropout."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.net = nn.ModuleList([GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class TransformerBlock(nn.Module):
+    """Two temporal self-attentions and a feed-forward, each behind a LayerNorm and beside a residual."""
+
+    def __init__(self, channels: int, heads: int, frames: int, stored: bool):
+        super().__init__()
+        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, heads, frames, stored) for _ in range(2)])
+        self.norms = nn.ModuleList([LayerNorm(channels) for _ in range(2)])
+        self.ff = FeedForward(channels)
+        self.ff_norm = LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for attention, norm in zip(self.attention_blocks, self.norms):
+            x = attention(norm(x)) + x
+        return self.ff(self.ff_norm(x)) + x
+
+
+class TemporalTransformer(nn.Module):
+    """What sits at one place of the UNet: x [(clip frame) c h w] -> x + change, same shape and dtype."""
+
+    def __init__(self, channels: int, heads: int, frames: int, stored: bool, over_frames: bool):
+        super().__init__()
+        self.over_frames, self.max_frames = over_frames, frames
+        self.norm = nn.GroupNorm(GROUPS, channels, eps=GROUP_EPS)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, frames, stored)])
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        n, c, h, w = x.shape
+        tokens = self._normed(x, frames).permute(0, 3, 1, 2).reshape(-1, frames, c).to(self.proj_in.weight.dtype)
+        change = self._in_tiles(tokens).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1).reshape(n, c, h, w)
+        return x + change.to(x.dtype)
+
+    def _normed(self, x: Tensor, frames: int) -> Tensor:
+        """GroupNorm in fp32, over C/32 x H x W of one frame or over the frames of the clip: -> [clip frame c (h w)]."""
+        weight, bias = self.norm.weight.float(), self.norm.bias.float()
+        n, c = x.shape[:2]
+        if self.over_frames:
+            clips = x.float().view(n // frames, frames, c, -1).transpose(1, 2)
+            return F.group_norm(clips, self.norm.num_groups, weight, bias, self.norm.eps).transpose(1, 2)
+        normed = F.group_norm(x.float(), self.norm.num_groups, weight, bias, self.norm.eps)
+        return normed.reshape(n // frames, frames, c, -1)
+
+    def _tokens(self, tokens: Tensor) -> Tensor:
+        x = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            x = block(x)
+        return self.proj_out(x)
+
+    def _in_tiles(self, tokens: Tensor) -> Tensor:
+        """Run `tokens` [(clip position) frame c] in tiles: small ones on the CPU for its cache, else below the grid limit."""
+        learning = torch.is_grad_enabled()
+        tile = MOST_POSITIONS
+        if tokens.device.type == "cpu" and not learning:
+            tile = max(1, CPU_TILE_TOKENS // tokens.shape[1])
+        if tokens.shape[0] <= tile:
+            return self._tokens(tokens)
+        return torch.cat([self._tokens(part) for part in tokens.split(tile)])
+
+
+class Site(nn.Module):
+    """One entry of `motion_modules`; the extra level is the original naming's."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(*args, **kwargs)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        return self.temporal_transformer(x, frames)
+
+
+class Level(nn.Module):
+    """One block of the UNet: its sites in order."""
+
+    def __init__(self, sites: list[Site]):
+        super().__init__()
+        self.motion_modules = nn.ModuleList(sites)
+
+
+class MotionModule(nn.Module):
+    """All temporal transformers of one motion module; `state_dict()` has exactly the original AnimateDiff keys.
+
+    `widths` are the channels per level of the UNet, outermost first; `max_frames` is the longest window,
+    `name` what messages call it.
+    """
+
+    def __init__(self, family: Family, widths: tuple[int, ...], *, max_frames: int, heads: int = 8, name: str = ""):
+        super().__init__()
+        self.family, self.widths, self.max_frames, self.heads = family, tuple(widths), max_frames, heads
+        self.name = name or family.name
+        for width in widths:
+            if width % heads or width % GROUPS:
+                raise ModelError(
+                    f"a width of {width} channels is no multiple of {GROUPS} (norm groups) and {heads} (heads)",
+                    where=self.name,
+                )
+
+        def level(width: int, sites: int) -> Level:
+            common = dict(stored=family.stores_pe, over_frames=family.module_norm_over_frames)
+            return Level([Site(width, heads, max_frames, **common) for _ in range(sites)])
+
+        self.down_blocks = nn.ModuleList([level(width, 2) for width in widths])
+        self.up_blocks = nn.ModuleList([level(width, 3) for width in reversed(widths)])
+        if family.has_mid:
+            self.mid_block = level(widths[-1], 1)
+
+    def sites(self) -> Mapping[str, Site]:
+        """Every site under its name, e.g. `down_blocks.0.motion_modules.1`."""
+        return {name: site for name, site in self.named_modules() if isinstance(site, Site)}
+
+    def check_frames(self, frames: int) -> None:
+        """Refuse a window that is longer than the positional encoding."""
+        if frames > self.max_frames:
+            raise ModelError(
+                f"a window of {frames} frames is longer than the {self.max_frames} that {self.name} has positions for",
+                remedy=f"Set the context length to {self.max_frames} or less.",
+            )
