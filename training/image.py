@@ -1,0 +1,65 @@
+"""The image model: UNet and text encoder, on single frames.
+
+Half of each batch is noised by Stable Diffusion's betas and half by AnimateDiff's, because the frozen model
+serves both: stills by the first, clips by the second. Frames from the beginning of a clip are drawn more
+often than those from its end, as photographs catch things that are about to move, so that the words of
+motion leave a trace in the image model which the motion module can read.
+"""
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from . import text
+from .clips import FRAMES
+from .diffusion import STEPS, alphas_cumprod, noised, weighted_error
+from .loop import train
+
+WIDTHS = (64, 64, 64, 64)
+FRAMES_OF_A_CLIP = 4  # drawn together, so that their caption is encoded once
+
+
+def build() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=WIDTHS,
+        layers_per_block=2,
+        cross_attention_dim=text.WIDTH,
+        attention_head_dim=8,
+        norm_num_groups=32,
+    )
+
+
+def fit(
+    folder: Path, latents: torch.Tensor, captions: list[str], texts: text.Texts, *, steps: int, batch: int, seed: int
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    torch.manual_seed(seed)
+    unet, encoder = build(), text.build(texts.size)
+    tokens, empty = texts(captions), texts([""])
+    schedules = torch.stack([alphas_cumprod("scaled_linear"), alphas_cumprod("linear")])
+
+    def loss_at(step: int) -> dict[str, torch.Tensor]:
+        rng = random.Random(seed * 1_000_003 + step)
+        clips = torch.tensor([rng.randrange(len(captions)) for _ in range(batch // FRAMES_OF_A_CLIP)])
+        rows = clips.repeat_interleave(FRAMES_OF_A_CLIP)
+        # Beta(1, 2.5) over the clip's time.
+        moments = torch.tensor([int(FRAMES * (1 - rng.random() ** (1 / 2.5))) for _ in rows]).clamp(max=FRAMES - 1)
+        x = latents[rows, moments].float()
+        ids = tokens[clips].clone()
+        ids[torch.rand(len(clips)) < 0.12] = empty[0]
+        t = torch.randint(0, STEPS, (len(rows),))
+        alphas, noise = schedules[torch.arange(len(rows)) % 2, t], torch.randn_like(x)
+        context = encoder(ids).last_hidden_state.repeat_interleave(FRAMES_OF_A_CLIP, 0)
+        predicted = unet(noised(x, noise, alphas), t, context).sample
+        return {"loss": weighted_error(predicted, noise, alphas)}
+
+    modules = {"unet": unet, "text": encoder}
+    parameters = [*unet.parameters(), *encoder.parameters()]
+    train("image", folder, modules, parameters, loss_at, steps=steps, rate=1e-3, ema=0.999)
+    return unet.eval().requires_grad_(False), encoder.eval().requires_grad_(False)

@@ -1,0 +1,59 @@
+"""The motion module: v2 layout, trained alone on 16-frame clips with the image model frozen (arXiv:2307.04725)."""
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from animatediff.layout import ClipLayout
+from animatediff.motion import MotionModule, build, injected
+
+from . import image, text
+from .clips import FRAMES
+from .diffusion import STEPS, alphas_cumprod, noised, weighted_error
+from .loop import train
+
+POSITIONS = 32
+
+
+def fit(
+    folder: Path,
+    latents: torch.Tensor,
+    captions: list[str],
+    texts: text.Texts,
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> MotionModule:
+    """`batch` counts clips."""
+    torch.manual_seed(seed)
+    module = build(image.WIDTHS, "v2", max_frames=POSITIONS)
+    with torch.no_grad():
+        contexts = torch.cat([encoder(ids).last_hidden_state.half() for ids in texts(captions).split(64)])
+        nothing = encoder(texts([""])).last_hidden_state
+    schedule = alphas_cumprod("linear")
+    layout = ClipLayout.contiguous(FRAMES, groups=batch)
+
+    def loss_at(step: int) -> dict[str, torch.Tensor]:
+        rng = random.Random(seed * 1_000_003 + step)
+        clips = torch.tensor([rng.randrange(len(captions)) for _ in range(batch)])
+        x = latents[clips].float().flatten(0, 1)
+        context = contexts[clips].float()
+        context[torch.rand(batch) < 0.1] = nothing[0]
+        # Where things are is decided early, at high noise: half of the draws come from there.
+        high = torch.rand(batch) < 0.5
+        t = torch.where(high, torch.randint(STEPS // 2, STEPS, (batch,)), torch.randint(0, STEPS, (batch,)))
+        t = t.repeat_interleave(FRAMES)
+        noise = torch.randn_like(x)
+        predicted = unet(noised(x, noise, schedule[t]), t, context.repeat_interleave(FRAMES, 0)).sample
+        return {"loss": weighted_error(predicted, noise, schedule[t])}
+
+    with injected(unet, module, lambda rows: layout):
+        train("motion", folder, {"motion": module}, module.parameters(), loss_at, steps=steps, rate=1.5e-3, ema=0.999)
+    return module.eval().requires_grad_(False)
