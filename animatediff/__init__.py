@@ -1,0 +1,2 @@
+"""AnimateDiff: text to animation with motion modules for Stable Diffusion."""
+__version__ = "0.1.0"

@@ -1,0 +1,30 @@
+"""What a run reports while it works. The core reports, hosts show."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """`kind` is "window" (after a window has been denoised), "step" (after a sampler step) or "frame" (decoded).
+
+    Counts are 1-based: window `index` of `total` in step `step` of `steps`; step `index` of `total`; frame
+    `index` of `total`. `latents` [f c h w] is the clip as it stands, for previews; not a copy.
+    """
+
+    kind: str
+    index: int
+    total: int
+    step: int = 0
+    steps: int = 0
+    frames: tuple[int, ...] = ()
+    latents: Any = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The callback of a caller who does not listen."""

@@ -1,0 +1,57 @@
+"""Kinds of initial noise. A kind says which seed each frame draws from; everything else follows.
+
+Generators live on the CPU, so a seed gives the same clip on every device, and each frame keeps its own
+generator for the samplers that add noise in every step: what a frame draws does not depend on how many
+frames are drawn beside it.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Seeds = list[int]
+
+
+def per_frame(seed: int, frames: int, context: int) -> Seeds:
+    """Frame i draws from seed + i, as the WebUI does for the pictures of a batch."""
+    return [seed + i for i in range(frames)]
+
+
+def per_clip(seed: int, frames: int, context: int) -> Seeds:
+    """One generator draws all frames, one after another."""
+    return [seed]
+
+
+def constant(seed: int, frames: int, context: int) -> Seeds:
+    """Every frame starts from the same noise."""
+    return [seed] * frames
+
+
+def repeated_context(seed: int, frames: int, context: int) -> Seeds:
+    """The first `context` frames' noise, tiled over the clip."""
+    return [seed + i % context for i in range(frames)]
+
+
+KINDS: dict[str, Callable[[int, int, int], Seeds]] = {
+    "per frame": per_frame,
+    "per clip": per_clip,
+    "constant": constant,
+    "repeated context": repeated_context,
+}
+
+
+def generators(kind: str, seed: int, frames: int, context: int) -> list[torch.Generator]:
+    """One CPU generator for each frame, or a single one that draws the whole clip."""
+    seeds = KINDS[kind](seed, frames, context)
+    return [torch.Generator("cpu").manual_seed(s % 2**64) for s in seeds]
+
+
+def draw(sources: list[torch.Generator], shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """The next standard normal noise [f c h w], float32 on the CPU; `shape` is (f, c, h, w)."""
+    frames, *picture = shape
+    if len(sources) == 1:
+        return torch.randn(shape, generator=sources[0])
+    if len(sources) != frames:
+        raise ValueError(f"{len(sources)} generators for {frames} frames")
+    return torch.stack([torch.randn(picture, generator=source) for source in sources])

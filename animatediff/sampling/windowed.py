@@ -1,0 +1,64 @@
+"""The window loop: a denoiser of whole clips made from a denoiser of a window."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .. import fuse, windows
+from .events import Event, OnEvent, ignore
+
+# denoise(x [f c h w], sigma or timestep, numbers of the frames in x) -> [f c h w]
+Denoise = Callable[[torch.Tensor, Any, tuple[int, ...]], torch.Tensor]
+
+
+@dataclass
+class WindowedDenoiser:
+    """Denoise window by window and join the overlaps: Σ w·x / Σ w for each frame, summed in float32. A frame
+    that one window alone holds keeps its value exactly.
+
+    Memory for one window at a time, whatever the clip's length. `steps` is the number of sampler steps,
+    for schedules that need it; the caller passes the step, since a sampler may call more than once in a step.
+    """
+
+    denoise: Denoise
+    frames: int
+    context: int
+    stride: int = 1
+    overlap: int = -1
+    closed_loop: str = "N"
+    schedule: str = "uniform"
+    method: str = "flat"
+    steps: int | None = None
+    on_event: OnEvent = ignore
+
+    def plan(self, step: int) -> list[tuple[int, ...]]:
+        """The windows of this step."""
+        return windows.plan(
+            self.frames, self.context, stride=self.stride, overlap=self.overlap,
+            closed_loop=self.closed_loop, schedule=self.schedule, step=step, steps=self.steps,
+        )
+
+    def __call__(self, x: torch.Tensor, sigma: Any, *, step: int = 0) -> torch.Tensor:
+        """x [f c h w] -> the denoiser's answer for the whole clip, same shape and dtype."""
+        if x.shape[0] != self.frames:
+            raise ValueError(f"the clip has {self.frames} frames, the latents {x.shape[0]}")
+        plan = self.plan(step)
+        if plan == [tuple(range(self.frames))]:  # nothing to fuse: bit for bit the plain call
+            out = self.denoise(x, sigma, plan[0])
+            self._report(1, 1, step, plan[0], x)
+            return out
+        overlap = windows.resolved_overlap(self.overlap, self.context)
+        shares = fuse.shares(plan, self.method, frames=self.frames, overlap=overlap)
+        total = torch.zeros_like(x, dtype=torch.float32)
+        for k, (window, row) in enumerate(zip(plan, shares), 1):
+            index = torch.tensor(window, device=x.device)
+            share = torch.tensor(row, dtype=torch.float32, device=x.device).view(-1, 1, 1, 1)
+            total.index_add_(0, index, self.denoise(x.index_select(0, index), sigma, window).float() * share)
+            self._report(k, len(plan), step, window, x)
+        return total.to(x.dtype)
+
+    def _report(self, k: int, n: int, step: int, window: tuple[int, ...], x: torch.Tensor) -> None:
+        self.on_event(Event("window", k, n, step=step + 1, steps=self.steps or 0, frames=window, latents=x))

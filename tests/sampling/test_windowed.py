@@ -1,0 +1,93 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from animatediff import fuse, windows
+from animatediff.sampling import WindowedDenoiser
+
+ANY = dict(
+    frames=st.integers(1, 37), context=st.integers(1, 16), stride=st.integers(1, 8), overlap=st.integers(-1, 15),
+    closed_loop=st.sampled_from(windows.CLOSED_LOOPS), schedule=st.sampled_from(sorted(windows.SCHEDULES)),
+    method=st.sampled_from(sorted(fuse.METHODS)), step=st.integers(0, 40),
+)
+
+
+def clip(frames, seed=0):
+    return torch.randn(frames, 4, 2, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def frame_wise(x, sigma, frames):
+    """Knows the frame's number and nothing of its neighbours; not linear."""
+    number = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1)
+    return torch.sin(x * sigma) + number
+
+
+@settings(deadline=None, max_examples=150)
+@given(**ANY)
+def test_a_frame_wise_denoiser_gives_the_plain_result(frames, context, overlap, step, **options):
+    overlap = min(overlap, context - 1)
+    x = clip(frames)
+    loop = WindowedDenoiser(frame_wise, frames, context, overlap=overlap, **options)
+    torch.testing.assert_close(loop(x, 0.7, step=step), frame_wise(x, 0.7, range(frames)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", windows.SCHEDULES)
+@pytest.mark.parametrize("method", fuse.METHODS)
+@pytest.mark.parametrize("frames", [5, 16])
+def test_one_window_is_the_plain_call_bit_for_bit(frames, schedule, method):
+    def mixes_frames(x, sigma, numbers):
+        return (x * 0.1 + x.mean(0) * 0.7 + x.flip(0) * sigma) / 3
+
+    x = clip(frames).half()
+    loop = WindowedDenoiser(mixes_frames, frames, 16, schedule=schedule, method=method)
+    out = loop(x, 0.3)
+    assert out.dtype == torch.half and torch.equal(out, mixes_frames(x, 0.3, None))
+
+
+def test_overlaps_are_weighted_means():
+    """Windows 0–3 and 2–5 answer 10 and 20: the four-line sum by hand."""
+    answers = iter([10.0, 20.0])
+    loop = WindowedDenoiser(
+        lambda x, sigma, numbers: torch.full_like(x, next(answers)), 6, 4, overlap=2, schedule="static standard",
+        method="pyramid",  # weights 1 2 2 1
+    )
+    out = loop(clip(6), 1.0)[:, 0, 0, 0]
+    expected = torch.tensor([10, 10, (2 * 10 + 1 * 20) / 3, (1 * 10 + 2 * 20) / 3, 20, 20])
+    torch.testing.assert_close(out, expected)
+
+
+def test_a_denoiser_sees_one_window_with_its_frames():
+    seen = []
+
+    def denoise(x, sigma, numbers):
+        seen.append((tuple(numbers), sigma))
+        torch.testing.assert_close(x, whole[list(numbers)])
+        return x
+
+    whole = clip(23)
+    loop = WindowedDenoiser(denoise, 23, 8, closed_loop="A")
+    loop(whole, "sigma", step=3)
+    assert [n for n, _ in seen] == windows.plan(23, 8, closed_loop="A", step=3)
+    assert {s for _, s in seen} == {"sigma"}
+    assert any(windows.wraps(n) for n, _ in seen)
+
+
+def test_sums_are_kept_in_float32():
+    """Eight overlapping windows give a frame shares that bfloat16 sums to something else than the value itself."""
+    x = clip(40).bfloat16()
+    loop = WindowedDenoiser(lambda x, sigma, n: x, 40, 8, overlap=7, schedule="static standard", method="relative")
+    assert torch.equal(loop(x, 1.0), x)
+
+
+def test_events_count_windows_and_steps():
+    events = []
+    loop = WindowedDenoiser(frame_wise, 36, 16, overlap=4, schedule="static standard", steps=9, on_event=events.append)
+    loop(clip(36), 1.0, step=2)
+    assert [(e.kind, e.index, e.total, e.step, e.steps) for e in events] == [("window", k, 3, 3, 9) for k in (1, 2, 3)]
+    assert events[1].frames == tuple(range(12, 28)) and events[1].latents.shape == (36, 4, 2, 3)
+
+
+def test_a_clip_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="16 frames"):
+        WindowedDenoiser(frame_wise, 16, 16)(clip(15), 1.0)
