@@ -25,8 +25,8 @@ def image_model(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, en
 
 
 def motion_module(folder: Path, module: MotionModule) -> None:
-    """`demo_motion.safetensors`, in the original AnimateDiff naming."""
-    _save(module.state_dict(), folder / "demo_motion.safetensors")
+    """`motion.safetensors`, in the original AnimateDiff naming."""
+    _save(module.state_dict(), folder / "motion.safetensors")
 
 
 def _save(state: dict[str, torch.Tensor], path: Path) -> None:
