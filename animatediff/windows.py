@@ -17,6 +17,7 @@ from math import gcd
 from .errors import SettingsError
 
 Window = tuple[int, ...]
+Plan = list[Window]
 CLOSED_LOOPS = ("N", "R-P", "R+P", "A")
 
 
@@ -30,7 +31,7 @@ def plan(
     schedule: str = "uniform",
     step: int = 0,
     steps: int | None = None,
-) -> list[Window]:
+) -> Plan:
     """The windows of sampling step `step`, in the order in which they are denoised.
 
     frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
@@ -92,7 +93,7 @@ def ordered_halving(step: int) -> float:
     return int(f"{step % (1 << 64):064b}"[::-1], 2) / (1 << 64)
 
 
-def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
     """Windows with c = 1, 2, 4, …, all moved by a part of the clip that differs from step to step.
 
     Repairs: a distance c whose windows would hold a frame twice, which is when B·gcd(c, L) > L, is left out. "N" is
@@ -114,7 +115,7 @@ def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: 
     ]
 
 
-def _uniform_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+def _uniform_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
     """As uniform, but a window that would wrap slides back until it ends with the clip; no window comes twice.
 
     Where the window after a slid one does not hold the frame at which the slid one would have come round, a
@@ -128,7 +129,7 @@ def _uniform_standard(frames: int, context: int, stride: int, overlap: int, clos
         for start in _starts(frames, context, overlap, distance, False, step)
     ]
     looped = [tuple((start + k * distance) % frames for k in range(context)) for start, distance in wrapping]
-    windows: list[Window] = []
+    windows: Plan = []
     for index, (window, (_, distance)) in enumerate(zip(looped, wrapping)):
         if not wraps(window):
             windows.append(window)
@@ -141,19 +142,19 @@ def _uniform_standard(frames: int, context: int, stride: int, overlap: int, clos
     return _covering(_unique(windows), frames, context)
 
 
-def _static_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+def _static_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
     """Starts B−o apart, the last window moved back to end with the clip; the same at every step."""
     last = frames - context
     starts = [*range(0, last, context - overlap), last]
     return [tuple(range(start, start + context)) for start in starts]
 
 
-def _batched(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> list[Window]:
+def _batched(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
     """Disjoint chunks. Repair: a last chunk shorter than the context is moved back to end with the clip."""
     return _static_standard(frames, context, stride, 0, closed_loop, step)
 
 
-Schedule = Callable[[int, int, int, int, str, int], list[Window]]
+Schedule = Callable[[int, int, int, int, str, int], Plan]
 SCHEDULES: dict[str, Schedule] = {
     "uniform": _uniform,
     "uniform standard": _uniform_standard,
@@ -207,11 +208,11 @@ def _ending_in_range(start: int, context: int, distance: int, frames: int) -> Wi
     return tuple(range(start, start + context * distance, distance))
 
 
-def _unique(windows: Iterable[Window]) -> list[Window]:
+def _unique(windows: Iterable[Window]) -> Plan:
     return list(dict.fromkeys(windows))
 
 
-def _covering(windows: list[Window], frames: int, context: int) -> list[Window]:
+def _covering(windows: Plan, frames: int, context: int) -> Plan:
     """The windows, and as few plain ones after them as hold the frames that are in none."""
     windows = list(windows)
     missing = sorted(set(range(frames)).difference(*windows))

@@ -1,0 +1,232 @@
+"""One parameter: what it accepts, how its values are read, and what is said of a value that it refuses."""
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import SettingsError
+
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+UNSAFE_IN_FILES = '/\\:*?"<>|'
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+RATIO = re.compile(r"\d{1,9}/\d{1,9}", re.ASCII)
+DEVICE = re.compile(r"cuda:[0-9]{1,2}")
+SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A row of the table of settings.
+
+    type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
+    in pixels, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which existing API clients send it. cli: its
+    flag, "" where the command line has none. group: "clip" (also what WebUI users set here), "image" (what a
+    WebUI has its own controls for) or "host" (where and with what it runs).
+    """
+
+    name: str
+    type: type
+    default: Any
+    label: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    cli: str = ""
+    group: str = "clip"
+    form: str = ""
+    multiple_of: int = 1
+
+    def read(self, value: Any, key: str = "") -> Any:
+        """The value in this parameter's type and canonical spelling. `key`: the name that the caller used."""
+        readers = {bool: self._bool, int: self._int, float: self._float, str: self._str, tuple: self._list}
+        try:
+            return readers[self.type](value)
+        except _Refused as refused:
+            raise SettingsError(f"{_shown(value)} {refused}", where=key or self.name,
+                                remedy=self.remedy(value)) from None
+
+    @property
+    def range(self) -> str:
+        """What is accepted, in words that follow "use"."""
+        if self.form == "size":
+            return (f"WIDTHxHEIGHT in pixels, each a multiple of {self.multiple_of} from {self.minimum} to "
+                    f"{self.maximum}, such as {self.default}")
+        if self.form == "file name":
+            return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
+        if self.type is bool:
+            return "true or false"
+        if self.choices:
+            return ("one or more of " if self.type is tuple else "one of ") + ", ".join(self.choices)
+        if self.type is str:
+            return "text"
+        kind = "a whole number" if self.type is int else "a number"
+        if self.maximum is None:
+            return f"{kind}, {self.minimum} or more"
+        return f"{kind} from {self.minimum} to {self.maximum}"
+
+    def remedy(self, value: Any) -> str:
+        """What to do about a refused value: the nearest choice if there is one, and the range."""
+        for part in _parts(value) if self.choices else ():
+            nearest = {_plain(choice): choice for choice in self.choices}
+            close = get_close_matches(_plain(part), nearest, 1, 0.6)
+            if close and _plain(part) not in nearest:
+                return f"Did you mean {nearest[close[0]]}? Use {self.range}."
+        return f"Use {self.range}; leave it out for {_shown(self.default)}."
+
+    def json_schema(self) -> dict[str, Any]:
+        """This parameter as a property of a JSON schema (draft 2020-12)."""
+        schema: dict[str, Any] = {"title": self.label, "description": self.help}
+        if self.type is tuple:
+            schema |= {"type": "array", "items": {"type": "string", "enum": list(self.choices)}, "minItems": 1,
+                       "default": list(self.default)}
+            return schema
+        names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+        schema |= {"type": names[self.type], "default": self.default}
+        if self.form == "device":
+            schema["pattern"] = rf"^({'|'.join(self.choices)}|{DEVICE.pattern})$"
+        elif self.choices:
+            schema["enum"] = list(self.choices)
+        if self.form == "size":
+            schema["pattern"] = r"^\d{1,6}x\d{1,6}$"
+        elif self.form == "file name":
+            schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
+        elif self.type in (int, float):
+            schema |= {name: limit for name, limit in (("minimum", self.minimum), ("maximum", self.maximum))
+                       if limit is not None}
+        return schema
+
+    def _bool(self, value: Any) -> bool:
+        if isinstance(value, str) and value.strip().lower() in WORDS:
+            return WORDS[value.strip().lower()]
+        if not isinstance(value, bool):
+            raise _Refused("is neither true nor false")
+        return value
+
+    def _int(self, value: Any) -> int:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return self._in_range(int(value))
+        number = self._number(value)
+        if number != int(number):
+            raise _Refused("is not a whole number")
+        return self._in_range(int(number))
+
+    def _float(self, value: Any) -> float:
+        if isinstance(value, str) and RATIO.fullmatch(value.strip()) and int(value.split("/")[1]):
+            return self._in_range(float(Fraction(value.strip())))  # 24000/1001, as ffmpeg states frame rates
+        return self._in_range(self._number(value))
+
+    def _number(self, value: Any) -> float:
+        """A finite number, from a number or a text that is one."""
+        if isinstance(value, bool) or not isinstance(value, (Real, str)):
+            raise _Refused("is not a number")
+        if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+            raise _Refused("is not a number")
+        try:
+            # Text of a whole number goes through int, which is exact beyond 2^53.
+            number = int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else float(value)
+        except (OverflowError, ValueError):
+            raise _Refused("is too large") from None
+        if isinstance(number, float) and not math.isfinite(number):
+            raise _Refused("is not a finite number")
+        return number
+
+    def _in_range(self, number: float) -> Any:
+        low, high = self.minimum, self.maximum
+        if (low is not None and number < low) or (high is not None and number > high):
+            raise _Refused("is out of range")
+        return self.type(number)
+
+    def _str(self, value: Any) -> str:
+        if self.form == "size":
+            return self._size(value)
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            value = str(int(value))
+        if not isinstance(value, str):
+            raise _Refused("is not text")
+        if self.choices:
+            return self._choice(value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("holds half a character (an unpaired surrogate)") from None
+        if "\0" in value:
+            raise _Refused("holds a NUL character")
+        if self.form == "file name" and (value.startswith(".") or len(value) > self.maximum or any(
+                c in UNSAFE_IN_FILES or ord(c) < 32 or ord(c) == 127 for c in value)):
+            raise _Refused("cannot be part of a file name")
+        return value
+
+    def _choice(self, value: str) -> str:
+        for choice in self.choices:
+            if _plain(choice) == _plain(value):
+                return choice
+        if self.form == "device" and DEVICE.fullmatch(value.strip().lower()):
+            return value.strip().lower()
+        raise _Refused("is unknown")
+
+    def _list(self, value: Any) -> tuple[str, ...]:
+        """Chosen entries, each once, in the table's order, so that equal choices are equal values."""
+        parts = _parts(value)
+        if not parts:
+            raise _Refused("names none")
+        for part in parts:
+            if not isinstance(part, str):
+                raise _Refused(f"holds {_shown(part)}, which is not text")
+        try:
+            chosen = {self._choice(part) for part in parts}
+        except _Refused:
+            known = {_plain(choice) for choice in self.choices}
+            unknown = [part for part in parts if _plain(part) not in known]
+            raise _Refused(f"holds {', '.join(map(_shown, unknown))}, which is unknown") from None
+        return tuple(choice for choice in self.choices if choice in chosen)
+
+    def _size(self, value: Any) -> str:
+        match = SIZE.fullmatch(value) if isinstance(value, str) else None
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            sides = [self._number(side) for side in value]
+        elif match:
+            sides = [int(side) for side in match.groups()]
+        else:
+            raise _Refused("is not a size")
+        for side in sides:
+            if side % self.multiple_of or not self.minimum <= side <= self.maximum:
+                raise _Refused("is out of range" if side % self.multiple_of == 0 else
+                               f"has a side that is no multiple of {self.multiple_of}")
+        return "x".join(str(int(side)) for side in sides)
+
+
+class _Refused(Exception):
+    """Why a value is refused, as the predicate of a sentence about it."""
+
+
+def _parts(value: Any) -> list[Any]:
+    """The entries of a list, or of text with commas."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, dict)):
+        return [value]
+    flat: list[Any] = []
+    for part in value:
+        flat += [piece.strip() for piece in part.split(",") if piece.strip()] if isinstance(part, str) else [part]
+    return flat
+
+
+def _plain(text: Any) -> str:
+    """How names are compared: without case, with one blank for any run of blanks, hyphens and underscores."""
+    return re.sub(r"[\s_-]+", " ", str(text).strip().lower())
+
+
+def _shown(value: Any) -> str:
+    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} …"

@@ -1,0 +1,216 @@
+"""THE table of parameters.
+
+Command-line flags, help texts, JSON schema, and a WebUI's controls, API and X/Y/Z axes derive from it. A `Settings`
+object cannot hold a value outside its range: every way to make one reads each value by its row of the table.
+"""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from . import fuse, windows
+from .errors import SettingsError
+from .parameters import Parameter
+
+CLOSED_LOOPS = windows.CLOSED_LOOPS
+CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
+FUSE_METHODS = tuple(fuse.METHODS)
+FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
+SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDIM", "UniPC", "LCM", "Heun")
+NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "fp32", "fp16", "bf16")
+GROUPS = ("clip", "image", "host")
+
+
+def _row(default: Any, label: str, help: str, **more: Any) -> Any:
+    """A field of Settings that carries its row of the table."""
+    return field(default=default, metadata={"row": dict(default=default, label=label, help=help, **more)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked to do. Every value has been read by its row, however the object was made."""
+
+    enable: bool = _row(
+        False, "Enable AnimateDiff", "Animate what the host generates. The command line always does.")
+    motion_module: str = _row(
+        "", "Motion module", "File name of the motion module; empty for the one that comes with the demo model.",
+        aliases=("model",), cli="--motion-module")
+    frames: int = _row(
+        0, "Number of frames", "Frames in the clip; 0 for as many as the context length, or as the source has.",
+        minimum=0, maximum=100_000, aliases=("video_length",), cli="--frames")
+    fps: float = _row(
+        8.0, "FPS", "Frames per second at which the clip plays; fractions such as 23.976 or 24000/1001 are kept.",
+        minimum=0.01, maximum=1000, cli="--fps")
+    loop_number: int = _row(
+        0, "Display loop number", "How many times a GIF, WebP or APNG plays; 0 for without end.",
+        minimum=0, maximum=65535, cli="--loop-number")
+    closed_loop: str = _row(
+        "N", "Closed loop", "How the last frame leads to the first. N: not at all. R-P: windows across the seam. "
+        "R+P: as R-P, and the prompt travels back to its beginning. A: as R+P, with more windows across the seam; a "
+        "clip of one window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
+    context_length: int = _row(
+        16, "Context length", "Frames that the motion module sees at once; best as it was trained, mostly 16 "
+        "(HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
+    stride: int = _row(
+        1, "Stride", "With more than 1, windows of frames 2, 4, … up to 2^(stride-1) frames apart are denoised too, "
+        "which ties distant frames together.", minimum=1, cli="--stride")
+    overlap: int = _row(
+        -1, "Overlap", "Frames that neighbouring windows share, less than the context length; -1 for a quarter of it.",
+        minimum=-1, cli="--overlap")
+    formats: tuple[str, ...] = _row(
+        ("GIF", "PNG"), "Save format", "Kinds of files to save. PNG: every frame. TXT: the settings. Frame: an API "
+        "answers with the frames too.", choices=FORMATS, aliases=("format",), cli="--format")
+    request_id: str = _row(
+        "", "Request id", "Becomes part of the file names, so that a client finds its own files.",
+        maximum=120, form="file name", cli="--request-id")
+    context_schedule: str = _row(
+        "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move from "
+        "step to step; only \"uniform\" can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
+    fuse_method: str = _row(
+        "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
+    noise: str = _row(
+        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI.",
+        choices=NOISE_KINDS, cli="--noise")
+
+    prompt: str = _row("", "Prompt", "What the clip shows.", group="image")
+    negative: str = _row(
+        "", "Negative prompt", "What the clip should not show.",
+        aliases=("negative_prompt",), cli="--negative", group="image")
+    seed: int = _row(
+        -1, "Seed", "The same seed gives the same clip; -1 for a new one every time.",
+        minimum=-1, maximum=2**32 - 1, cli="--seed", group="image")
+    steps: int = _row(
+        20, "Sampling steps", "Steps from noise to clip.", minimum=1, maximum=1000, cli="--steps", group="image")
+    cfg: float = _row(
+        5.0, "CFG scale", "How strictly the prompt is followed; 1 ignores the negative prompt and takes half the time.",
+        minimum=0, maximum=100, aliases=("cfg_scale",), cli="--cfg", group="image")
+    sampler: str = _row(
+        "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
+        choices=SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
+    size: str = _row(
+        "64x64", "Size", "Width and height of the clip in pixels, such as 512x768.",
+        minimum=16, maximum=8192, form="size", multiple_of=8, cli="--size", group="image")
+
+    checkpoint: str = _row(
+        "", "Checkpoint", "The image model: a .safetensors or .ckpt file or a diffusers folder; empty for the demo "
+        "model.", cli="--checkpoint", group="host")
+    device: str = _row(
+        "auto", "Device", "Where the models run; auto takes a GPU if there is one; cuda:1 is the second GPU.",
+        choices=DEVICES, form="device", cli="--device", group="host")
+    dtype: str = _row(
+        "auto", "Precision", "Number format of the models; auto is fp16 on a GPU and fp32 on a CPU.",
+        choices=DTYPES, cli="--dtype", group="host")
+
+    def __post_init__(self) -> None:
+        for parameter in PARAMETERS:
+            object.__setattr__(self, parameter.name, parameter.read(getattr(self, parameter.name)))
+        _check_together(self)
+
+    @property
+    def overlap_frames(self) -> int:
+        """The overlap in frames, -1 resolved."""
+        return windows.resolved_overlap(self.overlap, self.context_length)
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.size.split("x")[0])
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.size.split("x")[1])
+
+    def frame_count(self, source: int | None = None) -> int:
+        """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
+        return self.frames or source or self.context_length
+
+    def to_dict(self, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
+        """Plain values that JSON keeps; `parse` makes equal settings of them."""
+        values = {p.name: getattr(self, p.name) for p in PARAMETERS if p.group in groups}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+_TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[str, ...]": tuple}
+PARAMETERS: tuple[Parameter, ...] = tuple(
+    Parameter(name=f.name, type=_TYPES[f.type], **f.metadata["row"]) for f in fields(Settings)
+)
+BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name, *p.aliases)}
+
+
+def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """Settings from names (ours or the aliases) and values; what is not named is as in `base`, or the default.
+
+    SettingsError names the key as the caller wrote it, the value, the range and the remedy.
+    """
+    if not isinstance(mapping, Mapping):
+        raise SettingsError(f"settings are names with values, not {type(mapping).__name__}",
+                            remedy='Send an object such as {"frames": 16}.')
+    values: dict[str, Any] = {}
+    came_as: dict[str, str] = {}
+    for key, value in mapping.items():
+        parameter = BY_NAME.get(key) if isinstance(key, str) else None
+        if parameter is None:
+            raise _unknown(key, value)
+        value = parameter.read(value, key)
+        if parameter.name in values and values[parameter.name] != value:
+            raise SettingsError(f"{value!r} contradicts {came_as[parameter.name]} = {values[parameter.name]!r}, which "
+                                "means the same parameter", where=key, remedy=f"Give {parameter.name} only.")
+        values[parameter.name], came_as[parameter.name] = value, key
+    merged = {**(base.to_dict() if base else {}), **values}
+    return Settings(**merged)
+
+
+def json_schema(groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
+    """The table as a JSON schema (draft 2020-12). Aliases are properties that refer to the parameter they mean."""
+    chosen = [p for p in PARAMETERS if p.group in groups]
+    properties = {p.name: p.json_schema() for p in chosen}
+    properties |= {alias: {"$ref": f"#/properties/{p.name}"} for p in chosen for alias in p.aliases}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "AnimateDiff settings",
+            "type": "object", "properties": properties, "additionalProperties": False}
+
+
+def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] = GROUPS) -> None:
+    """A flag for each parameter that has one. Only flags that were given appear in the namespace.
+
+    Values stay text there; `from_namespace` takes them out for `parse`, which says more of a bad value than
+    argparse. Lists are given with commas or by repeating the flag.
+    """
+    titles = {"clip": "clip", "image": "picture", "host": "model and machine"}
+    for group in groups:
+        section = parser.add_argument_group(titles[group])
+        for p in PARAMETERS:
+            if p.group != group or not p.cli:
+                continue
+            default = ",".join(p.default) if p.type is tuple else p.default
+            shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
+            metavar = {int: "N", float: "X", tuple: "LIST"}.get(p.type, "WxH" if p.form == "size" else "NAME")
+            section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
+                                 action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))
+
+
+def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
+    """What the command line named, ready for `parse`."""
+    return {p.name: getattr(namespace, p.name) for p in PARAMETERS if getattr(namespace, p.name, None) is not None}
+
+
+def _check_together(settings: Settings) -> None:
+    """Ranges that depend on another parameter."""
+    if settings.overlap >= settings.context_length:
+        raise SettingsError(
+            f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
+            remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
+
+
+def _unknown(key: Any, value: Any) -> SettingsError:
+    flags = {p.cli.strip("-").replace("-", "_"): p.name for p in PARAMETERS if p.cli}
+    names = flags | {name: name for name in BY_NAME}
+    close = get_close_matches(str(key).lower().strip("- ").replace("-", "_"), names, 1, 0.6)
+    remedy = f"Did you mean {names[close[0]]}? " if close else ""
+    return SettingsError(f"unknown parameter, with the value {value!r:.80}", where=str(key),
+                         remedy=f"{remedy}Known are {', '.join(p.name for p in PARAMETERS)}.")
