@@ -1,0 +1,214 @@
+"""MP4 and WebM through PyAV (ffmpeg's libraries from PyPI), and ffmpeg's palette filters for GIF."""
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import MediaError
+from .base import Clip, Part, Writer
+from .metadata import VIDEO_KEY
+
+EXTRA = 'pip install "animatediff[video]"'
+# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
+_BT709, _LIMITED = 1, 1
+
+
+def library() -> ModuleType:
+    """PyAV, imported when a video is first needed."""
+    try:
+        import av
+    except ImportError as error:
+        raise MediaError(f"the package av (PyAV) cannot be imported ({error})", where="video",
+                         remedy=f"Install the extra: {EXTRA}") from error
+    return av
+
+
+class Video(Writer):
+    """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame."""
+
+    container: ClassVar[str] = ""
+    codec: ClassVar[str] = ""
+    container_options: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, path: Path, clip: Clip):
+        super().__init__(path, clip)
+        self.part = Part(path)
+        self._output: Any = None
+        self._stream: Any = None
+        self._graph: Any = None
+        self._torn = False
+
+    @classmethod
+    def probe(cls) -> None:
+        """Encode two small frames in memory: an encoder may be listed and yet not work."""
+        av = library()
+        trial = cls(Path(f"probe.{cls.extension}"), Clip(Fraction(8), metadata="{}"))
+        try:
+            buffer = io.BytesIO()
+            with av.open(buffer, "w", format=cls.container) as output:
+                trial._open(output, (32, 32))
+                for _ in range(2):
+                    trial._encode(np.zeros((32, 32, 3), np.uint8))
+                output.mux(trial._stream.encode(None))
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise MediaError(f"the encoder {cls.codec} does not work ({error})", where=cls.format,
+                             remedy=f"Install PyAV from PyPI, whose wheels contain it: {EXTRA}") from error
+        if not buffer.tell():
+            raise MediaError(f"the encoder {cls.codec} gave nothing", where=cls.format, remedy=f"Reinstall PyAV: {EXTRA}")
+
+    def pixels(self) -> str:
+        return "yuv420p"
+
+    def encoder_options(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def add(self, frame: np.ndarray) -> None:
+        self._torn = True
+        if self._output is None:
+            av = library()
+            with open(self.part.hidden, "x+b"):
+                pass  # says why, if the folder refuses; ffmpeg opens by name because faststart reads again
+            self._output = av.open(str(self.part.hidden), "w", format=self.container, options=self.container_options)
+            self._open(self._output, frame.shape[:2])
+        self._encode(frame)
+        self._torn = False
+
+    def finish(self) -> list[Path]:
+        if self._torn:
+            raise MediaError("writing was interrupted inside a frame", where=str(self.path))
+        self._output.mux(self._stream.encode(None))
+        output, self._output = self._output, None
+        output.close()
+        return [self.part.keep()]
+
+    def abort(self) -> list[Path]:
+        output, self._output = self._output, None
+        self._graph = self._stream = None
+        if output is not None:
+            try:
+                output.close()
+            except Exception:  # the trailer of a file that is thrown away
+                pass
+        self.part.drop()
+        return []
+
+    def _open(self, output: Any, size: tuple[int, int]) -> None:
+        """Set up stream and conversion for frames of (height, width)."""
+        step = 2 if self.pixels() == "yuv420p" else 1
+        height, width = (-(-side // step) * step for side in size)
+        if self.clip.metadata:
+            output.metadata[VIDEO_KEY] = self.clip.metadata
+        stream = output.add_stream(self.codec, rate=self.clip.fps, options=self.encoder_options())
+        stream.width, stream.height, stream.pix_fmt = width, height, self.pixels()
+        stream.time_base = stream.codec_context.time_base = 1 / self.clip.fps
+        context = stream.codec_context
+        context.bit_rate = 0  # quality is set by crf alone
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        self._output, self._stream = output, stream
+        self._graph = _rgb_to_yuv(width, height, self.pixels(), self.clip.fps)
+
+    def _encode(self, frame: np.ndarray) -> None:
+        height, width = frame.shape[:2]
+        padding = ((0, self._stream.height - height), (0, self._stream.width - width), (0, 0))
+        picture = _video_frame(np.pad(frame, padding, mode="edge"), self.count, self.clip.fps)
+        self._graph.vpush(picture)
+        converted = self._graph.vpull()
+        converted.pts, converted.time_base, converted.duration = self.count, 1 / self.clip.fps, 1
+        converted.color_primaries = converted.color_trc = _BT709
+        converted.pict_type = 0  # let the encoder choose
+        for packet in self._stream.encode(converted):
+            self._output.mux(packet)
+        self.count += 1
+
+
+class Mp4(Video):
+    """H.264 in MP4, index first (faststart), as every browser and phone plays it."""
+
+    format, extension, container, codec = "MP4", "mp4", "mp4", "libx264"
+    container_options = {"movflags": "+faststart"}
+
+    def encoder_options(self) -> dict[str, str]:
+        return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset}
+
+
+class Webm(Video):
+    """VP9 in WebM."""
+
+    format, extension, container, codec = "WEBM", "webm", "webm", "libvpx-vp9"
+
+    def pixels(self) -> str:
+        return self.clip.options.webm_pixels
+
+    def encoder_options(self) -> dict[str, str]:
+        return {"crf": str(self.clip.options.webm_crf), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+
+
+def paletted(frames: Callable[[], Iterator[np.ndarray]], fps: Fraction, dither: bool
+             ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """ffmpeg's palettegen over all frames, then paletteuse: yields indices [h w] and the palette [256 3].
+
+    `frames` is called twice. Holds one frame at a time.
+    """
+    av = library()
+    height, width = next(frames()).shape[:2]
+
+    def source(graph: Any, w: int, h: int, pixels: str) -> Any:
+        return graph.add_buffer(width=w, height=h, format=pixels, time_base=1 / fps)
+
+    maker = av.filter.Graph()
+    maker.link_nodes(source(maker, width, height, "rgb24"), maker.add("palettegen", "reserve_transparent=0"),
+                     maker.add("buffersink")).configure()
+    for index, frame in enumerate(frames()):
+        maker.vpush(_video_frame(frame, index, fps))
+    maker.vpush(None)
+    palette = maker.vpull()
+    palette.pts, palette.time_base = 0, 1 / fps
+    colours = palette.to_ndarray(format="rgb24").reshape(-1, 3)
+
+    user = av.filter.Graph()
+    pictures, book = source(user, width, height, "rgb24"), source(user, 16, 16, palette.format.name)
+    use = user.add("paletteuse", f"dither={'sierra2_4a' if dither else 'none'}:diff_mode=rectangle")
+    sink = user.add("buffersink")
+    pictures.link_to(use, 0, 0)
+    book.link_to(use, 0, 1)
+    use.link_to(sink)
+    user.configure()
+    book.push(palette)
+    book.push(None)
+
+    def ready() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while True:
+            try:
+                indices, _ = sink.pull().to_ndarray()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            yield indices, colours
+
+    for index, frame in enumerate(frames()):
+        pictures.push(_video_frame(frame, index, fps))
+        yield from ready()
+    pictures.push(None)
+    yield from ready()
+
+
+def _video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
+    frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    frame.pts, frame.time_base, frame.duration = index, 1 / fps, 1
+    return frame
+
+
+def _rgb_to_yuv(width: int, height: int, pixels: str, fps: Fraction) -> Any:
+    """swscale with BT.709's matrix; left to itself it converts by BT.601 whatever the tags say."""
+    graph = library().filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / fps),
+        graph.add("scale", "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"),
+        graph.add("format", pixels), graph.add("buffersink")).configure()
+    return graph

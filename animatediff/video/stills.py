@@ -1,0 +1,85 @@
+"""PNG frames and the settings as a text file: files that are complete at once."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ..errors import MediaError
+from .base import Clip, Part, Writer
+from .metadata import PNG_KEY
+
+
+class PngFrames(Writer):
+    """name/00000.png, name/00001.png … Holds one frame; each file is in its place when `add` returns."""
+
+    format, extension = "PNG", "png"
+
+    def __init__(self, path: Path, clip: Clip):
+        super().__init__(path, clip)
+        self.paths: list[Path] = []
+
+    @classmethod
+    def place(cls, stem: Path) -> Path:
+        return stem
+
+    @classmethod
+    def check(cls, path: Path) -> None:
+        if path.exists() and not path.is_dir():
+            raise MediaError("the frames' folder would have this name, but it is a file", where=str(path),
+                             remedy="Choose another name or move the file away")
+
+    def add(self, frame: np.ndarray) -> None:
+        info = PngImagePlugin.PngInfo()
+        if self.clip.metadata:
+            info.add_itxt(PNG_KEY, self.clip.metadata)
+        self.path.mkdir(exist_ok=True)
+        part = Part(self.path / f"{self.count:05d}.png")
+        try:
+            Image.fromarray(frame).save(part.file, "PNG", pnginfo=info)
+            self.paths.append(part.keep(sync=False))
+        except BaseException:
+            part.drop()
+            raise
+        self.count += 1
+
+    def finish(self) -> list[Path]:
+        return self.paths
+
+    def abort(self) -> list[Path]:
+        if not self.paths:
+            try:
+                self.path.rmdir()  # only if it is empty
+            except OSError:
+                pass
+        return self.paths
+
+    def older(self) -> list[Path]:
+        """Numbered frames behind the last one: an earlier, longer clip of the same name."""
+        mine = {p.name for p in self.paths}
+        found = (p for p in self.path.glob("*.png") if p.stem.isdigit() and p.name not in mine)
+        return sorted(p for p in found if int(p.stem) >= self.count)
+
+
+class Text(Writer):
+    """The settings text itself, written with the first frame. Holds no frame."""
+
+    format, extension = "TXT", "txt"
+
+    def add(self, frame: np.ndarray) -> None:
+        if self.count == 0:
+            part = Part(self.path)
+            try:
+                part.file.write(self.clip.metadata.encode("utf-8"))
+                part.keep()
+            except BaseException:
+                part.drop()
+                raise
+        self.count += 1
+
+    def finish(self) -> list[Path]:
+        return [self.path]
+
+    def abort(self) -> list[Path]:
+        return [self.path] if self.count else []

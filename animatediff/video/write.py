@@ -1,0 +1,274 @@
+"""Clips to files: one registry of formats, and a context manager that streams frames to several at once.
+
+    with ClipWriter("out/demo.gif", ["GIF", "MP4", "PNG"], fps=8, metadata=settings_json) as clip:
+        for frame in frames:
+            clip.add(frame)
+    print(clip.paths)
+
+`out/demo.gif` with these formats makes out/demo.gif, out/demo.mp4 and out/demo/00000.png … A target whose ending
+is no format is a folder: `out` makes out/clip.gif and so on.
+"""
+from __future__ import annotations
+
+import signal
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import MediaError
+from . import metadata as texts
+from .apng import Apng
+from .base import Clip, WriteError, WriteOptions, Writer, open_new, reason, remedy
+from .encode import Mp4, Webm
+from .gif import Gif
+from .stills import PngFrames, Text
+from .timing import GIF_SHORTEST, rate
+from .webp import Webp
+
+__all__ = ["ClipWriter", "WRITERS", "WriteError", "WriteOptions", "Writer", "format_of", "names", "probe"]
+
+WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Webp, Apng, PngFrames, Text)}
+
+LOOP_MAXIMUM = 65535  # what GIF and WebP can count
+_FOREIGN = {"avi", "bmp", "flv", "jpeg", "jpg", "m4v", "mkv", "mov", "mpeg", "mpg", "ogv", "tif", "tiff", "wmv"}
+
+
+def names(formats: str | Iterable[str]) -> list[str]:
+    """Format names as in WRITERS, each once, in the order given; any case, a leading dot is fine."""
+    given = [formats] if isinstance(formats, str) else list(formats)
+    found = [str(name).strip().lstrip(".").upper() for name in given]
+    for name, original in zip(found, given):
+        if name not in WRITERS:
+            raise MediaError(f"{original!r} is no format", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
+    if not found:
+        raise MediaError("no format is chosen", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
+    return list(dict.fromkeys(found))
+
+
+def format_of(path: str | Path) -> str | None:
+    """The format that a file name's ending stands for, or None."""
+    suffix = Path(path).suffix[1:].lower()
+    return next((name for name, writer in WRITERS.items() if writer.extension == suffix), None)
+
+
+def probe(formats: str | Iterable[str]) -> None:
+    """Raise MediaError, before a run, if a format cannot be written here; says which do work."""
+    wanted = names(formats)
+    broken = _broken(wanted)
+    if broken:
+        first = next(iter(broken.values()))
+        working = [name for name in WRITERS if name not in _broken(WRITERS)]
+        raise MediaError("; ".join(f"{name}: {error.what}" for name, error in broken.items()), where="formats",
+                         remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
+
+
+def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
+    found = {}
+    for name in formats:
+        try:
+            WRITERS[name].probe()
+        except MediaError as error:
+            found[name] = error
+    return found
+
+
+class ClipWriter:
+    """Streams a clip's frames to all formats asked for; PNG frames first. See the module's text for names.
+
+    `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
+    `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
+
+    If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
+    is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
+    the exception goes on; what could not be finished is in `notes`. `paths` has the files after closing.
+    """
+
+    def __init__(self, target: str | Path, formats: str | Iterable[str], fps: float | Fraction = 8,
+                 loop_number: int = 0, metadata: str = "", *, name: str = "clip",
+                 options: WriteOptions | None = None):
+        self.formats = names(formats)
+        if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
+            raise MediaError(f"{loop_number!r} is no number of times to play", where="loop_number",
+                             remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
+        self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
+        probe(self.formats)
+        if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
+            probe_ffmpeg()
+        self.stem = _stem(target, name)
+        self.paths: list[Path] = []
+        self.notes: list[str] = []
+        self.lost: dict[str, str] = {}
+        self.count = 0
+        self._size: tuple[int, int] | None = None
+        self._closed = False
+        self._errors: list[BaseException] = []
+        self._kept: dict[str, list[Path]] = {}
+        self._prepare()
+        order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
+        self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
+        if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
+            self.notes.append(f"The GIF plays at 50 frames per second, not {float(self.clip.fps):g}: "
+                              "viewers ignore shorter delays")
+
+    def __enter__(self) -> ClipWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        if self._closed:
+            return
+        with _uninterrupted():
+            self._finish()
+        self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
+
+    def add(self, frame: Image.Image | np.ndarray) -> None:
+        """Hand the next frame to every format. Raises only for a bad frame, or when no format is left."""
+        if self._closed:
+            raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
+        pixels = self._checked(frame)
+        with _uninterrupted():
+            for name, writer in list(self._writers.items()):
+                try:
+                    writer.add(pixels)
+                except Exception as error:
+                    self._lose(name, writer, error)
+            self.count += 1
+        if not self._writers:
+            self._closed = True
+            self.paths = self._in_order()
+            raise self._error()
+
+    def close(self) -> list[Path]:
+        """Finish all files and name them, in the order of the formats. Raises WriteError if any is lost."""
+        if self._closed:
+            return self.paths
+        with _uninterrupted():
+            self._finish()
+        if self.lost:
+            raise self._error()
+        if self.count == 0:
+            raise MediaError("there are no frames to write", where=str(self.stem), remedy="Add at least one frame")
+        return self.paths
+
+    def _finish(self) -> None:
+        self._closed = True
+        for name, writer in list(self._writers.items()):
+            try:
+                self._kept[name] = writer.finish() if self.count else writer.abort()
+            except Exception as error:
+                self._lose(name, writer, error)
+            except BaseException:  # a second Ctrl-C: leave at once, but nothing half written
+                for rest in self._writers.values():
+                    rest.abort()
+                raise
+            if isinstance(writer, PngFrames) and (older := writer.older()):
+                self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
+        self._writers.clear()
+        self.paths = self._in_order()
+
+    def _in_order(self) -> list[Path]:
+        return [path for name in self.formats for path in self._kept.get(name, ())]
+
+    def _lose(self, name: str, writer: Writer, error: Exception) -> None:
+        self._writers.pop(name, None)
+        self._kept[name] = list(writer.abort())
+        self._errors.append(error)
+        self.lost[name] = reason(error)
+
+    def _error(self) -> WriteError:
+        lost = ", ".join(f"{name} ({why})" for name, why in self.lost.items())
+        files = [str(path) for path in self.paths]
+        if len(files) > 6:
+            files = [*files[:3], f"… {len(files) - 4} more …", files[-1]]
+        advice = next(filter(None, map(remedy, self._errors)), "")
+        error = WriteError(f"not written: {lost}; kept: {', '.join(files) or 'nothing'}", where=str(self.stem),
+                           remedy=advice, lost=dict(self.lost), kept=list(self.paths))
+        error.__cause__ = self._errors[0]
+        return error
+
+    def _checked(self, frame: Image.Image | np.ndarray) -> np.ndarray:
+        """The frame as uint8 [h w 3] that nobody else changes; MediaError if it does not fit the clip."""
+        where = f"frame {self.count}"
+        if isinstance(frame, Image.Image):
+            frame = np.asarray(frame.convert("RGB"))
+        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+                and frame.size):
+            what = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise MediaError(f"{what} is no picture", where=where, remedy="Give a PIL image or uint8 [h w 3]")
+        height, width = frame.shape[:2]
+        if self._size not in (None, (height, width)):
+            raise MediaError(f"is {width}×{height}, but the clip is {self._size[1]}×{self._size[0]}", where=where,
+                             remedy="All frames of a clip have one size")
+        self._size = (height, width)
+        return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
+
+    def _prepare(self) -> None:
+        """Find out now, not after the run, whether the files can be where they should."""
+        for name in self.formats:
+            WRITERS[name].check(WRITERS[name].place(self.stem))
+        trial = self.stem.with_name(f".{self.stem.name}.{uuid.uuid4().hex[:8]}.trial")
+        try:
+            self.stem.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                open_new(trial).close()
+            finally:
+                trial.unlink(missing_ok=True)
+        except OSError as error:
+            raise MediaError(f"cannot write here ({reason(error)})", where=str(self.stem.parent),
+                             remedy=remedy(error) or "Choose another folder") from error
+
+
+def probe_ffmpeg() -> None:
+    """Raise MediaError if the palette filters are not there."""
+    from .encode import library
+
+    library()
+
+
+def _stem(target: str | Path, name: str) -> Path:
+    """Folder and name, without extension, of a clip's files."""
+    path = Path(target)
+    suffix = path.suffix[1:].lower()
+    if suffix in _FOREIGN:
+        raise MediaError(f"{path.suffix} files cannot be written", where=str(path),
+                         remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}")
+    # "demo.gif" and "out/demo.GIF" are files; "out", "out/" and "clips.v2" are folders.
+    is_folder = format_of(path) is None or str(target).endswith(("/", "\\"))
+    return path / name if is_folder else path.with_suffix("")
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C until a frame is whole in every file; a second Ctrl-C does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, or handled outside Python
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+
+    def later(number: int, frame: FrameType | None) -> Any:
+        if waiting:
+            return before(number, frame)
+        waiting.append((number, frame))
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        before(*waiting[0])
