@@ -1,2 +1,4 @@
 """AnimateDiff: text to animation with motion modules for Stable Diffusion."""
-__version__ = "0.1.0"
+from .version import __version__
+
+__all__ = ["__version__"]

@@ -1,0 +1,165 @@
+"""Samplers under the WebUI's names, on diffusers' solvers, with the motion module's noise schedule.
+
+diffusers' own timestep grids differ between its schedulers (integer rounding, first step not at σmax, DDIM's
+`t − 1000 // n`), so one grid is made here and handed to all of them: steps are placed in continuous time, σ(t) is
+interpolated in log σ as in k-diffusion, and the network is called with the t that belongs to σ. LCM keeps its
+own whole timesteps, which are those it was distilled on.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """`solver` and `options` name the diffusers scheduler; `grid` places the steps (see GRIDS).
+
+    variance_exploding: the solver's latents are x₀ + σε (Euler's) rather than αx₀ + σε. stochastic: noise in each step.
+    """
+
+    name: str
+    solver: str
+    grid: str
+    options: tuple[tuple[str, Any], ...] = ()
+    variance_exploding: bool = False
+    stochastic: bool = False
+    note: str = ""
+
+
+LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
+_MULTISTEP = ("final_sigmas_type", "zero")
+SAMPLERS: dict[str, Sampler] = {
+    s.name: s
+    for s in (
+        Sampler("Euler", "EulerDiscreteScheduler", "linspace", variance_exploding=True),
+        Sampler("Euler a", "EulerAncestralDiscreteScheduler", "linspace", variance_exploding=True, stochastic=True),
+        Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", "linspace", (_MULTISTEP,)),
+        Sampler("DPM++ 2M Karras", "DPMSolverMultistepScheduler", "karras", (_MULTISTEP,)),
+        Sampler("DPM++ SDE", "DPMSolverMultistepScheduler", "linspace",
+                (_MULTISTEP, ("algorithm_type", "sde-dpmsolver++")), stochastic=True,
+                note="the multistep variant (DPM++ 2M SDE): one call a step, no Brownian tree"),
+        Sampler("DDIM", "DPMSolverMultistepScheduler", "trailing", (_MULTISTEP, ("solver_order", 1)),
+                note="η = 0, which is DPM-Solver++ of order one (arXiv:2211.01095, sec. 4)"),
+        Sampler("UniPC", "UniPCMultistepScheduler", "trailing", (_MULTISTEP,), note="order 2, B₂(h)"),
+        Sampler("LCM", "LCMScheduler", "lcm", stochastic=True),
+        Sampler("Heun", "HeunDiscreteScheduler", "linspace", variance_exploding=True, note="two calls a step"),
+    )
+}
+
+
+def names() -> list[str]:
+    return list(SAMPLERS)
+
+
+def get(name: str) -> Sampler:
+    if name not in SAMPLERS:
+        raise SettingsError(f"{name!r} is unknown", where="sampler", remedy=f"Use one of {', '.join(SAMPLERS)}.")
+    return SAMPLERS[name]
+
+
+def times(grid: str, steps: int, sigmas) -> list[float]:
+    """Timesteps of a grid, in the order of sampling, the first being the schedule's last (σmax).
+
+    linspace: from the last to 0, both included (k-diffusion's, the WebUI's "automatic"); trailing: k/n of the
+    schedule, the end not included (arXiv:2305.08891, table 2); karras: ρ = 7 (arXiv:2206.00364, eq. 5).
+    """
+    import numpy as np
+
+    last = len(sigmas) - 1
+    if grid == "linspace":
+        return np.linspace(last, 0, steps).tolist()
+    if grid == "trailing":
+        return (len(sigmas) * (1 - np.arange(steps) / steps) - 1).tolist()
+    if grid == "karras":
+        first, end = sigmas[-1] ** (1 / 7), sigmas[0] ** (1 / 7)
+        karras = (first + np.linspace(0, 1, steps) * (end - first)) ** 7
+        return np.interp(np.log(karras), np.log(sigmas), np.arange(len(sigmas))).tolist()
+    raise ValueError(f"unknown grid {grid!r}")
+
+
+class Run:
+    """One sampling run: `run(denoise, noise, generators)`.
+
+    betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
+    """
+
+    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon"):
+        import diffusers
+        import numpy as np
+        import torch
+
+        from ..sampling.betas import alphas_cumprod, sigmas
+
+        self.sampler, self.steps = get(name), steps
+        if steps < 1:
+            raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")
+        alphas = alphas_cumprod(betas)
+        options = dict(self.sampler.options)
+        if self.sampler.grid == "lcm":
+            original_steps = betas.lcm_steps or LCM_STEPS
+            if steps > original_steps:
+                raise SettingsError(f"LCM takes at most {original_steps} steps, not {steps}", where="steps",
+                                    remedy="Use 4 to 8 steps with LCM, or another sampler.")
+            options |= {"original_inference_steps": original_steps, "clip_sample": False}
+        solver = getattr(diffusers, self.sampler.solver)(
+            num_train_timesteps=len(alphas), trained_betas=betas.betas().numpy(),
+            prediction_type=prediction_type, **options,
+        )
+        solver.alphas_cumprod = alphas
+        solver.set_timesteps(steps)
+        table = sigmas(betas).numpy()
+        if self.sampler.grid == "lcm":
+            self.times = solver.timesteps
+            grid = table[self.times.numpy()]
+        else:
+            t = np.array(times(self.sampler.grid, steps, table))
+            grid = np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
+            self.times, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
+            if self.sampler.solver == "HeunDiscreteScheduler":  # each inner point is called twice
+                self.times = torch.cat([self.times[:1], self.times[1:].repeat_interleave(2)])
+                levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
+            solver.timesteps, solver.sigmas = self.times, levels
+        solver.set_begin_index(0)
+        self.sigma_max = float(grid[0])
+        self.solver = solver
+
+    def start(self, noise):
+        """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it."""
+        if self.sampler.variance_exploding:
+            return noise * self.sigma_max
+        return noise * (self.sigma_max / (1 + self.sigma_max**2) ** 0.5)
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls: one a step, Heun's two except in the last."""
+        return len(self.times)
+
+    def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None):
+        """noise [f c h w] -> latents [f c h w] in float32.
+
+        denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
+        generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
+        a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step.
+        """
+        x = self.start(noise.float())
+        extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
+        two_calls = self.calls > self.steps
+        for call, t in enumerate(self.times):
+            step = call // 2 if two_calls else call
+            out = denoise(self.solver.scale_model_input(x, t), t, step).float()
+            result = self.solver.step(out, t, x, **extra)
+            x = result.prev_sample
+            if on_step and (not two_calls or call % 2 or call == self.calls - 1):
+                on_step(step, self._estimate(result))
+        return x
+
+    def _estimate(self, result):
+        """What the network takes the clip to be: each solver keeps it elsewhere."""
+        for name in ("pred_original_sample", "denoised"):
+            if getattr(result, name, None) is not None:
+                return getattr(result, name)
+        return self.solver.model_outputs[-1]

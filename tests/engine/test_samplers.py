@@ -1,0 +1,244 @@
+"""Samplers against closed forms: data N(μ, s²) has an exact denoiser, an exact ODE map and exact moments."""
+import numpy as np
+import pytest
+import torch
+
+from animatediff.engine import samplers
+from animatediff.errors import SettingsError
+from animatediff.motion import FAMILIES
+from animatediff.sampling import noise
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy 2 in diffusers' schedulers
+
+MU, S = 0.6, 0.5
+V2, SDXL = FAMILIES["v2"].betas, FAMILIES["AnimateDiff-SDXL"].betas
+ODE = [name for name, s in samplers.SAMPLERS.items() if not s.stochastic]
+SDE = ["Euler a", "DPM++ SDE"]
+
+
+class Gaussian:
+    """ε of N(μ, s²) in float64, from a table of ᾱ made here."""
+
+    def __init__(self, schedule):
+        a, b = schedule.start, schedule.end
+        t = np.arange(1000) / 999
+        beta = a + (b - a) * t if schedule.kind == "linear" else (a**0.5 + (b**0.5 - a**0.5) * t) ** 2
+        alpha = np.cumprod(1 - beta)
+        self.log_sigma = np.log(np.sqrt((1 - alpha) / alpha))
+
+    def level(self, t):
+        """α, σ with α² + σ² = 1 at the continuous timestep t."""
+        sigma = np.exp(np.interp(float(t), np.arange(1000), self.log_sigma))
+        return 1 / np.sqrt(1 + sigma**2), sigma / np.sqrt(1 + sigma**2)
+
+    def __call__(self, x, t, step):
+        alpha, sigma = self.level(t)
+        x = x.double()
+        x0 = MU + alpha * S**2 / (alpha**2 * S**2 + sigma**2) * (x - alpha * MU)
+        return (x - alpha * x0) / sigma
+
+    def ode(self, noise_):
+        """Where the probability flow takes the start: quantiles stay quantiles."""
+        alpha, sigma = self.level(999)
+        x = noise_.double() * sigma
+        return MU + S * (x - alpha * MU) / np.sqrt(alpha**2 * S**2 + sigma**2)
+
+
+def unit(frames=4, size=8, seed=0):
+    sources = noise.generators("per frame", seed, frames, 16)
+    return noise.draw(sources, (frames, 4, size, size)), sources
+
+
+def error(name, steps, schedule=V2):
+    model = Gaussian(schedule)
+    x, sources = unit()
+    out = samplers.Run(name, schedule, steps)(model, x, sources)
+    assert out.dtype == torch.float32 and out.shape == x.shape
+    return (out.double() - model.ode(x)).abs().max().item() / S
+
+
+def textbook(name, noise_, steps, schedule=V2):
+    """Each method as its paper (or k-diffusion) writes it, in float64 on x₀ + σε, with its own grid."""
+    model = Gaussian(schedule)
+    if "Karras" in name:
+        low, high = np.exp(model.log_sigma[0] / 7), np.exp(model.log_sigma[-1] / 7)
+        sigma = (high + np.linspace(0, 1, steps) * (low - high)) ** 7
+    else:
+        t = 999 - 1000 / steps * np.arange(steps) if name == "DDIM" else np.linspace(999, 0, steps)
+        sigma = np.exp(np.interp(t, np.arange(1000), model.log_sigma))
+    sigma = np.append(sigma, 0.0)
+    x, old = noise_.double() * sigma[0], None
+
+    def x0(x, s):
+        return MU + S**2 / (S**2 + s**2) * (x - MU)
+
+    for i, (here, there) in enumerate(zip(sigma, sigma[1:])):
+        d = x0(x, here)
+        slope = (x - d) / here
+        if there == 0 or name in ("Euler", "DDIM"):
+            x = x + slope * (there - here)
+        elif name == "Heun":
+            guess = x + slope * (there - here)
+            x = x + (slope + (guess - x0(guess, there)) / there) / 2 * (there - here)
+        else:  # DPM-Solver++(2M), arXiv:2211.01095, algorithm 2
+            h = np.log(here / there)
+            r = np.log(sigma[i - 1] / here) / h if i else None
+            mixed = d if old is None else (1 + 1 / (2 * r)) * d - old / (2 * r)
+            x = there / here * x - np.expm1(-h) * mixed
+        old = d
+    return x
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20, 30])
+@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "DPM++ 2M Karras"])
+def test_against_the_textbook(name, steps):
+    x, sources = unit()
+    out = samplers.Run(name, V2, steps)(Gaussian(V2), x, sources)
+    expected = textbook(name, x, steps)
+    torch.testing.assert_close(out.double(), expected, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("schedule", [V2, SDXL], ids=["linear", "scaled linear"])
+@pytest.mark.parametrize("name", ODE)
+def test_ode_samplers_reach_the_exact_map(name, schedule):
+    """Largest error over 1,024 values, in units of s; the last step from σ(0) alone costs 0.006."""
+    bound = 0.045 if name in ("Euler", "DDIM") else 0.015
+    assert error(name, 400, schedule) < bound
+    assert error(name, 400, schedule) < error(name, 100, schedule) / 2 or error(name, 100, schedule) < 0.007
+
+
+@pytest.mark.parametrize("name, expected", [("Euler", 0.47), ("DDIM", 0.51), ("DPM++ 2M", 0.54), ("UniPC", 0.32),
+                                            ("DPM++ 2M Karras", 0.06), ("Heun", 0.05)])
+def test_error_at_twenty_steps(name, expected):
+    assert error(name, 20) == pytest.approx(expected, abs=0.015)
+
+
+def spread(name, steps):
+    """The standard deviation that a stochastic method ends with: x and the last x₀ are linear in the noise."""
+    sigma = np.append(np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), Gaussian(V2).log_sigma)), 0.0)
+    cov, old_step = np.array([[sigma[0] ** 2, 0.0], [0.0, 0.0]]), None  # of (x, previous x₀)
+    for here, there in zip(sigma, sigma[1:]):
+        gain = S**2 / (S**2 + here**2)
+        if there == 0:
+            row, added = [gain, 0.0], 0.0
+        elif name == "Euler a":
+            up = there * np.sqrt(1 - there**2 / here**2)
+            down = np.sqrt(there**2 - up**2)
+            row, added = [gain + (1 - gain) * down / here, 0.0], up
+        else:  # SDE-DPM-Solver++(2M), midpoint, η = 1
+            h = np.log(here / there)
+            kept, added = there / here * np.exp(-h), there * np.sqrt(-np.expm1(-2 * h))
+            k = -np.expm1(-2 * h)
+            more = 0.0 if old_step is None else k / 2 * h / old_step
+            row = [kept + (k + more) * gain, -more]
+            old_step = h
+        step = np.array([row, [gain, 0.0]])
+        cov = step @ cov @ step.T
+        cov[0, 0] += added**2
+    return np.sqrt(cov[0, 0])
+
+
+@pytest.mark.parametrize("steps", [5, 20, 60])
+@pytest.mark.parametrize("name", SDE)
+def test_sde_samplers_have_the_moments_of_their_formula(name, steps):
+    x, sources = unit(frames=4, size=64)
+    out = samplers.Run(name, V2, steps)(Gaussian(V2), x, sources).double()
+    assert out.std().item() == pytest.approx(spread(name, steps), rel=0.015)  # 5 standard errors of 65,536 values
+    assert abs(out.mean().item() - MU) < 0.02
+    assert (out - Gaussian(V2).ode(x)).std() > 0.5 * S  # ... and do not simply follow the ODE
+
+
+@pytest.mark.parametrize("name", SDE)
+def test_sde_samplers_converge_to_the_data(name):
+    x, sources = unit(frames=4, size=32)
+    out = samplers.Run(name, V2, 900)(Gaussian(V2), x, sources)
+    assert out.std().item() == pytest.approx(S, rel=0.03) and out.mean().item() == pytest.approx(MU, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_lcm_with_the_exact_consistency_function(steps):
+    """The consistency function of a Gaussian maps every level to N(μ, s²), so every number of steps does."""
+    gaussian = Gaussian(V2)
+
+    def network(x, t, step):
+        alpha, sigma = gaussian.level(t)
+        x = x.double()
+        x0 = MU + S / np.sqrt(alpha**2 * S**2 + sigma**2) * (x - alpha * MU)
+        return (x - alpha * x0) / sigma
+
+    x, sources = unit(frames=4, size=64)
+    out = samplers.Run("LCM", V2, steps)(network, x, sources).double()
+    assert out.mean() == pytest.approx(MU, abs=0.02) and out.std() == pytest.approx(S, rel=0.02)
+
+
+@pytest.mark.parametrize("family", ["v2", "HotShot-XL", "AnimateDiff-SDXL"])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_sampling_starts_at_sigma_max_of_the_family(name, family):
+    schedule = FAMILIES[family].betas
+    sigma_max = np.exp(Gaussian(schedule).log_sigma[-1])
+    for steps in (1, 2, 7, 20):
+        run = samplers.Run(name, schedule, steps)
+        assert run.sigma_max == pytest.approx(sigma_max, rel=1e-5)
+        assert float(run.times[0]) == pytest.approx(999)
+        assert all(a >= b for a, b in zip(run.times, run.times[1:]))
+        x = run.start(torch.ones(1, 4, 1, 1))
+        scaled = run.solver.scale_model_input(x, run.times[0])  # what the network sees: σ of unit variance
+        assert scaled.flatten()[0].item() == pytest.approx(sigma_max / (1 + sigma_max**2) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_steps_calls_and_reports(name):
+    for steps in (1, 2, 5):
+        calls, reports = [], []
+        run = samplers.Run(name, V2, steps)
+        model = Gaussian(V2)
+
+        def denoise(x, t, step):
+            calls.append(step)
+            return model(x, t, step)
+
+        x, sources = unit(2)
+        out = run(denoise, x, sources, lambda step, estimate: reports.append((step, estimate)))
+        assert len(calls) == run.calls == (2 * steps - 1 if name == "Heun" else steps)
+        assert sorted(set(calls)) == list(range(steps)) and calls == sorted(calls)
+        assert [step for step, _ in reports] == list(range(steps))
+        torch.testing.assert_close(reports[-1][1].float(), out, atol=1e-4, rtol=1e-4)  # the last step ends at its x₀
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_a_frame_is_the_same_in_any_batch(name):
+    """Frame 3 of six is frame 0 of a clip whose seed is three higher, in stochastic samplers too."""
+    model = Gaussian(V2)
+    outs = []
+    for seed, frames in ((10, 6), (13, 2)):
+        x, sources = unit(frames, seed=seed)
+        outs.append(samplers.Run(name, V2, 6)(model, x, sources))
+    assert torch.equal(outs[0][3:5], outs[1])
+
+
+@pytest.mark.parametrize("kind", noise.KINDS)
+def test_stochastic_runs_repeat(kind):
+    def run():
+        sources = noise.generators(kind, 5, 4, 2)
+        return samplers.Run("Euler a", V2, 5)(Gaussian(V2), noise.draw(sources, (4, 4, 6, 6)), sources)
+
+    assert torch.equal(run(), run())
+
+
+def test_karras_grid_against_the_formula():
+    run = samplers.Run("DPM++ 2M Karras", V2, 8)
+    low, high = (np.exp(Gaussian(V2).log_sigma[i]) for i in (0, -1))
+    expected = [(high ** (1 / 7) + i / 7 * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(8)]
+    np.testing.assert_allclose(run.solver.sigmas[:-1].numpy(), expected, rtol=1e-4)
+    assert run.solver.sigmas[-1] == 0
+
+
+def test_lcm_uses_the_modules_own_steps():
+    assert samplers.Run("LCM", FAMILIES["AnimateLCM"].betas, 4).times.tolist() == [999, 749, 499, 249]
+    with pytest.raises(SettingsError, match="at most 50"):
+        samplers.Run("LCM", V2, 51)
+
+
+def test_unknown_sampler_names_the_known_ones():
+    with pytest.raises(SettingsError, match="Euler a"):
+        samplers.get("euler z")
