@@ -1,0 +1,126 @@
+"""Prompts to conditioning, as the WebUI does it: weights, any length, prompt and negative of equal length."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from ..errors import SettingsError
+from . import emphasis
+from .emphasis import Chunk, Piece, notices
+from .tokenizer import ClipTokenizer
+
+__all__ = ["EMPHASIS", "TextEncoder", "notices"]
+
+EMPHASIS = ("Original", "No norm", "Ignore", "None")  # the WebUI's names
+_BATCH = 32  # chunks in one pass of the encoder
+
+
+class TextEncoder:
+    """CLIP's text model with its tokenizer.
+
+    `clip_skip`: 1 is the last layer, 2 the one before it, …; the final layer norm is applied to either.
+    `emphasis`: "Original" restores the mean of a chunk after weighting it, "No norm" does not, "Ignore" reads the
+    brackets and gives them no weight, "None" reads them as text.
+    """
+
+    def __init__(self, model: CLIPTextModel, tokenizer: ClipTokenizer, *, clip_skip: int = 1, emphasis: str = "Original"):
+        self.model, self.tokenizer = model, tokenizer
+        self.length = model.config.max_position_embeddings - 2
+        self.clip_skip, self.emphasis = clip_skip, emphasis
+
+    @property
+    def clip_skip(self) -> int:
+        return self._clip_skip
+
+    @clip_skip.setter
+    def clip_skip(self, value: int) -> None:
+        layers = self.model.config.num_hidden_layers
+        if not (isinstance(value, int) and 1 <= value <= layers):
+            raise SettingsError(
+                f"{value!r} is not a layer of this text encoder", where="clip_skip", remedy=f"Use 1 to {layers}"
+            )
+        self._clip_skip = value
+
+    @property
+    def emphasis(self) -> str:
+        return self._emphasis
+
+    @emphasis.setter
+    def emphasis(self, value: str) -> None:
+        if value not in EMPHASIS:
+            raise SettingsError(f"{value!r} is unknown", where="emphasis", remedy=f"Use one of {', '.join(EMPHASIS)}")
+        self._emphasis = value
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def to(self, *args, **kwargs) -> TextEncoder:
+        self.model.to(*args, **kwargs)
+        return self
+
+    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """cond [n 77k d], uncond [n 77k d]: k chunks for all, the longest prompt's; shorter ones get empty chunks.
+
+        One negative serves all prompts. Equal chunks are encoded once, so that a clip's repeated prompt costs nothing.
+        """
+        if len(negative) == 1:
+            negative = list(negative) * len(prompts)
+        if len(negative) != len(prompts) or not prompts:
+            raise ValueError(f"{len(prompts)} prompts and {len(negative)} negative prompts: give one negative for each")
+        rows = [self.chunks(text)[0] for text in (*prompts, *negative)]
+        longest = max(map(len, rows))
+        empty = emphasis.empty_chunk(start=self.tokenizer.start, end=self.tokenizer.end, length=self.length)
+        rows = [row + [empty] * (longest - len(row)) for row in rows]
+        encoded = self._encode_chunks(list(dict.fromkeys(chunk for row in rows for chunk in row)))
+        joined = torch.stack([torch.cat([encoded[chunk] for chunk in row]) for row in rows])
+        return joined[: len(prompts)], joined[len(prompts) :]
+
+    def chunks(self, prompt: str) -> tuple[list[Chunk], int]:
+        """The prompt's chunks, and its number of tokens as the WebUI counts it."""
+        pieces = [Piece(prompt)] if self.emphasis == "None" else emphasis.parse(prompt)
+        texts = iter(self.tokenizer([p.text for p in pieces if p.text is not None]))
+        weighted = [
+            (None if p.text is None else next(texts), 1.0 if self.emphasis == "Ignore" else p.weight) for p in pieces
+        ]
+        special = {"start": self.tokenizer.start, "end": self.tokenizer.end, "comma": self.tokenizer.comma}
+        return emphasis.chunks(weighted, length=self.length, **special)
+
+    def count(self, prompt: str) -> tuple[int, int]:
+        """(tokens, room for tokens in the chunks that this prompt takes), as the WebUI's counter shows it."""
+        chunks, count = self.chunks(prompt)
+        return count, len(chunks) * self.length
+
+    @torch.no_grad()
+    def _encode_chunks(self, chunks: list[Chunk]) -> dict[Chunk, Tensor]:
+        """Each distinct chunk -> [77 d]."""
+        texts = list(dict.fromkeys(chunk.tokens for chunk in chunks))
+        hidden: dict[tuple[int, ...], Tensor] = {}
+        for part in (texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)):
+            hidden.update(zip(part, self._hidden(torch.tensor(part, device=self.device))))
+        return {chunk: self._weighted(hidden[chunk.tokens], chunk.weights) for chunk in chunks}
+
+    def _hidden(self, tokens: Tensor) -> Tensor:
+        """tokens [n 77] -> [n 77 d]."""
+        if self.clip_skip == 1:
+            return self.model(input_ids=tokens).last_hidden_state
+        states = self.model(input_ids=tokens, output_hidden_states=True).hidden_states
+        return getattr(self.model, "text_model", self.model).final_layer_norm(states[-self.clip_skip])
+
+    def _weighted(self, hidden: Tensor, weights: Sequence[float]) -> Tensor:
+        """Multiply each token's state [77 d] by its weight; "Original" then scales the whole to the mean it had."""
+        if all(weight == 1.0 for weight in weights):
+            return hidden
+        result = hidden.float() * torch.tensor(weights, device=hidden.device)[:, None]
+        if self.emphasis == "Original":
+            factor = hidden.float().mean() / result.mean()
+            # A chunk whose mean is 0 has no factor that restores it.
+            result = result * torch.where(factor.isfinite(), factor, torch.ones_like(factor))
+        return result.to(hidden.dtype)
