@@ -2,8 +2,20 @@
 from __future__ import annotations
 
 from animatediff.motion.build import build
-from animatediff.motion.families import FAMILIES, BetaSchedule, Family
+from animatediff.motion.families import FAMILIES, BetaSchedule, Family, detect
 from animatediff.motion.inject import injected
+from animatediff.motion.load import Description, describe, load
 from animatediff.motion.network import MotionModule
 
-__all__ = ["FAMILIES", "BetaSchedule", "Family", "MotionModule", "build", "injected"]
+__all__ = [
+    "FAMILIES",
+    "BetaSchedule",
+    "Description",
+    "Family",
+    "MotionModule",
+    "build",
+    "describe",
+    "detect",
+    "injected",
+    "load",
+]

@@ -1,13 +1,20 @@
-"""The families of motion modules: what each is, and the evidence in the tensors that tells it from the others."""
+"""The registry of motion module families: what each is, and the evidence in the tensors that tells it from the others.
+
+A new family is one entry in `KINDS`. Entries are tried in order; the first whose evidence holds is it. Files that are
+something else are entries as well, so that they are refused by their name.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Shapes = Mapping[str, tuple[int, ...]]
+from animatediff.errors import ModelError
+from animatediff.motion.evidence import Evidence, Test, has, lora, mid, positions, sd15, sdxl, shape, temporal
+from animatediff.motion.naming import unwrap
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,14 @@ class Family:
     """One kind of motion module.
 
     GroupNorm semantics are those of the training code: "over frames" means statistics of C/32 x frames x H x W
-    within one clip and role, otherwise each frame on its own.
+    within one clip and role, otherwise each frame on its own. SpatialTransformers always take each frame on its own.
     """
 
     name: str
     base: str  # "SD1.5" or "SDXL"
     betas: BetaSchedule
-    max_frames: int  # positions of the published weights; a file's own number counts
+    told_by: Test = field(repr=False, compare=False)
+    max_frames: int = 32  # positions of the published weights; a file's own number counts
     best_frames: int = 16  # window length it was trained on
     has_mid: bool = False
     stores_pe: bool = True  # AnimateLCM's files hold no positional encoding: it is the sinusoidal one
@@ -56,18 +64,93 @@ class Family:
         return {"SD1.5": 4, "SDXL": 3}[self.base]
 
 
-SD15_LINEAR = BetaSchedule("linear", 0.00085, 0.012)
+@dataclass(frozen=True)
+class NoMotionModule:
+    """Something that users take for a motion module. `what` completes "FILE is …"."""
 
-V1 = Family("v1", "SD1.5", SD15_LINEAR, 24, resnet_norm_over_frames=True, out_norm_over_frames=True)
-V2 = Family("v2", "SD1.5", SD15_LINEAR, 32, has_mid=True)
-V3 = Family("v3", "SD1.5", SD15_LINEAR, 32)
-ANIMATE_LCM = Family(
-    "AnimateLCM", "SD1.5", BetaSchedule("linear", 0.00085, 0.012, lcm_steps=100), 64, has_mid=True, stores_pe=False
-)
-LONG = Family("LongAnimateDiff", "SD1.5", SD15_LINEAR, 64, best_frames=32, has_mid=True)
-SDXL = Family("AnimateDiff-SDXL", "SDXL", BetaSchedule("scaled_linear", 0.00085, 0.020), 32, module_norm_over_frames=True)
-HOTSHOT = Family(
-    "HotShot-XL", "SDXL", BetaSchedule("scaled_linear", 0.00085, 0.012), 8, best_frames=8, resnet_norm_over_frames=True
+    what: str
+    told_by: Test = field(repr=False, compare=False)
+    remedy: str = "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
+
+
+_LATER = "It is not supported yet: pick a plain motion module, such as v3_sd15_mm.ckpt."
+_SD15 = BetaSchedule("linear", 0.00085, 0.012)
+_LCM = BetaSchedule("linear", 0.00085, 0.012, lcm_steps=100)
+_SDXL = BetaSchedule("scaled_linear", 0.00085, 0.020)
+_HOTSHOT = BetaSchedule("scaled_linear", 0.00085, 0.012)
+
+KINDS: tuple[Family | NoMotionModule, ...] = (
+    # Relatives, some of which hold temporal layers of their own.
+    NoMotionModule(
+        "a CameraCtrl checkpoint", has("pose_encoder", "encoder_down_conv_blocks.", "qkv_merge.", "q_merge."), _LATER
+    ),
+    NoMotionModule("a SparseCtrl scribble checkpoint", temporal & has("controlnet_cond_embedding.conv_in."), _LATER),
+    NoMotionModule("a SparseCtrl RGB checkpoint", temporal & has("controlnet_cond_embedding.weight"), _LATER),
+    NoMotionModule(
+        "a motion LoRA, not a motion module",
+        lora & (temporal | has("motion_modules", "temporal_transformer")),
+        "It changes a v2 motion module: pick mm_sd_v15_v2.ckpt or another v2 module.",
+    ),
+    NoMotionModule("an AnimateLCM-I2V checkpoint", temporal & has("img_encoder."), _LATER),
+    NoMotionModule("a PIA checkpoint", temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), _LATER),
+    NoMotionModule("a FancyVideo checkpoint", temporal & has("fps_embedding.", "motion_embedding."), _LATER),
+    # Image models and what belongs to them.
+    NoMotionModule("a LoRA, not a motion module", lora),
+    NoMotionModule(
+        "a ControlNet, not a motion module",
+        ~temporal & has("control_model.", "controlnet_cond_embedding.", "input_hint_block."),
+    ),
+    NoMotionModule(
+        "an image checkpoint, not a motion module",
+        ~temporal & has("diffusion_model.", "input_blocks.", "down_blocks.0.resnets.", "double_blocks.", "joint_blocks."),
+        "Pick it as the checkpoint, and a motion module as the motion module.",
+    ),
+    NoMotionModule("a VAE, not a motion module", ~temporal & has("decoder.up", "first_stage_model.")),
+    # Families. SDXL before SD1.5, native naming before lengths.
+    Family(
+        "HotShot-XL",
+        "SDXL",
+        _HOTSHOT,
+        sdxl & ~mid & (has("pos_encoder.positional_encoding") | positions(lambda n: n <= 24)),
+        max_frames=24,
+        best_frames=8,
+        resnet_norm_over_frames=True,
+        out_norm_over_frames=True,
+    ),
+    Family("AnimateDiff-SDXL", "SDXL", _SDXL, sdxl & ~mid & positions(lambda n: n > 24), module_norm_over_frames=True),
+    Family("AnimateLCM", "SD1.5", _LCM, sd15 & ~positions(bool), max_frames=64, has_mid=True, stores_pe=False),
+    Family("LongAnimateDiff", "SD1.5", _SD15, sd15 & mid & positions(lambda n: n > 32), 64, 32, has_mid=True),
+    Family("v2", "SD1.5", _SD15, sd15 & mid, has_mid=True),
+    Family("v3", "SD1.5", _SD15, sd15 & positions(lambda n: n > 24)),
+    Family("v1", "SD1.5", _SD15, sd15, max_frames=24, resnet_norm_over_frames=True, out_norm_over_frames=True),
 )
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (V1, V2, V3, ANIMATE_LCM, LONG, SDXL, HOTSHOT)}
+FAMILIES: dict[str, Family] = {kind.name: kind for kind in KINDS if isinstance(kind, Family)}
+
+
+def detect(state: Mapping[str, Any], name: str = "this file") -> Family:
+    """The family of a state dict in any naming, wrapped or not; ModelError says what else it is.
+
+    Only keys and shapes are looked at, so tensors on the meta device serve.
+    """
+    return detect_shapes({key: tuple(tensor.shape) for key, tensor in unwrap(state).items()}, name)
+
+
+def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file") -> Family:
+    """`detect` for shapes by key."""
+    evidence = Evidence(shapes)
+    kind = next((kind for kind in KINDS if kind.told_by(evidence)), None)
+    if isinstance(kind, Family):
+        return replace(kind, has_mid=mid(evidence))
+    if kind is not None:
+        raise ModelError(f"{name} is {kind.what}", remedy=kind.remedy)
+    if not evidence.site_keys:
+        raise ModelError(
+            f"{name} is not a motion module: none of its {len(shapes)} tensors belongs to a temporal layer",
+            remedy=NoMotionModule.remedy,
+        )
+    raise ModelError(
+        f"{name} has temporal layers for {evidence.levels} levels of a UNet, positions for {evidence.positions} frames "
+        f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules is like that",
+        remedy="If the download is complete, report it with a link to the file.",
+    )

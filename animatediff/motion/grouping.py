@@ -22,9 +22,9 @@ def apply_by_clip(x: Tensor, layout: ClipLayout, on_clips: OnClips, *, rest: Ten
         if group:
             rows_of[len(group)].extend(group)
     if len(rows_of) == 1:
-        (frames, rows), = rows_of.items()
+        [(frames, rows)] = rows_of.items()
         if rows == list(range(x.shape[0])):
-            return on_clips(x.contiguous(), frames)
+            return on_clips(x, frames)
     result = x if rest is None else rest
     for frames, rows in rows_of.items():
         index = torch.tensor(rows, device=x.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from animatediff.errors import ModelError
@@ -46,7 +45,7 @@ class NormOverFrames:
     def __call__(self, norm: nn.Module, args, output: Tensor) -> Tensor:
         def over_frames(x: Tensor, frames: int) -> Tensor:
             n, c, h, w = x.shape
-            clips = x.view(-1, frames, c, h, w).transpose(1, 2).reshape(-1, c, frames * h, w)
+            clips = x.reshape(-1, frames, c, h, w).transpose(1, 2).reshape(-1, c, frames * h, w)
             return norm.forward(clips).view(-1, c, frames, h, w).transpose(1, 2).reshape(n, c, h, w)
 
         return apply_by_clip(args[0], self.layout_of(args[0].shape[0]), over_frames, rest=output)
@@ -85,10 +84,12 @@ def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iter
 
 def _check_fit(places: Places, module: MotionModule) -> None:
     """Refuse a module whose base or widths are not the UNet's."""
-    if module.family.base != places.base:
+    base = module.family.base
+    if base != places.base:
+        pick = f"Pick an {places.base} module or change" if places.base in ("SD1.5", "SDXL") else "Change"
         raise ModelError(
-            f"{module.name} is an {module.family.base} motion module but the checkpoint is {places.base}",
-            remedy=f"Pick an {places.base} module or change the checkpoint.",
+            f"{module.name} is an {base} motion module but the checkpoint is {places.base}",
+            remedy=f"{pick} the checkpoint.",
         )
     if module.widths != places.widths:
         raise ModelError(

@@ -25,9 +25,13 @@ CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's interme
 
 
 def sinusoids(frames: int, channels: int) -> Tensor:
-    """Positional encoding [1 frames channels] of "Attention is all you need", section 3.5 (sin and cos alternate)."""
-    place = torch.arange(frames, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10_000.0) / channels))
+    """Positional encoding [1 frames channels] of "Attention is all you need", section 3.5 (sin and cos alternate).
+
+    On the CPU even where the default device is another (meta, while loading): AnimateLCM's is in no file.
+    """
+    place = torch.arange(frames, dtype=torch.float32, device="cpu")[:, None]
+    even = torch.arange(0, channels, 2, dtype=torch.float32, device="cpu")
+    rate = torch.exp(even * (-math.log(10_000.0) / channels))
     return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).reshape(1, frames, channels)
 
 
@@ -43,7 +47,6 @@ class PositionalEncoding(nn.Module):
 
     def __init__(self, frames: int, channels: int, stored: bool):
         super().__init__()
-        # On the meta device (shapes only) the values come from the file, except where a family stores none.
         self.register_buffer("pe", sinusoids(frames, channels), persistent=stored)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,7 +132,7 @@ class TemporalTransformer(nn.Module):
         weight, bias = self.norm.weight.float(), self.norm.bias.float()
         n, c = x.shape[:2]
         if self.over_frames:
-            clips = x.float().view(n // frames, frames, c, -1).transpose(1, 2)
+            clips = x.float().reshape(n // frames, frames, c, -1).transpose(1, 2)
             return F.group_norm(clips, self.norm.num_groups, weight, bias, self.norm.eps).transpose(1, 2)
         normed = F.group_norm(x.float(), self.norm.num_groups, weight, bias, self.norm.eps)
         return normed.reshape(n // frames, frames, c, -1)

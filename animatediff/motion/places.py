@@ -12,14 +12,11 @@ from animatediff.errors import ModelError
 class Places:
     """The UNet's submodules that a motion module has to do with."""
 
-    sites: dict[str, nn.Module] = field(default_factory=dict)  # site name -> the submodule after which it comes
+    base: str = ""  # "SD1.5", "SDXL", or the name of a model that no family fits
     widths: tuple[int, ...] = ()  # channels per level, outermost first
+    sites: dict[str, nn.Module] = field(default_factory=dict)  # site name -> the submodule after which it comes
     resnet_norms: list[nn.Module] = field(default_factory=list)
     out_norms: list[nn.Module] = field(default_factory=list)
-
-    @property
-    def base(self) -> str:
-        return {3: "SDXL", 4: "SD1.5"}.get(len(self.widths), f"a UNet of {len(self.widths)} levels")
 
 
 def find_places(unet: nn.Module) -> Places:
@@ -29,8 +26,7 @@ def find_places(unet: nn.Module) -> Places:
     if all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks", "conv_norm_out")):
         return _in_diffusers(unet)
     raise ModelError(
-        f"{type(unet).__name__} is no Stable Diffusion UNet that motion modules fit",
-        remedy="Use a checkpoint of SD1.5 or SDXL.",
+        f"{type(unet).__name__} is not a UNet that motion modules fit", remedy="Use a checkpoint of SD1.5 or SDXL."
     )
 
 
@@ -43,63 +39,54 @@ def _is_spatial_transformer(m: nn.Module) -> bool:
 
 
 def _in_ldm(unet: nn.Module) -> Places:
-    """After the block's SpatialTransformer, else its ResBlock, which is before a Downsample or Upsample.
+    """After the block's SpatialTransformer, else its ResBlock, and so before a Downsample or Upsample.
 
     SD1.5: input blocks 1 2 | 4 5 | 7 8 | 10 11, output blocks 0-2 | 3-5 | 6-8 | 9-11. SDXL: one level less.
     """
-    places = Places()
 
-    def last(block: nn.Module) -> nn.Module | None:
-        for test in (_is_spatial_transformer, _is_resblock):
-            found = [m for m in block if test(m)]
-            if found:
-                return found[-1]
-        return None
+    def last(block: nn.Module) -> nn.Module:
+        return next(m for test in (_is_spatial_transformer, _is_resblock) for m in reversed(list(block)) if test(m))
 
     # Blocks without a ResBlock are the first convolution and the Downsamples.
-    with_resblock = [b for b in unet.input_blocks if any(_is_resblock(m) for m in b)]
-    for i, block in enumerate(with_resblock):
+    down = [block for block in unet.input_blocks if any(map(_is_resblock, block))]
+    blocks = [*down, unet.middle_block, *unet.output_blocks]
+    resblocks = [m for block in blocks for m in block if _is_resblock(m)]
+    widths = tuple(next(filter(_is_resblock, block)).out_layers[0].num_channels for block in down[1::2])
+    places = Places(_base(unet, len(widths), len(down), len(unet.output_blocks)), widths)
+    for i, block in enumerate(down):
         places.sites[f"down_blocks.{i // 2}.motion_modules.{i % 2}"] = last(block)
+    places.sites["mid_block.motion_modules.0"] = last(unet.middle_block)
     for i, block in enumerate(unet.output_blocks):
         places.sites[f"up_blocks.{i // 3}.motion_modules.{i % 3}"] = last(block)
-    places.sites["mid_block.motion_modules.0"] = last(unet.middle_block)
-    places.widths = tuple(_ldm_width(block) for block in with_resblock[1::2])
-    _check_regular(places, len(with_resblock), len(unet.output_blocks))
-    resblocks = [m for part in (unet.input_blocks, unet.middle_block, unet.output_blocks) for m in part.modules()]
-    places.resnet_norms = [n for m in resblocks if _is_resblock(m) for n in (m.in_layers[0], m.out_layers[0])]
+    places.resnet_norms = [norm for m in resblocks for norm in (m.in_layers[0], m.out_layers[0])]
     places.out_norms = [unet.out[0]]
     return places
 
 
-def _ldm_width(block: nn.Module) -> int:
-    return next(m for m in block if _is_resblock(m)).out_layers[-1].weight.shape[0]
-
-
 def _in_diffusers(unet: nn.Module) -> Places:
     """After `attentions[j]`, else after `resnets[j]`; in the mid block after its attention."""
-    places = Places()
-    for side in ("down_blocks", "up_blocks"):
+    resnets = {side: [r for block in getattr(unet, side) for r in block.resnets] for side in ("down_blocks", "up_blocks")}
+    widths = tuple(block.resnets[-1].norm2.num_channels for block in unet.down_blocks)
+    places = Places(_base(unet, len(widths), len(resnets["down_blocks"]), len(resnets["up_blocks"])), widths)
+    for side in resnets:
         for i, block in enumerate(getattr(unet, side)):
-            hosts = getattr(block, "attentions", None) or block.resnets
-            for j, host in enumerate(hosts):
+            for j, host in enumerate(getattr(block, "attentions", None) or block.resnets):
                 places.sites[f"{side}.{i}.motion_modules.{j}"] = host
     places.sites["mid_block.motion_modules.0"] = unet.mid_block.attentions[0]
-    places.widths = tuple(block.resnets[-1].conv2.weight.shape[0] for block in unet.down_blocks)
-    _check_regular(
-        places, sum(len(b.resnets) for b in unet.down_blocks), sum(len(b.resnets) for b in unet.up_blocks)
-    )
-    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-    places.resnet_norms = [norm for block in blocks for r in block.resnets for norm in (r.norm1, r.norm2)]
+    ordered = [*resnets["down_blocks"], *unet.mid_block.resnets, *resnets["up_blocks"]]
+    places.resnet_norms = [norm for r in ordered for norm in (r.norm1, r.norm2)]
     places.out_norms = [unet.conv_norm_out]
     return places
 
 
-def _check_regular(places: Places, down: int, up: int) -> None:
-    """Two blocks per level on the way down and three on the way up, as in SD1.5 and SDXL."""
-    levels = len(places.widths)
+def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
+    """Which model the UNet is of: two blocks per level on the way down and three on the way up, as in SD1.5 and SDXL."""
     if (down, up) != (2 * levels, 3 * levels) or levels not in (3, 4):
         raise ModelError(
-            f"the checkpoint's UNet has {down} blocks on the way down and {up} on the way up in {levels} levels: "
+            f"the checkpoint's UNet has {down} blocks on the way down and {up} on the way up in {levels} levels, but "
             "motion modules fit those of SD1.5 (8 and 12 in 4) and SDXL (6 and 9 in 3)",
             remedy="Use a checkpoint of SD1.5 or SDXL.",
         )
+    # Others share SD1.5's four levels but not its features; the text encoder's width tells.
+    text = next((m.attn2.to_k.weight.shape[-1] for m in unet.modules() if hasattr(m, "attn2")), 0)
+    return "SDXL" if levels == 3 else {1024: "SD2.x", 1280: "the SDXL refiner"}.get(text, "SD1.5")

@@ -1,0 +1,101 @@
+"""Three naming schemes of the same tensors: the original AnimateDiff one, diffusers' MotionAdapter and HotShot-XL's own.
+
+Inside the project there is only the original one.
+
+    original   down_blocks.0.motion_modules.1.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight
+    diffusers  down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.to_q.weight
+    HotShot    down_blocks.0.temporal_attentions.1.transformer_blocks.0.attention_blocks.0.to_q.weight
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SITE = re.compile(
+    r"(?:^|\.)((?:(?:down|up)_blocks\.\d+|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d+)\."
+    r"(?:temporal_transformer\.)?(.+)$"
+)
+# Inside a transformer block: diffusers' name, original name.
+_IN_BLOCK = (
+    ("attn1.", "attention_blocks.0."),
+    ("attn2.", "attention_blocks.1."),
+    ("norm1.", "norms.0."),
+    ("norm2.", "norms.1."),
+    ("norm3.", "ff_norm."),
+)
+_BLOCK = re.compile(r"(transformer_blocks\.\d+\.)(.+)$")
+_PE = tuple(f"attention_blocks.{i}.pos_encoder.pe" for i in (0, 1))
+
+
+def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a checkpoint by key: wrappers of trainers removed, other nested dictionaries flattened."""
+    for wrapper in ("state_dict", "module"):
+        while isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    flat: dict[str, Any] = {}
+    for key, value in loaded.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": tensor for inner, tensor in unwrap(value).items()})
+        elif hasattr(value, "shape"):
+            flat[str(key).removeprefix("module.")] = value
+    return flat
+
+
+def site_of(key: str) -> str:
+    """`down_blocks.0.motion_modules.1` for a key of that site in any naming, "" for other keys."""
+    match = _SITE.search(key)
+    return f"{match[1]}motion_modules.{match[2]}" if match else ""
+
+
+def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The temporal layers of a state dict in any of the namings (shapes serve as well as tensors); the rest is dropped."""
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        match = _SITE.search(key)
+        if not match:
+            continue
+        prefix, inner = f"{site_of(key)}.temporal_transformer.", match[3]
+        block = _BLOCK.match(inner)
+        if not block:
+            result[prefix + inner] = value
+        elif block[2] == "pos_embed.pe":  # diffusers keeps one for both attentions
+            result.update({prefix + block[1] + pe: value for pe in _PE})
+        else:
+            result[prefix + block[1] + _in_block(block[2])] = value
+    return result
+
+
+def _in_block(name: str) -> str:
+    for diffusers, original in _IN_BLOCK:
+        if name.startswith(diffusers):
+            return original + name.removeprefix(diffusers)
+    return name.replace("pos_encoder.positional_encoding", "pos_encoder.pe")
+
+
+def to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Original naming to that of diffusers' MotionAdapter."""
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        new = key.replace(".temporal_transformer.", ".")
+        for diffusers, original in _IN_BLOCK:
+            new = re.sub(rf"(transformer_blocks\.\d+\.){re.escape(original)}", rf"\g<1>{diffusers}", new)
+        new = re.sub(r"attn[12]\.pos_encoder\.pe$", "pos_embed.pe", new)
+        if new in result and not torch.equal(result[new], value):
+            raise ValueError(f"diffusers has one positional encoding for both attentions, but they differ: {key}")
+        result[new] = value
+    return result
+
+
+def to_hotshot(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Original naming to HotShot-XL's own."""
+    renamed = ((".motion_modules.", ".temporal_attentions."), (".temporal_transformer.", "."))
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        for original, hotshot in (*renamed, ("pos_encoder.pe", "pos_encoder.positional_encoding")):
+            key = key.replace(original, hotshot)
+        result[key] = value
+    return result
