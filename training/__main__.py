@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "training-run", help="folder for the state of the run")
     parser.add_argument("--out", type=Path, default=ROOT / "animatediff" / "engine" / "demo", help="folder for the weights")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=6000, help="clips in the training set")
+    parser.add_argument("--clips", type=int, default=5000, help="clips in the training set")
     parser.add_argument("--vae-steps", type=int, default=2800)
     parser.add_argument("--image-steps", type=int, default=4000)
     parser.add_argument("--motion-steps", type=int, default=4000)

@@ -24,7 +24,8 @@ def cached(folder: Path, vae: AutoencoderKL, *, clips: int, seed: int) -> tuple[
     for first in range(0, clips, 8):
         batch = [random_clip(rng) for _ in range(min(8, clips - first))]
         pictures, _ = render(stack([c.scene for c in batch]), SIZE)
-        mean = vae.encode(pictures).latent_dist.mean * SCALING
+        with torch.autocast("cpu", torch.bfloat16):
+            mean = vae.encode(pictures).latent_dist.mean.float() * SCALING
         latents.append(mean.unflatten(0, (len(batch), -1)).half())
         captions += [c.caption for c in batch]
         if first % 800 == 0:
