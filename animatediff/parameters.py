@@ -26,9 +26,10 @@ class Parameter:
     """A row of the table of settings.
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
-    in pixels, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which existing API clients send it. cli: its
-    flag, "" where the command line has none. group: "clip" (also what WebUI users set here), "image" (what a
-    WebUI has its own controls for) or "host" (where and with what it runs).
+    in pixels, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which
+    existing API clients send the parameter. spellings: pairs of another spelling of a choice and that choice.
+    cli: its flag, "" where the command line has none. group: "clip" (also what WebUI users set here), "image"
+    (what a WebUI has its own controls for) or "host" (where and with what it runs).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Parameter:
     group: str = "clip"
     form: str = ""
     multiple_of: int = 1
+    spellings: tuple[tuple[str, str], ...] = ()
 
     def read(self, value: Any, key: str = "") -> Any:
         """The value in this parameter's type and canonical spelling. `key`: the name that the caller used."""
@@ -168,9 +170,9 @@ class Parameter:
         return value
 
     def _choice(self, value: str) -> str:
-        for choice in self.choices:
-            if _plain(choice) == _plain(value):
-                return choice
+        known = {_plain(text): choice for text, choice in (*zip(self.choices, self.choices), *self.spellings)}
+        if _plain(value) in known:
+            return known[_plain(value)]
         if self.form == "device" and DEVICE.fullmatch(value.strip().lower()):
             return value.strip().lower()
         raise _Refused("is unknown")

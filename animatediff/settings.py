@@ -69,8 +69,8 @@ class Settings:
         "", "Request id", "Becomes part of the file names, so that a client finds its own files.",
         maximum=120, form="file name", cli="--request-id")
     context_schedule: str = _row(
-        "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move from "
-        "step to step; only \"uniform\" can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
+        "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move "
+        "from step to step; only \"uniform\" can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
     fuse_method: str = _row(
         "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(
@@ -101,10 +101,11 @@ class Settings:
         "model.", cli="--checkpoint", group="host")
     device: str = _row(
         "auto", "Device", "Where the models run; auto takes a GPU if there is one; cuda:1 is the second GPU.",
-        choices=DEVICES, form="device", cli="--device", group="host")
+        choices=DEVICES, form="device", spellings=(("gpu", "cuda"),), cli="--device", group="host")
     dtype: str = _row(
         "auto", "Precision", "Number format of the models; auto is fp16 on a GPU and fp32 on a CPU.",
-        choices=DTYPES, cli="--dtype", group="host")
+        choices=DTYPES, spellings=(("float32", "fp32"), ("float16", "fp16"), ("half", "fp16"), ("bfloat16", "bf16")),
+        cli="--dtype", group="host")
 
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
@@ -210,7 +211,8 @@ def _check_together(settings: Settings) -> None:
 def _unknown(key: Any, value: Any) -> SettingsError:
     flags = {p.cli.strip("-").replace("-", "_"): p.name for p in PARAMETERS if p.cli}
     names = flags | {name: name for name in BY_NAME}
-    close = get_close_matches(str(key).lower().strip("- ").replace("-", "_"), names, 1, 0.6)
+    written = key.lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
+    close = get_close_matches(written, names, 1, 0.6)
     remedy = f"Did you mean {names[close[0]]}? " if close else ""
     return SettingsError(f"unknown parameter, with the value {value!r:.80}", where=str(key),
                          remedy=f"{remedy}Known are {', '.join(p.name for p in PARAMETERS)}.")
