@@ -197,7 +197,7 @@ def _cut_at_the_seam(frames: int, context: int, overlap: int, step: int) -> Iter
         elif before_seam < context - overlap:
             yield last
             yield first
-        else:  # the next window starts before the seam too, and becomes the first
+        else:  # the next window starts at the seam or before it, and becomes the first
             first_is_due = True
             yield last
 
