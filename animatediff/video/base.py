@@ -66,7 +66,8 @@ class Part:
 
     def __init__(self, path: Path):
         self.path = path
-        self.hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        # Only the end of the name, so that a name of the greatest length still has a hidden one.
+        self.hidden = path.with_name(f".{path.name[-40:]}.{uuid.uuid4().hex[:8]}.part")
         self._file: BinaryIO | None = None
 
     @property

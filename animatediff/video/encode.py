@@ -14,7 +14,7 @@ from ..errors import MediaError
 from .base import Clip, Part, Writer
 from .metadata import VIDEO_KEY
 
-EXTRA = 'pip install "animatediff[video]"'
+EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, or pip install av)'
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
 _BT709, _LIMITED = 1, 1
 
@@ -25,7 +25,7 @@ def library() -> ModuleType:
         import av
     except ImportError as error:
         raise MediaError(f"the package av (PyAV) cannot be imported ({error})", where="video",
-                         remedy=f"Install the extra: {EXTRA}") from error
+                         remedy=f"Install {EXTRA}") from error
     return av
 
 
@@ -58,9 +58,9 @@ class Video(Writer):
                 output.mux(trial._stream.encode(None))
         except (av.FFmpegError, ValueError, OSError) as error:
             raise MediaError(f"the encoder {cls.codec} does not work ({error})", where=cls.format,
-                             remedy=f"Install PyAV from PyPI, whose wheels contain it: {EXTRA}") from error
+                             remedy=f"PyAV's wheels on PyPI contain it: install {EXTRA}") from error
         if not buffer.tell():
-            raise MediaError(f"the encoder {cls.codec} gave nothing", where=cls.format, remedy=f"Reinstall PyAV: {EXTRA}")
+            raise MediaError(f"the encoder {cls.codec} gave nothing", where=cls.format, remedy=f"Reinstall {EXTRA}")
 
     def pixels(self) -> str:
         return "yuv420p"

@@ -71,8 +71,10 @@ def _split(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _lloyd(points: np.ndarray, weights: np.ndarray, centres: np.ndarray, rounds: int = 6) -> np.ndarray:
     """Weighted k-means from the given centres; a centre that loses all points keeps its place."""
     for _ in range(rounds):
-        distance = (centres ** 2).sum(1) - 2 * points @ centres.T  # without |point|², the same for every centre
-        nearest = distance.argmin(1)
+        lengths = (centres ** 2).sum(1)
+        # |centre|² - 2 point·centre: without |point|², the same for every centre. In slices of a few megabytes.
+        nearest = np.concatenate([(lengths - 2 * points[at:at + 2048] @ centres.T).argmin(1)
+                                  for at in range(0, len(points), 2048)])
         mass = np.bincount(nearest, weights, minlength=len(centres))
         sums = np.stack([np.bincount(nearest, weights * points[:, c], minlength=len(centres)) for c in range(3)], 1)
         centres = np.where(mass[:, None] > 0, sums / np.maximum(mass, 1e-12)[:, None], centres)

@@ -215,10 +215,10 @@ class ClipWriter:
 
     def _prepare(self) -> None:
         """Find out now, not after the run, whether the files can be where they should."""
-        for name in self.formats:
-            WRITERS[name].check(WRITERS[name].place(self.stem))
-        trial = self.stem.with_name(f".{self.stem.name}.{uuid.uuid4().hex[:8]}.trial")
+        trial = self.stem.with_name(f".{uuid.uuid4().hex}.trial")
         try:
+            for name in self.formats:
+                WRITERS[name].check(WRITERS[name].place(self.stem))
             self.stem.parent.mkdir(parents=True, exist_ok=True)
             try:
                 open_new(trial).close()

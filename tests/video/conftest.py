@@ -1,0 +1,10 @@
+"""The decoder that the tests of written clips share."""
+from __future__ import annotations
+
+import pytest
+from video_helpers import Ffmpeg
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Ffmpeg:
+    return Ffmpeg()
