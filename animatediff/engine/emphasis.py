@@ -1,8 +1,8 @@
 """The WebUI's prompt grammar, pure: brackets that weigh words, BREAK, and chunks of 75 tokens that break at commas.
 
-`(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` what is written; they nest by multiplying; `\\(` is a bracket that is meant;
-what is left open reaches to the end. One thing differs from the WebUI on purpose: BREAK inside brackets breaks there too
-(the WebUI reads it as a word with negative weight).
+`(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` what is written; they nest by multiplying; `\\(` is a bracket that is
+meant; what is left open reaches to the end. One thing differs from the WebUI on purpose: BREAK inside brackets breaks
+there too (the WebUI reads it as a word with negative weight).
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Chunk(NamedTuple):
 
 
 def parse(prompt: str) -> list[Piece]:
-    """Pieces in order; neighbours of equal weight are joined (they are tokenized as one text), empty text is left out."""
+    """Pieces in order. Neighbours of equal weight are joined, to be tokenized as one text; empty text is left out."""
     pieces: list[Piece] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}  # where each open bracket's first piece is, or will be
     run: list[str] = []
@@ -107,8 +107,8 @@ def chunks(
 ) -> tuple[list[Chunk], int]:
     """Cut weighted token ids (None is a BREAK) into chunks, at least one.
 
-    A full chunk is cut behind its last comma where that lies within `backtrack` tokens of the end, so that a phrase stays
-    whole. Also returns the number of tokens as the WebUI counts it: every chunk but the last counts as full.
+    A full chunk is cut behind its last comma where that lies within `backtrack` tokens of the end, so that a phrase
+    stays whole. Also returns the number of tokens as the WebUI counts it: every chunk but the last counts as full.
     """
     done: list[list[tuple[int, float]]] = []
     current: list[tuple[int, float]] = []
@@ -153,5 +153,6 @@ def _padded(row: Sequence[tuple[int, float]], start: int, end: int, length: int)
 
 
 def notices(prompt: str) -> list[str]:
-    """What a WebUI would read as more than words and this engine does not: one line a finding, for the caller to show."""
-    return [f"{match[0]}: {text}, it is read as words" for rule, text in _OTHER_SYNTAX for match in rule.finditer(prompt)]
+    """What a WebUI reads as more than words and this engine does not: one line a finding, for the caller to show."""
+    found = ((match[0], fact) for rule, fact in _OTHER_SYNTAX for match in rule.finditer(prompt))
+    return [f"{text}: {fact}, it is read as words" for text, fact in found]

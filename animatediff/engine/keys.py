@@ -1,9 +1,9 @@
 """One set of weights, two naming schemes: diffusers/transformers modules and the single file of LDM (SD1.x).
 
 Each network has one table of (diffusers module, LDM module) prefixes, built for the depth at hand and read in
-either direction; what follows the module's prefix (`weight`, `bias`, the inside of an attention) is the same in both. The
-number of levels, layers per level and widths is free. `*_to_ldm` takes a module's state dict and returns whole
-single-file keys, so that the parts of a file can be merged with `|`; `*_from_ldm` picks its part out of a whole file.
+either direction; what follows the module's prefix (`weight`, `bias`, the inside of an attention) is the same in
+both. The number of levels, layers per level and widths is free. `*_to_ldm` takes a module's state dict and returns
+whole single-file keys, so that the parts of a file can be merged with `|`; `*_from_ldm` picks its part of a file.
 """
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def unet_layers(part: Mapping[str, Tensor]) -> list[int]:
 
 
 def vae_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`AutoencoderKL.state_dict()` (old or new attention names) -> `first_stage_model.*` (attention as 1×1 convolutions)."""
+    """`AutoencoderKL.state_dict()`, old or new attention names -> `first_stage_model.*`, attention as 1×1 convs."""
     state = {_vae_new_name(key): value for key, value in state.items()}
     encoder, decoder = _vae_depths(state, "encoder.down_blocks.{}.resnets.{}.", "decoder.up_blocks.{}.resnets.{}.")
     table = dict(_vae_pairs(encoder, decoder))
@@ -98,7 +98,7 @@ def vae_from_ldm(state: Mapping[str, Tensor], prefix: str = VAE) -> StateDict:
 
 
 def text_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`CLIPTextModel.state_dict()` (with or without the `text_model.` of older transformers) -> `cond_stage_model.*`."""
+    """`CLIPTextModel.state_dict()`, with or without the `text_model.` of transformers 4 -> `cond_stage_model.*`."""
     return {
         TEXT + key.removeprefix("text_model."): value
         for key, value in state.items()
@@ -107,13 +107,13 @@ def text_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
 
 
 def text_from_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`cond_stage_model.transformer.*` -> keys of `CLIPTextModel` without `text_model.`; `position_ids` is a constant, dropped."""
+    """`cond_stage_model.transformer.*` -> keys of `CLIPTextModel` without `text_model.` and without `position_ids`."""
     part = _part(state, TEXT if _any(state, TEXT) else TEXT_SHORT, "text encoder")
     return {key: value for key, value in part.items() if not key.endswith("position_ids")}
 
 
 def _unet_pairs(layers: list[int], attended: set[int]) -> Iterable[Pair]:
-    """`layers[i]` ResBlocks at level i on the way down; `attended`: levels of the way up (deepest first) with attention."""
+    """`layers[i]` ResBlocks at level i going down; `attended`: levels going up (deepest first) that have attention."""
     yield from _UNET_ENDS
     block = 0
     for level, count in enumerate(layers):
@@ -140,7 +140,7 @@ def _unet_pairs(layers: list[int], attended: set[int]) -> Iterable[Pair]:
 
 
 def _level_ends(layers: list[int]) -> list[int]:
-    """Index of the last output block of each level of the way up; a level has one ResBlock more than on the way down."""
+    """Index of the last output block of each level going up; a level has one ResBlock more than going down."""
     ends, last = [], -1
     for count in reversed(layers):
         last += count + 1
@@ -149,7 +149,7 @@ def _level_ends(layers: list[int]) -> list[int]:
 
 
 def _vae_pairs(encoder: list[int], decoder: list[int]) -> Iterable[Pair]:
-    """ResBlocks per level, encoder from the picture inwards, decoder from the latents outwards (LDM counts it backwards)."""
+    """ResBlocks per level, encoder from the picture inwards, decoder from the latents outwards (LDM: backwards)."""
     for name in ("quant_conv", "post_quant_conv"):
         yield name, name
     for part in ("encoder", "decoder"):

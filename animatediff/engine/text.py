@@ -26,7 +26,9 @@ class TextEncoder:
     brackets and gives them no weight, "None" reads them as text.
     """
 
-    def __init__(self, model: CLIPTextModel, tokenizer: ClipTokenizer, *, clip_skip: int = 1, emphasis: str = "Original"):
+    def __init__(
+        self, model: CLIPTextModel, tokenizer: ClipTokenizer, *, clip_skip: int = 1, emphasis: str = "Original"
+    ):
         self.model, self.tokenizer = model, tokenizer
         self.length = model.config.max_position_embeddings - 2
         self.clip_skip, self.emphasis = clip_skip, emphasis

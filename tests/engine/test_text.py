@@ -1,4 +1,4 @@
-"""Prompts are checked against values recorded from the WebUI and from CLIP's own tokenizer, and against torch in closed form."""
+"""Prompts against values recorded from the WebUI and CLIP's own tokenizer; encoding against transformers and float64."""
 from __future__ import annotations
 
 import json

@@ -1,0 +1,304 @@
+"""Image models from disk to modules, offline: single files in LDM's layout, and diffusers folders.
+
+A single file says its own widths, depths and vocabulary size. What tensors cannot say (heads, latent scale, noise
+schedule, prediction) comes from the `NAME.yaml` beside it, as WebUIs use it, or is that of Stable Diffusion 1.5.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from ..errors import ModelError
+from ..motion import BetaSchedule
+from . import keys, tokenizer
+from .text import TextEncoder
+from .tokenizer import ClipTokenizer
+from .weights import WeightFile, require_checkpoint
+
+SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
+SD15_SCALING = 0.18215
+
+
+@dataclass
+class Components:
+    """An image model in parts, in evaluation mode and without gradients.
+
+    `betas` is the image model's own noise schedule, for stills; `prediction` is "epsilon" or "v_prediction". The VAE's
+    latent scale is `vae.config.scaling_factor`.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text: TextEncoder
+    name: str
+    betas: BetaSchedule = SD15_BETAS
+    prediction: str = "epsilon"
+    path: Path | None = None
+
+
+def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
+    """Load a .safetensors/.ckpt file or a diffusers folder. Raises ModelError; never goes to the network."""
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path, torch.device(device), dtype)
+    file = WeightFile(path)
+    require_checkpoint(file)
+    try:
+        return _load_file(file, torch.device(device), dtype)
+    except ModelError as error:
+        where = error.where if str(path.parent) in error.where else ": ".join(filter(None, (str(path), error.where)))
+        raise ModelError(error.what, where=where, remedy=error.remedy) from error
+
+
+def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Components:
+    sidecar = file.path.with_suffix(".yaml")
+    params = _sidecar(sidecar)
+    state = file.read(keys.UNET, keys.VAE, keys.TEXT_SHORT)
+    unet_state, vae_state, text_state = keys.unet_from_ldm(state), keys.vae_from_ldm(state), keys.text_from_ldm(state)
+    del state
+    clip = _clip_folder(params, sidecar)
+    text_config = _text_config(text_state, clip)
+    tokens = _tokenizer(text_config.vocab_size, clip)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**unet_config(unet_state, params))
+        vae = AutoencoderKL(**vae_config(vae_state, params))
+        text = CLIPTextModel(text_config)
+    width = unet.config.cross_attention_dim
+    if width != text_config.hidden_size:
+        raise ModelError(
+            f"the UNet expects text of width {width} and the text encoder gives {text_config.hidden_size}",
+            remedy="Use an SD1.5 checkpoint",
+        )
+    _fill(unet, unet_state, device, dtype, "UNet")
+    _fill(vae, vae_state, device, dtype, "VAE")
+    _fill(text, text_state, device, dtype, "text encoder")
+    betas = BetaSchedule(
+        SD15_BETAS.kind,
+        float(params.get("linear_start", SD15_BETAS.start)),
+        float(params.get("linear_end", SD15_BETAS.end)),
+        int(params.get("timesteps", SD15_BETAS.steps)),
+    )
+    parameterization = params.get("parameterization", "eps")
+    if parameterization not in ("eps", "v"):
+        raise ModelError(f"parameterization {parameterization!r} is unknown", where=str(sidecar), remedy="Use eps or v")
+    prediction = "v_prediction" if parameterization == "v" else "epsilon"
+    return Components(unet, vae, TextEncoder(text, tokens), file.path.stem, betas, prediction, file.path)
+
+
+def unet_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of `UNet2DConditionModel` for a state dict in its naming.
+
+    `params`: LatentDiffusion's, for what shapes do not say.
+    """
+    extra = _at(params or {}, "unet_config", "params")
+    layers = _counts(state, "down_blocks.{}.resnets.{}.conv1.weight")
+    levels = range(len(layers))
+    widths = tuple(state[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in levels)
+    attended = [any(k.startswith(f"down_blocks.{i}.attentions.") for k in state) for i in levels]
+    depths = [_depth(state, f"down_blocks.{i}.attentions.0.transformer_blocks.") for i in levels]
+    cross = next((v.shape[1] for k, v in state.items() if k.endswith("attn2.to_k.weight")), None)
+    projection = next((v for k, v in state.items() if k.endswith("attentions.0.proj_in.weight")), None)
+    if cross is None or projection is None:
+        raise ModelError("the UNet has no cross-attention", remedy="Use an SD1.5 checkpoint")
+    per_head = extra.get("num_head_channels", -1)
+    return {
+        "sample_size": extra.get("image_size", 64),
+        "in_channels": state["conv_in.weight"].shape[1],
+        "out_channels": state["conv_out.weight"].shape[0],
+        "block_out_channels": widths,
+        "layers_per_block": layers[0] if len(set(layers)) == 1 else tuple(layers),
+        "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
+        "cross_attention_dim": cross,
+        "transformer_layers_per_block": tuple(d or 1 for d in depths) if max(depths) > 1 else 1,
+        # In diffusers this name means the number of heads for SD1.x: a fault it keeps for its old files.
+        "attention_head_dim": tuple(w // per_head for w in widths) if per_head > 0 else extra.get("num_heads", 8),
+        "use_linear_projection": projection.ndim == 2,
+    }
+
+
+def vae_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of `AutoencoderKL` for a state dict in its naming."""
+    layers = _counts(state, "encoder.down_blocks.{}.resnets.{}.conv1.weight")
+    return {
+        "in_channels": state["encoder.conv_in.weight"].shape[1],
+        "out_channels": state["decoder.conv_out.weight"].shape[0],
+        "down_block_types": ("DownEncoderBlock2D",) * len(layers),
+        "up_block_types": ("UpDecoderBlock2D",) * len(layers),
+        "block_out_channels": tuple(
+            state[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(len(layers))
+        ),
+        "layers_per_block": layers[0],
+        "latent_channels": state["decoder.conv_in.weight"].shape[1],
+        "scaling_factor": float((params or {}).get("scale_factor", SD15_SCALING)),
+        "sample_size": _at(params or {}, "first_stage_config", "params", "ddconfig").get("resolution", 512),
+    }
+
+
+def _text_config(state: Mapping[str, Tensor], folder: Path | None) -> CLIPTextConfig:
+    """CLIP's own numbers where neither the tensors nor the folder's config.json say others."""
+    rows, hidden = state["embeddings.token_embedding.weight"].shape
+    known = json.loads((folder / "config.json").read_text()) if folder and (folder / "config.json").is_file() else {}
+    known = known.get("text_config") or known
+    return CLIPTextConfig(
+        vocab_size=rows,
+        hidden_size=hidden,
+        intermediate_size=state["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=_depth(state, "encoder.layers."),
+        num_attention_heads=known.get("num_attention_heads", max(hidden // 64, 1)),
+        max_position_embeddings=state["embeddings.position_embedding.weight"].shape[0],
+        hidden_act=known.get("hidden_act", "quick_gelu"),
+        layer_norm_eps=known.get("layer_norm_eps", 1e-5),
+        bos_token_id=rows - 2,
+        eos_token_id=rows - 1,
+        pad_token_id=rows - 1,
+    )
+
+
+def _tokenizer(rows: int, folder: Path | None) -> ClipTokenizer:
+    if folder:
+        tokens = tokenizer.from_folder(folder)
+    elif rows == tokenizer.CLIP_SIZE:
+        tokens = tokenizer.shipped()
+    else:
+        raise ModelError(
+            f"the text encoder has {rows} tokens, CLIP has {tokenizer.CLIP_SIZE}",
+            remedy="Name its tokenizer's folder in cond_stage_config.params.version of a .yaml beside the checkpoint",
+        )
+    if tokens.size > rows:
+        raise ModelError(
+            f"the tokenizer has {tokens.size} tokens and the text encoder {rows}",
+            where=str(folder or ""),
+            remedy="Use the tokenizer that belongs to the checkpoint",
+        )
+    return tokens
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """`model.params` of the LatentDiffusion configuration, {} where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        return _at(yaml.safe_load(path.read_text(encoding="utf-8")), "model", "params")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"is not valid YAML ({reason})", where=str(path), remedy="Correct or remove it") from error
+
+
+def _clip_folder(params: Mapping[str, Any], sidecar: Path) -> Path | None:
+    """The local folder that the sidecar names; a hub's name such as openai/clip-vit-large-patch14 is none."""
+    version = _at(params, "cond_stage_config", "params").get("version")
+    if not isinstance(version, str):
+        return None
+    folder = sidecar.parent / version
+    return folder if folder.is_dir() else None
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype, part: str) -> None:
+    """Give a module on the meta device its weights and make it ready to use."""
+    prefix = "text_model." if any(k.startswith("text_model.") for k in module.state_dict()) else ""
+    shapes = {key: value.shape for key, value in module.state_dict().items()}
+    state = {prefix + key: value for key, value in state.items()}
+    for key in shapes.keys() - state.keys():
+        raise ModelError(f"the {part} lacks {key}", remedy="Use a complete SD1.5 checkpoint")
+    for key in state.keys() & shapes.keys():
+        if state[key].shape != shapes[key]:
+            raise ModelError(
+                f"{key} of the {part} is {tuple(state[key].shape)}, expected {tuple(shapes[key])}",
+                remedy="Use an SD1.5 checkpoint, with the .yaml that belongs to it",
+            )
+    # Text encoders of some merges carry a projection that SD1.x does not use: only known keys are taken.
+    if part != "text encoder" and (strange := sorted(state.keys() - shapes.keys())):
+        raise ModelError(f"the {part} has the unknown tensor {strange[0]}", remedy="Use an SD1.5 checkpoint")
+    # Copied even where nothing changes: a file's mapped tensors lie unaligned, which is slower and rounds differently,
+    # and would be lost with the file.
+    taken = {key: state[key].to(device, dtype, copy=True) for key in shapes}
+    module.load_state_dict(taken, assign=True)
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta:
+            owner = module.get_submodule(name.rpartition(".")[0])
+            if not name.endswith("position_ids"):
+                raise AssertionError(f"{name} has no value")
+            owner.register_buffer("position_ids", torch.arange(buffer.shape[-1], device=device)[None], persistent=False)
+    module.eval().requires_grad_(False)
+
+
+def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
+    """A folder as `save_pretrained` of diffusers' StableDiffusionPipeline writes it."""
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise ModelError(
+            "the folder has no model_index.json", where=str(path), remedy="Give a checkpoint file or a diffusers folder"
+        )
+    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "")
+    if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline"):
+        raise ModelError(
+            f"is a model for {kind}, which is not supported yet by the standalone engine",
+            where=str(path),
+            remedy="Use an SD1.5 model (StableDiffusionPipeline)",
+        )
+    parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    loaded: dict[str, nn.Module] = {}
+    for folder, network in parts.items():
+        half_only = not list((path / folder).glob("*model.safetensors")) and list((path / folder).glob("*.fp16.*"))
+        try:
+            loaded[folder] = network.from_pretrained(
+                path / folder, torch_dtype=dtype, local_files_only=True, variant="fp16" if half_only else None
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise ModelError(
+                f"the {folder} cannot be loaded ({reason})",
+                where=str(path / folder),
+                remedy="Restore the folder's files",
+            ) from error
+        loaded[folder].to(device).eval().requires_grad_(False)
+    if (channels := loaded["unet"].config.in_channels) != 4:
+        raise ModelError(
+            f"the UNet has {channels} input channels (inpainting or editing), which is not supported yet",
+            where=str(path),
+            remedy="Use an SD1.5 model for text to image",
+        )
+    schedule = path / "scheduler" / "scheduler_config.json"
+    options = json.loads(schedule.read_text(encoding="utf-8")) if schedule.is_file() else {}
+    betas = BetaSchedule(
+        options.get("beta_schedule", SD15_BETAS.kind),
+        options.get("beta_start", SD15_BETAS.start),
+        options.get("beta_end", SD15_BETAS.end),
+        options.get("num_train_timesteps", SD15_BETAS.steps),
+    )
+    text = TextEncoder(loaded["text_encoder"], tokenizer.from_folder(path / "tokenizer"))
+    prediction = options.get("prediction_type", "epsilon")
+    return Components(loaded["unet"], loaded["vae"], text, path.name, betas, prediction, path)
+
+
+def _at(tree: Any, *names: str) -> dict[str, Any]:
+    """The mapping under `names`, {} where the way there ends early."""
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return dict(tree) if isinstance(tree, Mapping) else {}
+
+
+def _counts(state: Mapping[str, Tensor], template: str) -> list[int]:
+    """Layers per level: how many j exist for each i in keys `template.format(i, j)`."""
+    counts: list[int] = []
+    while template.format(len(counts), 0) in state:
+        j = 1
+        while template.format(len(counts), j) in state:
+            j += 1
+        counts.append(j)
+    return counts
+
+
+def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered children stand under `prefix`."""
+    return len({key[len(prefix) :].split(".", 1)[0] for key in state if key.startswith(prefix)})
