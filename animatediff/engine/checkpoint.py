@@ -249,10 +249,14 @@ def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Compon
     parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     loaded: dict[str, nn.Module] = {}
     for folder, network in parts.items():
-        half_only = not list((path / folder).glob("*model.safetensors")) and list((path / folder).glob("*.fp16.*"))
+        files = {f.name for f in (path / folder).glob("*") if f.suffix in (".safetensors", ".bin")}
+        half = {name for name in files if ".fp16" in name}
         try:
             loaded[folder] = network.from_pretrained(
-                path / folder, torch_dtype=dtype, local_files_only=True, variant="fp16" if half_only else None
+                path / folder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                variant="fp16" if half and half == files else None,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = next(iter(str(error).splitlines()), "")

@@ -66,7 +66,7 @@ class _Inert:
 _HARMLESS = [
     (_Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
     (_Inert, "pytorch_lightning.callbacks.ModelCheckpoint"),
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # NumPy 1 and 2
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # NumPy 1, 2
     (np.dtype, "numpy.dtype"),
     (codecs.encode, "_codecs.encode"),
     *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32")),

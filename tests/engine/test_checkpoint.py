@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pickle
+import shutil
 import socket
 import sys
 import types
@@ -225,7 +226,15 @@ def test_diffusers_folder_loads(folder, parts):
     same(loaded, parts, atol=1e-5)  # diffusers maps the file: unaligned tensors round differently
     assert (loaded.name, loaded.prediction, loaded.betas.kind) == ("sd", "v_prediction", "scaled_linear")
     assert loaded.text.tokenizer(["a photo of a cat"]) == [[320, 1125, 539, 320, 2368]]
-    assert checkpoint.load(folder, dtype=torch.float16).unet.dtype == torch.float16
+    half = checkpoint.load(folder, dtype=torch.float16)
+    assert half.unet.dtype == half.vae.dtype == half.text.dtype == torch.float16
+
+
+def test_diffusers_folder_with_half_precision_files_only_loads(folder, parts, tmp_path):
+    shutil.copytree(folder, tmp_path / "sd")
+    for file in (tmp_path / "sd").rglob("*.safetensors"):
+        file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    same(checkpoint.load(tmp_path / "sd"), parts, atol=1e-5)
 
 
 def test_folder_refusals(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Prompts against values recorded from the WebUI and CLIP's own tokenizer; encoding against transformers and float64."""
+"""Prompts against values recorded from the WebUI and CLIP's tokenizer; encoding against transformers and float64."""
 from __future__ import annotations
 
 import json
