@@ -154,7 +154,8 @@ def paletted(frames: Callable[[], Iterator[np.ndarray]], fps: Fraction, dither: 
              ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """ffmpeg's palettegen over all frames, then paletteuse: yields indices [h w] and the palette [256 3].
 
-    `frames` is called twice. Holds one frame at a time.
+    `frames` is called twice. Holds one frame at a time, and palettegen a count of each colour that it has seen
+    (measured: 325 MB after 48 noisy frames of 512×512, where every frame brings new colours).
     """
     av = library()
     height, width = next(frames()).shape[:2]
@@ -162,13 +163,22 @@ def paletted(frames: Callable[[], Iterator[np.ndarray]], fps: Fraction, dither: 
     def source(graph: Any, w: int, h: int, pixels: str) -> Any:
         return graph.add_buffer(width=w, height=h, format=pixels, time_base=1 / fps)
 
+    def ready(sink: Any) -> Iterator[Any]:
+        # Asking is also what makes the filters work; frames pile up in the graph otherwise.
+        while True:
+            try:
+                yield sink.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+
     maker = av.filter.Graph()
-    maker.link_nodes(source(maker, width, height, "rgb24"), maker.add("palettegen", "reserve_transparent=0"),
-                     maker.add("buffersink")).configure()
+    pictures, sink = source(maker, width, height, "rgb24"), maker.add("buffersink")
+    maker.link_nodes(pictures, maker.add("palettegen", "reserve_transparent=0"), sink).configure()
     for index, frame in enumerate(frames()):
-        maker.vpush(_video_frame(frame, index, fps))
-    maker.vpush(None)
-    palette = maker.vpull()
+        pictures.push(_video_frame(frame, index, fps))
+        list(ready(sink))
+    pictures.push(None)
+    palette, = ready(sink)
     palette.pts, palette.time_base = 0, 1 / fps
     colours = palette.to_ndarray(format="rgb24").reshape(-1, 3)
 
@@ -183,19 +193,13 @@ def paletted(frames: Callable[[], Iterator[np.ndarray]], fps: Fraction, dither: 
     book.push(palette)
     book.push(None)
 
-    def ready() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        while True:
-            try:
-                indices, _ = sink.pull().to_ndarray()
-            except (av.BlockingIOError, av.EOFError):
-                return
-            yield indices, colours
-
     for index, frame in enumerate(frames()):
         pictures.push(_video_frame(frame, index, fps))
-        yield from ready()
+        for picture in ready(sink):
+            yield picture.to_ndarray()[0], colours
     pictures.push(None)
-    yield from ready()
+    for picture in ready(sink):
+        yield picture.to_ndarray()[0], colours
 
 
 def _video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
