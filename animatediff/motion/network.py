@@ -35,11 +35,18 @@ def sinusoids(frames: int, channels: int) -> Tensor:
     return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).reshape(1, frames, channels)
 
 
+def _wide(x: Tensor) -> Tensor:
+    """fp16 and bf16 as fp32: squares of activations above 255 overflow fp16."""
+    return x.float() if x.element_size() < 4 else x
+
+
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm whose statistics are taken in fp32, whatever the weights' dtype."""
+    """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x)
+        wide = _wide(x)
+        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class PositionalEncoding(nn.Module):
@@ -128,13 +135,14 @@ class TemporalTransformer(nn.Module):
         return x + change.to(x.dtype)
 
     def _normed(self, x: Tensor, frames: int) -> Tensor:
-        """GroupNorm in fp32, over C/32 x H x W of one frame or over the frames of the clip: -> [clip frame c (h w)]."""
-        weight, bias = self.norm.weight.float(), self.norm.bias.float()
+        """GroupNorm in fp32 at least, over C/32 x H x W of one frame or over the frames of the clip: -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
+        x = _wide(x)
+        weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
         if self.over_frames:
-            clips = x.float().reshape(n // frames, frames, c, -1).transpose(1, 2)
+            clips = x.reshape(n // frames, frames, c, -1).transpose(1, 2)
             return F.group_norm(clips, self.norm.num_groups, weight, bias, self.norm.eps).transpose(1, 2)
-        normed = F.group_norm(x.float(), self.norm.num_groups, weight, bias, self.norm.eps)
+        normed = F.group_norm(x, self.norm.num_groups, weight, bias, self.norm.eps)
         return normed.reshape(n // frames, frames, c, -1)
 
     def _tokens(self, tokens: Tensor) -> Tensor:
