@@ -134,9 +134,10 @@ class Run:
         return noise * (self.sigma_max / (1 + self.sigma_max**2) ** 0.5)
 
     @property
-    def calls(self) -> int:
-        """Denoiser calls: one a step, Heun's two except in the last."""
-        return len(self.times)
+    def call_steps(self) -> list[int]:
+        """The step (0-based) of each denoiser call: one a step, Heun's two except in the last."""
+        per_step = 2 if len(self.times) > self.steps else 1
+        return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
@@ -147,13 +148,12 @@ class Run:
         """
         x = self.start(noise.float())
         extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
-        two_calls = self.calls > self.steps
-        for call, t in enumerate(self.times):
-            step = call // 2 if two_calls else call
+        call_steps = self.call_steps
+        for call, (t, step) in enumerate(zip(self.times, call_steps)):
             out = denoise(self.solver.scale_model_input(x, t), t, step).float()
             result = self.solver.step(out, t, x, **extra)
             x = result.prev_sample
-            if on_step and (not two_calls or call % 2 or call == self.calls - 1):
+            if on_step and step not in call_steps[call + 1 :]:
                 on_step(step, self._estimate(result))
         return x
 

@@ -1,0 +1,265 @@
+"""Settings in, frames out: the standalone engine on diffusers' networks."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .. import windows
+from ..errors import ModelError
+from ..layout import ClipLayout
+from ..motion import MotionModule, injected
+from ..motion import load as load_module
+from ..sampling import Event, OnEvent, WindowedDenoiser, noise
+from ..sampling.events import ignore
+from ..settings import Settings
+from ..version import __version__
+from . import models, samplers
+
+if TYPE_CHECKING:
+    from .checkpoint import Components
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" takes a GPU if there is one."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    kind, _, number = name.partition(":")
+    if not available[kind] or (kind == "cuda" and number and int(number) >= torch.cuda.device_count()):
+        raise ModelError(f"this machine has no {name}, or this torch was built without it", where="device",
+                         remedy="Use auto or cpu")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """"auto" is fp16 on CUDA; CPUs without bf16 units are slower with it, and MPS is safe with fp32 only."""
+    return DTYPES[name] if name != "auto" else torch.float16 if device.type == "cuda" else torch.float32
+
+
+class Pipeline:
+    """An image model with a motion module. `render` makes the clip; between calls the networks are untouched."""
+
+    def __init__(self, components: Components, module: MotionModule | None = None, *, module_path: Path | None = None):
+        self.components, self.module, self.module_path = components, module, module_path
+        self.unet, self.vae, self.text = components.unet, components.vae, components.text
+        if module is not None:
+            with injected(self.unet, module, ClipLayout.contiguous):  # refuses a module that does not fit
+                pass
+
+    @classmethod
+    def load(cls, checkpoint: str | Path | None = None, motion_module: str | Path | None = None, *,
+             device: str = "auto", dtype: str = "auto") -> Pipeline:
+        """Paths or names; None or "" is the demo model and its module."""
+        from . import checkpoint as checkpoints
+
+        where = pick_device(device)
+        form = pick_dtype(dtype, where)
+        image = models.find_checkpoint(str(checkpoint or ""))
+        if checkpoint and not motion_module and image != models.DEMO_CHECKPOINT:
+            raise ModelError("no motion module is chosen for this checkpoint", where=str(checkpoint),
+                             remedy="Name one with --motion-module; `animatediff models` lists what is there")
+        path = models.find(str(motion_module or ""))
+        module = load_module(path, dtype=form).to(where)
+        return cls(checkpoints.load(image, device=where, dtype=form), module, module_path=path)
+
+    @classmethod
+    def load_stills(cls, checkpoint: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Pipeline:
+        """The image model alone, for settings with enable=False."""
+        from . import checkpoint as checkpoints
+
+        where = pick_device(device)
+        image = models.find_checkpoint(str(checkpoint or ""))
+        return cls(checkpoints.load(image, device=where, dtype=pick_dtype(dtype, where)))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.unet.parameters()).dtype
+
+    def resolve(self, settings: Settings) -> Settings:
+        """The settings of one run: frames counted, a seed drawn. Rendering them again gives the same clip."""
+        seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
+        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed)
+
+    def check(self, settings: Settings) -> None:
+        """Raise, before anything is computed, what would go wrong in the run."""
+        if settings.enable:
+            if self.module is None:
+                raise ModelError("this pipeline was loaded without a motion module", where="enable",
+                                 remedy="Load one, or set enable to false for stills")
+            self.module.check_frames(min(settings.frame_count(), settings.context_length))
+        self._run(settings)
+
+    def notices(self, settings: Settings) -> list[str]:
+        """What a user may not expect of these settings; none of it stops the run."""
+        from .text import notices
+
+        said = []
+        frames = settings.frame_count()
+        if settings.enable and self.module is not None:
+            family = self.module.family
+            window = min(frames, settings.context_length)
+            if window < family.best_frames:
+                said.append(f"{self.module.name} was trained on {family.best_frames} frames; with {window} in a window "
+                            "expect noisier motion")
+            if settings.sampler == "LCM" and not family.betas.lcm_steps:
+                said.append(f"the LCM sampler is for distilled models; {self.module.name} ({family.name}) is none")
+        if settings.cfg == 1 and settings.negative:
+            said.append("the negative prompt has no effect at CFG 1")
+        if settings.closed_loop != "N" and frames > settings.context_length and settings.context_schedule != "uniform":
+            said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
+        return said + [note for text in (settings.prompt, settings.negative) for note in notices(text)]
+
+    def calls(self, settings: Settings) -> int:
+        """UNet calls of the run (windows over all steps), for progress and estimates."""
+        run, loop = self._run(settings), self._windowed(None, settings, ignore)
+        return sum(len(loop.plan(step)) for step in run.call_steps)
+
+    def metadata(self, settings: Settings) -> dict:
+        """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
+
+        Models are named without their folders, which are nobody else's business.
+        """
+        values = settings.to_dict()
+        for key, path, demo in (("motion_module", self.module_path, models.DEMO_MODULE),
+                                ("checkpoint", self.components.path, models.DEMO_CHECKPOINT)):
+            values[key] = "" if path == demo else (path or Path(values[key])).name
+        about: dict = {"animatediff": __version__, "settings": values, "prompts": {"0": settings.prompt},
+                       "seed": settings.seed, "checkpoint": {"name": self.components.name}}
+        if settings.enable and self.module is not None:
+            about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
+            if self.module_path is not None and self.module_path.is_file():
+                about["motion_module"]["sha256"] = sha256(self.module_path)
+        return about
+
+    def render(self, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
+        """Frames uint8 [h w 3] in the order of playback, decoded one by one.
+
+        Settings are checked now; sampling starts when the first frame is asked for. Whatever ends it, Ctrl-C
+        included, the motion module is out of the UNet before the caller sees it.
+        """
+        settings = self.resolve(settings)
+        self.check(settings)
+
+        def frames() -> Iterator[np.ndarray]:
+            yield from self.decode(self.sample(settings, on_event), settings, on_event)
+
+        return frames()
+
+    @torch.no_grad()
+    def sample(self, settings: Settings, on_event: OnEvent = ignore) -> torch.Tensor:
+        """Latents [f c h w] in float32, as the VAE's encoder scales them."""
+        settings = self.resolve(settings)
+        self.check(settings)
+        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        shape = (settings.frames, self.unet.config.in_channels, settings.height // scale, settings.width // scale)
+        sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
+        start = noise.draw(sources, shape).to(self.device)
+        cond, uncond = self.text.encode([settings.prompt], [settings.negative])
+        call = _UNetCall(self.unet, cond.to(self.device), uncond.to(self.device), settings.cfg, self.dtype)
+        run, loop = self._run(settings), self._windowed(call, settings, on_event)
+
+        def report(step: int, estimate: torch.Tensor) -> None:
+            on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
+
+        scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
+        with scope:
+            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+        if not torch.isfinite(latents).all():
+            raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
+                             remedy="Use bf16 or fp32")
+        return latents
+
+    def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
+        """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback."""
+        order = windows.playback(len(latents), settings.context_length, settings.closed_loop)
+        if not settings.enable:
+            order = list(range(len(latents)))
+        last_use = {frame: place for place, frame in enumerate(order)}
+        kept: dict[int, np.ndarray] = {}
+        for place, frame in enumerate(order):
+            picture = kept.pop(frame) if frame in kept else self._picture(latents[frame : frame + 1])
+            if last_use[frame] > place:
+                kept[frame] = picture
+            on_event(Event("frame", place + 1, len(order), frames=(frame,)))
+            yield picture
+
+    @torch.no_grad()
+    def _picture(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents [1 c h w] -> uint8 [h w 3]. A half-precision VAE that overflows is switched to fp32 for good."""
+        latents = latents / self.vae.config.scaling_factor + (getattr(self.vae.config, "shift_factor", None) or 0.0)
+        x = self.vae.decode(latents.to(self.device, self.vae.dtype)).sample
+        if not torch.isfinite(x).all() and self.vae.dtype != torch.float32:
+            self.vae.float()
+            x = self.vae.decode(latents.to(self.device)).sample
+        if not torch.isfinite(x).all():
+            raise ModelError("the VAE's pictures hold values that are no numbers", where=self.components.name,
+                             remedy="Use another checkpoint or VAE")
+        x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
+        return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _run(self, settings: Settings) -> samplers.Run:
+        """The motion module's noise schedule; the image model's own for stills."""
+        moving = settings.enable and self.module is not None
+        betas = self.module.family.betas if moving else self.components.betas
+        return samplers.Run(settings.sampler, betas, settings.steps, prediction_type=self.components.prediction)
+
+    def _windowed(self, call, settings: Settings, on_event: OnEvent) -> WindowedDenoiser:
+        """Without a motion module frames do not know each other: plain batches of the context length."""
+        clip = dict(stride=settings.stride, overlap=settings.overlap, closed_loop=settings.closed_loop,
+                    schedule=settings.context_schedule, method=settings.fuse_method)
+        stills = dict(schedule="batched", overlap=0)
+        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=settings.steps,
+                                on_event=on_event, **(clip if settings.enable else stills))
+
+
+class _UNetCall:
+    """Denoiser of one window: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1."""
+
+    def __init__(self, unet, cond: torch.Tensor, uncond: torch.Tensor, cfg: float, dtype: torch.dtype):
+        self.unet, self.cond, self.uncond, self.cfg, self.dtype = unet, cond, uncond, cfg, dtype
+        self.layout = ClipLayout((), ())
+
+    def layout_of(self, rows: int) -> ClipLayout:
+        """Injection asks in every call of the UNet; the answer holds for the call under way."""
+        return self.layout
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
+        """x [f c h w] -> ε [f c h w] in float32."""
+        roles = [self.cond] if self.cfg == 1 else [self.cond, self.uncond]
+        self.layout = ClipLayout.contiguous(frames, groups=len(roles))
+        prompts = torch.cat([role.expand(len(frames), -1, -1) for role in roles])
+        rows = torch.cat([x] * len(roles)).to(self.dtype)
+        out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
+        if len(roles) == 1:
+            return out
+        with_prompt, without = out.chunk(2)
+        return without + self.cfg * (with_prompt - without)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, so that a clip names the very module it was made with."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def metadata_text(about: dict) -> str:
+    """The one string that writers put into every format."""
+    return json.dumps(about, ensure_ascii=True, separators=(", ", ": "))

@@ -1,0 +1,288 @@
+"""The engine on a tiny random model: against diffusers' own pipeline, frame by frame, and what is left afterwards."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+from animatediff import windows
+from animatediff.engine import models
+from animatediff.engine import pipeline as engine
+from animatediff.engine.pipeline import Pipeline
+from animatediff.errors import ModelError, SettingsError
+from animatediff.settings import parse
+from conftest import write_module
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny):
+    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+
+
+def settings(**more):
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 2, "frames": 3, "context_length": 4, "size": "64x64",
+                  "sampler": "Euler", **more})
+
+
+class Spy:
+    """Batch sizes and context lengths of all UNet calls in a block."""
+
+    def __init__(self, unet):
+        self.unet, self.rows, self.tokens = unet, [], []
+
+    def __enter__(self):
+        def look(module, args, kwargs):
+            self.rows.append(args[0].shape[0])
+            self.tokens.append(kwargs["encoder_hidden_states"].shape[1])
+
+        self.handle = self.unet.register_forward_pre_hook(look, with_kwargs=True)
+        return self
+
+    def __exit__(self, *error):
+        self.handle.remove()
+
+
+def hooks(unet):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+
+
+def plain(pipeline):
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return pipeline.unet(x, 500, encoder_hidden_states=torch.ones(2, 77, 16)).sample
+
+
+@pytest.mark.parametrize("cfg", [1.0, 6.0])
+@pytest.mark.parametrize("enable", [False, True])
+def test_without_motion_it_is_diffusers_pipeline(pipeline, tiny, enable, cfg):
+    """A module whose proj_out is zero leaves a batch of stills, with the module's betas; four steps are whole timesteps."""
+    module = engine.load_module(tiny.module)
+    for site in module.sites().values():
+        site.temporal_transformer.proj_out.weight.zero_()
+        site.temporal_transformer.proj_out.bias.zero_()
+    ours = Pipeline(pipeline.components, module)
+    s = settings(enable=enable, steps=4, cfg=cfg, negative="dull")
+    noise = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator("cpu").manual_seed(3 + i)) for i in range(3)])
+    scheduler = EulerDiscreteScheduler(beta_schedule="linear" if enable else "scaled_linear", beta_start=0.00085,
+                                       beta_end=0.012, timestep_spacing="linspace")
+    theirs = StableDiffusionPipeline(pipeline.vae, None, None, pipeline.unet, scheduler, None, None,
+                                     requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    cond, uncond = pipeline.text.encode([s.prompt], [s.negative])
+    options = dict(prompt_embeds=cond.repeat(3, 1, 1), negative_prompt_embeds=uncond.repeat(3, 1, 1), latents=noise,
+                   num_inference_steps=4, guidance_scale=cfg)
+    expected = theirs(**options, output_type="latent").images
+    got = ours.sample(s)
+    torch.testing.assert_close(got, expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
+    pictures = np.stack(theirs.image_processor.postprocess(
+        torch.cat([pipeline.vae.decode(x[None] / 0.5).sample for x in got]), output_type="np"))
+    frames = np.stack(list(ours.decode(got, s)))
+    assert frames.dtype == np.uint8 and np.abs(frames - pictures * 255).max() <= 0.51
+
+
+def test_motion_makes_a_difference_and_the_seed_repeats(pipeline):
+    clip = pipeline.sample(settings())
+    assert torch.equal(clip, pipeline.sample(settings()))
+    assert not torch.allclose(clip, pipeline.sample(settings(seed=4)), atol=1e-2)
+    other = pipeline.sample(settings(prompt="x"))
+    assert not torch.allclose(clip, other, atol=1e-4)
+    assert not torch.allclose(clip[:1], pipeline.sample(settings(frames=1)), atol=1e-2)  # neighbours are seen
+
+
+def test_stills_are_the_pictures_of_their_seeds(pipeline):
+    clip = pipeline.sample(settings(enable=False, frames=5))
+    for i in (0, 4):
+        still = pipeline.sample(settings(enable=False, frames=1, seed=3 + i))
+        torch.testing.assert_close(clip[i : i + 1], still, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "LCM", "Heun"])
+def test_calls_events_and_memory(pipeline, sampler):
+    events = []
+    s = settings(frames=7, steps=2, sampler=sampler, context_schedule="uniform", closed_loop="A")
+    with Spy(pipeline.unet) as spy:
+        frames = list(pipeline.render(s, events.append))
+    assert len(frames) == 7 and all(f.shape == (64, 64, 3) and f.dtype == np.uint8 for f in frames)
+    assert len(spy.rows) == pipeline.calls(s) == sum(e.kind == "window" for e in events)
+    assert set(spy.rows) == {8}  # 4 frames, cond and uncond: never more
+    assert [e.index for e in events if e.kind == "step"] == [1, 2]
+    assert [(e.index, e.total) for e in events if e.kind == "frame"] == [(i, 7) for i in range(1, 8)]
+    step_one = [e.frames for e in events if e.kind == "window" and e.step == 1]
+    plan = windows.plan(7, 4, closed_loop="A", step=0)
+    assert step_one == plan * (len(step_one) // len(plan))
+
+
+def test_cfg_one_skips_the_negative(pipeline):
+    with Spy(pipeline.unet) as spy:
+        without = pipeline.sample(settings(cfg=1, negative="dull"))
+    assert set(spy.rows) == {3}
+    torch.testing.assert_close(without, pipeline.sample(settings(cfg=1)))
+    near = pipeline.sample(settings(cfg=1.0001, negative="dull"))
+    torch.testing.assert_close(without, near, atol=0.02, rtol=0.02)
+
+
+def test_prompt_and_negative_of_different_length(pipeline):
+    with Spy(pipeline.unet) as spy:
+        clip = pipeline.sample(settings(prompt="a " * 50, negative="b " * 200))
+    assert set(spy.tokens) == {77 * 3} and torch.isfinite(clip).all()
+
+
+def test_a_clip_of_one_window_closes_by_playing_back(pipeline):
+    out = list(pipeline.render(settings(frames=4, closed_loop="A")))
+    straight = list(pipeline.render(settings(frames=4)))
+    assert len(out) == 6
+    for here, frame in zip(out, (0, 1, 2, 3, 2, 1)):
+        np.testing.assert_array_equal(here, straight[frame])
+
+
+def test_frames_come_one_by_one(pipeline):
+    decoded = []
+    frames = pipeline.render(settings(frames=4), lambda e: decoded.append(e.index) if e.kind == "frame" else None)
+    next(frames)
+    assert decoded == [1]
+    assert torch.is_grad_enabled()
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("kind", ["window", "step", "frame"])
+def test_nothing_is_left_in_the_unet(pipeline, error, kind):
+    before, keys = plain(pipeline), list(pipeline.unet.state_dict())
+
+    def interrupt(event):
+        if event.kind == kind:
+            assert hooks(pipeline.unet) == (0 if kind == "frame" else 21)
+            raise error
+
+    with pytest.raises(error):
+        list(pipeline.render(settings(), interrupt))
+    assert hooks(pipeline.unet) == 0 and list(pipeline.unet.state_dict()) == keys
+    assert torch.equal(plain(pipeline), before)
+    list(pipeline.render(settings()))  # and the next run works
+    assert torch.equal(plain(pipeline), before)
+
+
+def test_problems_are_said_before_the_first_call(pipeline):
+    with Spy(pipeline.unet) as spy:
+        with pytest.raises(ModelError, match="40.*32"):
+            pipeline.render(settings(frames=50, context_length=40))
+        with pytest.raises(SettingsError, match="50"):
+            pipeline.render(settings(sampler="LCM", steps=60))
+        with pytest.raises(ModelError, match="without a motion module"):
+            Pipeline(pipeline.components).render(settings())
+    assert not spy.rows
+    pipeline.check(settings(frames=50, context_length=16))
+    pipeline.check(settings(frames=20, context_length=40))  # the window is what counts
+
+
+def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
+    for name, options, words in (("wide", {"widths": (64, 64, 64, 64)}, "64/64/64/64.*32/32/32/32"),
+                                 ("xl", {"widths": (32, 32, 32), "family": "AnimateDiff-SDXL"}, "SDXL.*SD1.5")):
+        path = write_module(tmp_path / f"{name}.safetensors", **options)
+        with pytest.raises(ModelError, match=words):
+            Pipeline(pipeline.components, engine.load_module(path))
+    with pytest.raises(ModelError, match="no motion module is chosen"):
+        Pipeline.load(tiny.checkpoint)
+    with pytest.raises(ModelError, match="image checkpoint"):
+        Pipeline.load(tiny.checkpoint, tiny.checkpoint)
+
+
+def test_betas_are_the_familys(pipeline, tmp_path):
+    lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
+    assert Pipeline(pipeline.components, lcm)._run(settings(sampler="LCM", steps=60)).sigma_max == pytest.approx(25.15, abs=0.01)
+    assert pipeline._run(settings(enable=False)).sigma_max == pytest.approx(14.61, abs=0.01)
+
+
+def test_metadata_repeats_the_clip(pipeline, tiny):
+    s = pipeline.resolve(settings(seed=-1, frames=0, context_length=2))
+    assert s.seed >= 0 and s.frames == 2 and pipeline.resolve(s) == s
+    text = engine.metadata_text(pipeline.metadata(s))
+    about = json.loads(text)
+    assert about["seed"] == s.seed and about["motion_module"]["family"] == "v2"
+    assert about["motion_module"]["name"] == about["settings"]["motion_module"] == tiny.module.name
+    assert len(about["motion_module"]["sha256"]) == 64
+    assert str(tiny.folder.parent) not in text  # no folders of the user's machine
+    again = parse(about["settings"])
+    assert torch.equal(pipeline.sample(again), pipeline.sample(s))
+
+
+def test_notices(pipeline):
+    said = " ".join(pipeline.notices(settings(cfg=1, negative="x", sampler="LCM", frames=9, closed_loop="A",
+                                              context_schedule="batched")))
+    for word in ("noisier", "distilled", "no effect at CFG 1", "does not close loops"):
+        assert word in said
+    assert pipeline.notices(settings(frames=16, context_length=16)) == []
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision(tiny, pipeline, dtype):
+    half = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype=dtype)
+    assert half.dtype == engine.DTYPES[dtype]
+    a, b = (p.sample(settings(steps=2, frames=2, cfg=1)).flatten() for p in (half, pipeline))
+    assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.98
+    assert next(half.decode(a.view(2, 4, 8, 8), settings())).dtype == np.uint8
+
+
+def test_a_vae_that_overflows_is_run_in_fp32(tiny, monkeypatch):
+    half = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp16")
+    decode, dtypes = half.vae.decode, []
+
+    def overflowing(z):
+        dtypes.append(z.dtype)
+        out = decode(z)
+        if z.dtype == torch.float16:
+            out.sample.fill_(float("inf"))
+        return out
+
+    monkeypatch.setattr(half.vae, "decode", overflowing)
+    frames = list(half.decode(torch.randn(2, 4, 8, 8), settings()))
+    assert dtypes == [torch.float16, torch.float32, torch.float32] and frames[0].std() > 0
+
+
+def test_numbers_out_of_range_are_an_error(pipeline, monkeypatch):
+    with torch.no_grad():
+        bias = pipeline.unet.conv_out.bias.clone()
+        pipeline.unet.conv_out.bias.fill_(float("nan"))
+    try:
+        with pytest.raises(ModelError, match="range of numbers"):
+            pipeline.sample(settings())
+    finally:
+        with torch.no_grad():
+            pipeline.unet.conv_out.bias.copy_(bias)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert engine.pick_device("auto").type == "cpu"
+    for name in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(ModelError, match=name):
+            engine.pick_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert engine.pick_device("auto").type == "cuda"
+    with pytest.raises(ModelError, match="cuda:1"):
+        engine.pick_device("cuda:1")
+    assert engine.pick_dtype("auto", torch.device("cuda")) == torch.float16
+    assert engine.pick_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_modules_are_found_by_name(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(tiny.folder))
+    for name in ("motion_v2.safetensors", "motion_v2", str(tiny.module)):
+        assert models.find(name) == tiny.module
+    with pytest.raises(ModelError, match="no such motion module"):
+        models.find("motion_v3")
+    monkeypatch.delenv(models.FOLDER_VARIABLE)
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    (tmp_path / "model" / "sub" / "deep.ckpt").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert models.find("deep").samefile(tmp_path / "model" / "sub" / "deep.ckpt")
