@@ -87,10 +87,16 @@ def _safe_open(path: Path):
 
 
 def _torch_load(path: Path, mmap: bool) -> dict[str, Any]:
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # a zip archive since PyTorch 1.6, a bare pickle before
+            raise ModelError(f"{path.name} is no model file, or damaged", remedy=_DAMAGED)
+    # By a handle, PyTorch cannot go by the suffix, which may be wrong; mapping the file into memory takes its name.
+    mapped = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        with path.open("rb") as file:
+            loaded = torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        culprit = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
+        culprit = re.search(r"(?:GLOBAL|[Cc]lass) ([\w.]+)", str(error))
         if culprit:
             raise ModelError(
                 f"{path.name} holds pickled Python objects ({culprit[1]}), which can run code when they are loaded",
