@@ -1,0 +1,280 @@
+"""The documentation against the code: flags, tables, examples, links. `python -m tests.test_docs` renews the tables."""
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from animatediff import settings as table
+from animatediff import windows
+from animatediff.engine import cli
+from animatediff.settings import PARAMETERS, Settings
+from animatediff.video.base import WriteOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
+RENDER = 'pip install -c constraints.txt -e ".[engine]" && animatediff render "a red circle moving right" --out demo.gif'
+TEST = 'pip install -c constraints.txt -e ".[engine,dev]" && pytest'
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return FENCE.sub("", read(page))
+
+
+# Tables that are made from the code.
+
+
+def rows(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def code(value: object) -> str:
+    text = ",".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    return f"`{text}`" if text else "empty"
+
+
+def flags_of(group: str) -> str:
+    body = [[code(p.cli), p.help, p.range, code(p.default)] for p in PARAMETERS if p.group == group and p.cli]
+    return rows(["Flag", "Meaning", "Accepts", "Default"], body)
+
+
+def parameters() -> str:
+    body = [[f"[`{p.name}`](#{p.name})", code(p.cli) if p.cli else "", p.range, code(p.default),
+             ", ".join(map(code, p.aliases))] for p in PARAMETERS]
+    return rows(["Name", "Flag", "Accepts", "Default", "Also called"], body)
+
+
+def families() -> str:
+    from animatediff.motion import FAMILIES
+
+    def over_frames(family) -> str:
+        parts = {"ResBlocks": family.resnet_norm_over_frames, "output": family.out_norm_over_frames,
+                 "module": family.module_norm_over_frames}
+        return ", ".join(name for name, yes in parts.items() if yes) or "none"
+
+    body = [[f.name, f.base, str(f.best_frames), str(f.max_frames), "yes" if f.has_mid else "no", over_frames(f),
+             f"{f.betas.kind} to {f.betas.end}"] for f in FAMILIES.values()]
+    head = ["Family", "For", "Trained window", "Positions", "Middle block", "GroupNorm over frames", "Betas"]
+    return rows(head, body)
+
+
+def window_counts() -> str:
+    steps, options = 20, {"N": {}, "R-P, R+P": {"closed_loop": "R-P"}, "A": {"closed_loop": "A"},
+                          "stride 2": {"stride": 2}, "static standard": {"schedule": "static standard"},
+                          "batched": {"schedule": "batched"}}
+    body = [[str(frames), *(str(windows.total(frames, 16, steps=steps, **more)) for more in options.values())]
+            for frames in (16, 24, 32, 64, 128)]
+    return rows(["Frames", *options], body)
+
+
+TABLES = {
+    "cli.md": {f"flags-{group}": lambda group=group: flags_of(group) for group in table.GROUPS},
+    "parameters.md": {"parameters": parameters},
+    "motion-modules.md": {"families": families},
+    "context-windows.md": {"windows": window_counts},
+}
+MARKED = r"(<!-- table:{} -->\n).*?(<!-- /table -->)"
+
+
+@pytest.mark.parametrize("page, name", [(page, name) for page, names in TABLES.items() for name in names])
+def test_tables_are_those_of_the_code(page, name):
+    found = re.search(MARKED.format(name), read(DOCS / page), re.DOTALL)
+    assert found, f"{page} has no table {name}"
+    assert found[0] == f"{found[1]}{TABLES[page][name]()}\n{found[2]}", "run python -m tests.test_docs"
+
+
+def renew() -> None:
+    for page, names in TABLES.items():
+        text = read(DOCS / page)
+        for name, make in names.items():
+            text = re.sub(MARKED.format(name), lambda m: f"{m[1]}{make()}\n{m[2]}", text, flags=re.DOTALL)
+        (DOCS / page).write_text(text, encoding="utf-8")
+
+
+# Flags and commands.
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    top = cli.parser()
+    [commands] = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    return {"": top, **commands.choices}
+
+
+def known_flags() -> set[str]:
+    return {flag for parser in parsers().values() for action in parser._actions for flag in action.option_strings}
+
+
+def flags_in_source(*paths: str) -> set[str]:
+    """Flags of a program whose parser is made inside its main()."""
+    return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "performance.md"], ids=lambda p: p.name)
+def test_flags_in_the_docs_exist(page):
+    known = known_flags() | flags_in_source("training/__main__.py", "benchmarks/__main__.py")
+    assert set(FLAG.findall(read(page))) <= known
+
+
+def test_flags_that_exist_are_in_the_docs():
+    assert {flag for flag in known_flags() if flag.startswith("--")} <= set(FLAG.findall(read(DOCS / "cli.md")))
+
+
+def test_commands_are_in_the_docs():
+    headings = {text for _, text in HEADING.findall(prose(DOCS / "cli.md"))}
+    assert {f"animatediff {name}" for name in parsers() if name} <= {h.replace("`", "") for h in headings}
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for language, block in FENCE.findall(read(page)):
+            if language in ("", "bash"):
+                lines = block.replace("\\\n", " ").splitlines()
+                found += [(page.name, m[1]) for line in lines if (m := re.search(r"(?:^|&& |=\S+ )animatediff (.+)", line))]
+    return found
+
+
+@pytest.mark.parametrize("page, line", commands())
+def test_commands_in_the_docs_are_accepted(page, line):
+    arguments = cli.parser().parse_args(shlex.split(line, comments=True))
+    if arguments.command is cli._render:
+        table.parse(table.from_namespace(arguments))
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
+def test_every_parameter_is_explained(parameter):
+    assert f"\n### `{parameter.name}`\n" in read(DOCS / "parameters.md")
+
+
+# The two front pages.
+
+
+def test_readme_has_the_two_commands_first():
+    blocks = [block for _, block in FENCE.findall(read(ROOT / "README.md"))]
+    assert blocks[:2] == [f"{RENDER}\n", f"{TEST}\n"]
+    before = read(ROOT / "README.md").split("```")[0]
+    assert "docs/images/demo.gif" in before and len(before.splitlines()) < 25
+
+
+def test_readme_shows_what_the_first_command_prints():
+    """The settings are the defaults of today, apart from the prompt, the ending of --out and the seed that was drawn."""
+    [line] = re.findall(r"^Settings: (.+)$", read(ROOT / "README.md"), re.MULTILINE)
+    arguments = cli.parser().parse_args(["render", *shlex.split(line)])
+    shown = table.parse({**table.from_namespace(arguments), "prompt": arguments.prompt})
+    expected = Settings(prompt="a red circle moving right", seed=shown.seed, formats=("GIF",), frames=16)
+    assert shown == expected and shown.frames == Settings().frame_count()
+
+
+def test_the_japanese_page_is_the_same_page():
+    english, japanese = read(ROOT / "README.md"), read(ROOT / "README.ja.md")
+    assert [h[0] for h in HEADING.findall(prose(ROOT / "README.ja.md"))] == [h[0] for h in HEADING.findall(prose(ROOT / "README.md"))]
+    assert [block for _, block in FENCE.findall(japanese)] == [block for _, block in FENCE.findall(english)]
+    links = [link.split("#")[0] for link in LINK.findall(japanese)]
+    assert sorted(links) == sorted("README.md" if link == "README.ja.md" else link.split("#")[0] for link in LINK.findall(english))
+
+
+# Links.
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor, as code forges make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def links() -> list[tuple[Path, str]]:
+    return [(page, link) for page in PAGES for link in dict.fromkeys(LINK.findall(prose(page))) if "://" not in link]
+
+
+@pytest.mark.parametrize("page, link", links(), ids=lambda value: value.name if isinstance(value, Path) else value)
+def test_links_lead_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists()
+    if anchor:
+        assert anchor in {slug(text) for _, text in HEADING.findall(prose(target))}
+
+
+def test_every_page_is_linked_from_the_readme():
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= set(LINK.findall(read(ROOT / "README.md")))
+
+
+# Facts that pages state.
+
+OPTIONS = {"overlap": "overlap", "stride": "stride", "schedule": "schedule", "closed loop": "closed_loop", "step": "step"}
+
+
+def diagrams() -> list[tuple[str, str]]:
+    blocks = [block for _, block in FENCE.findall(read(DOCS / "context-windows.md")) if block.startswith("frames ")]
+    return [tuple(block.split("\n", 1)) for block in blocks]
+
+
+@pytest.mark.parametrize("title, drawing", diagrams(), ids=[title for title, _ in diagrams()])
+def test_windows_are_drawn_as_they_are(title, drawing):
+    (_, frames), (_, context), *rest = [part.rsplit(" ", 1) if not part.startswith("schedule") else part.split(" ", 1)
+                                        for part in title.split(", ")]
+    options = {OPTIONS[name]: value if name in ("schedule", "closed loop") else int(value) for name, value in rest}
+    plan = windows.plan(int(frames), int(context), **options)
+    expected = [f"{''.join('■' if i in window else '·' for i in range(int(frames)))}  {window[0]}–{window[-1]}"
+                for window in plan]
+    assert drawing.splitlines() == expected
+
+
+def test_motion_modules_names_every_kind():
+    from animatediff.motion.families import KINDS
+
+    page = read(DOCS / "motion-modules.md")
+    for kind in KINDS:
+        name = kind.name if hasattr(kind, "name") else kind.what.removesuffix(", not a motion module").split(" ", 1)[1]
+        assert name.removesuffix(" checkpoint") in page
+
+
+def test_formats_states_the_qualities():
+    page, options = read(DOCS / "formats.md"), WriteOptions()
+    for fact in (f"crf {options.mp4_crf}", f"crf {options.webm_crf}", f"quality {options.webp_quality}"):
+        assert fact in page
+
+
+def test_exit_codes_are_in_the_docs():
+    from animatediff import errors
+
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)} | {0, cli.INTERRUPTED, cli.UNEXPECTED}
+    assert codes == {int(n) for n in re.findall(r"^\| (\d+) \|", read(DOCS / "cli.md"), re.MULTILINE)}
+
+
+def test_the_model_card_has_the_trainings_numbers():
+    import torch
+
+    from animatediff.motion import build
+    from training import image, motion, text, tokenizer, vae
+
+    page = read(DOCS / "demo-model.md")
+    for flag, value in re.findall(r'"(--(?:seed|clips|[a-z]+-steps))", type=int, default=(\d+)', read(ROOT / "training/__main__.py")):
+        assert f"| `{flag}` | {value} |" in page, flag
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = tokenizer.write(Path(folder))
+    assert f"{vocabulary} tokens" in page
+    with torch.device("meta"):
+        parts = {"VAE": vae.build(), "Text encoder": text.build(vocabulary), "UNet": image.build(),
+                 "Motion module": build(image.WIDTHS, "v2", frames=motion.POSITIONS)}
+    for name, part in parts.items():
+        numbers = sum(tensor.numel() for tensor in part.state_dict().values() if tensor.is_floating_point())
+        assert re.search(rf"^\| {name} \|.*\| {numbers:,} \|$", page, re.MULTILINE), f"{name}: {numbers:,}"
+
+
+if __name__ == "__main__":
+    renew()
