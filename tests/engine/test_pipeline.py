@@ -14,7 +14,7 @@ from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import ModelError, SettingsError
 from animatediff.settings import parse
-from conftest import write_module
+from tiny_models import write_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

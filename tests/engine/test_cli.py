@@ -1,0 +1,263 @@
+"""The command line as a user meets it: what it writes, says and returns."""
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from animatediff.engine import cli, models
+from animatediff.engine import pipeline as engine
+from animatediff.version import __version__
+from animatediff.video import metadata
+from tiny_models import write_checkpoint, write_module
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+ROOT = Path(cli.__file__).resolve().parents[2]
+QUICK = ["--frames", "3", "--context", "4", "--steps", "1", "--cfg", "1", "--seed", "5", "--size", "64x64", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Good and bad files that a user may name."""
+    folder = tmp_path_factory.mktemp("files")
+    image = write_checkpoint(folder / "image")
+    good = write_module(folder / "model" / "good.safetensors")
+    write_module(folder / "model" / "xl.safetensors", "AnimateDiff-SDXL", widths=(32, 32, 32))
+    (folder / "model" / "cut.safetensors").write_bytes(good.read_bytes()[:5000])
+    (folder / "model" / "image.safetensors").write_bytes(image.read_bytes())
+    (folder / "image" / "cut.safetensors").write_bytes(image.read_bytes()[:5000])
+    Image.new("RGB", (8, 8)).save(folder / "plain.png")
+    return folder
+
+
+@pytest.fixture
+def run(files, tmp_path, monkeypatch, capsys):
+    """main(arguments) in an empty folder -> (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(models.FOLDER_VARIABLE, str(files / "model"))
+
+    def command(*arguments, models=True):
+        arguments = [str(a) for a in arguments]
+        if models and arguments[0] == "render":
+            arguments += ["--checkpoint", str(files / "image" / "tiny.safetensors"), "--motion-module", "good"]
+        code = cli.main(arguments)
+        out = capsys.readouterr()
+        assert "Traceback" not in out.err
+        return code, out.out, out.err
+
+    return command
+
+
+def python(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=environment, **options)
+
+
+def test_a_file_is_written_and_can_be_repeated(run, tmp_path):
+    code, out, err = run("render", "a red circle", *QUICK, "--out", "demo.gif")
+    assert code == 0 and "Wrote demo.gif" in out and "--seed 5" in out and "'a red circle'" in out
+    assert "Sampling" in err and "3 frames of 64x64" in err and "Note:" in err
+    with Image.open(tmp_path / "demo.gif") as gif:
+        assert gif.n_frames == 3 and gif.size == (64, 64) and abs(gif.info["duration"] - 125) <= 5
+    about = json.loads(metadata.read(tmp_path / "demo.gif"))
+    assert about["animatediff"] == __version__ and about["settings"]["prompt"] == "a red circle" and about["seed"] == 5
+
+    code, out, _ = run("render", "--from", "demo.gif", "--out", "again.gif", "--device", "cpu", "--quiet")
+    assert code == 0 and (tmp_path / "again.gif").read_bytes() == (tmp_path / "demo.gif").read_bytes()
+
+    code, out, _ = run("render", "--from", "demo.gif", "--out", "other.png", "--fps", "23.976", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["settings"]["fps"] == 23.976 and report["settings"]["formats"] == ["PNG"]
+    assert report["frames"] == 3 and [Path(p).name for p in report["written"]] == [f"0000{i}.png" for i in range(3)]
+    with Image.open(report["written"][1]) as png, Image.open(tmp_path / "demo.gif") as gif:
+        gif.seek(1)
+        assert png.size == gif.size
+    assert json.loads(metadata.read(report["written"][2]))["settings"]["fps"] == 23.976
+
+
+def test_a_folder_takes_numbered_clips_and_the_seed_is_drawn(run, tmp_path):
+    quick = [word if word != "5" else "-1" for word in QUICK]
+    for _ in range(2):
+        code, out, err = run("render", "x", *quick, "--out", "clips", "--format", "gif,png", "--request-id", "abc", "--quiet")
+        assert code == 0 and err == ""
+    names = sorted(path.name for path in (tmp_path / "clips").iterdir())
+    assert [n[:6] for n in names] == ["00001-"] * 2 + ["00002-"] * 2 and all("-abc" in n for n in names)
+    seeds = {json.loads(metadata.read(p))["seed"] for p in (tmp_path / "clips").glob("*.gif")}
+    assert len(seeds) == 2 and all(str(seed) in " ".join(names) for seed in seeds)
+
+
+def test_info(run):
+    run("render", "a blue ring", *QUICK, "--out", "demo.gif")
+    code, out, _ = run("info", "demo.gif")
+    assert code == 0 and "a blue ring" in out and "good.safetensors (v2) on tiny" in out
+    code, out, _ = run("info", "demo.gif", "--json")
+    assert json.loads(out)["metadata"]["settings"]["prompt"] == "a blue ring"
+
+
+def test_another_module_of_the_same_name_is_noticed(run, files, tmp_path):
+    run("render", "x", *QUICK, "--out", "demo.gif")
+    other = write_module(tmp_path / "mine" / "good.safetensors", seed=9)
+    image = files / "image" / "tiny.safetensors"
+    code, _, err = run("render", "--from", "demo.gif", "--out", "b.gif", "--checkpoint", image, "--motion-module", other,
+                       models=False)
+    assert code == 0 and "another motion module" in err
+
+
+def test_models(run, files):
+    code, out, _ = run("models")
+    assert code == 0
+    entry = {block.split("\n")[0]: block for block in out.replace("\n    ", "\n\t").split("\n") if block}
+    assert "good.safetensors" in entry and "v2 for SD1.5, up to 32 frames" in out and "AnimateDiff-SDXL for SDXL" in out
+    code, out, _ = run("models", "--folder", files / "model", "--json")
+    listed = {m["name"]: m for m in json.loads(out)["models"]}
+    assert listed["good.safetensors"]["usable"] and listed["good.safetensors"]["widths"] == [32] * 4
+    assert not listed["cut.safetensors"]["usable"] and listed["cut.safetensors"]["problem"]
+    assert "image checkpoint" in listed["image.safetensors"]["problem"]
+    code, _, err = run("models", "--folder", files / "nowhere")
+    assert code == 3 and "nowhere" in err
+
+
+BAD = [  # arguments after `render x`, exit code, words of the message
+    (["--frames", "-1"], 2, ["frames", "-1", "0 to"]),
+    (["--format", "AVI"], 2, ["AVI", "GIF"]),
+    (["--format", "Frame"], 2, ["API"]),
+    (["--fps", "fast"], 2, ["fps", "fast"]),
+    (["--sampler", "Eular"], 2, ["Did you mean Euler"]),
+    (["--context", "8", "--overlap", "8"], 2, ["overlap", "context"]),
+    (["--sampler", "LCM", "--steps", "60"], 2, ["50"]),
+    (["--frames", "64", "--context", "33"], 3, ["33", "32"]),
+    (["--motion-module", "nothing"], 3, ["nothing", "animatediff models"]),
+    (["--motion-module", "cut"], 3, ["cut.safetensors"]),
+    (["--motion-module", "image"], 3, ["image checkpoint"]),
+    (["--motion-module", "xl"], 3, ["SDXL", "SD1.5"]),
+    (["--checkpoint", "missing.safetensors"], 3, ["missing.safetensors"]),
+    (["--checkpoint", "FILES/image/cut.safetensors"], 3, ["cut.safetensors"]),
+    (["--checkpoint", "FILES/model/good.safetensors"], 3, ["motion module"]),
+    (["--out", "clip.avi"], 4, [".avi"]),
+    (["--out", "FILES/plain.png/clip.gif"], 4, ["plain.png"]),
+    (["--from", "FILES/plain.png"], 4, ["plain.png", "settings"]),
+    (["--from", "nowhere.gif"], 4, ["nowhere.gif"]),
+]
+
+
+@pytest.mark.parametrize("arguments, code, words", BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else str(v))
+def test_bad_input(run, files, tmp_path, arguments, code, words):
+    given = [a.replace("FILES", str(files)) for a in arguments]
+    defaults = ["--checkpoint", str(files / "image" / "tiny.safetensors"), "--motion-module", "good", *QUICK]
+    got, out, err = run("render", "x", *defaults, *given, models=False)
+    message = [line for line in err.splitlines() if line.startswith("animatediff: ")]
+    assert got == code and out == "" and len(message) == 1
+    for word in words:
+        assert word in message[0]
+    assert not list(tmp_path.iterdir())  # nothing half made
+    got, out, _ = run("render", "x", *defaults, *given, "--json", models=False)
+    assert got == code and json.loads(out)["exit_code"] == code
+
+
+def test_a_prompt_is_needed(run):
+    code, _, err = run("render")
+    assert code == 2 and "prompt is empty" in err
+    code, _, err = run("info", "nowhere.gif")
+    assert code == 4 and "nowhere.gif" in err
+
+
+def test_a_full_disk_loses_no_finished_file(run, tmp_path, monkeypatch):
+    from animatediff.video import write
+
+    def full(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(write.WRITERS["GIF"], "finish", full)
+    code, out, err = run("render", "x", *QUICK, "--out", "demo.gif", "--format", "GIF,PNG", "--json")
+    assert code == 4 and "No space left" in err and len(list((tmp_path / "demo").glob("*.png"))) == 3
+    assert len(json.loads(out)["written"]) == 3
+    assert not list(tmp_path.glob("*.gif")) and not list(tmp_path.glob(".*"))
+
+
+def test_ctrl_c_while_decoding_keeps_the_frames(run, tmp_path, monkeypatch):
+    picture, seen = engine.Pipeline._picture, []
+
+    def interrupted(self, latents):
+        seen.append(self)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return picture(self, latents)
+
+    monkeypatch.setattr(engine.Pipeline, "_picture", interrupted)
+    code, out, err = run("render", "x", *QUICK, "--out", "demo.gif", "--format", "GIF,PNG", "--json")
+    assert code == 130 and "2 finished frames are kept" in err
+    assert json.loads(out)["interrupted"] and len(list((tmp_path / "demo").glob("*.png"))) == 2
+    with Image.open(tmp_path / "demo.gif") as gif:
+        assert gif.n_frames == 2
+
+
+def test_ctrl_c_while_sampling(run, tmp_path, monkeypatch):
+    held = []
+
+    def interrupted(self, event):
+        raise KeyboardInterrupt
+
+    load = engine.Pipeline.load
+    monkeypatch.setattr(engine.Pipeline, "load", lambda *a, **k: held.append(load(*a, **k)) or held[0])
+    monkeypatch.setattr(cli._Progress, "__call__", interrupted)
+    code, _, err = run("render", "x", *QUICK, "--out", "demo.gif")
+    assert code == 130 and "nothing is kept" in err and not list(tmp_path.iterdir())
+    assert not any(m._forward_hooks for m in held[0].unet.modules())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_real_signal(files, tmp_path):
+    process = python("-m", "animatediff", "render", "x", "--steps", "900", "--device", "cpu", "--checkpoint",
+                     str(files / "image" / "tiny.safetensors"), "--motion-module", str(files / "model" / "good.safetensors"),
+                     "--out", "demo.gif", cwd=tmp_path,
+                     # a shell that started the tests in the background had them ignore the signal
+                     preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        said = ""
+        while "1/900" not in said and process.poll() is None:
+            said += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Interrupted" in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_bad_flags_need_no_torch():
+    program = ("import sys, animatediff; from animatediff.engine import cli\n"
+               "for words in (['--help'], ['render', '--help'], ['render', 'x', '--nonsense']):\n"
+               "    try: cli.main(words)\n"
+               "    except SystemExit: pass\n"
+               "cli.main(['render', 'x', '--fps', 'abc'])\n"
+               "sys.exit(bool({'torch', 'diffusers', 'numpy'} & set(sys.modules)))")
+    began = time.perf_counter()
+    process = python("-c", program)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    for flag in ("--negative", "--out", "--format", "--frames", "--fps", "--loop-number", "--closed-loop", "--context",
+                 "--stride", "--overlap", "--seed", "--steps", "--cfg", "--sampler", "--size", "--motion-module",
+                 "--checkpoint", "--device", "--dtype", "--from", "--json"):
+        assert flag in out
+    assert time.perf_counter() - began < 20  # with room for a loaded machine; 0.2 s on an idle one
+
+
+def test_errors_that_nobody_foresaw(run, monkeypatch):
+    def broken(*a, **k):
+        raise ZeroDivisionError("one over nothing")
+
+    monkeypatch.setattr(engine.Pipeline, "load", broken)
+    code, _, err = run("render", "x", *QUICK)
+    assert code == cli.UNEXPECTED and "one over nothing" in err
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    with pytest.raises(ZeroDivisionError):
+        run("render", "x", *QUICK)
