@@ -36,7 +36,10 @@ def sinusoids(frames: int, channels: int) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """fp16 and bf16 as fp32: squares of activations above 255 overflow fp16."""
+    """fp16 and bf16 as fp32, so that a norm's statistics do not depend on how a backend's kernel accumulates.
+
+    PyTorch's CPU kernels accumulate in fp32 anyway (measured); squares of activations above 255 overflow fp16.
+    """
     return x.float() if x.element_size() < 4 else x
 
 
