@@ -132,8 +132,11 @@ def test_prompt_and_negative_of_different_length(pipeline):
     assert set(spy.tokens) == {77 * 3} and torch.isfinite(clip).all()
 
 
-def test_a_clip_of_one_window_closes_by_playing_back(pipeline):
+def test_a_clip_of_one_window_closes_by_playing_back(pipeline, monkeypatch):
+    decoded, picture = [], pipeline._picture
+    monkeypatch.setattr(pipeline, "_picture", lambda latents: decoded.append(latents) or picture(latents))
     out = list(pipeline.render(settings(frames=4, closed_loop="A")))
+    assert len(decoded) == 4  # what comes back is not decoded again
     straight = list(pipeline.render(settings(frames=4)))
     assert len(out) == 6
     for here, frame in zip(out, (0, 1, 2, 3, 2, 1)):
