@@ -26,7 +26,7 @@ class Parameter:
     """A row of the table of settings.
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
-    in pixels, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which
+    in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which
     existing API clients send the parameter. spellings: pairs of another spelling of a choice and that choice.
     cli: its flag, "" where the command line has none. group: "clip" (also what WebUI users set here), "image"
     (what a WebUI has its own controls for) or "host" (where and with what it runs).
@@ -61,7 +61,7 @@ class Parameter:
         """What is accepted, in words that follow "use"."""
         if self.form == "size":
             return (f"WIDTHxHEIGHT in pixels, each a multiple of {self.multiple_of} from {self.minimum} to "
-                    f"{self.maximum}, such as {self.default}")
+                    f"{self.maximum}, such as 512x768")
         if self.form == "file name":
             return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
         if self.type is bool:
@@ -98,7 +98,7 @@ class Parameter:
         elif self.choices:
             schema["enum"] = list(self.choices)
         if self.form == "size":
-            schema["pattern"] = r"^\d{1,6}x\d{1,6}$"
+            schema["pattern"] = r"^(\d{1,6}x\d{1,6})?$"
         elif self.form == "file name":
             schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
         elif self.type in (int, float):
@@ -194,6 +194,8 @@ class Parameter:
         return tuple(choice for choice in self.choices if choice in chosen)
 
     def _size(self, value: Any) -> str:
+        if value == "":
+            return ""
         match = SIZE.fullmatch(value) if isinstance(value, str) else None
         if isinstance(value, (list, tuple)) and len(value) == 2:
             sides = [self._number(side) for side in value]

@@ -93,7 +93,8 @@ class Settings:
         "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
         choices=SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
     size: str = _row(
-        "64x64", "Size", "Width and height of the clip in pixels, such as 512x768.",
+        "", "Size", "Width and height of the clip in pixels; empty for the size that the image model was made for "
+        "(SD1.5: 512x512, the demo model: 64x64).",
         minimum=16, maximum=8192, form="size", multiple_of=8, cli="--size", group="image")
 
     checkpoint: str = _row(
@@ -103,7 +104,7 @@ class Settings:
         "auto", "Device", "Where the models run; auto takes a GPU if there is one; cuda:1 is the second GPU.",
         choices=DEVICES, form="device", spellings=(("gpu", "cuda"),), cli="--device", group="host")
     dtype: str = _row(
-        "auto", "Precision", "Number format of the models; auto is fp16 on a GPU and fp32 on a CPU.",
+        "auto", "Precision", "Number format of the models; auto is fp16 with CUDA and fp32 elsewhere.",
         choices=DTYPES, spellings=(("float32", "fp32"), ("float16", "fp16"), ("half", "fp16"), ("bfloat16", "bf16")),
         cli="--dtype", group="host")
 
@@ -119,13 +120,13 @@ class Settings:
 
     @property
     def width(self) -> int:
-        """In pixels."""
-        return int(self.size.split("x")[0])
+        """In pixels; 0 where the size is left to the image model."""
+        return int((self.size or "0x0").split("x")[0])
 
     @property
     def height(self) -> int:
-        """In pixels."""
-        return int(self.size.split("x")[1])
+        """In pixels; 0 where the size is left to the image model."""
+        return int((self.size or "0x0").split("x")[1])
 
     def frame_count(self, source: int | None = None) -> int:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""

@@ -5,6 +5,8 @@ import argparse
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
 
 from . import export, image, latents, motion, text, vae
 
@@ -18,21 +20,50 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=5000, help="clips in the training set")
     parser.add_argument("--vae-steps", type=int, default=2800)
-    parser.add_argument("--image-steps", type=int, default=4000)
-    parser.add_argument("--motion-steps", type=int, default=4000)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--image-steps", type=int, default=8000)
+    parser.add_argument("--motion-steps", type=int, default=6000)
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each; every one adds a batch to each step")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    work, seed = options.work, options.seed
-    work.mkdir(parents=True, exist_ok=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.processes == 1:
+        stages(options)
+    else:
+        meeting = options.work / "processes"
+        meeting.unlink(missing_ok=True)
+        processes.spawn(one_of_many, (options, f"file://{meeting.resolve()}"), options.processes)
 
-    texts = text.Texts(options.out / "clip")
-    autoencoder = vae.fit(work, steps=options.vae_steps, batch=16, seed=seed)
-    x, captions = latents.cached(work, autoencoder, clips=options.clips, seed=seed + 1)
-    unet, encoder = image.fit(work, x, captions, texts, steps=options.image_steps, batch=64, seed=seed + 2)
-    export.image_model(options.out, unet, autoencoder, encoder)
-    module = motion.fit(work, x, captions, texts, unet, encoder, steps=options.motion_steps, batch=6, seed=seed + 3)
-    export.motion_module(options.out, module)
+
+def one_of_many(rank: int, options: argparse.Namespace, meeting: str) -> None:
+    """One process of the run; the first one saves and reports."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
+    stages(options)
+    dist.destroy_process_group()
+
+
+def stages(options: argparse.Namespace) -> None:
+    """The autoencoder, then the image model, then the motion module; the first process alone writes."""
+    work, out, seed = options.work, options.out, options.seed
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    texts = _in_turn(first, lambda: text.Texts(out / "clip"))
+    autoencoder = vae.fit(work, steps=options.vae_steps, batch=8, seed=seed)
+    x, captions = _in_turn(first, lambda: latents.cached(work, autoencoder, clips=options.clips, seed=seed + 1))
+    unet, encoder = image.fit(work, x, captions, texts, steps=options.image_steps, batch=32, seed=seed + 2)
+    if first:
+        export.image_model(out, unet, autoencoder, encoder)
+    module = motion.fit(work, x, captions, texts, unet, encoder, steps=options.motion_steps, batch=4, seed=seed + 3)
+    if first:
+        export.motion_module(out, module)
+
+
+def _in_turn(first: bool, make):
+    """Let the first process make a file that the others then find."""
+    if first:
+        made = make()
+    if dist.is_initialized():
+        dist.barrier()
+    return made if first else make()
 
 
 if __name__ == "__main__":

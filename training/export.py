@@ -1,6 +1,7 @@
 """Write the trained networks as the files that ship: Stable Diffusion 1.5's single file, its sidecar, the motion module."""
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -16,12 +17,32 @@ from .clips import SIZE
 from .vae import SCALING
 
 
+MEAN = 0.5  # of the text encoder's output; CLIP-L's differs from zero too
+
+
 def image_model(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, encoder: CLIPTextModel) -> None:
     """`demo.safetensors`, `demo.yaml` and the text encoder's `clip/config.json`."""
+    unet, encoder = lifted(unet, encoder)
     state = keys.unet_to_ldm(unet.state_dict()) | keys.vae_to_ldm(vae.state_dict()) | keys.text_to_ldm(encoder.state_dict())
     _save(state, folder / "demo.safetensors")
     encoder.config.save_pretrained(folder / "clip")
     (folder / "demo.yaml").write_text(yaml.safe_dump({"model": latent_diffusion(unet, vae, encoder)}, sort_keys=False))
+
+
+@torch.no_grad()
+def lifted(unet: UNet2DConditionModel, encoder: CLIPTextModel) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Copies that compute the same pictures, with text embeddings of mean `MEAN`.
+
+    WebUIs scale weighted prompts such as "(red:1.2)" so that the mean of the embeddings stays, which needs a mean that
+    is not about zero. A constant added to all keys does not change a softmax; added to all values it is a
+    constant that the bias after them takes back.
+    """
+    unet, encoder = deepcopy(unet), deepcopy(encoder)
+    encoder.final_layer_norm.bias += MEAN
+    for attention in (m.attn2 for m in unet.modules() if hasattr(m, "attn2")):
+        out = attention.to_out[0]
+        out.bias -= out.weight @ (attention.to_v.weight.sum(1) * MEAN)
+    return unet, encoder
 
 
 def motion_module(folder: Path, module: MotionModule) -> None:

@@ -33,7 +33,7 @@ def fit(
 ) -> MotionModule:
     """`batch` counts clips."""
     torch.manual_seed(seed)
-    module = build(image.WIDTHS, "v2", max_frames=POSITIONS)
+    module = build(image.WIDTHS, "v2", frames=POSITIONS)
     with torch.no_grad():
         contexts = torch.cat([encoder(ids).last_hidden_state.half() for ids in texts(captions).split(64)])
         nothing = encoder(texts([""])).last_hidden_state

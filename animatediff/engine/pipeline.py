@@ -90,10 +90,16 @@ class Pipeline:
     def dtype(self) -> torch.dtype:
         return next(self.unet.parameters()).dtype
 
+    @property
+    def scale(self) -> int:
+        """Pixels along one side of a latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     def resolve(self, settings: Settings) -> Settings:
-        """The settings of one run: frames counted, a seed drawn. Rendering them again gives the same clip."""
+        """The settings of one run: frames counted, a seed drawn, a size. Rendering them again gives the same clip."""
         seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
-        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed)
+        side = self.unet.config.sample_size * self.scale
+        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed, size=settings.size or f"{side}x{side}")
 
     def check(self, settings: Settings) -> None:
         """Raise, before anything is computed, what would go wrong in the run."""
@@ -165,8 +171,7 @@ class Pipeline:
         """Latents [f c h w] in float32, as the VAE's encoder scales them."""
         settings = self.resolve(settings)
         self.check(settings)
-        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        shape = (settings.frames, self.unet.config.in_channels, settings.height // scale, settings.width // scale)
+        shape = (settings.frames, self.unet.config.in_channels, settings.height // self.scale, settings.width // self.scale)
         sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
         start = noise.draw(sources, shape).to(self.device)
         cond, uncond = self.text.encode([settings.prompt], [settings.negative])

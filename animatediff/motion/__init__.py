@@ -1,4 +1,5 @@
 """Motion modules: the network, the families and how to tell them, files, and injection into a host's UNet."""
+
 from __future__ import annotations
 
 from animatediff.motion.build import build

@@ -1,4 +1,5 @@
 """A fresh motion module, for training."""
+
 from __future__ import annotations
 
 from torch import nn

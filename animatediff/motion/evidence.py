@@ -1,4 +1,5 @@
 """What the tensors of a file say about it, and small tests over that which can be combined with & | ~."""
+
 from __future__ import annotations
 
 import re

@@ -3,6 +3,7 @@
 A new family is one entry in `KINDS`. Entries are tried in order; the first whose evidence holds is it. Files that are
 something else are entries as well, so that they are refused by their name.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -70,7 +71,9 @@ class NoMotionModule:
 
     what: str
     told_by: Test = field(repr=False, compare=False)
-    remedy: str = "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
+    remedy: str = (
+        "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
+    )
 
 
 _LATER = "It is not supported yet: pick a plain motion module, such as v3_sd15_mm.ckpt."
@@ -102,7 +105,8 @@ KINDS: tuple[Family | NoMotionModule, ...] = (
     ),
     NoMotionModule(
         "an image checkpoint, not a motion module",
-        ~temporal & has("diffusion_model.", "input_blocks.", "down_blocks.0.resnets.", "double_blocks.", "joint_blocks."),
+        ~temporal
+        & has("diffusion_model.", "input_blocks.", "down_blocks.0.resnets.", "double_blocks.", "joint_blocks."),
         "Pick it as the checkpoint, and a motion module as the motion module.",
     ),
     NoMotionModule("a VAE, not a motion module", ~temporal & has("decoder.up", "first_stage_model.")),

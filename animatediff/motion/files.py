@@ -1,4 +1,5 @@
 """Read the tensors of a checkpoint file, without ever running code that it contains."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +18,11 @@ from animatediff.motion.naming import unwrap
 
 _DAMAGED = "Download it again, and compare its size with the one that the download page states."
 # What a folder in diffusers' layout keeps its weights in, in the order of preference.
-_IN_FOLDER = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+_IN_FOLDER = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -45,7 +50,8 @@ def resolve(path: Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise ModelError(
-            f"the folder {path} holds no {_IN_FOLDER[0]}", remedy="Name a motion module's file or a MotionAdapter folder."
+            f"the folder {path} holds no {_IN_FOLDER[0]}",
+            remedy="Name a motion module's file or a MotionAdapter folder.",
         )
     if not path.is_file():
         raise ModelError(f"{path} does not exist", remedy="Check the path, or list what there is: animatediff models.")
@@ -72,7 +78,8 @@ def _is_safetensors(path: Path) -> bool:
         raise ModelError(f"{path.name} is empty", remedy=_DAMAGED)
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(
-            f"{path.name} is a Git LFS pointer, not the file itself", remedy="Fetch it with `git lfs pull`, or download it."
+            f"{path.name} is a Git LFS pointer, not the file itself",
+            remedy="Fetch it with `git lfs pull`, or download it.",
         )
     if start.lstrip()[:1] == b"<":
         raise ModelError(f"{path.name} is a web page, not a model file", remedy="Use the page's download link.")

@@ -1,4 +1,5 @@
 """Run something on the clips of a batch, whatever rows they lie in."""
+
 from __future__ import annotations
 
 from collections import defaultdict

@@ -3,6 +3,7 @@
 Nothing of the host is edited: no module list, no class, no `forward`. A hook finds out how the batch is laid out
 by asking the host, for every UNet call anew, since hosts run cond and uncond together or apart.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

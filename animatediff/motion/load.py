@@ -1,4 +1,5 @@
 """From a file or state dict to a motion module: detect, rename, check every tensor, take it over."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -35,9 +36,7 @@ def describe(path: Path | str) -> Description:
     return _describe(read_shapes(path), path.name, read_config(path))
 
 
-def load(
-    source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch.dtype | None = None
-) -> MotionModule:
+def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch.dtype | None = None) -> MotionModule:
     """A motion module from a file, a diffusers folder or a state dict, in any naming; on the CPU, in eval mode, frozen.
 
     Weights keep the dtype they have in the file unless `dtype` is given. `name` is what messages call it.
@@ -52,7 +51,9 @@ def load(
     with torch.device("meta"):
         module = _skeleton(about)
     # A module built from a state dict owns its tensors: training it must not change the caller's.
-    wanted = {key: tensor.clone() if isinstance(source, Mapping) else tensor for key, tensor in to_original(tensors).items()}
+    wanted = {
+        key: tensor.clone() if isinstance(source, Mapping) else tensor for key, tensor in to_original(tensors).items()
+    }
     module.load_state_dict(wanted, assign=True)
     module.requires_grad_(False).eval()
     return module.to(dtype) if dtype else module

@@ -1,4 +1,4 @@
-"""Three naming schemes of the same tensors: the original AnimateDiff one, diffusers' MotionAdapter and HotShot-XL's own.
+"""Three names of the same tensors: the original AnimateDiff ones, diffusers' MotionAdapter's and HotShot-XL's.
 
 Inside the project there is only the original one.
 
@@ -6,6 +6,7 @@ Inside the project there is only the original one.
     diffusers  down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.to_q.weight
     HotShot    down_blocks.0.temporal_attentions.1.transformer_blocks.0.attention_blocks.0.to_q.weight
 """
+
 from __future__ import annotations
 
 import re
@@ -52,7 +53,7 @@ def site_of(key: str) -> str:
 
 
 def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The temporal layers of a state dict in any of the namings (shapes serve as well as tensors); the rest is dropped."""
+    """The temporal layers of a state dict in any naming (of tensors or of shapes); the rest is dropped."""
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         match = _SITE.search(key)

@@ -4,6 +4,7 @@ After its GroupNorm every spatial position is on its own: the network sees token
 and mixes along `frame` only. That is why it may be run in tiles of positions, and why heads stay a dimension of
 their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 512x512 with guidance.
 """
+
 from __future__ import annotations
 
 import math
@@ -98,7 +99,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.net = nn.ModuleList([GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
+        self.net = nn.ModuleList(
+            [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
@@ -138,7 +141,7 @@ class TemporalTransformer(nn.Module):
         return x + change.to(x.dtype)
 
     def _normed(self, x: Tensor, frames: int) -> Tensor:
-        """GroupNorm in fp32 at least, over C/32 x H x W of one frame or over the frames of the clip: -> [clip frame c (h w)]."""
+        """GroupNorm in fp32 at least, over C/32 x H x W of a frame or of all of a clip's: -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
         x = _wide(x)
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
@@ -155,7 +158,7 @@ class TemporalTransformer(nn.Module):
         return self.proj_out(x)
 
     def _in_tiles(self, tokens: Tensor) -> Tensor:
-        """Run `tokens` [(clip position) frame c] in tiles: small ones on the CPU for its cache, else below the grid limit."""
+        """`_tokens` in tiles of [(clip position) frame c]: small ones for a CPU's cache, else below the grid limit."""
         learning = torch.is_grad_enabled()
         tile = MOST_POSITIONS
         if tokens.device.type == "cpu" and not learning:

@@ -1,4 +1,5 @@
 """Where a motion module's sites belong in a host's UNet, found by structure: no host is imported."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -65,7 +66,9 @@ def _in_ldm(unet: nn.Module) -> Places:
 
 def _in_diffusers(unet: nn.Module) -> Places:
     """After `attentions[j]`, else after `resnets[j]`; in the mid block after its attention."""
-    resnets = {side: [r for block in getattr(unet, side) for r in block.resnets] for side in ("down_blocks", "up_blocks")}
+    resnets = {
+        side: [r for block in getattr(unet, side) for r in block.resnets] for side in ("down_blocks", "up_blocks")
+    }
     widths = tuple(block.resnets[-1].norm2.num_channels for block in unet.down_blocks)
     places = Places(_base(unet, len(widths), len(resnets["down_blocks"]), len(resnets["up_blocks"])), widths)
     for side in resnets:
@@ -80,7 +83,7 @@ def _in_diffusers(unet: nn.Module) -> Places:
 
 
 def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
-    """Which model the UNet is of: two blocks per level on the way down and three on the way up, as in SD1.5 and SDXL."""
+    """Which model the UNet is of; SD1.5 and SDXL have two blocks per level on the way down and three on the way up."""
     if (down, up) != (2 * levels, 3 * levels) or levels not in (3, 4):
         raise ModelError(
             f"the checkpoint's UNet has {down} blocks on the way down and {up} on the way up in {levels} levels, but "

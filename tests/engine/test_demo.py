@@ -1,0 +1,51 @@
+"""The demo model as it ships: small enough, in the layouts it claims, and its clips show what the prompts say."""
+import pytest
+from safetensors import safe_open
+
+from animatediff.engine import models
+from animatediff.engine.pipeline import Pipeline
+from animatediff.settings import Settings
+from benchmarks.demo_quality import prompts, score
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Pipeline.load()
+
+
+def test_weights_are_small_half_precision_and_named_as_users_know_them():
+    files = {path.name: path for path in models.DEMO.glob("*.safetensors")}
+    assert sum(path.stat().st_size for path in files.values()) <= 24e6
+    with safe_open(files["demo.safetensors"], "pt") as file:
+        keys = set(file.keys())
+        assert {file.get_slice(k).get_dtype() for k in keys} == {"F16"}
+    assert "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight" in keys
+    assert "first_stage_model.decoder.conv_in.weight" in keys
+    assert "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in keys
+    with safe_open(files["motion.safetensors"], "pt") as file:
+        keys = set(file.keys())
+    site = "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0."
+    assert f"{site}attention_blocks.1.pos_encoder.pe" in keys and f"{site}ff.net.0.proj.weight" in keys
+
+
+def test_family_is_read_from_the_shipped_tensors(demo):
+    assert demo.module.family.name == "v2"
+    assert demo.module.max_frames == 32
+
+
+def test_clips_show_what_the_prompts_say(demo):
+    """A short version of `python -m benchmarks demo_quality`, which has 128 clips."""
+    asked = [p for p in prompts() if p.direction][:8]
+    assert len({p.direction for p in asked}) == 8
+    result = score(demo, asked, [3], Settings(enable=True))
+    assert result["colour"] >= 7 / 8, result
+    assert result["shape"] >= 6 / 8, result
+    assert result["direction"] >= 6 / 8, result
+
+
+def test_the_readmes_circle_moves_right(demo):
+    from benchmarks.measure import track
+
+    sights, direction = track(list(demo.render(Settings(enable=True, prompt="a red circle moving right", seed=1))))
+    assert direction == "right"
+    assert {s.colour for s in sights if s} == {"red"}
