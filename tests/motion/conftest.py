@@ -1,4 +1,5 @@
 """Tiny UNets in both layouts and motion modules whose every weight matters."""
+
 from __future__ import annotations
 
 import sys
@@ -70,7 +71,8 @@ def ldm_unet(base: str, seed: int = 1):
     unet = UNetModel(
         image_size=8, in_channels=4, out_channels=4, model_channels=widths[0], num_res_blocks=2,
         attention_resolutions={"SD1.5": [4, 2, 1], "SDXL": [4, 2]}[base], channel_mult=[w // widths[0] for w in widths],
-        num_heads=4, use_spatial_transformer=True, transformer_depth=1, context_dim=TEXT, use_checkpoint=False, legacy=False,
+        num_heads=4, use_spatial_transformer=True, transformer_depth=1, context_dim=TEXT,
+        use_checkpoint=False, legacy=False,
     )  # fmt: skip
     weights = unet_to_ldm(diffusers_unet(base, seed).state_dict())
     unet.load_state_dict({key.removeprefix(UNET): value for key, value in weights.items()})

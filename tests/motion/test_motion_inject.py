@@ -1,4 +1,5 @@
 """Injection into both UNet layouts: what it does, to which rows, and that nothing is left of it."""
+
 from __future__ import annotations
 
 import pytest
@@ -78,7 +79,7 @@ def test_both_layouts_give_the_same(base, make_host, make_module, inputs, clips_
 
 @pytest.mark.parametrize("base", FOR)
 def test_places_in_the_ldm_layout(base, make_host):
-    """The index table of AnimateDiff for A1111's UNet: input blocks 1 2 4 5 …, each after its attention if it has one."""
+    """AnimateDiff's index table for A1111's UNet: input blocks 1 2 4 5 …, after the attention where there is one."""
     unet = make_host("ldm", base).unet
     names = {id(m): name for name, m in unet.named_modules()}
     found = {site: names[id(m)] for site, m in find_places(unet).sites.items()}
@@ -152,7 +153,8 @@ def test_norms_of_the_unet(name, layout, make_host, inputs, make_module, clips_o
     x = x * torch.linspace(0.3, 2, 8)[:, None, None, None]
     with injected(host.unet, make_module(name), clips_of(4)):
         handles = [
-            m.register_forward_hook(lambda m, args, out, n=n: seen.update({n: (args[0], out)})) for n, m in norms.items()
+            m.register_forward_hook(lambda m, args, out, n=n: seen.update({n: (args[0], out)}))
+            for n, m in norms.items()
         ]
         host(x, text)
         for handle in handles:
@@ -191,7 +193,8 @@ def test_too_long_a_window_names_both_numbers(make_host, inputs, make_module, cl
 def test_another_base_is_refused(layout, name, base, make_host, make_module, clips_of):
     unet = make_host(layout, base).unet
     before, own = state_of(unet), FAMILIES[name].base
-    message = f"tiny {name} is an {own} motion module but the checkpoint is {base}. Pick an {base} module or change the checkpoint."
+    message = f"tiny {name} is an {own} motion module but the checkpoint is {base}. "
+    message += f"Pick an {base} module or change the checkpoint."
     with pytest.raises(ModelError) as caught, injected(unet, make_module(name), clips_of(4)):
         pass
     assert str(caught.value) == message and state_of(unet) == before
@@ -206,7 +209,10 @@ def test_other_widths_are_refused(host, make_module, clips_of):
 
 
 def test_what_is_no_unet_is_refused(make_module, clips_of):
-    with pytest.raises(ModelError, match="Linear is not a UNet"), injected(nn.Linear(1, 1), make_module("v2"), clips_of(1)):
+    with (
+        pytest.raises(ModelError, match="Linear is not a UNet"),
+        injected(nn.Linear(1, 1), make_module("v2"), clips_of(1)),
+    ):
         pass
 
 
@@ -224,5 +230,7 @@ def test_gradients_reach_the_module_through_a_frozen_unet(make_host, inputs, cli
     with injected(host.unet, module, clips_of(4)):
         host.unet(x, 500, text).sample.square().mean().backward()
     ends = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert ends == {name for name, _ in module.named_parameters() if ".proj_out." in name}  # zeroed: the rest comes later
+    assert ends == {
+        name for name, _ in module.named_parameters() if ".proj_out." in name
+    }  # zeroed: the rest comes later
     assert all(p.grad is None for p in host.unet.parameters())

@@ -1,4 +1,5 @@
-"""Build, save, detect, load, same outputs: every family, naming, container and dtype; and files that are something else."""
+"""Build, save, detect, load, same outputs: every family, naming, container and dtype; and files of other kinds."""
+
 from __future__ import annotations
 
 import itertools
@@ -141,8 +142,14 @@ def without_motion(*keys):
 
 
 REFUSED = {
-    "PIA": (lambda make: {**make("v2").state_dict(), "conv_in.weight": one((32, 9, 3, 3)), "conv_in.bias": one()}, "a PIA"),
-    "AnimateLCM-I2V": (lambda make: {**make("AnimateLCM").state_dict(), "img_encoder.x.weight": one()}, "AnimateLCM-I2V"),
+    "PIA": (
+        lambda make: {**make("v2").state_dict(), "conv_in.weight": one((32, 9, 3, 3)), "conv_in.bias": one()},
+        "a PIA",
+    ),
+    "AnimateLCM-I2V": (
+        lambda make: {**make("AnimateLCM").state_dict(), "img_encoder.x.weight": one()},
+        "AnimateLCM-I2V",
+    ),
     "SparseCtrl scribble": (with_motion({"controlnet_cond_embedding.conv_in.weight": one()}), "SparseCtrl scribble"),
     "SparseCtrl RGB": (with_motion({"module.controlnet_cond_embedding.weight": one()}), "SparseCtrl RGB"),
     "CameraCtrl": (
@@ -155,7 +162,10 @@ REFUSED = {
         },
         "CameraCtrl",
     ),
-    "CameraCtrl pruned": (without_motion("encoder_down_conv_blocks.0.0.block1.weight", "encoder_conv_in.weight"), "CameraCtrl"),
+    "CameraCtrl pruned": (
+        without_motion("encoder_down_conv_blocks.0.0.block1.weight", "encoder_conv_in.weight"),
+        "CameraCtrl",
+    ),
     "FancyVideo": (with_motion({"fps_embedding.linear.weight": one()}), "FancyVideo"),
     "motion LoRA": (
         without_motion(
@@ -182,7 +192,10 @@ REFUSED = {
         without_motion("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.weight"),
         "an image checkpoint, not a motion module",
     ),
-    "diffusers UNet": (without_motion("down_blocks.0.resnets.0.norm1.weight", "conv_in.weight"), "an image checkpoint, not"),
+    "diffusers UNet": (
+        without_motion("down_blocks.0.resnets.0.norm1.weight", "conv_in.weight"),
+        "an image checkpoint, not",
+    ),
     "VAE": (without_motion("decoder.up_blocks.0.resnets.0.conv1.weight", "encoder.conv_in.weight"), "a VAE, not"),
     "something else": (without_motion("emb_params"), "none of its 1 tensors belongs to a temporal layer"),
     "an unknown relative": (

@@ -1,4 +1,5 @@
 """The temporal transformer against a float64 closed form of the reference's semantics, and its numerics."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -31,13 +32,16 @@ def closed_form(x: np.ndarray, w: dict[str, np.ndarray], over_frames: bool) -> n
         a = f"{block}attention_blocks.{i}."
         source = layer_norm(tokens, f"{block}norms.{i}") + w[f"{a}pos_encoder.pe"][0, :f]
         q, k, v = (
-            np.einsum("hwfc,dc->hwfd", source, w[f"{a}to_{n}.weight"]).reshape(h, wd, f, HEADS, c // HEADS) for n in "qkv"
+            np.einsum("hwfc,dc->hwfd", source, w[f"{a}to_{n}.weight"]).reshape(h, wd, f, HEADS, c // HEADS)
+            for n in "qkv"
         )
         scores = np.einsum("hwfnd,hwgnd->hwnfg", q, k) / np.sqrt(c // HEADS)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = np.einsum("hwnfg,hwgnd->hwfnd", scores / scores.sum(-1, keepdims=True), v).reshape(h, wd, f, c)
         tokens = tokens + mixed @ w[f"{a}to_out.0.weight"].T + w[f"{a}to_out.0.bias"]
-    inner = layer_norm(tokens, f"{block}ff_norm") @ w[f"{block}ff.net.0.proj.weight"].T + w[f"{block}ff.net.0.proj.bias"]
+    inner = (
+        layer_norm(tokens, f"{block}ff_norm") @ w[f"{block}ff.net.0.proj.weight"].T + w[f"{block}ff.net.0.proj.bias"]
+    )
     value, gate = np.split(inner, 2, -1)
     gelu = gate * 0.5 * (1 + np.vectorize(__import__("math").erf)(gate / np.sqrt(2)))
     tokens = tokens + (value * gelu) @ w[f"{block}ff.net.2.weight"].T + w[f"{block}ff.net.2.bias"]
@@ -85,7 +89,9 @@ def test_tiles_change_nothing(learning, make_module, monkeypatch):
         monkeypatch.setattr(network, "CPU_TILE_TOKENS", 20)
         monkeypatch.setattr(network, "MOST_POSITIONS", 5)
         calls = []
-        monkeypatch.setattr(type(site), "_tokens", lambda self, t, old=type(site)._tokens: calls.append(len(t)) or old(self, t))
+        monkeypatch.setattr(
+            type(site), "_tokens", lambda self, t, old=type(site)._tokens: calls.append(len(t)) or old(self, t)
+        )
         tiled = site(x, 4)
     assert len(calls) > 1 and max(calls) == 5 and sum(calls) == 2 * 6 * 6
     torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-6)

@@ -1,4 +1,5 @@
 """Keys, places, attention and feed-forward against diffusers' MotionAdapter and UNetMotionModel."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -14,7 +15,9 @@ diffusers = pytest.importorskip("diffusers")
 
 def adapter_of(module):
     adapter = diffusers.MotionAdapter(
-        block_out_channels=module.widths, motion_max_seq_length=module.max_frames, use_motion_mid_block=module.family.has_mid
+        block_out_channels=module.widths,
+        motion_max_seq_length=module.max_frames,
+        use_motion_mid_block=module.family.has_mid,
     )
     adapter.load_state_dict(to_diffusers(module.state_dict()))
     return adapter
