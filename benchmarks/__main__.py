@@ -1,13 +1,18 @@
-"""Run measurements and print a table: `python -m benchmarks [NAME …] [--quick] [--json FILE]`."""
+"""Run measurements and print a table: `python -m benchmarks [NAME …] [--quick] [--json FILE]`.
+
+`--markdown FILE` prints what such a file holds as tables for a page; `--into PAGE` puts them into it.
+"""
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
-import platform
 from pathlib import Path
 
 import torch
+
+from benchmarks.markdown import fill, tables
+from benchmarks.timing import machine
 
 NAMES = {
     "demo_quality": "colour, shape and direction of the demo model's clips",
@@ -20,16 +25,26 @@ NAMES = {
 def main() -> None:
     epilog = "\n".join(f"  {name:14}{text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks", description=__doc__.replace("`", ""), epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help="what to measure; all by default")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME",
+                        help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing; print a --json file as tables")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="with --markdown: replace the tables of this page")
     options = parser.parse_args()
+    if options.markdown:
+        found = tables(json.loads(options.markdown.read_text("utf-8")))
+        if options.into:
+            options.into.write_text(fill(options.into.read_text("utf-8"), found), "utf-8")
+        else:
+            print("\n\n".join(f"{name}\n\n{text}" for name, text in found.items()))
+        return
     torch.set_num_threads(options.threads)
-    machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": options.threads}
-    results = {"machine": machine}
+    results = {"machine": machine() | {"quick": options.quick}}
     for name in options.names or NAMES:
         print(f"\n{name}: {NAMES[name]}", flush=True)
         rows = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick)

@@ -1,0 +1,149 @@
+"""Peak memory of a render and of each writer as clips get longer, each case in a process of its own.
+
+What is counted: the highest resident size during the work less the resident size just before it, when everything
+is imported, loaded and used once. Linux keeps that peak and lets it be reset (/proc/self/clear_refs); elsewhere
+it is ru_maxrss, which includes what loading needed.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LENGTHS = (16, 64, 256)
+# Widths of UNet and VAE, text, pixels. "demo": as shipped. "middle": activations weigh as much as the weights do.
+MODELS = {
+    "tiny": dict(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, pixels=64),
+    "demo": dict(unet=(64, 64, 64, 64), vae=(32, 64, 64, 64), text=128, pixels=64),
+    "middle": dict(unet=(128, 256, 512, 512), vae=(64, 128, 256, 256), text=256, pixels=256),
+}
+RENDERED = ("GIF", "PNG")  # what `animatediff render` writes if nothing is said
+FORMATS = ("GIF", "GIF, ffmpeg's palette", "MP4", "WEBM", "WEBP", "APNG", "PNG")
+
+
+def run(quick: bool = False) -> list[dict]:
+    lengths = (4, 8) if quick else LENGTHS
+    cases = [("render", model, frames) for model in (["tiny"] if quick else ["demo", "middle"]) for frames in lengths]
+    formats = ("GIF", "MP4") if quick else FORMATS
+    cases += [("write", name, frames) for name in formats for frames in lengths]
+    return [measure(*case, size=48 if quick else 512) for case in cases]
+
+
+def measure(work: str, what: str, frames: int, size: int) -> dict:
+    """One case in a child process."""
+    command = [sys.executable, "-m", "benchmarks.memory", work, what, str(frames), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=_environment())
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[3:])} failed:\n{done.stderr}")
+    row = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {work} {what}, {frames} frames: {row['peak MiB']:.1f} MiB", flush=True)
+    return row
+
+
+def _environment() -> dict[str, str]:
+    """As many threads as here, though a child does not inherit what torch was told."""
+    torch = sys.modules.get("torch")
+    return os.environ | {"HF_HUB_OFFLINE": "1"} | ({"OMP_NUM_THREADS": str(torch.get_num_threads())} if torch else {})
+
+
+def _child(work: str, what: str, frames: int, size: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare = _render if work == "render" else _write
+        task, pixels = prepare(what, size, Path(folder))
+        task(2)  # imports, codecs, thread pools and buffers that stay
+        base, start = _resident(), time.perf_counter()
+        reset = _reset_peak()
+        task(frames)
+        peak = _peak(reset)
+        return {
+            "work": work, "what": what, "pixels": pixels, "frames": frames, "before MiB": base / 2**20,
+            "peak MiB": max(0.0, peak - base) / 2**20, "seconds": time.perf_counter() - start,
+        }  # fmt: skip
+
+
+def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+    """A writer fed with frames that are drawn one by one. torch is not imported."""
+    from animatediff.video.write import ClipWriter, WriteOptions
+    from benchmarks.scene import Scene
+
+    format, _, ffmpeg = name.partition(",")
+    scene, options = Scene(size), WriteOptions(gif_palette="ffmpeg" if ffmpeg else "clip")
+
+    def task(frames: int) -> None:
+        with ClipWriter(folder, [format], fps=8, options=options) as writer:
+            for index in range(frames):
+                writer.add(scene.frame(index))
+
+    return task, size
+
+
+def _render(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+    """The whole way from a prompt to files, in windows of 16, with guidance."""
+    from animatediff.engine import models
+    from animatediff.engine.pipeline import Pipeline
+    from animatediff.settings import Settings
+    from animatediff.video.write import ClipWriter
+
+    plan = MODELS[name]
+    if name == "demo" and models.DEMO_CHECKPOINT.is_file() and models.DEMO_MODULE.is_file():
+        pipeline = Pipeline.load(device="cpu", dtype="fp32")
+    else:
+        from benchmarks.stand_in import pipeline_of
+
+        pipeline = pipeline_of(plan["unet"], plan["vae"], plan["text"], plan["pixels"])
+    pixels = pipeline.resolve(Settings()).width
+
+    def task(frames: int) -> None:
+        settings = Settings(
+            prompt="a red circle moving right", frames=frames, steps=1, seed=1,
+            context_length=4 if name == "tiny" else 16, formats=RENDERED,
+        )  # fmt: skip
+        with ClipWriter(folder / "out", RENDERED, fps=8) as writer:
+            for frame in pipeline.render(settings):
+                writer.add(frame)
+
+    return task, pixels
+
+
+def _status(field: str) -> int | None:
+    """Bytes from /proc/self/status, None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), None)
+
+
+def _highest() -> int:
+    """The process's peak in bytes since it began."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _resident() -> int:
+    now = _status("VmRSS")
+    return _highest() if now is None else now
+
+
+def _reset_peak() -> bool:
+    """Let the kernel's high-water mark start anew; False where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak(reset: bool) -> int:
+    highest = _status("VmHWM") if reset else None
+    return _highest() if highest is None else highest
+
+
+if __name__ == "__main__":
+    print(json.dumps(_child(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

@@ -1,0 +1,78 @@
+"""Timing things against each other on a machine that has other work, too: alternating, medians."""
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# What moves these numbers and is set outside: threads, and how the allocator gives memory back.
+SETTINGS_OUTSIDE = ("LD_PRELOAD", "MALLOC_", "OMP_", "KMP_", "GOMP_", "MKL_", "THP_MEM_ALLOC_ENABLE")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One contender: `seconds` of each round, and what its first (untimed) call returned."""
+
+    seconds: list[float]
+    first: Any
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+def alternate(
+    contenders: dict[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    seconds: float = float("inf"),
+    warm_up: dict[str, Callable[[], Any]] | None = None,
+    say: str = "",
+) -> dict[str, Timing]:
+    """Call each in turn, once to warm up, then `rounds` times, or fewer (at least one) if `seconds` would not do.
+
+    A slow moment of the machine meets all contenders, and no one is always first: the order turns by one each round.
+    `warm_up` names what to call the first time in a contender's place, where that time is to show something else.
+    """
+    start, names = time.perf_counter(), list(contenders)
+    first = {name: call() for name, call in (contenders | (warm_up or {})).items()}
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    longest = 0.0
+    for index in range(rounds):
+        before = time.perf_counter()
+        if index and before - start + longest > seconds:
+            break
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            began = time.perf_counter()
+            contenders[name]()
+            spent[name].append(time.perf_counter() - began)
+        longest = max(longest, time.perf_counter() - before)
+        if say:
+            shown = ", ".join(f"{name} {spent[name][-1]:.3g} s" for name in names)
+            print(f"  {say}, round {index + 1}: {shown}", flush=True)
+    return {name: Timing(spent[name], first[name]) for name in names}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    import torch
+
+    outside = {k: v for k, v in os.environ.items() if k.startswith(SETTINGS_OUTSIDE)}
+    return {
+        "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform(terse=True),
+        "processor": _processor(), "cores": os.cpu_count(), "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(), "environment": outside,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,160 @@
+"""One UNet step of a 16-frame clip: ours injected, against the plain UNet and diffusers' UNetMotionModel.
+
+SD1.5 at its full size with a v2 module, random weights, no guidance (CFG off), on the CPU. All three run on the
+same tensors, so that the weights are in memory once.
+"""
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client
+
+import torch
+from torch import Tensor, nn
+
+from animatediff.layout import ClipLayout
+from animatediff.motion import FAMILIES, MotionModule, build, injected
+from animatediff.motion.naming import to_diffusers
+from benchmarks.timing import alternate
+
+FRAMES, TIMESTEP, TOKENS = 16, 321, 77
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Sizes of the model and of the pictures (pixels); for each case how many rounds in how many seconds at most."""
+
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    text: int = 768
+    pixels: tuple[int, ...] = (128, 256)
+    rounds: int = 7
+    seconds: tuple[float, ...] = (55.0, 160.0)  # per size; twice, for two dtypes: seven minutes and a quarter
+
+
+QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=2, seconds=(10.0, 10.0))
+
+
+def run(quick: bool = False) -> list[dict]:
+    plan = QUICK if quick else Plan()
+    print("  building the networks …", flush=True)
+    unet, module = _networks(plan)
+    rows = []
+    for name, dtype in DTYPES.items():
+        unet.to(dtype), module.to(dtype)
+        other = _same_in_diffusers(unet, module)
+        for pixels, seconds in zip(plan.pixels, plan.seconds):
+            rows.append(_case(unet, module, other, plan, name, pixels, seconds))
+        del other  # or it would keep these tensors when the next dtype replaces them
+    return rows
+
+
+@torch.no_grad()
+def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int, seconds: float) -> dict:
+    random = torch.Generator().manual_seed(pixels)
+    x = torch.randn(FRAMES, 4, pixels // 8, pixels // 8, generator=random).to(DTYPES[dtype])
+    text = torch.randn(1, TOKENS, plan.text, generator=random).expand(FRAMES, -1, -1).to(DTYPES[dtype])
+    video = x.view(1, *x.shape).transpose(1, 2)
+
+    def plain() -> Tensor:
+        return unet(x, TIMESTEP, text).sample
+
+    def ours() -> Tensor:
+        with injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
+            return plain()
+
+    def matched() -> Tensor:
+        with _norm_over_frames(module):
+            return ours()
+
+    def diffusers() -> Tensor:
+        return other(video, TIMESTEP, text).sample.transpose(1, 2).reshape(x.shape)
+
+    found = alternate(
+        {"plain": plain, "ours": ours, "diffusers": diffusers},
+        rounds=plan.rounds, seconds=seconds, warm_up={"ours": matched}, say=f"{pixels} pixels {dtype}",
+    )  # fmt: skip
+    first = {name: timing.first.float() for name, timing in found.items()}
+    times = {name: timing.median for name, timing in found.items()}
+
+    def apart(a: str, b: str) -> float:
+        return (first[a] - first[b]).abs().max().item()
+
+    return {
+        "pixels": pixels,
+        "dtype": dtype,
+        "rounds": len(found["ours"].seconds),
+        "plain s": times["plain"],
+        "ours s": times["ours"],
+        "diffusers s": times["diffusers"],
+        "ours/plain": times["ours"] / times["plain"],
+        "diffusers/plain": times["diffusers"] / times["plain"],
+        "diffusers/ours": times["diffusers"] / times["ours"],
+        "largest difference": f"{apart('ours', 'diffusers'):.1e}",
+        "largest value": f"{first['diffusers'].abs().max().item():.1e}",
+        "change by motion": f"{apart('diffusers', 'plain'):.1e}",
+    }
+
+
+@contextmanager
+def _norm_over_frames(module: MotionModule) -> Iterator[None]:
+    """diffusers takes a module's GroupNorm over all frames, the original v2 over each: to compare, do as diffusers."""
+    sites = [site.temporal_transformer for site in module.sites().values()]
+    before = [site.over_frames for site in sites]
+    try:
+        for site in sites:
+            site.over_frames = True
+        yield
+    finally:
+        for site, over_frames in zip(sites, before):
+            site.over_frames = over_frames
+
+
+def _networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
+    """UNet and motion module with random weights, built without the initialisation that would be thrown away."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**_unet_config(plan))
+        module = build(plan.widths, FAMILIES["v2"])
+    for network in (unet, module):
+        _fill(network, seed=len(plan.widths))
+    return unet, module
+
+
+def _unet_config(plan: Plan) -> dict:
+    return dict(block_out_channels=plan.widths, cross_attention_dim=plan.text, attention_head_dim=8, layers_per_block=2)
+
+
+def _fill(network: nn.Module, seed: int) -> None:
+    """Weights that keep activations near one, affines of norms that differ from one."""
+    random = torch.Generator().manual_seed(seed)
+    for part in network.modules():
+        for name, old in part._parameters.items():
+            if old is None:
+                continue
+            new = torch.empty(old.shape)
+            if old.ndim > 1:
+                new.normal_(0, old[0].numel() ** -0.5, generator=random)
+            else:
+                new.normal_(1.0 if name == "weight" else 0.0, 0.1, generator=random)
+            part._parameters[name] = nn.Parameter(new, requires_grad=False)
+    network.eval()
+
+
+def _same_in_diffusers(unet: nn.Module, module: MotionModule) -> nn.Module:
+    """UNetMotionModel on the very tensors of `unet` and `module`."""
+    from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+
+    with torch.device("meta"):
+        adapter = MotionAdapter(
+            block_out_channels=module.widths, motion_max_seq_length=module.max_frames, use_motion_mid_block=True,
+            motion_num_attention_heads=module.heads,
+        )  # fmt: skip
+        model = UNetMotionModel.from_unet2d(UNet2DConditionModel(**unet.config), adapter, load_weights=False)
+    model.load_state_dict(unet.state_dict() | to_diffusers(module.state_dict()), assign=True)
+    assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    return model.eval().requires_grad_(False)

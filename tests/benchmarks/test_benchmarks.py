@@ -1,0 +1,116 @@
+"""Each measurement runs at toy size and says what is true; the tables find their places."""
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.markdown import fill, tables
+from benchmarks.scene import Scene
+from benchmarks.timing import alternate
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(rows: list[dict]) -> None:
+    assert rows and all(row.keys() == rows[0].keys() for row in rows)
+    json.dumps(rows, allow_nan=False)
+
+
+def test_unet_step(capsys):
+    pytest.importorskip("diffusers")
+    from benchmarks import unet_step
+
+    rows = unet_step.run(quick=True)
+    check(rows)
+    assert [(row["pixels"], row["dtype"]) for row in rows] == [(64, "fp32"), (128, "fp32"), (64, "bf16"), (128, "bf16")]
+    for row in rows:
+        # Both run the same weights, in a model that the motion module changes much.
+        assert float(row["largest difference"]) < (1e-4 if row["dtype"] == "fp32" else 0.3)
+        assert float(row["change by motion"]) > 1
+        assert row["diffusers/ours"] == pytest.approx(row["diffusers s"] / row["ours s"])
+    assert "128 pixels bf16, round 1" in capsys.readouterr().out
+
+
+def test_writers():
+    for name in ("imageio", "imageio_ffmpeg", "av"):
+        pytest.importorskip(name)
+    from benchmarks import writers
+
+    rows = writers.run(quick=True)
+    check(rows)
+    assert [row["format"] for row in rows] == [contest.name for contest in writers.CONTESTS]
+    for row in rows:
+        for who in ("ours", "imageio"):
+            quality = row[f"{who} PSNR dB"]
+            assert quality == "lossless" if row["format"] in ("APNG", "PNG") else 20 < quality < 60, row
+            assert row[f"{who} KB"] > 0.5 and row[f"{who} frames/s"] > 0, row
+
+
+def test_memory():
+    pytest.importorskip("diffusers")
+    from benchmarks import memory
+
+    case = memory.measure("render", "tiny", 8, 0)
+    check([case, memory.measure("write", "PNG", 4, 48)])
+    assert case["before MiB"] > 100 and case["peak MiB"] >= 0  # torch and diffusers are in that process
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
+def test_the_peak_is_what_the_work_took():
+    """64 MB that the work allocates and frees, after 256 MB that it did not."""
+    code = ("import numpy as np; from benchmarks import memory; x = np.ones(2**28, np.uint8); del x\n"
+            "base, reset = memory._resident(), memory._reset_peak(); y = np.ones(2**26, np.uint8); del y\n"
+            "print((memory._peak(reset) - base) / 2**20)")  # fmt: skip
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert 60 < float(found) < 80
+
+
+def test_rounds_alternate_and_rotate():
+    calls = []
+    found = alternate({name: lambda name=name: calls.append(name) or name for name in "abc"}, rounds=3)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab"
+    assert all(timing.first == name and len(timing.seconds) == 3 for name, timing in found.items())
+    found = alternate({"a": lambda: 1}, rounds=1, warm_up={"a": lambda: 2})
+    assert found["a"].first == 2
+    calls.clear()
+    alternate({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=9, seconds=0)
+    assert "".join(calls) == "abab"  # at least one round
+
+
+def test_the_scene_moves_and_is_no_noise():
+    scene = Scene(64)
+    a, b = scene.frame(0), scene.frame(4)
+    assert a.shape == (64, 64, 3) and a.dtype == np.uint8 and np.array_equal(a, Scene(64).frame(0))
+    assert (a != b).any(-1).mean() > 0.5
+    steps = np.abs(np.diff(a.astype(int), axis=1)).mean()
+    assert 1 < steps < 15  # noise: 85
+
+
+def test_tables_go_to_their_places():
+    results = {"machine": {"torch": "2.13", "threads": 2, "environment": {"OMP_NUM_THREADS": "2"}, "quick": False},
+               "writers": [{"format": "GIF", "frames": 64, "rate": 3.14159, "PSNR": "lossless"},
+                           {"format": "PNG", "frames": 64, "rate": 1234.5, "PSNR": 40.0}]}  # fmt: skip
+    found = tables(results)
+    assert found["machine"] == "torch: 2.13; threads: 2; environment: OMP_NUM_THREADS=2."
+    assert found["writers"].splitlines() == [
+        "| format | frames | rate | PSNR |", "| :-- | --: | --: | --: |",
+        "| GIF | 64 | 3.14 | lossless |", "| PNG | 64 | 1234 | 40 |",
+    ]  # fmt: skip
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    filled = fill(page, found)
+    assert found["writers"] in filled and fill(filled, found) == filled  # again: replaced, not added
+    assert re.findall(r"^#.*", filled, re.M) == re.findall(r"^#.*", page, re.M)
+    with pytest.raises(ValueError, match="no place"):
+        fill(page, {"unknown": "x"})
+
+
+def test_the_page_has_a_place_for_each_measurement():
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    for name in ("machine", "unet_step", "writers", "memory"):
+        assert page.count(f"<!-- {name} -->\n") == page.count(f"<!-- end {name} -->\n") == 1
