@@ -41,7 +41,7 @@ class Settings:
         "", "Motion module", "File name of the motion module; empty for the one that comes with the demo model.",
         aliases=("model",), cli="--motion-module")
     frames: int = _row(
-        0, "Number of frames", "Frames in the clip; 0 for as many as the context length, or as the source has.",
+        0, "Number of frames", "Frames in the clip; 0 for as many as the context length.",
         minimum=0, maximum=100_000, aliases=("video_length",), cli="--frames")
     fps: float = _row(
         8.0, "FPS", "Frames per second at which the clip plays; fractions such as 23.976 or 24000/1001 are kept.",

@@ -172,11 +172,11 @@ def test_readme_has_the_two_commands_first():
 
 
 def test_readme_shows_what_the_first_command_prints():
-    """The settings are the defaults of today, apart from the prompt, the ending of --out and the seed that was drawn."""
+    """The settings are the defaults of today, apart from the prompt, the ending of --out, the seed drawn and the model's size."""
     [line] = re.findall(r"^Settings: (.+)$", read(ROOT / "README.md"), re.MULTILINE)
     arguments = cli.parser().parse_args(["render", *shlex.split(line)])
     shown = table.parse({**table.from_namespace(arguments), "prompt": arguments.prompt})
-    expected = Settings(prompt="a red circle moving right", seed=shown.seed, formats=("GIF",), frames=16)
+    expected = Settings(prompt="a red circle moving right", seed=shown.seed, formats=("GIF",), frames=16, size="64x64")
     assert shown == expected and shown.frames == Settings().frame_count()
 
 

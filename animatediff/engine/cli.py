@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
                         help="a file, whose ending sets the format unless --format does, or a folder, "
                         "in which clips are numbered (default: %(default)s)")
-    render.add_argument("--quiet", action="store_true", help="no progress bar")
+    render.add_argument("--quiet", action="store_true", help="no progress bar, no notes: only what was written, and errors")
     table.add_cli_arguments(render)
     render.set_defaults(command=_render)
 

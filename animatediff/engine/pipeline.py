@@ -95,11 +95,17 @@ class Pipeline:
         """Pixels along one side of a latent."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def own_size(self) -> str:
+        """WIDTHxHEIGHT in pixels that the image model was made for; SD1.5's where it does not say."""
+        latent = self.unet.config.sample_size or 64
+        height, width = latent if isinstance(latent, (list, tuple)) else (latent, latent)
+        return f"{width * self.scale}x{height * self.scale}"
+
     def resolve(self, settings: Settings) -> Settings:
         """The settings of one run: frames counted, a seed drawn, a size. Rendering them again gives the same clip."""
         seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
-        side = self.unet.config.sample_size * self.scale
-        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed, size=settings.size or f"{side}x{side}")
+        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed, size=settings.size or self.own_size)
 
     def check(self, settings: Settings) -> None:
         """Raise, before anything is computed, what would go wrong in the run."""

@@ -73,7 +73,8 @@ class Gif(StreamWriter):
             frames = paletted(lambda: iter(spool), self.clip.fps, dither)
         else:
             exact, colours = self._histogram.exact, self._histogram.palette()
-            frames = ((_mapped(frame, colours, exact, dither), colours) for frame in spool)
+            book = _book(colours)  # one for all frames: Pillow keeps the colours that it has looked up in it
+            frames = ((_mapped(frame, book, exact, dither), colours) for frame in spool)
         before = None
         for index, (indices, colours) in enumerate(frames):
             if before is None:
@@ -154,12 +155,17 @@ def _lzw(indices: np.ndarray) -> bytes:
     return data[at:-1]
 
 
-def _mapped(frame: np.ndarray, colours: np.ndarray, exact: np.ndarray | None, dither: bool) -> np.ndarray:
+def _book(colours: np.ndarray) -> Image.Image:
+    """A palette as Pillow's `quantize` takes it."""
+    book = Image.new("P", (1, 1))
+    book.putpalette(_table(colours))
+    return book
+
+
+def _mapped(frame: np.ndarray, book: Image.Image, exact: np.ndarray | None, dither: bool) -> np.ndarray:
     """Palette indices uint8 [h w] of a frame [h w 3]."""
     if exact is not None:
         return np.searchsorted(exact, palettes.packed(frame)).astype(np.uint8)
-    book = Image.new("P", (1, 1))
-    book.putpalette(_table(colours))
     how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
     return np.asarray(Image.fromarray(frame).quantize(palette=book, dither=how))
 
@@ -169,4 +175,4 @@ def _own_palette(frame: np.ndarray, dither: bool) -> tuple[np.ndarray, np.ndarra
     histogram = palettes.Histogram()
     histogram.add(frame)
     colours = histogram.palette()
-    return _mapped(frame, colours, histogram.exact, dither), colours
+    return _mapped(frame, _book(colours), histogram.exact, dither), colours

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -289,3 +290,14 @@ def test_modules_are_found_by_name(tiny, monkeypatch, tmp_path):
     (tmp_path / "model" / "sub" / "deep.ckpt").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     assert models.find("deep").samefile(tmp_path / "model" / "sub" / "deep.ckpt")
+
+
+@pytest.mark.parametrize("latent, size", [(8, "64x64"), (None, "512x512"), ((4, 6), "48x32")])
+def test_the_image_models_own_size(latent, size):
+    model = SimpleNamespace(unet=SimpleNamespace(config=SimpleNamespace(sample_size=latent)), scale=8)
+    assert Pipeline.own_size.fget(model) == size
+
+
+def test_a_clip_without_a_size_has_the_image_models(pipeline):
+    assert pipeline.resolve(parse({"enable": True})).size == pipeline.own_size
+    assert pipeline.resolve(parse({"enable": True, "size": "32x40"})).size == "32x40"
