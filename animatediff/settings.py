@@ -65,6 +65,9 @@ class Settings:
     formats: tuple[str, ...] = _row(
         ("GIF", "PNG"), "Save format", "Kinds of files to save. PNG: every frame. TXT: the settings. Frame: an API "
         "answers with the frames too.", choices=FORMATS, aliases=("format",), cli="--format")
+    returns: str = _row(
+        "clip", "Results shown", "What the gallery and an API's answer hold of a clip: the files that play, the frames, "
+        "or both.", choices=("clip", "frames", "both"))
     request_id: str = _row(
         "", "Request id", "Becomes part of the file names, so that a client finds its own files.",
         maximum=120, form="file name", cli="--request-id")

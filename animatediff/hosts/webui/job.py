@@ -1,0 +1,231 @@
+"""One job: a request of the host that asks for clips, from its arguments to its files."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from modules import devices, errors, processing, rng, sd_samplers, shared
+
+from animatediff.errors import AnimateDiffError, ModelError, SettingsError
+from animatediff.layout import ClipLayout
+from animatediff.motion import MotionModule, injected
+from animatediff.motion import load as load_module
+from animatediff.sampling import Event, noise
+from animatediff.settings import Settings
+from animatediff.video.write import WRITERS, probe
+
+from . import infotext, library, options, results, stop
+from .preview import moving_preview
+from .scope import animated
+
+KEY = "AnimateDiff"
+
+
+class Job:
+    """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
+
+    def __init__(self, p: Any, settings: Settings):
+        self.p, self.settings = p, settings
+        self.frames: list[Any] = []
+        self.saved: list[results.Saved] = []
+        self.notes: list[str] = []
+        self.module: MotionModule | None = None
+        self.cut_short: tuple[int, int] | None = None  # steps done and asked for, of a clip that was interrupted
+        self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
+
+    def prepare(self) -> None:
+        """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        probe([name for name in self.settings.formats if name in WRITERS])
+        count = self._frame_count()
+        self.settings = replace(self.settings, frames=count)
+        if self.settings.motion_module:
+            library.find(self.settings.motion_module)
+        self.p.batch_size = count
+        self.p.do_not_save_samples = True  # the clip's writer saves the frames
+        self._guard_close()
+
+    def load(self) -> None:
+        """`process`: the checkpoint is there."""
+        model = shared.sd_model
+        unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+        if unet is None:
+            raise ModelError("this kind of checkpoint has no UNet", where=shared.opts.sd_model_checkpoint or "checkpoint",
+                             remedy="Choose an SD1.5 or SDXL checkpoint.")
+        path = library.find(self.settings.motion_module)
+        self.module = loaded(str(path), path.stat().st_mtime_ns)
+        with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
+            pass
+        self.module.check_frames(min(self.settings.frames, self.settings.context_length))
+        self.settings = replace(self.settings, motion_module=path.name)
+        self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
+        self._set_seeds()
+
+    def begin_clip(self) -> None:
+        """`before_process_batch`: the host has made the noise source of this clip."""
+        self._write()  # of a clip before that lost frames on its way
+        self.cut_short = None
+        self.p.extra_generation_params.pop(f"{KEY} interrupted", None)
+        if self.settings.noise == "per clip":
+            self.p.rng = _OneGenerator(self.p.rng)
+
+    def begin_pass(self, noise_of_pass: Any) -> None:
+        """`process_before_every_sampling`: of the first pass, and of Hires. fix."""
+        p = self.p
+        if p.is_hr_pass and self.settings.noise == "per clip":
+            p.rng = _OneGenerator(p.rng)
+            noise_of_pass.copy_(p.rng.next())
+        animated(p, self.settings, self.module, on_event=self._report, on_end=self._sampled, around=self._preview)
+
+    def frame(self, picture: Any) -> None:
+        """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
+        self.frames.append(picture)
+        if len(self.frames) >= self.p.batch_size:
+            self._write()
+
+    def finish(self, processed: Any) -> None:
+        """`postprocess`: the clips take the place of loose frames."""
+        self._write()
+        pictures, texts = [], []
+        for saved in self.saved:
+            shown = results.shown(saved, self.settings)
+            pictures += shown
+            texts += [saved.infotext] * len(shown)
+        if processed.index_of_first_image and processed.images:  # the grid, after what plays
+            pictures.append(processed.images[0])
+            texts.append(processed.infotexts[0])
+        for note in self.notes:
+            print(f"{KEY}: {note}")
+            self.p.comment(f"{KEY}: {note}")
+        processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
+        # The API answers with these too.
+        processed.extra_generation_params = {
+            **processed.extra_generation_params, f"{KEY} notes": self.notes,
+            f"{KEY} files": [str(path) for saved in self.saved for path in saved.clips or saved.paths]}
+        if pictures:
+            processed.images, processed.infotexts, processed.index_of_first_image = pictures, texts, 0
+            processed.info = texts[0]
+        self.restore()
+
+    def restore(self) -> None:
+        for name, value in self.kept.items():
+            setattr(self.p, name, value)
+
+    def _frame_count(self) -> int:
+        """The clip's frames; several source pictures are a clip of their own."""
+        sources = getattr(self.p, "init_images", None) or []
+        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
+            sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
+        if len(sources) > 1 and self.settings.frames not in (0, len(sources)):
+            raise SettingsError(f"{self.settings.frames} frames are asked for, but {len(sources)} pictures given",
+                                where="frames", remedy="Set it to 0, or give one picture.")
+        return self.settings.frame_count(len(sources) if len(sources) > 1 else None)
+
+    def _set_seeds(self) -> None:
+        """The seed of every frame of every clip, for the kinds of noise that a seed for each frame can say."""
+        p, s = self.p, self.settings
+        if s.noise in ("per frame", "per clip"):
+            return
+        starts = range(0, len(p.all_seeds), p.batch_size)
+        p.all_seeds = [seed for at in starts for seed in noise.KINDS[s.noise](p.all_seeds[at], s.frames, s.context_length)]
+
+    def _report(self, event: Event) -> None:
+        """Progress in windows."""
+        state = shared.state
+        state.sampling_step = min(event.step, event.steps) - 1 + event.index / event.total
+        of_pass = ", Hires. fix" if self.p.is_hr_pass else ""
+        state.textinfo = f"AnimateDiff{of_pass}: step {min(event.step, event.steps)} of {event.steps}, " \
+                         f"window {event.index} of {event.total}"
+
+    def _sampled(self, done: int, steps: int) -> None:
+        """A pass has ended; one that was interrupted says so in the clip's infotext."""
+        if done < steps and (shared.state.interrupted or shared.state.skipped):
+            self.cut_short = done, steps
+            self.p.extra_generation_params[f"{KEY} interrupted"] = f"{done} of {steps} steps done"
+
+    @contextmanager
+    def _preview(self):
+        with moving_preview(shared.state, lambda latents, i: sd_samplers.sample_to_image(latents, i), self.settings.fps):
+            try:
+                yield
+            finally:
+                shared.state.textinfo = None
+
+    def _write(self) -> None:
+        """Write the frames at hand as a clip, once."""
+        if not self.frames:
+            return
+        frames, self.frames = self.frames, []
+        p, first = self.p, self.p.iteration * self.p.batch_size
+        if self.cut_short and self.cut_short[0] == 0 and not p.is_hr_pass and not hasattr(p, "init_images"):
+            self.notes.append("interrupted before the first step was done: there is no clip")
+            return
+        text = processing.create_infotext(
+            p, [p.main_prompt] * len(p.all_prompts), p.all_seeds, p.all_subseeds, index=first,
+            all_negative_prompts=[p.main_negative_prompt] * len(p.all_prompts))
+        saved = results.write(frames, self.settings, results.folder(p.outpath_samples), p.all_seeds[first], text,
+                              options.write_options())
+        self.notes += saved.notes
+        if len(frames) < p.batch_size:
+            self.notes.append(f"the job ended after {len(frames)} of {p.batch_size} frames")
+        if self.cut_short:
+            self.notes.append("interrupted after {} of {} steps".format(*self.cut_short))
+        self.saved.append(saved)
+
+    def _guard_close(self) -> None:
+        """The host closes `p` however the job ended: frames that a failed job finished are written then."""
+        plain = self.p.close
+
+        def close() -> None:
+            try:
+                self._write()
+            except Exception:
+                errors.report("AnimateDiff could not save the finished frames", exc_info=True)
+            finally:
+                del self.p.close
+                self.restore()
+                plain()
+
+        if "close" not in vars(self.p):
+            self.p.close = close
+
+
+class _OneGenerator:
+    """The host's noise source, drawing all frames from one seed: [f c h w] at a time."""
+
+    def __init__(self, source: rng.ImageRNG):
+        self.shape, self.count = source.shape, len(source.seeds)
+        self.generator = rng.create_generator(source.seeds[0])
+
+    def next(self) -> Any:
+        return rng.randn_without_seed((self.count, *self.shape), generator=self.generator).to(shared.device)
+
+
+@lru_cache(maxsize=1)
+def loaded(path: str, changed: int) -> MotionModule:
+    """The motion module, kept in memory until another is asked for. `changed`: the file's time, so that a new one is read."""
+    return load_module(Path(path), dtype=devices.dtype_unet)
+
+
+def guarded(p: Any, stopping: Any, hook: Any) -> bool:
+    """Run a hook; where it fails, stop the job by `stopping(p, error)`. True if all is well."""
+    try:
+        hook()
+        return True
+    except AnimateDiffError as error:
+        shown = error
+    except Exception as error:
+        errors.report("AnimateDiff: unexpected error", exc_info=True)
+        shown = AnimateDiffError(f"{type(error).__name__}: {error}",
+                                 remedy="The log has the details; please report them with the settings.")
+        shown.http_status = 500
+    print(f"AnimateDiff: {shown}")
+    stopping(p, shown)
+    return False
+
+
+def stop_sampler(p: Any, error: AnimateDiffError) -> None:
+    """Stop a job whose latents are made."""
+    stop.in_place_of(p.sampler, ("sample", "sample_img2img"), error)

@@ -1,0 +1,70 @@
+"""What a request asks of us: script arguments to Settings.
+
+The arguments are the page's controls in `ORDER`. An API client sends them by position or, better, one object with names;
+existing clients' names are known. Parameters of features that are not here yet are taken as long as they ask for nothing.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from animatediff import settings
+from animatediff.errors import SettingsError
+from animatediff.settings import PARAMETERS, Settings
+
+ORDER = tuple(p.name for p in PARAMETERS if p.group == "clip")
+
+# Names that existing clients send, with the values that ask for nothing. ... stands for any value: it is
+# read only beside another parameter of its feature.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "interp": ("Off", "", None),
+    "interp_x": (...,),
+    "video_source": (None, ""),
+    "video_path": (None, ""),
+    "video_default": (...,),
+    "mask_path": (None, ""),
+    "freeinit_enable": (False, None),
+    "freeinit_filter": (...,),
+    "freeinit_ds": (...,),
+    "freeinit_dt": (...,),
+    "freeinit_iters": (...,),
+    "latent_power": (...,),
+    "latent_scale": (...,),
+    "last_frame": (None, ""),
+    "latent_power_last": (...,),
+    "latent_scale_last": (...,),
+    "is_i2i_batch": (False, None),
+    "prompt_scheduler": (None,),
+}
+_IN_PLACE_OF_NONE = {p.name: p.default for p in PARAMETERS}
+
+
+def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings | None:
+    """Settings of a request, None where it does not enable us. `more`: values that overrule (X/Y/Z plot).
+
+    SettingsError where a value is wrong; the values of a page on which Enable is off are not looked at.
+    """
+    if args and isinstance(args[0], Mapping):
+        values = _named(args[0])
+    else:
+        if args and not isinstance(args[0], (bool, type(None), str, int)):
+            raise SettingsError(f"{type(args[0]).__name__} is neither an object with names nor {ORDER[0]}", where="args",
+                                remedy='Send "args": [{"enable": true, "model": "…", "video_length": 16}].')
+        values = {name: value for name, value in zip(ORDER, args) if value is not None}
+        if values.get("enable") in (False, None) and not (more or {}).get("enable"):
+            return None
+    wanted = settings.parse({**values, **(more or {})})
+    return wanted if wanted.enable else None
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The names of an object, without those that ask for nothing."""
+    named = {}
+    for key, value in values.items():
+        neutral = _NEUTRAL.get(key)
+        if neutral is None:
+            named[key] = value
+        elif ... not in neutral and value not in neutral:
+            raise SettingsError(f"{value!r:.80} asks for something that this version cannot do yet", where=key,
+                                remedy=f"Leave {key} out.")
+    return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}

@@ -1,0 +1,87 @@
+"""Which rows of a UNet call show which frame in which role.
+
+The host puts a whole clip into one call: the positive rows (for each frame one row for each part of `AND`), then the
+negative rows, or the positives alone where it skips the negative. Some checkpoints have a third set.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`table[f][r]` is the row of frame f in role r; `own` is False where a frame has fewer parts than
+    others and its last part stands in for the missing one."""
+
+    table: Tensor  # int64 [frames roles]
+    own: Tensor  # bool [frames roles]
+
+    @classmethod
+    def of_call(cls, parts: Sequence[int], rows: int) -> Rows:
+        """`parts`: how many positive rows each frame has; `rows`: of the call. ValueError if the two disagree."""
+        frames, positives, most = len(parts), sum(parts), max(parts)
+        sets, rest = divmod(rows - positives, frames)
+        if rest or not 0 <= sets <= 2:
+            raise ValueError(f"{rows} rows are neither {positives}, {positives + frames} nor {positives + 2 * frames}")
+        first = torch.tensor([0, *parts[:-1]]).cumsum(0)[:, None]
+        part = torch.arange(most).expand(frames, most)
+        last = torch.tensor(parts)[:, None] - 1
+        negative = positives + torch.arange(sets) * frames + torch.arange(frames)[:, None]
+        table = torch.cat([first + part.minimum(last), negative], 1)
+        own = torch.cat([part <= last, torch.ones_like(negative, dtype=torch.bool)], 1)
+        return cls(table, own)
+
+    @property
+    def roles(self) -> int:
+        return self.table.shape[1]
+
+    def by_frame(self, x: Tensor) -> Tensor:
+        """[rows c h w] -> [frame (role c) h w], the form in which windows are cut."""
+        return x[self.table.to(x.device)].flatten(1, 2)
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """[frame (role c) h w] -> [rows c h w]."""
+        x = x.unflatten(1, (self.roles, -1))
+        table, own = self.table.to(x.device), self.own.to(x.device)
+        out = x.new_empty((int(self.table.max()) + 1, *x.shape[2:]))
+        out[table[own]] = x[own]
+        return out
+
+
+def take(value: Any, index: Tensor, rows: int) -> Any:
+    """The rows `index` of every tensor with `rows` rows in a nest of dicts, lists and tuples; the rest as it is."""
+    if isinstance(value, Tensor):
+        return value[index.to(value.device)] if value.dim() and value.shape[0] == rows else value
+    if isinstance(value, dict):
+        taken = {key: take(part, index, rows) for key, part in value.items()}
+        return taken if type(value) is dict else type(value)(taken)
+    if isinstance(value, (list, tuple)):
+        return type(value)(take(part, index, rows) for part in value)
+    return value
+
+
+def equal_lengths(cond: Any, uncond: Any, empty: Tensor) -> tuple[Any, Any]:
+    """Positive and negative conditioning with equal numbers of tokens, so that they fit one call.
+
+    [n tokens d] tensors or dicts with one as "crossattn"; the shorter gets chunks of the empty prompt `empty`
+    [1 chunk d], as the host does with "Pad prompt/negative prompt to be same length".
+    """
+    def tokens(c: Any) -> Tensor:
+        return c["crossattn"] if isinstance(c, dict) else c
+
+    def padded(c: Any, length: int) -> Any:
+        short = tokens(c)
+        missing = length - short.shape[1]
+        filler = empty.to(short).repeat(1, -(-missing // empty.shape[1]), 1)[:, :missing]
+        long = torch.cat([short, filler.expand(short.shape[0], -1, -1)], 1)
+        return type(c)({**c, "crossattn": long}) if isinstance(c, dict) else long
+
+    a, b = tokens(cond).shape[1], tokens(uncond).shape[1]
+    if a < b:
+        return padded(cond, b), uncond
+    return (cond, padded(uncond, a)) if b < a else (cond, uncond)
