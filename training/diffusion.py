@@ -22,7 +22,29 @@ def noised(latents: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor) -> 
     return alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
 
 
-def weighted_error(predicted: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of ε weighted by min(SNR, 5)/SNR (Hang et al., arXiv:2303.09556)."""
+def weighted_error(
+    predicted: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor, latents: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared error of ε weighted by min(SNR, 5)/SNR (Hang et al., arXiv:2303.09556).
+
+    Where the noise leaves no doubt where the shape of clean `latents` is, its error counts four times: it covers a tenth
+    of the picture and holds nearly all there is to learn.
+    """
     snr = alphas / (1 - alphas)
-    return ((predicted.float() - noise).square().mean((1, 2, 3)) * snr.clamp(max=5) / snr).mean()
+    error = (predicted.float() - noise).square().mean(1)
+    error = error * (1 + 3 * near(latents) * (snr / 0.3).clamp(max=1)[:, None, None])
+    return (error.mean((1, 2)) * snr.clamp(max=5) / snr).mean()
+
+
+def near(latents: torch.Tensor) -> torch.Tensor:
+    """1 at and around what stands out from the background of latents [n c h w], else 0: [n h w]."""
+    edge = torch.cat([latents[..., 0, :], latents[..., -1, :], latents[..., 0], latents[..., -1]], -1)
+    apart = (latents - edge.median(-1).values[..., None, None]).square().sum(1, keepdim=True).sqrt()
+    stands_out = (apart > 0.4 * apart.amax((2, 3), keepdim=True)).float()
+    return torch.nn.functional.max_pool2d(stands_out, 3, stride=1, padding=1)[:, 0]
+
+
+def timesteps(count: int, low: int, high: int) -> torch.Tensor:
+    """Random timesteps [count]: half of them anywhere, half from `low` to below `high`."""
+    anywhere = torch.rand(count) < 0.5
+    return torch.where(anywhere, torch.randint(0, STEPS, (count,)), torch.randint(low, high, (count,)))

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from . import text
 from .clips import FRAMES
-from .diffusion import STEPS, alphas_cumprod, noised, weighted_error
+from .diffusion import alphas_cumprod, noised, timesteps, weighted_error
 from .loop import train
 
 WIDTHS = (64, 64, 64, 64)
@@ -53,11 +53,11 @@ def fit(
         x = latents[rows, moments].float()
         ids = tokens[clips].clone()
         ids[torch.rand(len(clips)) < 0.12] = empty[0]
-        t = torch.randint(0, STEPS, (len(rows),))
+        t = timesteps(len(rows), 50, 550)  # where outlines are decided
         alphas, noise = schedules[torch.arange(len(rows)) % 2, t], torch.randn_like(x)
         context = encoder(ids).last_hidden_state.repeat_interleave(FRAMES_OF_A_CLIP, 0)
         predicted = unet(noised(x, noise, alphas), t, context).sample
-        return {"loss": weighted_error(predicted, noise, alphas)}
+        return {"loss": weighted_error(predicted, noise, alphas, x)}
 
     modules = {"unet": unet, "text": encoder}
     parameters = [*unet.parameters(), *encoder.parameters()]

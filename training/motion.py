@@ -13,7 +13,7 @@ from animatediff.motion import MotionModule, build, injected
 
 from . import image, text
 from .clips import FRAMES
-from .diffusion import STEPS, alphas_cumprod, noised, weighted_error
+from .diffusion import STEPS, alphas_cumprod, noised, timesteps, weighted_error
 from .loop import train
 
 POSITIONS = 32
@@ -46,13 +46,11 @@ def fit(
         x = latents[clips].float().flatten(0, 1)
         context = contexts[clips].float()
         context[torch.rand(batch) < 0.1] = nothing[0]
-        # Where things are is decided early, at high noise: half of the draws come from there.
-        high = torch.rand(batch) < 0.5
-        t = torch.where(high, torch.randint(STEPS // 2, STEPS, (batch,)), torch.randint(0, STEPS, (batch,)))
-        t = t.repeat_interleave(FRAMES)
+        # Where things are is decided early, at high noise.
+        t = timesteps(batch, STEPS // 2, STEPS).repeat_interleave(FRAMES)
         noise = torch.randn_like(x)
         predicted = unet(noised(x, noise, schedule[t]), t, context.repeat_interleave(FRAMES, 0)).sample
-        return {"loss": weighted_error(predicted, noise, schedule[t])}
+        return {"loss": weighted_error(predicted, noise, schedule[t], x)}
 
     with injected(unet, module, lambda rows: layout):
         train("motion", folder, {"motion": module}, module.parameters(), loss_at, steps=steps, rate=1.5e-3, ema=0.999)
