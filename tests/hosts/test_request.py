@@ -1,0 +1,73 @@
+"""Requests as clients send them."""
+from __future__ import annotations
+
+import pytest
+
+from animatediff.errors import SettingsError
+from animatediff.hosts.webui import request
+
+# What the older extension's documentation tells API clients to send, with its defaults.
+OLD_CLIENT = {
+    "model": "mm_sd15_v3.safetensors", "enable": True, "video_length": 24, "fps": 12, "loop_number": 0,
+    "closed_loop": "R-P", "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF", "PNG"], "interp": "Off",
+    "interp_x": 10, "video_source": None, "video_path": "", "mask_path": "", "freeinit_enable": False,
+    "freeinit_filter": "butterworth", "freeinit_ds": 0.25, "freeinit_dt": 0.25, "freeinit_iters": 3, "latent_power": 1,
+    "latent_scale": 32, "last_frame": None, "latent_power_last": 1, "latent_scale_last": 32, "request_id": "",
+}
+
+
+def test_an_old_clients_object_is_understood():
+    s = request.read(({**OLD_CLIENT}, None, None))
+    assert (s.motion_module, s.frames, s.fps, s.closed_loop, s.context_length) == (
+        "mm_sd15_v3.safetensors", 24, 12, "R-P", 16)
+    assert s.formats == ("GIF", "PNG") and s.overlap == -1
+
+
+@pytest.mark.parametrize(("key", "value"), [("interp", "FILM"), ("video_source", "clip.mp4"), ("freeinit_enable", True),
+                                            ("last_frame", "aGk="), ("mask_path", "masks"), ("video_path", "frames")])
+def test_what_is_not_there_yet_is_refused_by_name(key, value):
+    with pytest.raises(SettingsError) as caught:
+        request.read(({**OLD_CLIENT, key: value},))
+    assert caught.value.where == key and key in caught.value.remedy
+
+
+def test_an_object_that_does_not_enable_us_asks_for_nothing_but_is_still_read():
+    assert request.read(({"video_length": 8},)) is None
+    with pytest.raises(SettingsError, match="enabled"):
+        request.read(({"enabled": True},))
+
+
+def test_a_page_without_the_tick_is_not_read():
+    assert request.read((False, "gone.ckpt", "nonsense")) is None
+    assert request.read(()) is None
+    assert request.read((None,) * len(request.ORDER)) is None
+
+
+def test_values_by_position_follow_the_order():
+    values = {"enable": True, "motion_module": "a.ckpt", "frames": 8, "fps": 23.976}
+    s = request.read(tuple(values.get(name) for name in request.ORDER))
+    assert (s.motion_module, s.frames, s.fps, s.context_length) == ("a.ckpt", 8, 23.976, 16)
+
+
+def test_enable_comes_first_and_what_the_host_has_controls_for_is_not_ours():
+    assert request.ORDER[0] == "enable" and not {"prompt", "seed", "steps", "checkpoint"} & set(request.ORDER)
+
+
+def test_axes_overrule_and_can_enable():
+    assert request.read(({**OLD_CLIENT},), {"stride": 4}).stride == 4
+    assert request.read((False,), {"enable": True, "frames": 4}).frames == 4
+
+
+@pytest.mark.parametrize("first", [[1, 2], 1.5, object()])
+def test_something_else_in_place_of_the_object_is_refused(first):
+    with pytest.raises(SettingsError):
+        request.read((first,))
+
+
+@pytest.mark.parametrize(("values", "where"), [({"fps": 0}, "fps"), ({"format": ["AVI"]}, "format"),
+                                               ({"overlap": 16, "batch_size": 16}, "overlap"),
+                                               ({"video_length": -1}, "video_length"), ({"model": 3.5}, "model")])
+def test_bad_values_are_refused_under_the_clients_name(values, where):
+    with pytest.raises(SettingsError) as caught:
+        request.read(({"enable": True, **values},))
+    assert caught.value.where == where and caught.value.remedy
