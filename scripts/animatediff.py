@@ -13,7 +13,7 @@ from animatediff.hosts.webui import entry  # noqa: E402
 entry.register()
 
 
-class Script(scripts.Script, entry.Hooks):
+class Script(entry.Hooks, scripts.Script):
     def title(self):
         return "AnimateDiff"
 
