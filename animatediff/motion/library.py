@@ -1,0 +1,144 @@
+"""Folders of motion modules: what is in them, and finding one by a name that a user wrote."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from animatediff.errors import AnimateDiffError, ModelError
+from animatediff.motion.load import Description
+from animatediff.motion.load import describe as read
+
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_CONFIG = "config.json"  # what a folder in diffusers' layout has
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a motion module folder: what it is, or why it cannot be used."""
+
+    name: str
+    path: Path
+    family: str = ""
+    base: str = ""
+    max_frames: int = 0
+    widths: tuple[int, ...] = ()
+    problem: str = ""
+    trained_frames: int = 0
+
+    def to_dict(self) -> dict:
+        values = {"name": self.name, "path": str(self.path), "usable": not self.problem}
+        if self.problem:
+            return values | {"problem": self.problem}
+        return values | {"family": self.family, "base": self.base, "max_frames": self.max_frames,
+                         "widths": list(self.widths), "trained_frames": self.trained_frames}
+
+
+def files(folder: Path) -> list[Path]:
+    """Candidates in a folder and below: weight files, and folders in diffusers' layout; nothing hidden."""
+    seen: set[Path] = set()  # folders under way, since a link may lead back up
+
+    def walk(place: Path) -> Iterator[Path]:
+        own = place.resolve()
+        if own in seen:
+            return
+        seen.add(own)
+        for path in sorted(place.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                if (path / _CONFIG).is_file():
+                    yield path
+                else:
+                    yield from walk(path)
+            elif path.suffix.lower() in SUFFIXES:
+                yield path
+
+    try:
+        return list(walk(folder))
+    except OSError as error:
+        raise ModelError(f"this folder cannot be read ({error.strerror})", where=str(folder),
+                         remedy="Give the folder of your motion modules") from error
+
+
+def describe(path: Path) -> Description:
+    """What a file is, from its shapes; ModelError says why it cannot be used.
+
+    Files that have not changed are not read again: a .ckpt takes a good part of a second.
+    """
+    about = _described(path, _stamp(path))
+    if isinstance(about, Description):
+        return about
+    raise type(about)(about.what, where=about.where, remedy=about.remedy)
+
+
+def entry(path: Path, name: str) -> Entry:
+    """`describe` for a list: what cannot be used is an entry as well."""
+    try:
+        about = describe(path)
+    except AnimateDiffError as error:
+        return Entry(name, path, problem=str(error))
+    return Entry(name, path, about.family.name, about.family.base, about.max_frames, tuple(about.widths),
+                 trained_frames=about.family.best_frames)
+
+
+def listing(folders: Iterable[Path]) -> list[Entry]:
+    """What is in these folders, named by the path inside."""
+    return [entry(path, path.relative_to(folder).as_posix()) for folder in folders for path in files(folder)]
+
+
+def find(name: str, folders: Iterable[Path]) -> Path | None:
+    """The file or diffusers folder that `name` means inside these folders, first folder first.
+
+    A path from the folder, then a file's own name anywhere below; both with or without suffix. A path that leads
+    out of the folder is none of it; links inside the folder lead where they lead.
+    """
+    wanted = Path(name)
+    for folder in folders:
+        for path in (folder / wanted, *(folder / f"{name}{suffix}" for suffix in SUFFIXES)):
+            if inside(path, folder) and _is_candidate(path):
+                return path
+        if folder.is_dir() and wanted.parent == Path():
+            for path in files(folder):
+                if name in (path.name, path.stem):
+                    return path
+    return None
+
+
+def inside(path: Path, folder: Path) -> bool:
+    """Whether `path`, with its ".." followed, is below the folder."""
+    written, root = (Path(os.path.abspath(place)) for place in (path, folder))
+    return root in written.parents
+
+
+def _is_candidate(path: Path) -> bool:
+    try:
+        return path.is_file() or (path / _CONFIG).is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
+def _stamp(path: Path) -> tuple:
+    """Times and sizes of everything that a description depends on."""
+    parts = sorted(path.iterdir()) if path.is_dir() else [path, path.with_name(_CONFIG)]
+    found = []
+    for part in parts:
+        try:
+            about = part.stat()
+        except OSError:
+            continue
+        found.append((part.name, about.st_mtime_ns, about.st_size))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _described(path: Path, stamp: tuple) -> Description | AnimateDiffError:
+    try:
+        return read(path)
+    except AnimateDiffError as error:
+        return error.with_traceback(None)
+    except OSError as error:
+        return ModelError(f"{path.name} cannot be read ({error.strerror or error})",
+                          remedy="Check that you may read it, and that its disk is there.")
