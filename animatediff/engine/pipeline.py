@@ -18,6 +18,7 @@ from ..errors import ModelError
 from ..layout import ClipLayout
 from ..motion import MotionModule, injected
 from ..motion import load as load_module
+from ..notices import of_clip
 from ..sampling import Event, OnEvent, WindowedDenoiser, noise
 from ..sampling.events import ignore
 from ..settings import Settings
@@ -121,19 +122,10 @@ class Pipeline:
         from .text import notices
 
         said = []
-        frames = settings.frame_count()
         if settings.enable and self.module is not None:
-            family = self.module.family
-            window = min(frames, settings.context_length)
-            if window < family.best_frames:
-                said.append(f"{self.module.name} was trained on {family.best_frames} frames; with {window} in a window "
-                            "expect noisier motion")
-            if settings.sampler == "LCM" and not family.betas.lcm_steps:
-                said.append(f"the LCM sampler is for distilled models; {self.module.name} ({family.name}) is none")
+            said += of_clip(settings, self.module.name, self.module.family, settings.sampler)
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
-        if settings.closed_loop != "N" and frames > settings.context_length and settings.context_schedule != "uniform":
-            said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
         return said + [note for text in (settings.prompt, settings.negative) for note in notices(text)]
 
     def calls(self, settings: Settings) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from animatediff.layout import ClipLayout, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
 from animatediff.motion.network import MotionModule, Site
 from animatediff.motion.places import Places, find_places
+
+if TYPE_CHECKING:
+    from animatediff.motion.load import Description
 
 
 class MotionHook:
@@ -62,7 +66,7 @@ def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iter
     motion module at a time: a second scope on it is refused, and leaves the first as it is.
     """
     places = find_places(unet)
-    _check_fit(places, module)
+    check_fit(places, module)
     everything = [*places.sites.values(), *places.resnet_norms, *places.out_norms]
     if any(isinstance(hook, (MotionHook, NormOverFrames)) for m in everything for hook in m._forward_hooks.values()):
         raise ModelError(
@@ -83,8 +87,8 @@ def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iter
             handle.remove()
 
 
-def _check_fit(places: Places, module: MotionModule) -> None:
-    """Refuse a module whose base or widths are not the UNet's."""
+def check_fit(places: Places, module: MotionModule | Description) -> None:
+    """Refuse a module whose base or widths are not the UNet's. Of `places`, those two are looked at."""
     base = module.family.base
     if base != places.base:
         pick = f"Pick an {places.base} module or change" if places.base in ("SD1.5", "SDXL") else "Change"
