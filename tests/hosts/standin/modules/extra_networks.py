@@ -1,0 +1,32 @@
+"""Prompts' <kind:name:weight> marks: taken out of the prompt, and shown to scripts."""
+import re
+from collections import defaultdict
+
+MARK = re.compile(r"<(\w+):([^>]+)>")
+
+
+class ExtraNetworkParams:
+    def __init__(self, items=None):
+        self.items, self.positional = items or [], items or []
+
+
+def parse_prompts(prompts):
+    found = None
+    texts = []
+    for prompt in prompts:
+        data = defaultdict(list)
+        for name, rest in MARK.findall(prompt):
+            data[name].append(ExtraNetworkParams(rest.split(":")))
+        found = data if found is None else found  # the first prompt's count for the batch
+        texts.append(MARK.sub("", prompt))
+    return texts, found
+
+
+def activate(p, data):
+    if p.scripts is not None:
+        p.scripts.after_extra_networks_activate(p, batch_number=p.iteration, prompts=p.prompts, seeds=p.seeds,
+                                                subseeds=p.subseeds, extra_network_data=data)
+
+
+def deactivate(p, data):
+    pass

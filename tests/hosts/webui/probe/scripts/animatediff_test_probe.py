@@ -1,0 +1,124 @@
+"""Extension for tests only: what the model is like inside the WebUI, and faults on demand.
+
+    GET  /test-probe/state    fingerprint of everything that a job must leave as it was
+    POST /test-probe/reset    the settings as they were at start-up
+    POST /test-probe/fault    {"kind": "RuntimeError" | "OutOfMemory" | "interrupt" | "skip" | "stop", "call": n}: the UNet's
+                              call n of the next job fails, or asks for the job's end and goes on
+    POST /test-probe/watch    count the UNet's calls of the next job
+    GET  /test-probe/calls    those calls
+
+Hooks on the UNet are there only from a job's `process` to the fault, or to the reading of the calls.
+"""
+import copy
+import hashlib
+
+import torch
+from modules import script_callbacks, scripts, sd_models, shared
+
+COUNTED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
+wish = {"fault": None, "watch": False}
+handles = []
+calls = []
+first_options = {}
+
+
+def digest(tensors):
+    total = hashlib.sha256()
+    for name, tensor in tensors:
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def state():
+    model = shared.sd_model
+    modules = list(model.named_modules())
+    return {
+        "checkpoint": model.sd_checkpoint_info.name,
+        "weights": digest(sorted(model.state_dict().items())),
+        "alphas_cumprod": digest([("alphas", model.alphas_cumprod), ("original", model.alphas_cumprod_original)]),
+        "modules": hashlib.sha256("\n".join(f"{n} {type(m).__qualname__}" for n, m in modules).encode()).hexdigest(),
+        "hooks": {f"{n} {kind}": len(found) for n, m in modules for kind in COUNTED if (found := getattr(m, kind))},
+        # Functions on instances: a patched forward, apply_model, …
+        "patches": sorted(f"{n}.{k} = {getattr(v, '__module__', '')}.{getattr(v, '__qualname__', v)}"
+                          for n, m in modules for k, v in vars(m).items() if callable(v) and not k.startswith("_")),
+        "classes": sorted(f"{kind.__name__}.{k} = {getattr(v, '__module__', '')}.{getattr(v, '__qualname__', '')}"
+                          for kind in {type(m) for _, m in modules} | {torch.nn.GroupNorm}
+                          for k, v in vars(kind).items() if callable(v) and not k.startswith("__")),
+        "callbacks": {category: len(found) for category, found in script_callbacks.callback_map.items()},
+        "options": shared.opts.data,
+        "job": {k: v for k, v in shared.state.dict().items() if k in ("skipped", "interrupted", "job", "job_count")},
+    }
+
+
+def take_off():
+    while handles:
+        handles.pop().remove()
+
+
+class TestProbe(scripts.Script):
+    def title(self):
+        return "AnimateDiff test probe"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return []
+
+    def process(self, p, *args):
+        take_off()
+        unet = shared.sd_model.model.diffusion_model
+        fault, wish["fault"] = wish["fault"], None
+        watch, wish["watch"] = wish["watch"], False
+        if not fault and not watch:
+            return
+        calls.clear()
+
+        def before(module, args, kwargs):
+            x = args[0] if args else kwargs["x"]
+            calls.append({"rows": x.shape[0], "size": list(x.shape[2:])})
+            if fault and len(calls) == fault["call"]:
+                if not watch:
+                    take_off()
+                if fault["kind"] in ("interrupt", "skip", "stop"):
+                    getattr(shared.state, {"stop": "stop_generating"}.get(fault["kind"], fault["kind"]))()
+                elif fault["kind"] == "OutOfMemory":
+                    raise torch.OutOfMemoryError("out of memory, on purpose, by the test's probe")
+                else:
+                    raise RuntimeError("raised on purpose by the test's probe")
+
+        handles.append(unet.register_forward_pre_hook(before, with_kwargs=True))
+
+
+def routes(_, app):
+    from fastapi import Body
+
+    first_options.update(copy.deepcopy(shared.opts.data))
+
+    @app.get("/test-probe/state")
+    def read_state():
+        return state()
+
+    @app.post("/test-probe/reset")
+    def reset():
+        shared.opts.data = copy.deepcopy(first_options)
+        sd_models.reload_model_weights()
+        take_off()
+        wish.update(fault=None, watch=False)
+
+    @app.post("/test-probe/fault")
+    def arm(fault: dict = Body()):
+        wish["fault"] = fault
+
+    @app.post("/test-probe/watch")
+    def watch():
+        wish["watch"] = True
+
+    @app.get("/test-probe/calls")
+    def read_calls():
+        take_off()
+        return calls
+
+
+script_callbacks.on_app_started(routes)

@@ -1,0 +1,291 @@
+"""A real WebUI in a process of its own, and a client that speaks its HTTP API with nothing but the standard library.
+
+Environment
+    WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
+    WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
+    WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, and if the WebUI has no PyAV while the tests' Python is of the
+                      same version and has it, PyAV alone is lent to it by links; else the MP4 and WebM cases are skipped.
+    WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
+
+The WebUI runs on the CPU, offline, on 127.0.0.1, in a data folder of its own, so that nothing of an installation
+in WEBUI_DIR is read or changed: models, extensions, settings and outputs all lie in the tests' folder.
+"""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+DEMO = ROOT / "animatediff" / "engine" / "demo"
+FLAGS = [
+    "--api", "--api-server-stop", "--skip-torch-cuda-test", "--skip-version-check", "--skip-python-version-check",
+    "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--use-cpu", "all",
+    "--do-not-download-clip", "--no-download-sd-model", "--disable-console-progressbars",
+]  # fmt: skip
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1",
+    "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost",
+}  # fmt: skip
+SETTINGS = {  # of the WebUI, beside those that are its defaults
+    "sd_model_checkpoint": "demo.safetensors",
+    "show_progress_type": "Approx cheap",  # needs no file
+    "show_progress_every_n_steps": 1,
+    "live_previews_enable": True,
+}
+START_SECONDS = 600  # a full-size WebUI on one busy core
+REQUEST_SECONDS = 900
+
+
+@dataclass
+class Answer:
+    """What a request came to."""
+
+    status: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+    @property
+    def detail(self) -> str:
+        """The message of an error, in the API's `detail`."""
+        return str(self.body.get("detail", "")) if isinstance(self.body, dict) else ""
+
+    @property
+    def images(self) -> list[str]:
+        """Pictures and clips, base64."""
+        return self.body["images"]
+
+    @property
+    def info(self) -> dict:
+        return json.loads(self.body["info"])
+
+    def expect(self) -> Answer:
+        """This answer if it is one of success; the message in the assertion otherwise."""
+        assert self.ok, f"HTTP {self.status}: {json.dumps(self.body)[:2000]}"
+        return self
+
+
+def webui_dir() -> Path | None:
+    found = os.environ.get("WEBUI_DIR")
+    return Path(found).resolve() if found else None
+
+
+def webui_python() -> Path:
+    own = webui_dir() / "venv" / "bin" / "python"
+    return Path(os.environ.get("WEBUI_PYTHON", own))
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on, in WEBUI_PORT's range if there is one."""
+    first, _, last = os.environ.get("WEBUI_PORT", "0").partition("-")
+    for port in range(int(first), int(last or first) + 1):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise OSError(f"no free port in WEBUI_PORT={os.environ['WEBUI_PORT']}")
+
+
+def write_checkpoints(folder: Path) -> None:
+    """demo.safetensors as it ships, and second.safetensors: the same with a disturbed UNet. The configuration
+    beside each names the tokenizer's folder absolutely, since the WebUI looks for a relative one on the hub."""
+    import torch
+    import yaml
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True)
+    config = yaml.safe_load((DEMO / "demo.yaml").read_text())
+    config["model"]["params"]["cond_stage_config"]["params"]["version"] = str(DEMO / "clip")
+    weights = load_file(DEMO / "demo.safetensors")
+    random = torch.Generator().manual_seed(0)
+    for key, value in weights.items():
+        if key.startswith("model.diffusion_model.") and value.ndim > 1:
+            weights[key] = value * (1 + 0.05 * torch.randn(value.shape, generator=random)).to(value)
+    save_file(weights, folder / "second.safetensors")
+    shutil.copyfile(DEMO / "demo.safetensors", folder / "demo.safetensors")
+    for name in ("demo", "second"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+
+
+def can_import(name: str, extra: str = "") -> bool:
+    """Whether the WebUI's Python has a package."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    environment = {**os.environ, "PYTHONPATH": extra}
+    return subprocess.run([webui_python(), "-c", code], env=environment, capture_output=True).returncode == 0
+
+
+def lend_pyav(folder: Path) -> str:
+    """A folder for PYTHONPATH with the tests' PyAV and nothing else, "" if it cannot be lent."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("av")
+    version = subprocess.run([webui_python(), "-c", "import sys; print(sys.version_info[:2])"], capture_output=True,
+                             text=True).stdout.strip()
+    if spec is None or version != str(sys.version_info[:2]):
+        return ""
+    folder.mkdir(parents=True)
+    package = Path(spec.submodule_search_locations[0])
+    for part in (package, package.parent / "av.libs"):
+        if part.exists():
+            (folder / part.name).symlink_to(part)
+    return str(folder)
+
+
+class Host:
+    """One WebUI. `extensions`: name -> folder, linked into its extensions folder."""
+
+    def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None):
+        self.data, self.process = data, None
+        (data / "extensions").mkdir(parents=True)
+        for name, folder in extensions.items():
+            (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
+        write_checkpoints(data / "models" / "Stable-diffusion")
+        (data / "config.json").write_text(json.dumps(SETTINGS | (settings or {})))
+        self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
+        if not self.extra and not can_import("av"):
+            self.extra = lend_pyav(data / "lent")
+        self.has_pyav = can_import("av", self.extra)
+        self.log_path = data / "webui.log"
+        self._mark = 0
+
+    # -- the process ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> Host:
+        self.port = free_port()
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
+        environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
+        environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
+        command = [webui_python(), "launch.py", "--port", str(self.port), *FLAGS, "--data-dir", self.data]
+        self.log_path.touch()
+        self.mark()
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), cwd=webui_dir(), env=environment, stdout=log,
+                                            stderr=subprocess.STDOUT, start_new_session=True)
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the WebUI ended while it started:\n{self.log_path.read_text()[-4000:]}")
+            try:
+                # It answers before extensions have added their routes; its last word at the start comes after that.
+                if self.get("/sdapi/v1/options", seconds=2).ok and "Startup time:" in self.log():
+                    return self
+            except OSError:
+                pass
+            time.sleep(1)
+        self.stop()
+        raise RuntimeError(f"the WebUI did not answer within {START_SECONDS} s:\n{self.log_path.read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        try:
+            self.post("/sdapi/v1/server-kill", {}, seconds=5)
+        except OSError:
+            pass  # it may go before it has answered
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def restart(self) -> Host:
+        self.stop()
+        return self.start()
+
+    def mark(self) -> None:
+        """From here on `log` reads."""
+        self._mark = self.log_path.stat().st_size
+
+    def log(self) -> str:
+        """What the WebUI printed since the last mark."""
+        with open(self.log_path, "rb") as file:
+            file.seek(self._mark)
+            return file.read().decode("utf-8", "replace")
+
+    # -- its API -------------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _send(self, request: urllib.request.Request | str, seconds: float) -> Answer:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=seconds) as response:
+                status, raw = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, raw = error.code, error.read()
+        try:
+            return Answer(status, json.loads(raw))
+        except ValueError:
+            return Answer(status, raw)
+
+    def get(self, path: str, seconds: float = REQUEST_SECONDS) -> Answer:
+        return self._send(self.url + path, seconds)
+
+    def post(self, path: str, body: Any, seconds: float = REQUEST_SECONDS) -> Answer:
+        data = json.dumps(body).encode()
+        return self._send(urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}), seconds)
+
+    def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
+        """`animatediff`: a dict of its settings, or a list of positional arguments; None for a plain picture."""
+        return self.post("/sdapi/v1/txt2img", _request(animatediff, fields))
+
+    def img2img(self, images: list[str], animatediff: Any = None, **fields: Any) -> Answer:
+        fields = {"denoising_strength": 0.6, **fields}
+        return self.post("/sdapi/v1/img2img", {**_request(animatediff, fields), "init_images": images})
+
+    def options(self, **values: Any) -> None:
+        """Settings of the WebUI, put back after each case."""
+        self.post("/sdapi/v1/options", values).expect()
+
+    # -- what must be the same before and after -------------------------------------------------------------------------
+
+    def plain(self) -> dict[str, bytes]:
+        """A fixed plain txt2img and a fixed plain img2img picture, the whole PNG with its infotext."""
+        text = self.txt2img(prompt="a red circle moving right", seed=11, steps=3, sampler_name="Euler a").expect()
+        image = self.img2img(text.images[:1], prompt="a blue square", seed=12, steps=3, sampler_name="DDIM").expect()
+        return {"txt2img": base64.b64decode(text.images[0]), "img2img": base64.b64decode(image.images[0])}
+
+    def state(self) -> dict:
+        """The probe's fingerprint of the model, the settings and the callbacks."""
+        return self.get("/test-probe/state").expect().body
+
+    def fault(self, kind: str, call: int, script: str = "") -> None:
+        """Let the UNet's call number `call` (from 1) of the next job fail; see probe/."""
+        self.post("/test-probe/fault", {"kind": kind, "call": call, "script": script}).expect()
+
+    def watch(self) -> None:
+        """Count the UNet's calls of the next job."""
+        self.post("/test-probe/watch", {}).expect()
+
+    def unet_calls(self) -> list[dict]:
+        """`rows` and `size` of each of the UNet's calls since `watch`."""
+        return self.get("/test-probe/calls").expect().body
+
+
+def _request(animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    body = {"prompt": "a red circle moving right", "width": 64, "height": 64, "steps": 4, "cfg_scale": 5, "seed": 1,
+            "sampler_name": "DDIM", **fields}
+    if animatediff is not None:
+        args = animatediff if isinstance(animatediff, list) else [animatediff]
+        body["alwayson_scripts"] = {**body.get("alwayson_scripts", {}), "AnimateDiff": {"args": args}}
+    return body
