@@ -1,11 +1,10 @@
 """javascript/animatediff.js in Chromium: clips play in the gallery and the lightbox, and pictures come back.
 
 results.html stands in for the WebUI's results. The oracle is the browser: its clock of each <video>, and the pixels on
-the page. Needs the package playwright and Chromium ($CHROMIUM, or chromium on the PATH).
+the page.
 """
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,10 +17,6 @@ import pytest
 from PIL import Image
 
 from animatediff.video.write import ClipWriter
-
-api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: none on the PATH, and $CHROMIUM is not set")
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "javascript" / "animatediff.js"
@@ -79,15 +74,6 @@ def address(files) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False, args=quiet)
-        yield browser
-        browser.close()
 
 
 class Results:
