@@ -1,0 +1,127 @@
+"""The clip's settings as the value of the infotext key "AnimateDiff", and back.
+
+    enable: True, motion_module: mm.ckpt, frames: 16, fps: 8, context_length: 16, closed_loop: R+P
+
+What a person wants to see is always there, the rest where it differs from the table's default. A value that could be
+taken for something else is written as JSON text. The host quotes the whole and takes the quotes off again. The older
+extension's text (`model: mm.ckpt, video_length: 16, …`) is read as well.
+"""
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from animatediff.errors import SettingsError
+from animatediff.parameters import Parameter
+from animatediff.settings import BY_NAME, PARAMETERS, Settings
+
+KEY = "AnimateDiff"
+ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
+CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
+BETWEEN = "+"  # joins the entries of a list; no choice of a list holds it
+_PLAIN = re.compile(r"""[^\s",:\\](?:[^",:\\\x00-\x1f\x7f\x85\u2028\u2029]*[^\s",:\\])?""")
+# A value that is not quoted goes on over commas until a name follows, as the older extension wrote file names.
+_ITEM = re.compile(r'(\w+): ?("(?:\\.|[^"\\])*"|.*?)(?=, ?\w+: |,? *$)', re.DOTALL)
+
+
+def dumps(settings: Settings, **more: Any) -> str:
+    """`more`: other facts to show, which are not read back; their names must not be parameters'."""
+    values = {name: getattr(settings, name) for name, p in CLIP.items()
+              if name in ALWAYS or getattr(settings, name) != p.default}
+    for name in more:
+        if name in BY_NAME or not name.isidentifier():
+            raise ValueError(f"{name!r} is no name for a further fact")
+    items = [(name, values[name]) for name in ALWAYS] + [item for item in values.items() if item[0] not in ALWAYS]
+    return ", ".join(f"{name}: {_text(value)}" for name, value in [*items, *more.items()])
+
+
+def loads(text: str) -> dict[str, Any]:
+    """Values by our names. Of our own text, all of the clip's parameters; of the older extension's, those it names.
+
+    What is unknown or out of range is left out: the text may be of another version.
+    """
+    written = {name: _unquoted(value) for name, value in _ITEM.findall(text)}
+    if not written:
+        return {}
+    ours = "frames" in written  # the older extension says video_length
+    values = {name: p.default for name, p in CLIP.items()} if ours else {}
+    values["enable"] = True  # some versions of the older extension do not say so
+    for name, value in written.items():
+        parameter = BY_NAME.get(name)
+        if parameter is None or parameter.group != "clip" or (value == "None" and not ours):
+            continue
+        try:
+            values[parameter.name] = _value(parameter, value)
+        except SettingsError:
+            continue
+    return values
+
+
+def expand(params: dict[str, Any]) -> None:
+    """Of what the host has read from an infotext: a key "AnimateDiff NAME" for each parameter, in place of the one."""
+    values = _found(params)
+    for key in [key for key in params if key == KEY or key.startswith(f"{KEY} ") and key[len(KEY) + 1:] in BY_NAME]:
+        del params[key]
+    params |= {f"{KEY} {name}": _joined(value) for name, value in values.items()}
+
+
+class Field(str):
+    """The key of a parameter in what the host has read from an infotext, and the reader of its value there.
+
+    The host takes a name or a function. It sends controls to another tab by their names, but does not call
+    `on_infotext_pasted` for the API's `infotext`, and makes a list of letters of a list's text: this is both.
+    """
+
+    parameter: Parameter
+
+    @classmethod
+    def of(cls, name: str) -> Field:
+        field = cls(f"{KEY} {name}")
+        field.parameter = CLIP[name]
+        return field
+
+    def __call__(self, params: dict[str, Any]) -> Any:
+        """The control's new value; None leaves it as it is."""
+        if isinstance(params.get(self), str):  # `expand` was here
+            value = _value(self.parameter, params[self])
+        else:
+            value = _found(params).get(self.parameter.name)
+        return list(value) if isinstance(value, tuple) else value
+
+
+def _found(params: dict[str, Any]) -> dict[str, Any]:
+    """Values by our names. The older extension, if it is there, has taken the text apart already."""
+    if isinstance(params.get(KEY), str):
+        return loads(params[KEY])
+    split = {key[len(KEY) + 1:]: value for key, value in params.items() if key.startswith(f"{KEY} ")}
+    return loads(", ".join(f"{name}: {_quoted(str(value))}" for name, value in split.items() if name in BY_NAME))
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, tuple):
+        return BETWEEN.join(value)
+    if isinstance(value, float):
+        return repr(int(value) if value.is_integer() else value)
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    return _quoted(_joined(value))
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _unquoted(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return json.loads(text, strict=False)
+        except ValueError:
+            pass
+    return text.strip()
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    return parameter.read(text.split(BETWEEN) if parameter.type is tuple else text)

@@ -1,0 +1,45 @@
+"""What the host knows of a run before it starts: its samplers and options, and which formats can be written."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from modules import sd_samplers, sd_samplers_timesteps, shared
+
+from animatediff.errors import AnimateDiffError
+from animatediff.video.write import WRITERS, probe
+
+from .calls import Sampler
+
+
+def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
+    """The host's sampler of this name; `otherwise` for none, such as "Use same sampler"."""
+    config = sd_samplers.all_samplers_map.get(name)
+    if config is None:
+        return otherwise
+    timesteps = name in {entry[0] for entry in sd_samplers_timesteps.samplers_timesteps}
+    spare = config.options.get("discard_next_to_last_sigma") or shared.opts.data.get("always_discard_next_to_last_sigma")
+    return Sampler(name, bool(config.options.get("second_order")), timesteps, bool(spare))
+
+
+def steps_are_exact() -> bool:
+    """Whether img2img does as many steps as the slider says."""
+    return bool(shared.opts.data.get("img2img_fix_steps"))
+
+
+def probed(formats: Iterable[str]) -> None:
+    """Refuse formats that cannot be written here, as the run does; each combination is tried once."""
+    error = _probed(tuple(name for name in formats if name in WRITERS))
+    if error is not None:
+        raise type(error)(error.what, where=error.where, remedy=error.remedy)
+
+
+@lru_cache(maxsize=None)
+def _probed(formats: tuple[str, ...]) -> AnimateDiffError | None:
+    try:
+        if formats:
+            probe(formats)
+    except AnimateDiffError as error:
+        return error
+    return None

@@ -1,0 +1,245 @@
+"""The accordion in txt2img and img2img, made from the table of settings, and the lines that tell what a run will do.
+
+    controls = ui.build(is_img2img, script)   # in Script.ui, for the page and whenever the API asks for default values
+    script.infotext_fields, script.paste_field_names = controls.infotext_fields, controls.paste_field_names
+    return controls.components                # one for each name in request.ORDER
+
+Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules, its refresh button.
+The lines are made anew when a control is changed, ours or one of the host's that matter; those are found on the page by
+their elem_id once it is complete. Works with gradio 3.41 and 4.40, of which the common part is used.
+"""
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from animatediff import settings as table
+from animatediff.errors import AnimateDiffError
+from animatediff.parameters import Parameter
+
+from . import infotext
+
+if TYPE_CHECKING:
+    from .preflight import Preflight
+
+MODULE = "motion_module"
+CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
+# How the controls lie; what is not named comes into the last part.
+ROWS = (("motion_module", "formats"), ("enable", "frames", "fps", "loop_number"),
+        ("closed_loop", "context_length", "stride", "overlap"))
+# Where the page is not as the command line, for which the table speaks.
+HELP = {"enable": "Make clips instead of pictures.",
+        "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number of "
+                         "frames that it was trained on."}
+AUTOMATIC = "Automatic"
+REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
+MORE = "More AnimateDiff settings"
+OFF = "Not enabled. With Enable AnimateDiff:"
+LONGEST_RADIO, LONGEST_SLIDER = 4, 150  # choices; steps
+# The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
+HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
+                 "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
+                 "strength": "img2img_denoising_strength"}
+LAST_ON_PAGE = "{tab}_gallery"
+QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """`components` in the order of the table; the other two are what the host's Script class takes under these names."""
+
+    components: list[Any]
+    infotext_fields: list[tuple[Any, infotext.Field]]
+    paste_field_names: list[str]
+
+
+def build(is_img2img: bool, script: Any) -> Controls:
+    """Make the accordion in the gradio context that is open, and have its lines follow the page's controls."""
+    import gradio as gr
+
+    tab = "img2img" if is_img2img else "txt2img"
+    made: dict[str, Any] = {}
+    with gr.Accordion("AnimateDiff", open=False, elem_id=f"{tab}-ad"):
+        for names in ROWS:
+            with gr.Row():
+                for name in names:
+                    if name == MODULE:
+                        modules = _Modules(gr, tab)
+                        made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
+                    else:
+                        made[name] = _control(gr, table.BY_NAME[name], tab)
+        with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"), gr.Row():
+            for p in CLIP:
+                if p.name not in made:
+                    made[p.name] = _control(gr, p, tab)
+        shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
+        # Pressed by javascript/animatediff-preflight.js when the page is loaded and when the host's options change.
+        update = _button(gr, "AnimateDiff", f"{tab}-ad-update", "ad-hidden")
+    refresh.webui_tooltip = REFRESH_HELP  # the host's script.js shows it
+    components = []
+    for p in CLIP:
+        made[p.name].webui_tooltip = HELP.get(p.name, p.help)
+        components.append(made[p.name])
+    if hasattr(script, "on_after_component"):
+        def connect(last: Any) -> None:
+            _connect(gr, tab, last.component, components, modules, shown, refresh, update)
+
+        script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
+    fields = [(made[p.name], infotext.Field.of(p.name)) for p in CLIP]
+    return Controls(components, fields, [str(field) for _, field in fields])
+
+
+def _control(gr: Any, p: Parameter, tab: str) -> Any:
+    """The control that suits the parameter's row."""
+    common = _common(p, tab)
+    if p.type is bool:
+        return gr.Checkbox(value=p.default, **common)
+    if p.type is tuple:
+        return gr.CheckboxGroup(choices=list(p.choices), value=list(_default(p)), **common)
+    if p.choices:
+        kind = gr.Radio if len(p.choices) <= LONGEST_RADIO else gr.Dropdown
+        return kind(choices=list(p.choices), value=p.default, **common)
+    if p.type is str:
+        return gr.Textbox(value=p.default, max_lines=1, **common)
+    if p.maximum is not None and p.maximum - p.minimum <= (LONGEST_SLIDER if p.type is int else 1):
+        step = 1 if p.type is int else 0.01
+        return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
+    # No limits: gradio's message about them names no control. The lines do, and so does the run.
+    return gr.Number(value=p.default, precision=0 if p.type is int else None, **common)
+
+
+def _common(p: Parameter, tab: str) -> dict[str, str]:
+    return {"label": p.label, "elem_id": f"{tab}-ad-{p.name.replace('_', '-')}"}
+
+
+def _default(p: Parameter) -> Any:
+    if p.name == "formats":
+        from . import options
+
+        return options.default_formats()
+    return p.default
+
+
+def _button(gr: Any, text: str, elem_id: str, css_class: str) -> Any:
+    button = gr.Button(text, elem_id=elem_id, elem_classes=[css_class], scale=0, min_width=40)
+    button.do_not_save_to_config = True
+    return button
+
+
+class _Modules:
+    """The list of motion modules: file names everywhere but in the browser, which shows labels.
+
+    gradio 4 has names for a list's values. For 3.41, whose Dropdown has none, this translates on the way to the browser
+    and back; the host, which reads `value` and `choices` for its API and its stored defaults, sees file names.
+    """
+
+    def __init__(self, gr: Any, tab: str):
+        self.pairs = int(gr.__version__.split(".")[0]) >= 4
+        self.names: dict[str, str] = {}  # by label; a label that was shown once stays known
+        self.labels: dict[str, str] = {}  # by name, as of the last reading
+        self.read()
+        self.control = gr.Dropdown(choices=self.shown() if self.pairs else list(self.labels), value="",
+                                   **_common(table.BY_NAME[MODULE], tab))
+        if not self.pairs:
+            plain = self.control.get_config
+            self.control.get_config = lambda: plain() | {"choices": self.shown(), "value": self.label(self.control.value)}
+            self.control.preprocess = lambda label: self.names.get(label, label)
+            self.control.postprocess = self.label
+
+    def read(self) -> None:
+        """Look into the folders, and at the checkpoint that is loaded now."""
+        from . import library
+
+        image = library.checkpoint()
+        self.labels = {"": AUTOMATIC} | {entry.name: library.label(entry, image) for entry in library.entries()}
+        self.names |= {label: name for name, label in self.labels.items()}
+
+    def shown(self) -> list[Any]:
+        """The choices as gradio takes them in an update."""
+        return [(label, name) for name, label in self.labels.items()] if self.pairs else list(self.labels.values())
+
+    def label(self, name: Any) -> Any:
+        return self.labels.get(name, name)
+
+
+def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, shown: Any, refresh: Any, update: Any) -> None:
+    """Attach the events, in the gradio context of the page's tab. None of them has a control as output but the list."""
+    page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
+    wanted = {name: elem_id.format(tab=tab) for name, elem_id in HOST_CONTROLS.items()}
+    theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
+    inputs = [*components, *theirs.values()]
+
+    def told(*values: Any) -> str:
+        ours = dict(zip((p.name for p in CLIP), values))
+        return lines(ours, dict(zip(theirs, values[len(CLIP):])), from_picture=tab == "img2img")
+
+    def listed(*values: Any) -> list[Any]:
+        modules.read()
+        return [gr.update(choices=modules.shown(), value=values[components.index(modules.control)]), told(*values)]
+
+    for component in inputs:
+        event = component.release if isinstance(component, gr.Slider) else component.change
+        event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
+    for button in (refresh, update):
+        button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
+
+
+def _root(component: Any) -> Any:
+    while getattr(component, "parent", None) is not None:
+        component = component.parent
+    return component
+
+
+def _inside(block: Any) -> Iterator[Any]:
+    for child in getattr(block, "children", None) or ():
+        yield child
+        yield from _inside(child)
+
+
+def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -> str:
+    """The HTML under the controls, from the values of our controls and the host's."""
+    try:
+        return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
+    except AnimateDiffError as error:
+        return _paragraph("ad-problem", str(error))
+    except Exception as error:  # the page must stay usable; the run itself does not depend on this
+        from modules import errors
+
+        errors.report("AnimateDiff cannot tell what the run will do", exc_info=True)
+        return _paragraph("ad-problem", f"{type(error).__name__}: {error}")
+
+
+def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
+    from . import library
+    from .calls import from_picture_steps
+    from .preflight import preflight
+    from .run_facts import probed, sampler, steps_are_exact
+
+    # What is empty is not asked for, as in the request.
+    wanted = table.parse({name: value for name, value in ours.items() if value is not None})
+    module, problem = library.described(wanted.motion_module)
+    steps = int(theirs.get("steps") or 20)
+    first = sampler(theirs.get("sampler"))
+    hires = bool(theirs.get("hires"))
+    return preflight(
+        wanted, from_picture=from_picture, clips=int(theirs.get("clips") or 1), sampler=first,
+        steps=from_picture_steps(steps, float(theirs.get("strength") or 0), exact=steps_are_exact()) if from_picture else steps,
+        hires_steps=(int(theirs.get("hires_steps") or 0) or steps) if hires else 0,
+        hires_sampler=sampler(theirs.get("hires_sampler"), first), module=module, problem=problem,
+        checkpoint=library.checkpoint(), probe=probed)
+
+
+def _html(found: Preflight, enabled: bool) -> str:
+    """Labels are text nodes of their own, which is what the host's localization replaces."""
+    facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(value)}</b></span>'
+                    for label, value in found.facts)
+    said = [_paragraph("ad-problem", text) for text in found.problems]
+    said += [_paragraph("ad-notice", text) for text in found.notices]
+    off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
+    return f'<div class="ad-preflight{"" if enabled else " ad-disabled"}"><p>{off}{facts}</p>{"".join(said)}</div>'
+
+
+def _paragraph(css_class: str, text: str) -> str:
+    return f'<p class="{css_class}">{html.escape(text)}</p>'
