@@ -17,7 +17,7 @@ from animatediff.sampling import Event, noise
 from animatediff.settings import Settings
 from animatediff.video.write import WRITERS, probe
 
-from . import infotext, library, options, results, stop
+from . import controlnet, infotext, library, options, results, stop
 from .preview import moving_preview
 from .scope import animated
 
@@ -39,7 +39,9 @@ class Job:
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
         probe([name for name in self.settings.formats if name in WRITERS])
-        count = self._frame_count()
+        folders = controlnet.folders(self.p)
+        count = self._frame_count(controlnet.limit(folders))
+        controlnet.use(self.p, folders, count)
         self.settings = replace(self.settings, frames=count)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
@@ -77,7 +79,9 @@ class Job:
         if p.is_hr_pass and self.settings.noise == "per clip":
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
-        animated(p, self.settings, self.module, on_event=self._report, on_end=self._sampled, around=self._preview)
+        controlnet.check(p)
+        animated(p, self.settings, self.module, on_event=self._report, on_end=self._sampled, around=self._preview,
+                 around_window=controlnet.around_window(p, p.batch_size))
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
@@ -113,15 +117,15 @@ class Job:
         for name, value in self.kept.items():
             setattr(self.p, name, value)
 
-    def _frame_count(self) -> int:
-        """The clip's frames; several source pictures are a clip of their own."""
+    def _frame_count(self, limit: int | None = None) -> int:
+        """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
         sources = getattr(self.p, "init_images", None) or []
         if len(sources) > 1 and all(picture is sources[0] for picture in sources):
             sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
         if len(sources) > 1 and self.settings.frames not in (0, len(sources)):
             raise SettingsError(f"{self.settings.frames} frames are asked for, but {len(sources)} pictures given",
                                 where="frames", remedy="Set it to 0, or give one picture.")
-        return self.settings.frame_count(len(sources) if len(sources) > 1 else None)
+        return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
     def _set_seeds(self) -> None:
         """The seed of every frame of every clip, for the kinds of noise that a seed for each frame can say."""

@@ -7,7 +7,7 @@ out-of-memory leave the same way. The host may change the model in mid-pass (ref
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -26,21 +26,24 @@ from .rows import Rows, equal_lengths, take
 
 NOTHING = ClipLayout((), ())
 _absent = object()
+# Makes a context from the frames of a window and the number of roles; the call has rows [(role frame)].
+AroundWindow = Callable[[tuple[int, ...], int], AbstractContextManager[None]]
 current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
 def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[int, int], None],
-             around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+             around: Callable[[], AbstractContextManager[None]] = nullcontext,
+             around_window: Sequence[AroundWindow] = ()) -> None:
     """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
 
     on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
-    around: makes a context that is entered together with the pass.
+    around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
     """
     sampler = p.sampler
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
-            run = Pass(p, settings, module, on_event)
+            run = Pass(p, settings, module, on_event, around_window)
             try:
                 with around(), run:
                     return method(*args, **kwargs)
@@ -55,8 +58,10 @@ def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEv
 class Pass:
     """The scope of one call of `p.sampler`."""
 
-    def __init__(self, p: Any, settings: Settings, module: MotionModule, on_event: OnEvent):
+    def __init__(self, p: Any, settings: Settings, module: MotionModule, on_event: OnEvent,
+                 around_window: Sequence[AroundWindow] = ()):
         self.p, self.settings, self.module, self.on_event = p, settings, module, on_event
+        self.around_window = around_window
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
@@ -158,7 +163,10 @@ class Pass:
                     self.layout = ClipLayout.contiguous(frames, groups=len(roles))
                     batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
                     try:
-                        answer = plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
+                        with ExitStack() as stack:
+                            for enter in self.around_window:
+                                stack.enter_context(enter(frames, len(roles)))
+                            answer = plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
                     finally:
                         self.layout = NOTHING
                     out[:, list(roles)] = answer.unflatten(0, (len(roles), -1)).transpose(0, 1).to(out.dtype)
