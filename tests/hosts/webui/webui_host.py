@@ -257,6 +257,10 @@ class Host:
         """Settings of the WebUI, put back after each case."""
         self.post("/sdapi/v1/options", values).expect()
 
+    def set_directly(self, **values: Any) -> None:
+        """Settings that the API does not let anyone change."""
+        self.post("/test-probe/options", values).expect()
+
     # -- what must be the same before and after -------------------------------------------------------------------------
 
     def plain(self) -> dict[str, bytes]:

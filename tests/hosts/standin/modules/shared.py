@@ -16,6 +16,7 @@ DEFAULTS = {
     "show_progress_type": "Approx cheap", "skip_early_cond": 0.0, "use_downcasted_alpha_bar": False,
 }  # fmt: skip
 opts = Options({name: OptionInfo(value) for name, value in DEFAULTS.items()})
+opts.data.update(DEFAULTS)  # as after the settings page has been built
 cmd_opts = SimpleNamespace(api_auth=None, ckpt_dir=None, data_dir=paths.data_path, no_half=True, lowvram=False,
                            medvram=False, disable_nan_check=False, hide_ui_dir_config=False, freeze_settings=False)
 state = State()

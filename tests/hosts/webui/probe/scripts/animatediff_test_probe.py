@@ -2,6 +2,7 @@
 
     GET  /test-probe/state    fingerprint of everything that a job must leave as it was
     POST /test-probe/reset    the settings as they were at start-up
+    POST /test-probe/options  settings, those too that the host's API does not let anyone change
     POST /test-probe/fault    {"kind": "RuntimeError" | "OutOfMemory" | "interrupt" | "skip" | "stop", "call": n}: the UNet's
                               call n of the next job fails, or asks for the job's end and goes on
     POST /test-probe/watch    count the UNet's calls of the next job
@@ -106,6 +107,10 @@ def routes(_, app):
         sd_models.reload_model_weights()
         take_off()
         wish.update(fault=None, watch=False)
+
+    @app.post("/test-probe/options")
+    def change(values: dict = Body()):
+        shared.opts.data.update(values)
 
     @app.post("/test-probe/fault")
     def arm(fault: dict = Body()):

@@ -1,0 +1,218 @@
+"""The page itself, in headless Chromium (playwright with WEBUI_CHROMIUM, /usr/bin/chromium or its own browser).
+
+WEBUI_SCREENSHOTS: a folder that gets pictures of the page.
+"""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from test_webui_generation import PROMPT
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
+expect = sync_api.expect
+
+ARGUMENTS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]
+PATIENCE = 180_000  # ms; one busy core
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chosen = os.environ.get("WEBUI_CHROMIUM", "/usr/bin/chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chosen if Path(chosen).exists() else None, headless=True,
+                                             chromium_sandbox=False, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A tab of the WebUI's page, as its user handles it."""
+
+    def __init__(self, page, name: str = "txt2img"):
+        self.page, self.name = page, name
+
+    def ours(self, part: str):
+        return self.page.locator(f"#{self.name}-ad-{part}")
+
+    def open_accordion(self) -> None:
+        label = self.page.locator(f"#{self.name}-ad > .label-wrap, #{self.name}-ad > div > .label-wrap").first
+        if not self.ours("enable").is_visible():
+            label.click()
+        expect(self.ours("enable")).to_be_visible(timeout=PATIENCE)
+
+    def fill(self, selector: str, value: str) -> None:
+        box = self.page.locator(f"{selector} input[type=number], {selector} textarea").first
+        box.fill(value)
+        box.press("Tab")
+
+    def tick(self, wanted: bool = True) -> None:
+        self.ours("enable").locator("input").set_checked(wanted)
+
+    def is_ticked(self) -> bool:
+        return self.ours("enable").locator("input").is_checked()
+
+    def generate(self) -> None:
+        """Press Generate, and wait until the job is over."""
+        self.page.click(f"#{self.name}_generate")
+        interrupt = self.page.locator(f"#{self.name}_interrupt")
+        try:
+            interrupt.wait_for(state="visible", timeout=5000)
+        except sync_api.TimeoutError:
+            pass  # a job that is stopped at once
+        interrupt.wait_for(state="hidden", timeout=PATIENCE)
+
+    def small(self, prompt: str = PROMPT, steps: int = 2, frames: int = 4) -> None:
+        """A clip that takes seconds."""
+        self.open_accordion()
+        self.fill(f"#{self.name}_prompt", prompt)
+        for part, value in (("width", 64), ("height", 64), ("steps", steps)):
+            self.fill(f"#{self.name}_{part}", str(value))
+        self.fill(f"#{self.name}-ad-frames", str(frames))
+
+    def results(self) -> list[str]:
+        """Where the gallery's pictures come from."""
+        pictures = self.page.locator(f"#{self.name}_gallery img")
+        return [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
+
+
+@pytest.fixture
+def tab(host, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1900})
+    page.route("**/*", lambda route: route.continue_() if "127.0.0.1" in route.request.url
+               or route.request.url.startswith(("data:", "blob:")) else route.abort())
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(f"{host.url}/?__theme=light", wait_until="domcontentloaded", timeout=PATIENCE)
+    page.wait_for_selector("#txt2img_generate", timeout=PATIENCE)
+    page.wait_for_function("() => typeof opts !== 'undefined' && Object.keys(opts).length > 0", timeout=PATIENCE)
+    yield Tab(page)
+    errors = page.errors
+    page.close()
+    assert errors == []
+
+
+def shot(tab: Tab, name: str, selector: str | None = None) -> None:
+    folder = os.environ.get("WEBUI_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        target = tab.page.locator(selector) if selector else tab.page
+        target.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_both_tabs_have_the_accordion(tab):
+    tab.open_accordion()
+    for part in ("motion-module", "formats", "enable", "frames", "fps", "loop-number", "closed-loop", "context-length",
+                 "stride", "overlap", "preflight"):
+        assert tab.ours(part).count() == 1, part
+    expect(tab.ours("preflight")).to_contain_text("UNet calls", timeout=PATIENCE)
+    expect(tab.ours("preflight")).to_contain_text("v2")
+    assert "motion.safetensors" in tab.ours("motion-module").inner_text() or \
+        tab.ours("motion-module").locator("input").input_value()
+    shot(tab, "accordion", "#txt2img-ad")
+    shot(tab, "page")
+    tab.page.click("#tabs button:has-text('img2img')")
+    Tab(tab.page, "img2img").open_accordion()
+    shot(tab, "img2img")
+
+
+def test_the_line_under_the_controls_follows_them(tab):
+    tab.small(frames=24)
+    expect(tab.ours("preflight")).to_contain_text("24", timeout=PATIENCE)
+    tab.fill("#txt2img-ad-frames", "40")
+    expect(tab.ours("preflight")).to_contain_text("40", timeout=PATIENCE)
+    tab.fill("#txt2img-ad-fps", "0")
+    expect(tab.ours("preflight")).to_contain_text("0.01", timeout=PATIENCE)
+    shot(tab, "problem", "#txt2img-ad")
+
+
+def test_the_tick_of_enable_is_kept_over_30_clicks_of_generate(tab, files):
+    tab.small(steps=2, frames=4)
+    tab.tick()
+    for click in range(30):
+        if not tab.is_ticked():
+            pytest.fail(f"the tick was gone before click {click + 1}")
+        tab.generate()
+    assert tab.is_ticked()
+    assert len([p for p in files() if p.suffix == ".gif"]) == 30, "every click made a clip"
+
+
+def test_ticking_and_pressing_at_once_counts(tab, files):
+    """A click on Generate right after the tick, before any answer of the server to the tick."""
+    tab.small(steps=2, frames=4)
+    for wanted in (True, False, True):
+        before = len([p for p in files() if p.suffix == ".gif"])
+        tab.tick(wanted)
+        tab.generate()
+        assert len([p for p in files() if p.suffix == ".gif"]) - before == int(wanted)
+
+
+def test_the_clip_plays_in_the_gallery(tab):
+    tab.small(steps=4, frames=8)
+    tab.tick()
+    tab.generate()
+    expect(tab.page.locator("#txt2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    assert any(".gif" in source for source in tab.results()), tab.results()
+    width = tab.page.locator("#txt2img_gallery img").first.evaluate("img => img.naturalWidth")
+    assert width == 64
+    shot(tab, "gallery")
+    expect(tab.page.locator("#html_info_txt2img")).to_contain_text("AnimateDiff")
+
+
+def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, host):
+    if not host.has_pyav:
+        pytest.skip("needs PyAV in the WebUI's Python; see webui_host.py")
+    tab.small(steps=2, frames=8)
+    for name in ("GIF", "PNG"):
+        tab.ours("formats").get_by_label(name, exact=True).set_checked(False)
+    tab.ours("formats").get_by_label("MP4", exact=True).set_checked(True)
+    tab.tick()
+    tab.generate()
+    video = tab.page.locator("#txt2img_gallery video").first
+    video.wait_for(state="attached", timeout=PATIENCE)
+    assert video.evaluate("""v => new Promise(done => {
+        const start = performance.now();
+        const look = () => v.readyState >= 2 && v.videoWidth ? done(v.videoWidth)
+            : performance.now() - start > 30000 ? done(0) : setTimeout(look, 100);
+        look();
+    })""") == 64
+    shot(tab, "mp4")
+
+
+def test_a_job_that_cannot_be_done_says_so_on_the_page(tab):
+    tab.small()
+    tab.fill("#txt2img-ad-context-length", "64")
+    tab.fill("#txt2img-ad-frames", "70")
+    tab.tick()
+    tab.generate()
+    expect(tab.page.locator("#txt2img_results .error, #html_log_txt2img .error").first).to_contain_text(
+        "context length", timeout=PATIENCE)
+    assert tab.results() == []
+    shot(tab, "refused")
+    tab.fill("#txt2img-ad-context-length", "16")
+    tab.fill("#txt2img-ad-frames", "4")
+    tab.generate()
+    expect(tab.page.locator("#txt2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+
+
+def test_settings_come_back_from_params_txt(tab, host):
+    host.txt2img({"enable": True, "model": "motion.safetensors", "video_length": 5, "fps": 9.5, "closed_loop": "R+P",
+                  "format": ["GIF", "WEBP"]}, prompt="a, b, c", steps=2).expect()
+    tab.open_accordion()
+    assert not tab.is_ticked()
+    tab.page.fill("#txt2img_prompt textarea", "")
+    tab.page.click("#paste")
+    expect(tab.page.locator("#txt2img_prompt textarea")).to_have_value("a, b, c", timeout=PATIENCE)
+    expect(tab.ours("enable").locator("input")).to_be_checked(timeout=PATIENCE)
+    expect(tab.ours("fps").locator("input").first).to_have_value("9.5", timeout=PATIENCE)
+    expect(tab.ours("frames").locator("input").first).to_have_value("5", timeout=PATIENCE)
+    expect(tab.ours("formats").get_by_label("WEBP", exact=True)).to_be_checked(timeout=PATIENCE)
+
+
+def test_the_settings_page_has_our_section(tab):
+    tab.page.click("#tabs button:has-text('Settings')")
+    tab.page.locator("#settings button:has-text('AnimateDiff')").first.click()
+    expect(tab.page.locator("#setting_animatediff_model_path")).to_be_visible(timeout=PATIENCE)
+    shot(tab, "settings")
