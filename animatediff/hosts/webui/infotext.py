@@ -51,10 +51,9 @@ def loads(text: str) -> dict[str, Any]:
         parameter = BY_NAME.get(name)
         if parameter is None or parameter.group != "clip" or (value == "None" and not ours):
             continue
-        try:
-            values[parameter.name] = _value(parameter, value)
-        except SettingsError:
-            continue
+        read = _value(parameter, value)
+        if read is not None:
+            values[parameter.name] = read
     return values
 
 
@@ -83,10 +82,9 @@ class Field(str):
 
     def __call__(self, params: dict[str, Any]) -> Any:
         """The control's new value; None leaves it as it is."""
-        if isinstance(params.get(self), str):  # `expand` was here
-            value = _value(self.parameter, params[self])
-        else:
-            value = _found(params).get(self.parameter.name)
+        own = (f"{KEY} {name}" for name in (self.parameter.name, *self.parameter.aliases))
+        written = next((params[key] for key in own if key in params), None)  # by `expand`
+        value = loads(params[KEY]).get(self.parameter.name) if KEY in params else _value(self.parameter, written)
         return list(value) if isinstance(value, tuple) else value
 
 
@@ -123,5 +121,11 @@ def _unquoted(text: str) -> str:
     return text.strip()
 
 
-def _value(parameter: Parameter, text: str) -> Any:
-    return parameter.read(text.split(BETWEEN) if parameter.type is tuple else text)
+def _value(parameter: Parameter, text: str | None) -> Any:
+    """None for what the parameter does not take."""
+    if text is None:
+        return None
+    try:
+        return parameter.read(text.split(BETWEEN) if parameter.type is tuple else text)
+    except SettingsError:
+        return None

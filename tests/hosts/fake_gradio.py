@@ -1,0 +1,99 @@
+"""A gradio that records what is built, and refuses arguments that gradio 3.41.2 and 4.40.0 do not both take.
+
+ACCEPTED was read from the two with inspect.signature. `gradio(version)` is a module to put into sys.modules.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+_COMMON = "elem_classes elem_id label visible "
+_FORM = _COMMON + "container every info interactive min_width scale show_label value "
+ACCEPTED = {
+    "Accordion": "elem_id label open visible",
+    "Row": "elem_id equal_height variant visible",
+    "Checkbox": _FORM,
+    "CheckboxGroup": _FORM + "choices type",
+    "Radio": _FORM + "choices type",
+    "Dropdown": _FORM + "choices type allow_custom_value max_choices multiselect",
+    "Textbox": _FORM + "autofocus lines max_lines placeholder rtl show_copy_button text_align type",
+    "Slider": _FORM + "maximum minimum randomize step",
+    "Number": _FORM + "maximum minimum precision step",
+    "HTML": _COMMON + "every show_label value",
+    "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
+    "Gallery": _COMMON,
+}
+EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
+            "scroll_to_output".split())
+EVENTS = {"Button": "click", "Slider": "change release"}
+FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
+
+
+class Block:
+    """Something on the page. `events`: (name, arguments) as attached."""
+
+    stack: list[Block] = []
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        name = type(self).__name__
+        kwargs |= dict(zip([FIRST.get(name, "value")], args, strict=True)) if args else {}
+        extra = set(kwargs) - set(ACCEPTED[name].split())
+        assert not extra, f"{name} does not take {extra} in every gradio"
+        self.given, self.children, self.events = kwargs, [], []
+        self.elem_id, self.label, self.value = kwargs.get("elem_id"), kwargs.get("label"), kwargs.get("value")
+        self.parent = Block.stack[-1] if Block.stack else None
+        if self.parent:
+            self.parent.children.append(self)
+        for event in EVENTS.get(name, "change").split():
+            setattr(self, event, self._attach(event))
+
+    def _attach(self, event: str) -> Callable[..., None]:
+        def attach(**kwargs: Any) -> None:
+            assert set(kwargs) <= EVENT, f"events do not take {set(kwargs) - EVENT} in every gradio"
+            self.events.append((event, kwargs))
+
+        return attach
+
+    def __enter__(self) -> Block:
+        Block.stack.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        Block.stack.pop()
+
+    def inside(self) -> list[Block]:
+        return [found for child in self.children for found in (child, *child.inside())]
+
+
+class Blocks(Block):
+    def __init__(self) -> None:
+        self.given, self.children, self.events, self.elem_id, self.parent = {}, [], [], None, None
+
+
+def gradio(version: str = "3.41.2") -> ModuleType:
+    module = ModuleType("gradio")
+    module.__version__ = version
+    module.Blocks = Blocks
+    module.update = lambda **kwargs: kwargs | {"__type__": "update"}
+    for name in ACCEPTED:
+        setattr(module, name, type(name, (Block,), {}))
+
+    class Dropdown(module.Dropdown):
+        """Of 3.41, whose choices are texts; those of 4 are pairs of a label and a value."""
+
+        def __init__(self, **kwargs: Any):
+            super().__init__(**kwargs)
+            pairs = version.startswith("4")
+            self.choices = [c if isinstance(c, tuple) else (c, c) if pairs else str(c) for c in kwargs["choices"]]
+
+        def get_config(self) -> dict[str, Any]:
+            return {"choices": self.choices, "value": self.value, "elem_id": self.elem_id}
+
+        def preprocess(self, value: Any) -> Any:
+            return value
+
+        postprocess = preprocess
+
+    module.Dropdown = Dropdown
+    return module
