@@ -46,11 +46,11 @@ def fit(
         x = latents[clips].float().flatten(0, 1)
         context = contexts[clips].float()
         context[torch.rand(batch) < 0.1] = nothing[0]
-        # Where things are is decided early, at high noise.
+        # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
         t = timesteps(batch, STEPS // 2, STEPS).repeat_interleave(FRAMES)
         noise = torch.randn_like(x)
         predicted = unet(noised(x, noise, schedule[t]), t, context.repeat_interleave(FRAMES, 0)).sample
-        return {"loss": weighted_error(predicted, noise, schedule[t], x)}
+        return {"loss": weighted_error(predicted, noise, schedule[t], x, power=0.5)}
 
     with injected(unet, module, lambda rows: layout):
         train("motion", folder, {"motion": module}, module.parameters(), loss_at, steps=steps, rate=1.5e-3, ema=0.999)
