@@ -8,12 +8,15 @@ from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from animatediff import settings
-from animatediff.errors import AnimateDiffError
+from animatediff.errors import AnimateDiffError, SettingsError
 from animatediff.version import __version__
 
 from . import request
 
 ROOT = "/animatediff/v1"
+# What the preflight needs of a request: our name for it and the API's.
+THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr", "strength": "denoising_strength",
+          "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
 
 
 def add(app: FastAPI) -> None:
@@ -40,26 +43,34 @@ def models() -> dict[str, Any]:
     """The motion modules that are there, where they were looked for, and what cannot be used and why."""
     from . import library
 
-    return {"folders": [str(folder) for folder in library.folders()],
-            "models": [entry.to_dict() for entry in library.listing()]}
+    image = library.checkpoint()
+    found = [entry.to_dict() | {"does_not_fit": library.misfit(entry, image)} for entry in library.entries()]
+    return {"folders": [str(folder) for folder in library.folders()], "models": found}
 
 
 def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
-    """What a request would do, and what is wrong with it, without doing it. The body is the one of /sdapi/v1/txt2img."""
-    from .preflight import of_request
+    """What a request would do, and what is wrong with it, without doing it.
+
+    The body is that of /sdapi/v1/txt2img, or of img2img, which is told by its `init_images`.
+    """
+    from .run_facts import of_run
 
     scripts = body.get("alwayson_scripts")
     ours = next((value for name, value in (scripts if isinstance(scripts, dict) else {}).items()
                  if name.lower() == "animatediff"), None)
     args = ours.get("args") if isinstance(ours, dict) else None
     try:
-        wanted = request.read(tuple(args or ()))
+        wanted = request.read(tuple(args) if isinstance(args, list) else ())
+        if wanted is None:
+            raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
+                                remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
+        host = {ours: body.get(theirs) for ours, theirs in THEIRS.items()}
+        sources = body.get("init_images") or ()
+        return of_run(wanted, host, from_picture=bool(sources), sources=len(sources) if len(sources) > 1 else None).to_dict()
     except AnimateDiffError as error:
         raise HTTPException(error.http_status, str(error)) from error
-    if wanted is None:
-        raise HTTPException(422, 'This request does not enable AnimateDiff. Send "alwayson_scripts": '
-                                 '{"AnimateDiff": {"args": [{"enable": true}]}} with it.')
-    return of_request(wanted, body)
+    except (TypeError, ValueError) as error:
+        raise HTTPException(422, f"the request is not one of /sdapi/v1/txt2img: {error}") from error
 
 
 def _checked(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:

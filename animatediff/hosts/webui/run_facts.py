@@ -1,16 +1,33 @@
 """What the host knows of a run before it starts: its samplers and options, and which formats can be written."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
 from animatediff.errors import AnimateDiffError
+from animatediff.settings import Settings
 from animatediff.video.write import WRITERS, probe
 
-from .calls import Sampler
+from . import library
+from .calls import Sampler, from_picture_steps
+from .preflight import Preflight, preflight
+
+
+def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None) -> Preflight:
+    """What a run will do. `host`: values of the host's controls under the names of `ui.HOST_CONTROLS`; what is missing
+    or empty is the host's default. sources: number of source pictures, where they make the frames."""
+    module, problem = library.described(settings.motion_module)
+    steps = int(host.get("steps") or 20)
+    first = sampler(host.get("sampler"))
+    done = from_picture_steps(steps, float(host.get("strength") or 0), exact=steps_are_exact()) if from_picture else steps
+    return preflight(
+        settings, steps=done, from_picture=from_picture, clips=int(host.get("clips") or 1), sampler=first,
+        hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
+        hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
+        checkpoint=library.checkpoint(), probe=probed, source_frames=sources)
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
