@@ -22,7 +22,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     module, problem = library.described(settings.motion_module)
     steps = int(host.get("steps") or 20)
     first = sampler(host.get("sampler"))
-    done = from_picture_steps(steps, float(host.get("strength") or 0), exact=steps_are_exact()) if from_picture else steps
+    strength = 0.75 if host.get("strength") is None else float(host["strength"])
+    done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
     return preflight(
         settings, steps=done, from_picture=from_picture, clips=int(host.get("clips") or 1), sampler=first,
         hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
