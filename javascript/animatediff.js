@@ -2,10 +2,10 @@
 //
 // The gallery of gradio and the WebUI's lightbox know pictures only: an MP4 or WebM file ends up in an <img> that shows
 // nothing. Beside each such <img> this script puts a <video> that plays. The <img> stays in its place, out of sight,
-// with the src that it had: selection, next/previous, keys, save and "send to" read it and go on working. When gradio
-// or the lightbox gives the <img> a picture, the <video> goes. GIF and WebP play in an <img> by themselves.
+// with the src that it had: selection, next/previous, keys and buttons read it and go on working. When gradio or the
+// lightbox gives the <img> a picture, the <video> goes. GIF and WebP play in an <img> by themselves.
 //
-// Works with the DOM of gradio 3.41 (WebUI 1.10) and of 4.40 (Forge); leaves galleries alone that play videos themselves.
+// Works with the DOM of gradio 3.41 (WebUI 1.10) and of 4.40; galleries that play videos themselves are left alone.
 (() => {
     "use strict";
 
@@ -103,7 +103,7 @@
         player.parked = false;
         player.src = img.src;
         video.style.display = "";
-        if (player.large && cover.style.height) video.style.height = cover.style.height; // room for caption and thumbnails
+        if (player.large && cover.style.height) video.style.height = cover.style.height; // leaves room for a caption
         video.title = img.title;
         video.setAttribute("aria-label", img.alt || fileName(img.src));
         video.src = img.src;
@@ -203,7 +203,8 @@
         const img = document.getElementById("modalImage");
         if (!img) return;
         sync(img);
-        players.get(img)?.video.classList.toggle("modalImageFullscreen", img.classList.contains("modalImageFullscreen"));
+        const zoomed = img.classList.contains("modalImageFullscreen");
+        players.get(img)?.video.classList.toggle("modalImageFullscreen", zoomed);
         tidy();
     });
 

@@ -1,7 +1,6 @@
 """The moving live preview: what it writes, read back by others; what it changes on the host's state, and when."""
 from __future__ import annotations
 
-import base64
 import copy
 import io
 import logging
@@ -59,7 +58,7 @@ def written(picture: Image.Image, format: str = "png", **params) -> bytes:
     return buffer.getvalue()
 
 
-# ---- the picture ------------------------------------------------------------------------------------------------------
+# ---- the picture ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format, params", [  # as modules/progress.py and modules/api/api.py call it
@@ -148,7 +147,7 @@ def test_gradients_are_off_in_the_decoder():
     assert seen == [False, False]
 
 
-# ---- the host's state -------------------------------------------------------------------------------------------------
+# ---- the host's state -----------------------------------------------------------------------------------------------
 
 
 class State:
@@ -208,7 +207,8 @@ def test_preview_follows_the_steps_and_decodes_each_once():
             for _ in range(3):
                 state.set_current_image()
                 state.do_set_current_image()  # asked for without a new step
-            assert (state.id_live_preview, count.frames, state.current_image_sampling_step) == (number, 8 * number, number)
+            assert (state.id_live_preview, count.frames) == (number, 8 * number)
+            assert state.current_image_sampling_step == number
             assert isinstance(state.current_image, MovingPicture)
             assert greys(written(state.current_image))[0] == pytest.approx(number * 20, abs=3)
         state.step(3, latents(8, first=100))  # second-order samplers: new latents within a step
@@ -327,7 +327,7 @@ def test_direct_mode_moves_what_the_sampler_hands_over():
         assert state.host_previews == 1 and state.current_image.size == (8, 8)
 
 
-# ---- threads ----------------------------------------------------------------------------------------------------------
+# ---- threads --------------------------------------------------------------------------------------------------------
 
 
 def test_many_ask_at_once_one_decodes():
@@ -348,7 +348,6 @@ def test_many_ask_at_once_one_decodes():
         for thread in threads:
             thread.join(20)
     assert (count.frames, state.id_live_preview, len(set(images)), len(images)) == (8, 1, 1, 8)
-    assert base64.b64encode(images[0])
 
 
 def test_the_end_stops_a_preview_that_is_being_made():
