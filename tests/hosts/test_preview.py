@@ -17,10 +17,10 @@ from animatediff.hosts.webui import preview as module
 from animatediff.hosts.webui.preview import MovingPicture, moving_preview, pick, preview
 
 
-def decode(latent: torch.Tensor) -> Image.Image:
-    """A grey picture, eight times the size, as bright as the latent's first number."""
-    grey = int(latent[0, 0, 0])
-    return Image.new("RGB", (latent.shape[2] * 8, latent.shape[1] * 8), (grey, grey, grey))
+def decode(latents: torch.Tensor, index: int) -> Image.Image:
+    """A grey picture, eight times the size, as bright as the first number of that latent."""
+    grey = int(latents[index, 0, 0, 0])
+    return Image.new("RGB", (latents.shape[3] * 8, latents.shape[2] * 8), (grey, grey, grey))
 
 
 def latents(frames: int, height: int = 4, width: int = 6, first: int = 0) -> torch.Tensor:
@@ -137,13 +137,13 @@ def test_what_is_no_clip_has_no_moving_preview(nothing):
 
 
 def test_pictures_of_other_modes():
-    picture = preview(latents(3), 8, lambda latent: decode(latent).convert("P"))
+    picture = preview(latents(3), 8, lambda *which: decode(*which).convert("P"))
     assert picture.mode == "RGB" and len(durations(written(picture))) == 3
 
 
 def test_gradients_are_off_in_the_decoder():
     seen = []
-    preview(latents(2), 8, lambda latent: seen.append(torch.is_grad_enabled()) or decode(latent))
+    preview(latents(2), 8, lambda *which: seen.append(torch.is_grad_enabled()) or decode(*which))
     assert seen == [False, False]
 
 
@@ -192,9 +192,9 @@ class Counter:
     def __init__(self):
         self.frames = 0
 
-    def __call__(self, latent: torch.Tensor) -> Image.Image:
+    def __call__(self, latents: torch.Tensor, index: int) -> Image.Image:
         self.frames += 1
-        return decode(latent)
+        return decode(latents, index)
 
 
 def test_preview_follows_the_steps_and_decodes_each_once():
@@ -215,6 +215,9 @@ def test_preview_follows_the_steps_and_decodes_each_once():
         state.do_set_current_image()
         assert count.frames == 32
         state.step(4, state.current_latent)  # changed in place, perhaps
+        state.do_set_current_image()
+        assert count.frames == 40
+        state.sampling_step = 4.5  # a window further on, in the same step
         state.do_set_current_image()
         assert count.frames == 40
     assert state.host_previews == 0
@@ -271,11 +274,11 @@ def test_a_wrapper_put_on_meanwhile_stays_and_reaches_the_host():
 def test_on_any_error_the_host_shows_its_own(broken, caplog, monkeypatch):
     state, fps, tries = State(), 8, []
 
-    def decoder(latent):
+    def decoder(latents, index):
         tries.append(1)
         if broken == "decode":
             raise RuntimeError("VAE is on another device")
-        return decode(latent)
+        return decode(latents, index)
 
     if broken == "encode":
         monkeypatch.setattr(MovingPicture, "_encode", lambda *_, **__: 1 / 0)
@@ -355,11 +358,11 @@ def test_the_end_stops_a_preview_that_is_being_made():
     state, entered, proceed = State(), threading.Event(), threading.Event()
     frames = []
 
-    def slow(latent):
+    def slow(latents, index):
         frames.append(1)
         entered.set()
         assert proceed.wait(20)
-        return decode(latent)
+        return decode(latents, index)
 
     with moving_preview(state, slow, 8):
         state.step(1, latents(8))

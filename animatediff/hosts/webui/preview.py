@@ -5,7 +5,7 @@ The WebUI asks for a preview from the thread of a web request, while the job run
 `state.current_image` with `image.save(buffer, format=…)` into a data: URI for an <img>. `moving_preview` replaces the
 second by one that makes a picture whose `save` writes an animation. Nothing here imports the host.
 
-    with moving_preview(shared.state, lambda frame: sd_samplers.sample_to_image(frame[None]), fps):
+    with moving_preview(shared.state, sd_samplers.sample_to_image, fps):
         sampler.sample(...)
 """
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDE = 256  # pixels; larger previews cost time and traffic and say no more
 SHORTEST = 0.02  # seconds; browsers show a frame of 10 ms or less for 100 ms
 QUALITY = 80  # WebP of 16 frames of 256×256: about 0.2 MB and 0.2 s of one core; APNG: 2.4 MB and 0.5 s
 
-Decode = Callable[[torch.Tensor], Image.Image]  # one latent [c h w] -> picture
+Decode = Callable[[torch.Tensor, int], Image.Image]  # latents [f c h w] and which of them -> picture
 
 
 class MovingPicture(Image.Image):
@@ -95,7 +95,7 @@ def preview(latents: torch.Tensor | None, fps: float, decode: Decode, *, most: i
         for index in indices:
             if not wanted():
                 return None
-            frames.append(_small(decode(latents[index]), side))
+            frames.append(_small(decode(latents, index), side))
     return MovingPicture(frames, durations)
 
 
@@ -164,11 +164,12 @@ class _Preview:
         """Make a moving picture of the current latents the current image, or know that it is; False: it cannot be."""
         with self.lock:
             latents, step = self.state.current_latent, self.state.sampling_step
+            whole = int(step)  # a part of a step, counted in windows, has brought no new latents
             if not self.active or latents is None:
                 return False
-            if self.tried is not None and self.tried[0] is latents and self.tried[1] == step:
+            if self.tried is not None and self.tried[0] is latents and self.tried[1] == whole:
                 return self.shown
-            self.tried, self.shown = (latents, step), False
+            self.tried, self.shown = (latents, whole), False
             try:
                 picture = preview(latents, self.fps, self.decode, most=self.most, side=self.side,
                                   wanted=lambda: self.active)
