@@ -1,7 +1,7 @@
 """One job: a request of the host that asks for clips, from its arguments to its files."""
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -151,11 +151,13 @@ class Job:
 
     @contextmanager
     def _preview(self):
-        with moving_preview(shared.state, lambda latents, i: sd_samplers.sample_to_image(latents, i), self.settings.fps):
-            try:
-                yield
-            finally:
-                shared.state.textinfo = None
+        """The live preview plays the clip, if the user wants it so."""
+        with ExitStack() as stack:
+            stack.callback(setattr, shared.state, "textinfo", None)
+            if options.live_preview():
+                stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
+                                                   direct=not shared.parallel_processing_allowed))
+            yield
 
     def _write(self) -> None:
         """Write the frames at hand as a clip, once."""
