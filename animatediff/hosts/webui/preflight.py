@@ -17,6 +17,7 @@ from animatediff.video.timing import GIF_SHORTEST, rate
 from .calls import Sampler
 
 COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before the run must not take seconds to count
+NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 LABELS = ("Frames", "Length", "Motion module", "Family", "Noise schedule", BY_NAME["context_length"].label,
           BY_NAME["overlap"].label, BY_NAME["context_schedule"].label, "Windows per step", "UNet calls")
@@ -131,7 +132,7 @@ class _Findings:
 
     def notice(self, settings: Settings, frames: int, sampler: Sampler) -> None:
         if self.checkpoint is None and self.module is not None:
-            self.notices.append("no checkpoint is loaded yet, so whether the motion module fits it is not known")
+            self.notices.append(NOT_LOADED)
         if self.module is not None:
             self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampler.name)
         if "GIF" in settings.formats and rate(settings.fps) * GIF_SHORTEST > 100:

@@ -36,7 +36,7 @@ def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
     config = sd_samplers.all_samplers_map.get(name)
     if config is None:
         return otherwise
-    timesteps = name in {entry[0] for entry in sd_samplers_timesteps.samplers_timesteps}
+    timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
     spare = config.options.get("discard_next_to_last_sigma") or shared.opts.data.get("always_discard_next_to_last_sigma")
     return Sampler(name, bool(config.options.get("second_order")), timesteps, bool(spare))
 

@@ -1,0 +1,87 @@
+"""install.py as the WebUI runs it, with a pip that only notes what it is asked for."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = '''
+import os, sys
+def run_pip(command, desc=None):
+    print("PIP", command)
+    if os.environ.get("PIP_FAILS"):
+        raise RuntimeError("Couldn't install av\\nCommand: pip\\nError code: 1")
+'''
+
+
+@pytest.fixture
+def install():
+    spec = importlib.util.spec_from_file_location("animatediff_install", ROOT / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def finder(*there):
+    return lambda name: object() if name in there else None
+
+
+def test_only_what_is_missing_is_installed(install, capsys):
+    asked = []
+    install.install(lambda command, description: asked.append(command), finder("av"))
+    assert asked == [] and capsys.readouterr().out == ""
+    install.install(lambda command, description: asked.append(command), finder())
+    command, = asked
+    words = command.split()
+    assert words[0] == "install" and words[-1] == "av" and "--no-deps" in words  # nothing else may change its version
+    assert not {"-U", "--upgrade", "--force-reinstall"} & set(words) and "==" not in command
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_failure_is_one_line_and_stops_nothing(install, capsys):
+    def pip(command, description):
+        raise RuntimeError("Couldn't install av.\nCommand: pip\nError code: 1\nstdout: …")
+
+    install.install(pip, finder())
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "Couldn't install av" in said and "MP4" in said
+
+
+def test_a_package_that_cannot_be_looked_up_is_missing(install):
+    def broken(name):
+        raise ValueError("av.__spec__ is None")
+
+    assert install.missing(broken) == ["av"]
+
+
+@pytest.mark.parametrize("there, fails", [(True, False), (False, False), (False, True)])
+def test_as_the_host_runs_it(tmp_path, there, fails):
+    """In a process of its own whose `launch` is the host's; with nothing missing that is not even imported."""
+    (tmp_path / "launch.py").write_text(LAUNCH if not there else "raise SystemExit('imported without need')")
+    if there:
+        (tmp_path / "av").mkdir()
+        (tmp_path / "av" / "__init__.py").write_text("raise ImportError('must not be imported')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PIP_FAILS": "1" if fails else ""}
+    run = subprocess.run([sys.executable, "-S", ROOT / "install.py"], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert lines == [] if there else lines[0].startswith("PIP install") and len(lines) == 2
+    assert there or ("was not installed" if fails else "installed av") in lines[1]
+
+
+def test_the_host_brings_the_rest():
+    """What the package needs in the WebUI is either in the host's own requirements or installed here."""
+    folder = os.environ.get("WEBUI_DIR")
+    if not folder:
+        pytest.skip("needs WEBUI_DIR")
+    theirs = {line.split("==")[0].strip().lower()
+              for line in (Path(folder) / "requirements_versions.txt").read_text("utf-8").splitlines()}
+    pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
+    needed = pyproject.split("dependencies = [")[1].split("]")[0]
+    names = {word.strip(' "').split(">")[0].lower() for word in needed.split(",")}
+    assert names - theirs <= {"numpy"}, names - theirs  # which torch and Pillow's users there need anyway

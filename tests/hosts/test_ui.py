@@ -1,0 +1,373 @@
+"""The controls of the page, its settings and plot axes, built with a gradio that takes what 3.41.2 and 4.40.0 both take."""
+from __future__ import annotations
+
+import html
+import inspect
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from fake_gradio import Blocks, gradio
+from tiny_models import write_module
+
+from animatediff import windows
+from animatediff.settings import PARAMETERS, Settings
+
+STANDIN = Path(__file__).parent / "standin"
+CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
+
+
+@pytest.fixture(params=["3.41.2", "4.40.0"])
+def version(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    write_module(folder / "v2.safetensors")
+    write_module(folder / "xl.safetensors", "HotShot-XL", widths=(32, 32, 32))
+    return folder
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch, version, written):
+    """The stand-in for the WebUI with two motion modules, and `.gr`."""
+    monkeypatch.syspath_prepend(str(STANDIN))
+    from standin_host import standing_in
+
+    with standing_in(tmp_path) as host:
+        host.gr = gradio(version)
+        sys.modules["gradio"] = host.gr
+        host.models = tmp_path / "motion"
+        shutil.copytree(written, host.models)
+        host.opts.data["animatediff_model_path"] = str(host.models)
+        sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=host.shared.sd_model)
+        host.shared.sd_model.sd_checkpoint_info.name_for_extra = "photo"
+        yield host
+
+
+class Page:
+    """One tab as the WebUI builds it: its own controls, ours, and the gallery last."""
+
+    def __init__(self, host, tab="txt2img", controls=True):
+        from animatediff.hosts.webui import ui
+
+        gr, self.host, self.tab, self.connect = host.gr, host, tab, {}
+        script = SimpleNamespace(on_after_component=lambda f, elem_id: self.connect.update({elem_id: f}))
+        with Blocks() as self.root:
+            self.theirs = {
+                f"{tab}_steps": gr.Slider(elem_id=f"{tab}_steps", value=20),
+                f"{tab}_sampling": gr.Dropdown(elem_id=f"{tab}_sampling", choices=["Euler", "DDIM"], value="Euler"),
+                f"{tab}_batch_count": gr.Slider(elem_id=f"{tab}_batch_count", value=1),
+            } if controls else {}
+            if tab == "txt2img" and controls:
+                self.theirs |= {
+                    "txt2img_hr-checkbox": gr.Checkbox(elem_id="txt2img_hr-checkbox", value=False),
+                    "txt2img_hires_steps": gr.Slider(elem_id="txt2img_hires_steps", value=0),
+                    "hr_sampler": gr.Dropdown(elem_id="hr_sampler", choices=["Use same sampler"], value="Use same sampler")}
+            elif controls:
+                self.theirs["img2img_denoising_strength"] = gr.Slider(elem_id="img2img_denoising_strength", value=0.75)
+            self.controls = ui.build(tab == "img2img", script)
+            gallery = gr.Gallery(elem_id=f"{tab}_gallery")
+            self.connect[f"{tab}_gallery"](SimpleNamespace(component=gallery))
+        self.all = {c.elem_id: c for c in self.root.inside() if c.elem_id}
+
+    def __getitem__(self, name):
+        return self.all[f"{self.tab}-ad-{name}"]
+
+    def change(self, component, **values):
+        """The answer of the one event that a control has, its inputs being at their first values but for `values`."""
+        (name, event), = component.events
+        given = []
+        for source in event["inputs"]:
+            key = (source.elem_id or "").removeprefix(f"{self.tab}-ad-").replace("-", "_")
+            value = values.get(key, values.get(source.elem_id, source.value))
+            given.append(source.preprocess(value) if hasattr(source, "preprocess") else value)
+        return event["fn"](*given)
+
+    def told(self, **values):
+        return text(self.change(self["enable"], **values))
+
+
+def text(markup):
+    assert re.fullmatch(r"(?:<(?:div|p|span|b)(?: class=\"[\w -]+\")?>|</(?:div|p|span|b)>|[^<>]+)*", markup), markup
+    return html.unescape(re.sub(r"<[^>]+>", "|", markup))
+
+
+def test_a_control_for_every_parameter_of_a_clip(host):
+    from animatediff.hosts.webui import request
+
+    controls = Page(host).controls
+    assert [c.elem_id for c in controls.components] == [f"txt2img-ad-{name.replace('_', '-')}" for name in request.ORDER]
+    for name, control in zip(CLIP, controls.components):
+        assert control.label == CLIP[name].label and control.webui_tooltip
+        default = list(CLIP[name].default) if CLIP[name].type is tuple else CLIP[name].default
+        assert control.value == default and type(control.value) is type(default)
+    read = request.read([True, *(c.value for c in controls.components[1:])])
+    assert read == Settings(enable=True)
+
+
+def test_kinds_of_controls(host):
+    page = Page(host)
+    kinds = {name: type(page[name.replace("_", "-")]).__name__ for name in CLIP}
+    assert kinds["enable"] == "Checkbox" and kinds["motion_module"] == "Dropdown" and kinds["formats"] == "CheckboxGroup"
+    assert kinds["closed_loop"] == "Radio" and kinds["fps"] == kinds["frames"] == "Number" and kinds["request_id"] == "Textbox"
+
+
+def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):
+    from animatediff.hosts.webui import infotext, ui
+    from animatediff.parameters import Parameter
+
+    new = [Parameter("strength", float, 0.5, "Strength", "How much.", minimum=0, maximum=1),
+           Parameter("count", int, 3, "Count", "How many.", minimum=1, maximum=9),
+           Parameter("kind", str, "a", "Kind", "Which.", choices=tuple("abcdef"))]
+    monkeypatch.setattr(ui, "CLIP", (*ui.CLIP, *new))
+    monkeypatch.setattr(infotext, "CLIP", infotext.CLIP | {p.name: p for p in new})
+    monkeypatch.setattr(ui, "lines", lambda ours, theirs, from_picture: repr(ours))
+    page = Page(host)
+    assert [type(page[p.name]).__name__ for p in new] == ["Slider", "Slider", "Dropdown"]
+    assert page["count"].given["step"] == 1 and page["strength"].given["step"] < 1
+    assert "'strength': 0.9" in page.change(page["strength"], strength=0.9)
+
+
+def test_both_tabs_and_repeated_building(host):
+    from animatediff.hosts.webui import ui
+
+    assert Page(host, "img2img")["enable"].elem_id == "img2img-ad-enable"
+    with Blocks():  # the API asks for default values, outside of any page
+        once, again = (ui.build(False, SimpleNamespace()) for _ in range(2))
+    assert [c.value for c in once.components] == [c.value for c in again.components]
+
+
+def test_no_event_writes_to_a_control_but_the_list_of_modules(host):
+    page = Page(host)
+    ours = set(map(id, page.controls.components))
+    for component in page.root.inside():
+        for _, event in component.events:
+            written = [c.elem_id for c in event["outputs"] if id(c) in ours]
+            assert written in ([], ["txt2img-ad-motion-module"]), component.elem_id
+            assert event["queue"] is False and event["show_progress"] == "hidden"
+            if written:
+                assert component.elem_id in ("txt2img-ad-refresh", "txt2img-ad-update")
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_every_control_that_matters_renews_the_lines(host, tab):
+    page = Page(host, tab)
+    for component in (*page.controls.components, *page.theirs.values()):
+        (event, wired), = component.events
+        assert event == ("release" if type(component).__name__ == "Slider" else "change"), component.elem_id
+        assert [c.elem_id for c in wired["outputs"]] == [f"{tab}-ad-preflight"]
+        assert wired["inputs"] == [*page.controls.components, *page.theirs.values()]
+
+
+def test_what_the_lines_say(host):
+    page = Page(host)
+    assert page.told().startswith("|||Not enabled.")
+    said = page.told(enable=True, frames=40, closed_loop="A", **{"txt2img_batch_count": 3})
+    total = windows.total(40, 16, steps=20, closed_loop="A")
+    assert "Not enabled" not in said and "|Frames|" in said and f"{total} × 3 = {3 * total:,}" in said
+    assert "v2.safetensors" in said and "v2 (SD1.5)" in said
+    said = page.told(enable=True, **{"txt2img_hr-checkbox": True, "txt2img_hires_steps": 7})
+    assert "20 + 7 = 27" in said
+    assert "20 + 20 = 40" in page.told(**{"txt2img_hr-checkbox": True})
+    assert "UNet calls| |19|" in page.told(**{"txt2img_sampling": "DDIM"})
+    xl = page.told(motion_module="xl.safetensors")
+    assert "xl.safetensors is an SDXL motion module but the checkpoint is SD1.5" in xl
+    assert "fps: 0 is out of range" in page.told(fps=0)
+    assert "Frames" in page.told(fps=None)  # an emptied box asks for nothing
+    assert "names none" in page.told(formats=[])
+    assert "no such motion module" in page.told(motion_module="<b>gone</b>")
+
+
+def test_steps_of_img2img(host):
+    page = Page(host, "img2img")
+    assert "UNet calls| |16|" in page.told()
+    host.opts.data["img2img_fix_steps"] = True
+    assert "UNet calls| |20|" in page.told()
+
+
+def test_a_page_without_the_hosts_controls(host):
+    assert "UNet calls" in Page(host, controls=False).told()
+
+
+def test_an_unexpected_error_is_shown_and_reported(host, monkeypatch):
+    page = Page(host)
+    from animatediff.hosts.webui import library
+
+    reported = []
+    monkeypatch.setattr(library, "described", lambda name: 1 / 0)
+    monkeypatch.setattr(sys.modules["modules.errors"], "report", lambda *a, **k: reported.append(a))
+    assert "ZeroDivisionError" in page.told() and reported
+
+
+def test_no_checkpoint_is_loaded_for_the_page(host):
+    class Loading(ModuleType):
+        @property
+        def sd_model(self):
+            raise AssertionError("this loads the checkpoint and blocks the start")
+
+    shared = sys.modules["modules.shared"]
+    del shared.sd_model
+    shared.__class__ = Loading
+    sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=None)
+    assert "no checkpoint is loaded yet" in Page(host).told()
+
+
+class Browser:
+    """What the list of modules shows, and sends."""
+
+    def __init__(self, control, version):
+        self.control, self.pairs = control, version.startswith("4")
+
+    def show(self, config):
+        return [c[0] for c in config["choices"]] if self.pairs else config["choices"]
+
+    def send(self, label, choices):
+        return self.control.preprocess(dict(choices).get(label, label) if self.pairs else label)
+
+
+def test_the_list_of_modules(host, version):
+    page = Page(host)
+    control = page["motion-module"]
+    browser = Browser(control, version)
+    config = control.get_config()
+    fits, misfit = "v2.safetensors (v2, 16 frames)", "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"
+    assert browser.show(config) == ["Automatic", fits, misfit]
+    assert control.value == "" and config["value"] == ("" if version.startswith("4") else "Automatic")
+    assert browser.send("Automatic", config["choices"]) == "" and browser.send(fits, config["choices"]) == "v2.safetensors"
+    # The host stores default values, and its API lists choices: file names.
+    names = [c[1] if isinstance(c, tuple) else c for c in control.choices]
+    assert names == ["", "v2.safetensors", "xl.safetensors"]
+
+    (host.models / "v2.safetensors").unlink()
+    write_module(host.models / "v3.ckpt", "v3")
+    update, said = page.change(page["refresh"], motion_module="v2.safetensors")
+    assert browser.show(update) == ["Automatic", "v3.ckpt (v3, 16 frames)", misfit]
+    assert "no such motion module" in text(said) and "v3.ckpt" in text(said)
+    assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # the choice stays, although the file has gone
+    assert browser.send("v3.ckpt (v3, 16 frames)", update["choices"]) == "v3.ckpt"
+
+
+def test_an_empty_folder(host):
+    for path in host.models.iterdir():
+        path.unlink()
+    said = Page(host).told()
+    assert str(host.models) in said and "v3_sd15_mm.ckpt" in said and "refresh button" in said
+
+
+# Settings.
+
+
+def test_settings_page(host):
+    from animatediff.hosts.webui import options
+    from animatediff.video.base import WriteOptions
+
+    options.on_ui_settings()
+    labels = host.opts.data_labels
+    ours = {key: info for key, info in labels.items() if key.startswith("animatediff_")}
+    assert len(ours) >= 10 and all(info.section == ("animatediff", "AnimateDiff") for info in ours.values())
+    assert ours["animatediff_model_path"].restrict_api  # a request must not point us to other folders
+    assert options.write_options() == WriteOptions()
+    for info in ours.values():
+        info.component(label=info.label, value=info.default, **(info.component_args or {}))
+
+
+def test_values_of_the_older_extension(host):
+    """Its defaults, as config.json has them once its page was saved."""
+    from animatediff.hosts.webui import options
+    from animatediff.video.base import WriteOptions
+
+    host.opts.data |= {"animatediff_mp4_crf": 23, "animatediff_mp4_preset": "", "animatediff_webp_quality": 80.0,
+                       "animatediff_webp_lossless": True, "animatediff_default_save_formats": ["WEBM", "PNG"],
+                       "animatediff_gif_palette": None}
+    assert options.write_options() == WriteOptions(mp4_crf=23, webp_quality=80, webp_lossless=True)
+    assert options.default_formats() == ("WEBM", "PNG")
+    assert Page(host)["formats"].value == ["WEBM", "PNG"]
+    for nonsense in (["AVI"], [], "no", 7):
+        host.opts.data["animatediff_default_save_formats"] = nonsense
+        assert options.default_formats() == CLIP["formats"].default
+    host.opts.data["animatediff_mp4_crf"] = 99
+    assert options.write_options().mp4_crf == WriteOptions().mp4_crf
+
+
+# The X/Y/Z plot.
+
+
+@pytest.fixture
+def grid(host):
+    """The script's module, as the host loads it, and what its AxisOption takes (scripts/xyz_grid.py of 1.10.1)."""
+    module = ModuleType("xyz_grid.py")
+
+    class AxisOption:
+        def __init__(self, label, type, apply, format_value=None, confirm=None, cost=0.0, choices=None, prepare=None):
+            self.label, self.type, self.apply, self.confirm, self.cost, self.choices = (
+                label, type, apply, confirm, cost, choices)
+
+    module.AxisOption, module.axis_options = AxisOption, [AxisOption("Steps", int, None)]
+    script = type("Script", (), {"__module__": "xyz_grid.py"})
+    host.scripts.scripts_data[:] = [SimpleNamespace(script_class=script, module=module)]
+    return module
+
+
+def test_axes(grid):
+    from animatediff.hosts.webui import axes, request
+
+    axes.add()
+    axes.add()  # the host builds its page anew
+    found = {option.label: option for option in grid.axis_options}
+    assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values())] and len(found) == len(grid.axis_options)
+    overlap, frames = found["[AnimateDiff] Overlap"], found["[AnimateDiff] Number of frames"]
+    assert overlap.type is int and found["[AnimateDiff] FPS"].type is float
+    p = SimpleNamespace()
+    cells = []
+    for value in (0, 8):
+        cell = SimpleNamespace(**vars(p))  # copy(p)
+        overlap.apply(cell, value, (0, 8))
+        frames.apply(cell, 24, (24,))
+        cells.append(cell)
+    assert not vars(p)
+    read = [request.read([True], cell.animatediff_xyz) for cell in cells]
+    assert [(s.overlap, s.frames) for s in read] == [(0, 24), (8, 24)]
+    formats = found["[AnimateDiff] Save format"]
+    formats.apply(p, formats.type("MP4, gif"), ())
+    enable = found["[AnimateDiff] Enable AnimateDiff"]
+    assert [enable.type(choice) for choice in enable.choices()] == ["True", "False"]
+    enable.apply(p, "False", ())
+    assert p.animatediff_xyz == {"formats": ("GIF", "MP4"), "enable": False}
+    assert found["[AnimateDiff] Motion module"].choices() == ["v2.safetensors", "xl.safetensors"]
+
+
+def test_axes_refuse_before_the_first_picture(grid):
+    from animatediff.errors import SettingsError
+    from animatediff.hosts.webui import axes
+
+    axes.add()
+    frames = next(option for option in grid.axis_options if option.label == "[AnimateDiff] Number of frames")
+    frames.confirm(None, [8, 16])
+    with pytest.raises(SettingsError, match="frames"):
+        frames.confirm(None, [8, -1])
+
+
+def test_axes_without_the_script(host):
+    from animatediff.hosts.webui import axes
+
+    host.scripts.scripts_data[:] = []
+    axes.add()
+
+
+def test_the_axis_option_is_the_hosts():
+    import os
+
+    folder = os.environ.get("WEBUI_DIR")
+    if not folder:
+        pytest.skip("needs WEBUI_DIR")
+    source = (Path(folder) / "scripts" / "xyz_grid.py").read_text("utf-8")
+    taken = ("self, label, type, apply, format_value=format_value_add_label, confirm=None, cost=0.0, choices=None, "
+             "prepare=None")
+    assert f"class AxisOption:\n    def __init__({taken}):" in source
+    assert "format_value=None, confirm=None, cost=0.0, choices=None, prepare=None" in inspect.getsource(grid)
