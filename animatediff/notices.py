@@ -12,12 +12,13 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
     frames, context = settings.frame_count(), settings.context_length
     window = min(frames, context)
     if window < family.best_frames:
-        said.append(f"{name} was trained on {family.best_frames} frames; with {window} in a window expect noisier motion")
+        said.append(f"{name} was trained on {family.best_frames} frames; with {window} in a window expect noisier "
+                    "motion")
     if sampler == "LCM" and not family.betas.lcm_steps:
         said.append(f"the LCM sampler is for distilled models; {name} ({family.name}) is none")
     if settings.closed_loop != "N" and frames > context and settings.context_schedule != "uniform":
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
     if settings.closed_loop in ("R-P", "R+P") and frames <= context:
-        said.append(f"{frames} frames are one window, which closed loop {settings.closed_loop} cannot close; use A to play "
-                    "to and fro, or more frames than the context length")
+        said.append(f"{frames} frames are one window, which closed loop {settings.closed_loop} cannot close; use A to "
+                    "play to and fro, or more frames than the context length")
     return said

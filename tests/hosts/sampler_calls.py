@@ -1,4 +1,4 @@
-"""How often the WebUI's own sampler functions call the denoiser, and in which of our steps, as JSON on a line of its own.
+"""How often the WebUI's own sampler functions call the denoiser, and in which of our steps, as JSON on one line.
 
 Run with the WebUI's Python in its folder. sampler_calls.json is what it printed for 1.10.1; test_preflight.py reads it,
 and runs this again where there is a WebUI. `calls`: runs [first, last, n] of scope.py's steps with n calls
@@ -23,7 +23,7 @@ from modules import sd_models, sd_samplers  # noqa: E402
 
 model = SimpleNamespace(
     alphas_cumprod=torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0), parameterization="eps",
-    device="cpu", model=SimpleNamespace(conditioning_key="crossattn"), apply_model=lambda x, t, **_: torch.zeros_like(x))
+    device="cpu", model=SimpleNamespace(conditioning_key="crossattn"))
 sd_models.model_data.sd_model, sd_models.model_data.was_loaded_at_least_once = model, True
 
 

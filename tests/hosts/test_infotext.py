@@ -62,8 +62,9 @@ def test_the_restatement_is_the_hosts():
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40) | st.sampled_from(
-    ["a, b: c", 'say "x"', "a\nb", "\\", '\\"', "frames: 9", ", frames: 9", "x, y", " blank ", "None", "True", '"', "モーション, v3.ckpt",
-     "C:\\models\\mm.ckpt", "+", "a+b", "\u2028", "\r\n", "\x85", "enable", ",", ":", '",', '"a", b: "c"'])
+    ["a, b: c", 'say "x"', "a\nb", "\\", '\\"', "frames: 9", ", frames: 9", "x, y", " blank ", "None", "True", '"',
+     "モーション, v3.ckpt", "C:\\models\\mm.ckpt", "+", "a+b", "\u2028", "\r\n", "\x85", "enable", ",", ":", '",',
+     '"a", b: "c"'])
 FILE_PART = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='/\\:*?"<>|'),
                     max_size=120).filter(lambda text: not text.startswith("."))
 
@@ -170,7 +171,7 @@ def test_pasting_with_the_older_extension_installed():
 
 
 def test_names_for_sending_controls_to_another_tab():
-    """connect_paste_params_buttons compares names; PasteField takes a text for a label and what can be called for more."""
+    """connect_paste_params_buttons compares names; PasteField takes a text for a label, and calls what it can call."""
     field = infotext.Field.of("frames")
     assert field == "AnimateDiff frames" and isinstance(field, str) and callable(field)
     assert field in ["AnimateDiff frames"]

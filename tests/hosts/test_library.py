@@ -1,4 +1,4 @@
-"""Motion modules in folders: found by name, never outside the folders, described once; and how the WebUI's are picked."""
+"""Motion modules in folders: found by name, never outside the folders, described once; how the WebUI's are picked."""
 from __future__ import annotations
 
 import os
@@ -37,8 +37,9 @@ def test_finding_by_name(tmp_path):
     folder = fill(tmp_path / "a", mm_dot_ckpt=b"1", sub__deep_dot_safetensors=b"2", sub__mm_dot_ckpt=b"3",
                   adapter__config_dot_json=b"{}", adapter__weights_dot_safetensors=b"", notes_dot_txt=b"")
     other = fill(tmp_path / "b", mm_dot_ckpt=b"4", only_dot_bin=b"5")
-    for name, found in {"mm.ckpt": "a/mm.ckpt", "mm": "a/mm.ckpt", "sub/mm.ckpt": "a/sub/mm.ckpt", "sub/mm": "a/sub/mm.ckpt",
-                        "deep": "a/sub/deep.safetensors", "deep.safetensors": "a/sub/deep.safetensors",
+    for name, found in {"mm.ckpt": "a/mm.ckpt", "mm": "a/mm.ckpt", "sub/mm.ckpt": "a/sub/mm.ckpt",
+                        "sub/mm": "a/sub/mm.ckpt", "deep": "a/sub/deep.safetensors",
+                        "deep.safetensors": "a/sub/deep.safetensors",
                         "only": "b/only.bin", "adapter": "a/adapter", "sub/../mm": "a/mm.ckpt"}.items():
         assert library.find(name, [folder, other]).resolve() == (tmp_path / found).resolve(), name
     for name in ("nothing", "sub", "b/only.bin", "elsewhere/mm.ckpt", "m" * 5000, "mm\0.ckpt", "."):
@@ -49,7 +50,8 @@ def test_finding_by_name(tmp_path):
 def test_nothing_outside_the_folders_is_found(tmp_path):
     folder = fill(tmp_path / "models", inside_dot_ckpt=b"")
     secret = fill(tmp_path / "models-not", secret_dot_ckpt=b"") / "secret.ckpt"
-    for name in ("../models-not/secret.ckpt", "../models-not/secret", str(secret), "sub/../../models-not/secret.ckpt", ".."):
+    for name in ("../models-not/secret.ckpt", "../models-not/secret", str(secret), "sub/../../models-not/secret.ckpt",
+                 ".."):
         assert library.find(name, [folder]) is None, name
     assert library.inside(folder / "x" / ".." / "inside.ckpt", folder) and not library.inside(folder, folder)
 
@@ -113,7 +115,7 @@ def test_a_file_that_may_not_be_read_is_an_entry(tmp_path, monkeypatch):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """`.library`: the host's; `.models`: the folder of the settings; `.load(base, widths)` puts a checkpoint in memory."""
+    """`.library`: the host's; `.models`: the folder of the settings; `.load_model(model)` puts it in memory."""
     monkeypatch.syspath_prepend(str(STANDIN))
     from standin_host import standing_in
 
@@ -202,8 +204,8 @@ def test_unknown_names_and_paths(host, written, tmp_path):
     find = host.library.find
     assert find(str(host.models / "sub" / "deep.ckpt")) == host.models / "sub" / "deep.ckpt"
     assert find(str(host.models / "mm")).name == "mm.ckpt"
-    for name in (str(outside), str(host.models / ".." / "outside" / "mm.ckpt"), "../outside/mm.ckpt", "/etc/passwd", "nothing",
-                 str(host.models)):
+    for name in (str(outside), str(host.models / ".." / "outside" / "mm.ckpt"), "../outside/mm.ckpt", "/etc/passwd",
+                 "nothing", str(host.models)):
         with pytest.raises(ModelError, match="no such motion module") as caught:
             find(name)
         assert "mm.ckpt" in caught.value.remedy and caught.value.where == name
@@ -211,10 +213,13 @@ def test_unknown_names_and_paths(host, written, tmp_path):
 
 def test_labels(host, written):
     fill(host.models, mm_dot_ckpt=written.v3, xl_dot_safetensors=written.xl, broken_dot_ckpt=b"")
-    labels = lambda: [host.library.label(entry, host.library.checkpoint()) for entry in host.library.entries()]
-    assert labels() == ["broken.ckpt (cannot be used)", "mm.ckpt (v3, 16 frames)", "xl.safetensors (HotShot-XL, 8 frames)"]
+    def labels():
+        return [host.library.label(entry, host.library.checkpoint()) for entry in host.library.entries()]
+
+    broken, mm = "broken.ckpt (cannot be used)", "mm.ckpt (v3, 16 frames)"
+    assert labels() == [broken, mm, "xl.safetensors (HotShot-XL, 8 frames)"]
     host.load_model(image_model())
-    assert labels()[1:] == ["mm.ckpt (v3, 16 frames)", "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"]
+    assert labels() == [broken, mm, "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"]
 
 
 def test_the_loaded_checkpoint(host, monkeypatch):

@@ -1,4 +1,4 @@
-"""What is told before a run, against what a run does: windows counted by running the loop, calls counted in the host."""
+"""What is told before a run, against what it does: windows counted by running the loop, calls counted in the host."""
 from __future__ import annotations
 
 import json
@@ -217,8 +217,8 @@ def test_the_recording_is_of_this_host():
     folder = os.environ.get("WEBUI_DIR")
     if not folder:
         pytest.skip("needs WEBUI_DIR")
-    python = next(path for path in (Path(folder) / "venv" / "bin" / "python", Path(folder) / "venv" / "Scripts" / "python.exe")
-                  if path.exists())
+    places = (Path(folder) / "venv" / place for place in ("bin/python", "Scripts/python.exe"))
+    python = os.environ.get("WEBUI_PYTHON") or next(path for path in places if path.exists())
     run = subprocess.run([python, HERE / "sampler_calls.py"], cwd=folder, capture_output=True, text=True, timeout=900)
     printed = next((line for line in run.stdout.splitlines() if line.startswith("[{")), None)
     assert printed, run.stderr[-2000:]

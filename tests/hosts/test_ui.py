@@ -1,4 +1,4 @@
-"""The controls of the page, its settings and plot axes, built with a gradio that takes what 3.41.2 and 4.40.0 both take."""
+"""The page's controls, its settings and plot axes, built with a gradio that takes what 3.41.2 and 4.40.0 both take."""
 from __future__ import annotations
 
 import html
@@ -17,6 +17,7 @@ from animatediff import windows
 from animatediff.settings import PARAMETERS, Settings
 
 STANDIN = Path(__file__).parent / "standin"
+SAME = "Use same sampler"
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
 
 
@@ -68,7 +69,7 @@ class Page:
                 self.theirs |= {
                     "txt2img_hr-checkbox": gr.Checkbox(elem_id="txt2img_hr-checkbox", value=False),
                     "txt2img_hires_steps": gr.Slider(elem_id="txt2img_hires_steps", value=0),
-                    "hr_sampler": gr.Dropdown(elem_id="hr_sampler", choices=["Use same sampler"], value="Use same sampler")}
+                    "hr_sampler": gr.Dropdown(elem_id="hr_sampler", choices=[SAME], value=SAME)}
             elif controls:
                 self.theirs["img2img_denoising_strength"] = gr.Slider(elem_id="img2img_denoising_strength", value=0.75)
             self.controls = ui.build(tab == "img2img", script)
@@ -102,7 +103,8 @@ def test_a_control_for_every_parameter_of_a_clip(host):
     from animatediff.hosts.webui import request
 
     controls = Page(host).controls
-    assert [c.elem_id for c in controls.components] == [f"txt2img-ad-{name.replace('_', '-')}" for name in request.ORDER]
+    ids = [f"txt2img-ad-{name.replace('_', '-')}" for name in request.ORDER]
+    assert [c.elem_id for c in controls.components] == ids
     for name, control in zip(CLIP, controls.components):
         assert control.label == CLIP[name].label and control.webui_tooltip
         default = list(CLIP[name].default) if CLIP[name].type is tuple else CLIP[name].default
@@ -114,8 +116,8 @@ def test_a_control_for_every_parameter_of_a_clip(host):
 def test_kinds_of_controls(host):
     page = Page(host)
     kinds = {name: type(page[name.replace("_", "-")]).__name__ for name in CLIP}
-    assert kinds["enable"] == "Checkbox" and kinds["motion_module"] == "Dropdown" and kinds["formats"] == "CheckboxGroup"
-    assert kinds["closed_loop"] == "Radio" and kinds["fps"] == kinds["frames"] == "Number" and kinds["request_id"] == "Textbox"
+    assert kinds | {"enable": "Checkbox", "motion_module": "Dropdown", "formats": "CheckboxGroup", "fps": "Number",
+                    "closed_loop": "Radio", "frames": "Number", "request_id": "Textbox"} == kinds
 
 
 def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):
@@ -236,10 +238,12 @@ def test_the_list_of_modules(host, version):
     control = page["motion-module"]
     browser = Browser(control, version)
     config = control.get_config()
-    fits, misfit = "v2.safetensors (v2, 16 frames)", "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"
+    fits = "v2.safetensors (v2, 16 frames)"
+    misfit = "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"
     assert browser.show(config) == ["Automatic", fits, misfit]
     assert control.value == "" and config["value"] == ("" if version.startswith("4") else "Automatic")
-    assert browser.send("Automatic", config["choices"]) == "" and browser.send(fits, config["choices"]) == "v2.safetensors"
+    assert browser.send("Automatic", config["choices"]) == ""
+    assert browser.send(fits, config["choices"]) == "v2.safetensors"
     # The host stores default values, and its API lists choices: file names.
     names = [c[1] if isinstance(c, tuple) else c for c in control.choices]
     assert names == ["", "v2.safetensors", "xl.safetensors"]
@@ -249,7 +253,7 @@ def test_the_list_of_modules(host, version):
     update, said = page.change(page["refresh"], motion_module="v2.safetensors")
     assert browser.show(update) == ["Automatic", "v3.ckpt (v3, 16 frames)", misfit]
     assert "no such motion module" in text(said) and "v3.ckpt" in text(said)
-    assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # the choice stays, although the file has gone
+    assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # it stays, although the file has gone
     assert browser.send("v3.ckpt (v3, 16 frames)", update["choices"]) == "v3.ckpt"
 
 
@@ -320,7 +324,8 @@ def test_axes(grid):
     axes.add()
     axes.add()  # the host builds its page anew
     found = {option.label: option for option in grid.axis_options}
-    assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values())] and len(found) == len(grid.axis_options)
+    assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values())]
+    assert len(found) == len(grid.axis_options)
     overlap, frames = found["[AnimateDiff] Overlap"], found["[AnimateDiff] Number of frames"]
     assert overlap.type is int and found["[AnimateDiff] FPS"].type is float
     p = SimpleNamespace()

@@ -1,7 +1,7 @@
 """Axes of the X/Y/Z plot script, one for each parameter of a clip.
 
-An axis leaves its value on the cell's own `p`, as `p.animatediff_xyz = {name: value}`; reading the request overrules the
-page's controls with it. The script copies `p` shallowly for each cell, so the dict is never changed, only replaced.
+An axis leaves its value on the cell's own `p`, as `p.animatediff_xyz = {name: value}`; reading the request overrules
+the page's controls with it. The script copies `p` shallowly for each cell, so the dict is never changed, only replaced.
 """
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def add() -> None:
         label = PREFIX + p.label
         if p.group == "clip" and label not in there:
             # Loading another motion module takes long, so that axis is to change least often.
-            grid.axis_options.append(grid.AxisOption(label, _type(p), _apply(p), confirm=_confirm(p), choices=_choices(p),
-                                                     cost=0.5 if p.name == "motion_module" else 0.0))
+            cost = 0.5 if p.name == "motion_module" else 0.0
+            grid.axis_options.append(grid.AxisOption(
+                label, _type(p), _apply(p), confirm=_confirm(p), choices=_choices(p), cost=cost))
 
 
 def _script() -> ModuleType | None:

@@ -12,9 +12,9 @@ TRAINING_STEPS = 1000
 
 @dataclass(frozen=True)
 class Sampler:
-    """`second_order`: k-diffusion's with two calls in a step. `timesteps`: DDIM and its kin, which take their steps from a
-    grid of whole timesteps (modules/sd_samplers_timesteps.py). `spare_step`: the host's option to leave out the
-    penultimate σ is on."""
+    """`second_order`: k-diffusion's with two calls in a step. `timesteps`: DDIM and its kin, which take their steps
+    from a grid of whole timesteps (modules/sd_samplers_timesteps.py). `spare_step`: the host's option to leave out
+    the penultimate σ is on."""
 
     name: str = "Euler"
     second_order: bool = False

@@ -125,7 +125,7 @@ class _Findings:
             self.problems.append(self.checkpoint.problem)
         elif self.checkpoint is not None and self.module is not None:
             self._attempt(check_fit, self.checkpoint, self.module)
-        if self.module is not None:  # a Description knows the module's name and positions, which is all that this asks for
+        if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
             self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
             self._attempt(probe, settings.formats)
@@ -136,7 +136,8 @@ class _Findings:
         if self.module is not None:
             self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampler.name)
         if "GIF" in settings.formats and rate(settings.fps) * GIF_SHORTEST > 100:
-            self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter delays")
+            self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
+                                "delays")
 
     def _attempt(self, check: Callable, *arguments: Any) -> None:
         try:

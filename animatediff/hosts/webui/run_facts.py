@@ -37,7 +37,8 @@ def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
     if config is None:
         return otherwise
     timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
-    spare = config.options.get("discard_next_to_last_sigma") or shared.opts.data.get("always_discard_next_to_last_sigma")
+    option = "discard_next_to_last_sigma"
+    spare = config.options.get(option) or shared.opts.data.get(f"always_{option}")
     return Sampler(name, bool(config.options.get("second_order")), timesteps, bool(spare))
 
 

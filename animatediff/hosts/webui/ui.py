@@ -31,8 +31,8 @@ ROWS = (("motion_module", "formats"), ("enable", "frames", "fps", "loop_number")
         ("closed_loop", "context_length", "stride", "overlap"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
-        "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number of "
-                         "frames that it was trained on."}
+        "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
+                         "of frames that it was trained on."}
 AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
@@ -48,7 +48,7 @@ QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
 
 @dataclass(frozen=True)
 class Controls:
-    """`components` in the order of the table; the other two are what the host's Script class takes under these names."""
+    """`components` in the order of the table; the other two are what the host's Script class has under these names."""
 
     components: list[Any]
     infotext_fields: list[tuple[Any, infotext.Field]]
@@ -88,7 +88,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:
-            _connect(gr, tab, last.component, components, modules, shown, refresh, update)
+            _connect(gr, tab, last.component, components, modules, shown, (refresh, update))
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
     fields = [(made[p.name], infotext.Field.of(p.name)) for p in CLIP]
@@ -148,7 +148,8 @@ class _Modules:
                                    **_common(table.BY_NAME[MODULE], tab))
         if not self.pairs:
             plain = self.control.get_config
-            self.control.get_config = lambda: plain() | {"choices": self.shown(), "value": self.label(self.control.value)}
+            self.control.get_config = lambda: plain() | {
+                "choices": self.shown(), "value": self.label(self.control.value)}
             self.control.preprocess = lambda label: self.names.get(label, label)
             self.control.postprocess = self.label
 
@@ -168,7 +169,8 @@ class _Modules:
         return self.labels.get(name, name)
 
 
-def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, shown: Any, refresh: Any, update: Any) -> None:
+def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, shown: Any,
+             buttons: tuple[Any, Any]) -> None:
     """Attach the events, in the gradio context of the page's tab. None of them has a control as output but the list."""
     page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
     wanted = {name: elem_id.format(tab=tab) for name, elem_id in HOST_CONTROLS.items()}
@@ -186,7 +188,7 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
     for component in inputs:
         event = component.release if isinstance(component, gr.Slider) else component.change
         event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
-    for button in (refresh, update):
+    for button in buttons:
         button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
 
 
@@ -224,12 +226,13 @@ def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool)
     # What is empty is not asked for, as in the request.
     wanted = table.parse({name: value for name, value in ours.items() if value is not None})
     module, problem = library.described(wanted.motion_module)
-    steps = int(theirs.get("steps") or 20)
+    steps = done = int(theirs.get("steps") or 20)
+    if from_picture:
+        done = from_picture_steps(steps, float(theirs.get("strength") or 0), exact=steps_are_exact())
     first = sampler(theirs.get("sampler"))
     hires = bool(theirs.get("hires"))
     return preflight(
-        wanted, from_picture=from_picture, clips=int(theirs.get("clips") or 1), sampler=first,
-        steps=from_picture_steps(steps, float(theirs.get("strength") or 0), exact=steps_are_exact()) if from_picture else steps,
+        wanted, steps=done, from_picture=from_picture, clips=int(theirs.get("clips") or 1), sampler=first,
         hires_steps=(int(theirs.get("hires_steps") or 0) or steps) if hires else 0,
         hires_sampler=sampler(theirs.get("hires_sampler"), first), module=module, problem=problem,
         checkpoint=library.checkpoint(), probe=probed)
