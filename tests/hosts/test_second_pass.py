@@ -1,4 +1,5 @@
-"""Extensions that repaint each finished frame by a job of their own, with or without a copy of the clip's arguments."""
+"""Extensions that repaint each finished frame by a job of their own, with or without a copy of the clip's arguments, and
+one that numbers seeds."""
 from __future__ import annotations
 
 import copy
@@ -120,3 +121,21 @@ def test_a_clip_after_a_failed_one_is_not_taken_for_a_second_pass(host):
     assert host.request("txt2img", REQUEST, {"AnimateDiff": [CLIP]}).status == 500
     handle.remove()
     assert len(host.request("txt2img", REQUEST, {"AnimateDiff": [CLIP]}).images) == 3
+
+
+@pytest.mark.parametrize("noise", ["constant", "repeated context"])
+def test_seeds_that_are_numbered_anew_leave_the_noise_as_asked(host, noise):
+    """As Dynamic Prompts does it in `process`, after us."""
+    clip = {**CLIP, "video_length": 5, "noise": noise}
+    wanted = host.request("txt2img", {**REQUEST, "n_iter": 2}, {"AnimateDiff": [clip]})
+
+    def process(self, p):
+        p.all_seeds = [p.seed + i for i in range(len(p.all_prompts))]
+
+    kind = type("Numbering", (host.scripts.Script,), {
+        "title": lambda self: "Numbering", "show": lambda self, is_img2img: host.scripts.AlwaysVisible, "process": process})
+    host.scripts.scripts_data.append((kind, "numbering.py"))
+    host.show()
+    answer = host.request("txt2img", {**REQUEST, "n_iter": 2}, {"AnimateDiff": [clip]})
+    assert answer.images == wanted.images and len(answer.images) == 10
+    assert answer.info["infotexts"] == wanted.info["infotexts"]

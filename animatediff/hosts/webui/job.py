@@ -70,6 +70,7 @@ class Job:
         self._write()  # of a clip before that lost frames on its way
         self.cut_short = None
         self.p.extra_generation_params.pop(f"{KEY} interrupted", None)
+        self._keep_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
 
@@ -134,6 +135,19 @@ class Job:
             return
         starts = range(0, len(p.all_seeds), p.batch_size)
         p.all_seeds = [seed for at in starts for seed in noise.KINDS[s.noise](p.all_seeds[at], s.frames, s.context_length)]
+
+    def _keep_seeds(self) -> None:
+        """The same for this clip where another extension (Dynamic Prompts) has numbered the seeds anew since."""
+        p, s = self.p, self.settings
+        if s.noise in ("per frame", "per clip") or not p.seeds:
+            return
+        first = p.iteration * p.batch_size
+        seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length)
+        if list(p.seeds) == seeds:
+            return
+        p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
+        p.seeds = p.rng.seeds = seeds
+        p.rng.generators = [rng.create_generator(seed) for seed in seeds]
 
     def _report(self, event: Event) -> None:
         """Progress in windows."""

@@ -63,6 +63,7 @@ class Neighbour(scripts.Script):
         second = processing.StableDiffusionProcessingImg2Img(
             init_images=[pp.image], width=p.width, height=p.height, outpath_samples=p.outpath_samples,
             outpath_grids=p.outpath_grids, **SECOND)
+        second.is_api = True  # the page's controls of the sampler and the seed have no part in it
         second.scripts = copy.copy(p.scripts)
         if how == "other scripts":
             second.scripts.alwayson_scripts = [script for script in p.scripts.alwayson_scripts if script is self]
