@@ -6,6 +6,7 @@ Which frame a row of a call belongs to is told by its prompt, of which every fra
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,9 +35,6 @@ class Unit(SimpleNamespace):
         super().__init__(**{"enabled": True, "image": None, "batch_images": None, "animatediff_batch": False,
                             "batch_modifiers": [], "model": "net", **given})
         self.input_mode = modes[given.get("input_mode", "SIMPLE")]
-
-    def copy(self):
-        return Unit(**{**vars(self), "input_mode": self.input_mode.name})
 
 
 class Params:
@@ -84,6 +82,18 @@ def host(tmp_path, monkeypatch, models):
         yield host
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("returns", ["clip", "frames"])
+def test_its_pictures_of_hints_come_behind_the_clip(host, first, returns):
+    if first:
+        host.scripts.scripts_data.reverse()
+        host.show()
+    answer = clip(host, Unit(image="a picture"), settings={"video_length": FRAMES, "returns": returns})
+    sizes = [Image.open(io.BytesIO(raw)).size for raw in answer.images]
+    assert sizes == [(64, 64)] * (FRAMES if returns == "frames" else 1) + [(8, 8)]
+    assert len(answer.info["infotexts"]) == len(sizes) - 1
+
+
 def _controlnet(host):
     """A script with the title ControlNet: hints in `process`, a patched UNet until `postprocess`."""
     class Script(host.scripts.Script):
@@ -127,6 +137,7 @@ def _controlnet(host):
 
         def postprocess(self, p, processed, *units):
             if self.latest_network:
+                processed.images.extend(Image.new("RGB", (8, 8), "white") for _ in host.params)
                 del p.sd_model.model.diffusion_model.forward
                 self.latest_network = None
 

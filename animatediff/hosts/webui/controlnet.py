@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
         unit = folder.unit
         unit.input_mode = type(unit.input_mode)["BATCH"]
         unit.animatediff_batch = True
-        unit.batch_modifiers = [*unit.batch_modifiers, lambda files, p, pictures=pictures: pictures]
+        unit.batch_modifiers = [*(getattr(unit, "batch_modifiers", None) or ()), lambda files, p, pictures=pictures: pictures]
         args[folder.place] = unit
     if found:
         p.script_args = tuple(args)
@@ -137,7 +138,7 @@ def _unit(value: Any, name: str) -> Any:
             return external_code.to_processing_unit(value)
         except Exception as error:
             raise SettingsError(f"ControlNet does not accept it ({error})", where=name) from error
-    return value.copy() if hasattr(value, "batch_images") else None
+    return copy(value) if hasattr(value, "batch_images") else None
 
 
 def _folder(unit: Any, name: str, place: int) -> Folder:

@@ -101,6 +101,8 @@ class Job:
         if processed.index_of_first_image and processed.images:  # the grid, after what plays
             pictures.append(processed.images[0])
             texts.append(processed.infotexts[0])
+        if pictures:
+            pictures += self._of_others(processed.images)
         for note in self.notes:
             print(f"{KEY}: {note}")
             self.p.comment(f"{KEY}: {note}")
@@ -113,6 +115,12 @@ class Job:
             processed.images, processed.infotexts, processed.index_of_first_image = pictures, texts, 0
             processed.info = texts[0]
         self.restore()
+
+    def _of_others(self, pictures: list[Any]) -> list[Any]:
+        """What extensions have put behind the frames, such as ControlNet's hints. They have no infotexts."""
+        frames = {id(frame) for saved in self.saved for frame in saved.frames}
+        last = max((i for i, picture in enumerate(pictures) if id(picture) in frames), default=len(pictures) - 1)
+        return pictures[last + 1:]
 
     def restore(self) -> None:
         for name, value in self.kept.items():
