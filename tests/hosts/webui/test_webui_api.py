@@ -294,7 +294,7 @@ def test_preflight_tells_what_a_run_does(host):
 
 @pytest.mark.parametrize(("sampler", "fields"), [("DDIM", {}), ("Heun", {}), ("UniPC", {"steps": 5}), ("PLMS", {}),
                                                  ("Euler", {"enable_hr": True, "hr_upscaler": "Latent",
-                                                            "hr_second_pass_steps": 2})], ids=str)
+                                                            "denoising_strength": 0.7, "hr_second_pass_steps": 2})], ids=str)
 def test_preflights_number_of_unet_calls_is_true(host, sampler, fields):
     body = {"prompt": PROMPT, "steps": 4, "width": 64, "height": 64, "sampler_name": sampler, "seed": 1, **fields,
             "alwayson_scripts": {"AnimateDiff": {"args": [{**EIGHT, "video_length": 12, "overlap": 2}]}}}

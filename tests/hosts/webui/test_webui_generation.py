@@ -13,21 +13,24 @@ PROMPT = "a red circle moving right"
 LONG = ", ".join([PROMPT] * 16)  # 95 tokens: two chunks
 EIGHT = {"enable": True, "model": "motion.safetensors", "video_length": 8, "batch_size": 8, "fps": 8, "format": ["GIF"]}
 FRAMES = {**EIGHT, "returns": "frames"}
+# The demo model's clips hang together after a few steps of a sampler that begins at the schedule's end. The WebUI's
+# DDIM and PLMS begin 1000 // steps before it, so they want more steps; so do samplers that draw noise in each step.
+EULER = {"sampler_name": "Euler", "steps": 6, "seed": 2}
 
 
 @pytest.fixture(scope="module")
 def stranger(clean_host):
     """How much pictures differ that are made without a motion module, of 255."""
-    return unrelated(stills(clean_host.txt2img(prompt=PROMPT, batch_size=6, steps=4, seed=2)))
+    return unrelated(stills(clean_host.txt2img(prompt=PROMPT, batch_size=6, **EULER)))
 
 
 @pytest.mark.parametrize(("sampler", "scheduler", "steps"), [
     ("Euler", "Automatic", 6), ("Euler", "Karras", 6), ("Euler", "SGM Uniform", 6), ("Euler a", "Automatic", 8),
-    ("Heun", "Automatic", 4), ("DPM2", "Karras", 4), ("DPM2 a", "Automatic", 6), ("LMS", "Exponential", 6),
+    ("Heun", "Automatic", 6), ("DPM2", "Karras", 5), ("DPM2 a", "Automatic", 12), ("LMS", "Exponential", 6),
     ("DPM++ 2M", "Karras", 6), ("DPM++ 2M", "Align Your Steps", 6), ("DPM++ SDE", "Karras", 6),
     ("DPM++ 2M SDE", "Exponential", 8), ("DPM++ 2M SDE Heun", "Automatic", 6), ("DPM++ 2S a", "Karras", 6),
-    ("DPM++ 3M SDE", "Automatic", 8), ("DPM fast", "Automatic", 6), ("DPM adaptive", "Automatic", 4),
-    ("Restart", "Automatic", 6), ("DDIM", "Automatic", 4), ("DDIM CFG++", "Automatic", 6), ("PLMS", "Automatic", 6),
+    ("DPM++ 3M SDE", "Automatic", 8), ("DPM fast", "Automatic", 15), ("DPM adaptive", "Automatic", 4),
+    ("Restart", "Automatic", 6), ("DDIM", "Automatic", 16), ("DDIM CFG++", "Automatic", 8), ("PLMS", "Automatic", 16),
     ("UniPC", "Automatic", 6), ("Euler", "Beta", 6), ("Euler", "KL Optimal", 6), ("Euler", "Simple", 6),
 ])  # fmt: skip
 def test_samplers_and_schedulers(host, stranger, sampler, scheduler, steps):
@@ -45,8 +48,8 @@ def test_lcm_runs_with_a_module_that_is_none_and_says_so(host):
 @pytest.mark.parametrize("fields", [
     {"prompt": f"{PROMPT} AND a red circle :0.4"},
     {"prompt": f"{PROMPT} BREAK white background"},
-    {"prompt": "a red [square:circle:0.5] moving right", "steps": 6},
-    {"prompt": "a [red|orange] circle moving right", "steps": 6},
+    {"prompt": "a red [square:circle:0.5] moving right"},
+    {"prompt": "a [red|orange] circle moving right"},
     {"prompt": "a (red:1.2) circle moving right"},
     {"prompt": LONG, "negative_prompt": "blue"},
     {"prompt": PROMPT, "negative_prompt": LONG.replace("red", "blue")},
@@ -56,21 +59,20 @@ def test_lcm_runs_with_a_module_that_is_none_and_says_so(host):
     {"prompt": LONG, "override_settings": {"pad_cond_uncond_v0": True}},
     {"prompt": LONG, "override_settings": {"batch_cond_uncond": False}},
     {"prompt": PROMPT, "override_settings": {"batch_cond_uncond": False}},
-    {"s_min_uncond": 30.0, "steps": 6, "sampler_name": "Euler"},
-    {"override_settings": {"skip_early_cond": 0.5}, "steps": 6, "sampler_name": "Euler"},
-    {"s_min_uncond": 30.0, "override_settings": {"s_min_uncond_all": True}, "steps": 6, "sampler_name": "Euler"},
-    {"s_min_uncond": 30.0, "negative_prompt": LONG, "steps": 6, "sampler_name": "Euler"},
+    {"s_min_uncond": 30.0},
+    {"override_settings": {"skip_early_cond": 0.3}},
+    {"s_min_uncond": 30.0, "override_settings": {"s_min_uncond_all": True}},
+    {"s_min_uncond": 30.0, "negative_prompt": LONG.replace("red", "blue")},
     {"cfg_scale": 1},
     {"override_settings": {"use_downcasted_alpha_bar": True}},
-    {"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}, "steps": 6},
-    {"override_settings": {"eta_ddim": 1.0}, "steps": 8},
+    {"override_settings": {"eta_ddim": 1.0}, "steps": 16, "sampler_name": "DDIM"},
     {"override_settings": {"CLIP_stop_at_last_layers": 2}},
     {"tiling": True},
     {"subseed": 5, "subseed_strength": 0.3},
     {"width": 96, "height": 64},
 ], ids=lambda f: str(f)[:80])  # fmt: skip
 def test_prompts_and_options(host, stranger, fields):
-    frames = stills(host.txt2img(FRAMES, **{"prompt": PROMPT, "seed": 2, **fields}))
+    frames = stills(host.txt2img(FRAMES, **{"prompt": PROMPT, **EULER, **fields}))
     assert frames.shape == (8, 64, fields.get("width", 64), 3)
     assert_one_clip(frames, stranger)
 
@@ -78,7 +80,7 @@ def test_prompts_and_options(host, stranger, fields):
 @pytest.mark.parametrize("upscaler", ["Latent", "Latent (nearest-exact)", "Lanczos"])
 def test_hires_fix_moves_in_windows_too(host, stranger, upscaler):
     host.watch()
-    answer = host.txt2img({**FRAMES, "video_length": 10}, prompt=PROMPT, seed=2, enable_hr=True, hr_scale=1.5,
+    answer = host.txt2img({**FRAMES, "video_length": 10}, prompt=PROMPT, **EULER, enable_hr=True, hr_scale=1.5,
                           hr_upscaler=upscaler, denoising_strength=0.6, hr_second_pass_steps=3)
     calls = host.unet_calls()
     frames = stills(answer)
@@ -89,7 +91,7 @@ def test_hires_fix_moves_in_windows_too(host, stranger, upscaler):
 
 
 def test_hires_fix_with_its_own_sampler(host, stranger):
-    frames = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent",
+    frames = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent",
                                  denoising_strength=0.6, hr_second_pass_steps=3, hr_sampler_name="Euler"))
     assert_one_clip(frames, stranger)
 
@@ -99,10 +101,10 @@ def test_hires_fix_with_its_own_sampler(host, stranger):
 def test_a_long_clip_of_several_windows(host, stranger, loop, schedule):
     host.watch()
     settings = {**FRAMES, "video_length": 14, "overlap": 3, "closed_loop": loop, "context_schedule": schedule}
-    frames = stills(host.txt2img(settings, prompt=PROMPT, seed=2))
+    frames = stills(host.txt2img(settings, prompt=PROMPT, **EULER))
     calls = host.unet_calls()
     assert len(frames) == 14
-    assert max(call["rows"] for call in calls) == 16 and len(calls) > 3 * 2
+    assert max(call["rows"] for call in calls) == 16 and len(calls) >= 6 * 2
     assert_one_clip(frames, stranger)
 
 
@@ -118,11 +120,11 @@ def test_zero_frames_are_as_many_as_the_context(host):
 
 
 def test_batch_count_makes_several_clips(host, stranger):
-    answer = host.txt2img(EIGHT, prompt=PROMPT, seed=2, n_iter=2)
+    answer = host.txt2img(EIGHT, prompt=PROMPT, **EULER, n_iter=2)
     both = [item for item in items(answer) if item.plays]
     assert [len(item.frames) for item in both] == [8, 8]
-    first = clip(host.txt2img(EIGHT, prompt=PROMPT, seed=2))
-    second = clip(host.txt2img(EIGHT, prompt=PROMPT, seed=2 + 8))
+    first = clip(host.txt2img(EIGHT, prompt=PROMPT, **EULER))
+    second = clip(host.txt2img(EIGHT, prompt=PROMPT, **{**EULER, "seed": 2 + 8}))
     assert both[0].raw[-2000:] == first.raw[-2000:] and (both[0].frames == first.frames).all()
     assert (both[1].frames == second.frames).all(), "the second clip's seeds go on after the first's"
     assert_one_clip(both[1].frames, stranger)
@@ -173,36 +175,42 @@ def test_img2img_with_a_mask_changes_only_what_is_masked(host):
 
 
 def test_refiner(host, stranger):
-    frames = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2, steps=6, refiner_checkpoint="second",
-                                 refiner_switch_at=0.5))
-    alone = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2, steps=6))
+    frames = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER, refiner_checkpoint="second", refiner_switch_at=0.5))
+    alone = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))
     assert (frames != alone).any()
     assert_one_clip(frames, stranger)
 
 
 def test_checkpoint_of_the_request(host, stranger):
-    asked = host.txt2img(FRAMES, prompt=PROMPT, seed=2, override_settings={"sd_model_checkpoint": "second"})
+    asked = host.txt2img(FRAMES, prompt=PROMPT, **EULER, override_settings={"sd_model_checkpoint": "second"})
     frames = stills(asked)
     assert asked.info["sd_model_name"] == "second"
     assert_one_clip(frames, stranger)
-    assert (frames != stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2))).any()
+    assert (frames != stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))).any()
 
 
 def test_checkpoint_switched_in_the_settings(host, stranger):
-    before = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2))
+    before = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))
     host.options(sd_model_checkpoint="second.safetensors")
-    second = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2))
+    second = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))
     host.options(sd_model_checkpoint="demo.safetensors")
-    again = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2))
+    again = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))
     assert (before == again).all() and (before != second).any()
     assert_one_clip(second, stranger)
 
 
 def test_the_noise_schedule_of_the_module_is_in_force(host):
     """Clips would be pale with the image model's schedule: the spread of values is that of stills."""
-    stills_ = stills(host.txt2img(prompt=PROMPT, batch_size=4, seed=2, steps=10))
+    pictures = stills(host.txt2img(prompt=PROMPT, batch_size=4, seed=2, steps=10))
     frames = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2, steps=10))
-    assert frames.std() > 0.6 * stills_.std()
+    assert frames.std() > 0.6 * pictures.std()
+
+
+def test_zero_terminal_snr_is_applied_to_the_modules_schedule(host):
+    """The demo model was not trained for it: what it shows says nothing, but it must not be what it shows without."""
+    with_it = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER,
+                                  override_settings={"sd_noise_schedule": "Zero Terminal SNR"}))
+    assert (with_it != stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))).any() and len(with_it) == 8
 
 
 def test_plain_requests_between_clips_wait_their_turn(host):
