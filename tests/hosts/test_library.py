@@ -7,10 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_models import WIDTHS, write_module
 
 from animatediff.errors import ModelError
-from animatediff.motion import library
+from animatediff.motion import build, library, load
 
 STANDIN = Path(__file__).parent / "standin"
 
@@ -108,6 +109,17 @@ def test_a_file_that_may_not_be_read_is_an_entry(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "read", denied)
     entry, = library.listing([folder])
     assert "mm.ckpt cannot be read (Permission denied)" in entry.problem
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_reading_where_the_host_has_put_its_own_torch_load(tmp_path, monkeypatch, zipped):
+    """modules/safe.py of the WebUI: refuses an open file that is an old pickle, and returns None."""
+    path = tmp_path / "mm.ckpt"
+    module = build(WIDTHS, "v3")
+    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: None)
+    assert library.describe(path).family.name == "v3"
+    assert len(load(path).state_dict()) == len(module.state_dict())
 
 
 # In the WebUI.

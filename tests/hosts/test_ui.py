@@ -257,6 +257,26 @@ def test_the_list_of_modules(host, version):
     assert browser.send("v3.ckpt (v3, 16 frames)", update["choices"]) == "v3.ckpt"
 
 
+def test_what_cannot_be_used_comes_last_in_the_list(host):
+    (host.models / "a_cut.ckpt").write_bytes(b"")
+    (host.models / "v2.safetensors").rename(host.models / "z_v2.safetensors")
+    labels = Page(host)["motion-module"].get_config()["choices"]
+    names = [(label[1] if isinstance(label, tuple) else label).split(" ")[0] for label in labels]
+    assert names == [names[0], "z_v2.safetensors", "xl.safetensors", "a_cut.ckpt"]
+
+
+def test_a_choice_sent_to_the_other_tab_keeps_its_label(host, version):
+    from animatediff.hosts.webui import ui
+
+    first, second = Page(host), Page(host, "img2img")
+    write_module(host.models / "new.ckpt", "v3")
+    first.change(first["refresh"])
+    assert ui._Modules.labels["new.ckpt"] == "new.ckpt (v3, 16 frames)"
+    if version.startswith("3"):
+        assert second["motion-module"].postprocess("new.ckpt") == "new.ckpt (v3, 16 frames)"
+        assert second["motion-module"].preprocess("new.ckpt (v3, 16 frames)") == "new.ckpt"
+
+
 def test_an_empty_folder(host):
     for path in host.models.iterdir():
         path.unlink()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from animatediff import settings as table
 from animatediff.errors import AnimateDiffError
@@ -37,7 +37,7 @@ AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
 OFF = "Not enabled. With Enable AnimateDiff:"
-LONGEST_RADIO, LONGEST_SLIDER = 4, 150  # choices; steps
+LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 3  # choices; steps; controls
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
 HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
@@ -74,10 +74,11 @@ def build(is_img2img: bool, script: Any) -> Controls:
                         made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
                     else:
                         made[name] = _control(gr, table.BY_NAME[name], tab)
-        with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"), gr.Row():
-            for p in CLIP:
-                if p.name not in made:
-                    made[p.name] = _control(gr, p, tab)
+        with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
+            rest = [p for p in CLIP if p.name not in made]
+            for start in range(0, len(rest), MORE_IN_A_ROW):
+                with gr.Row():
+                    made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
         # Pressed by javascript/animatediff-preflight.js when the page is loaded and when the host's options change.
         update = _button(gr, "AnimateDiff", f"{tab}-ad-update", "ad-hidden")
@@ -137,12 +138,14 @@ class _Modules:
 
     gradio 4 has names for a list's values. For 3.41, whose Dropdown has none, this translates on the way to the browser
     and back; the host, which reads `value` and `choices` for its API and its stored defaults, sees file names.
+    Labels are common to both tabs, which send their values to each other.
     """
+
+    names: ClassVar[dict[str, str]] = {}  # by label; a label that was shown once stays known
+    labels: ClassVar[dict[str, str]] = {}  # by name, as of the last reading
 
     def __init__(self, gr: Any, tab: str):
         self.pairs = int(gr.__version__.split(".")[0]) >= 4
-        self.names: dict[str, str] = {}  # by label; a label that was shown once stays known
-        self.labels: dict[str, str] = {}  # by name, as of the last reading
         self.read()
         self.control = gr.Dropdown(choices=self.shown() if self.pairs else list(self.labels), value="",
                                    **_common(table.BY_NAME[MODULE], tab))
@@ -154,12 +157,14 @@ class _Modules:
             self.control.postprocess = self.label
 
     def read(self) -> None:
-        """Look into the folders, and at the checkpoint that is loaded now."""
+        """Look into the folders, and at the checkpoint that is loaded now. What cannot be used comes last."""
         from . import library
 
         image = library.checkpoint()
-        self.labels = {"": AUTOMATIC} | {entry.name: library.label(entry, image) for entry in library.entries()}
-        self.names |= {label: name for name, label in self.labels.items()}
+        found = sorted(library.entries(), key=lambda entry: bool(library.misfit(entry, image)) + bool(entry.problem))
+        self.labels.clear()
+        self.labels.update({"": AUTOMATIC} | {entry.name: library.label(entry, image) for entry in found})
+        self.names.update({label: name for name, label in self.labels.items()})
 
     def shown(self) -> list[Any]:
         """The choices as gradio takes them in an update."""
