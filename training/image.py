@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from . import text
 from .clips import FRAMES
-from .diffusion import alphas_cumprod, noised, timesteps, weighted_error
+from .diffusion import alphas_cumprod, first_steps, half_hidden, share_seen, timesteps, weighted_error
 from .loop import train
 
 WIDTHS = (64, 64, 64, 64)
@@ -48,16 +48,19 @@ def fit(
         rng = random.Random(seed * 1_000_003 + step)
         clips = torch.tensor([rng.randrange(len(captions)) for _ in range(batch // FRAMES_OF_A_CLIP)])
         rows = clips.repeat_interleave(FRAMES_OF_A_CLIP)
-        # Beta(1, 2.5) over the clip's time.
-        moments = torch.tensor([int(FRAMES * (1 - rng.random() ** (1 / 2.5))) for _ in rows]).clamp(max=FRAMES - 1)
+        # Beta(1, 4) over the clip's time.
+        moments = torch.tensor([int(FRAMES * (1 - rng.random() ** (1 / 4))) for _ in rows]).clamp(max=FRAMES - 1)
         x = latents[rows, moments].float()
         ids = tokens[clips].clone()
         ids[torch.rand(len(clips)) < 0.12] = empty[0]
-        t = timesteps(len(rows), 50, 550)  # where outlines are decided
-        alphas, noise = schedules[torch.arange(len(rows)) % 2, t], torch.randn_like(x)
+        first = torch.rand(len(rows)) < 0.25
+        t = torch.where(first, first_steps(len(rows)), timesteps(len(rows), 50, 550))  # where outlines are decided
+        seen = torch.where(first, share_seen(len(rows)), torch.ones(len(rows)))
+        alphas = schedules[torch.arange(len(rows)) % 2, t]
+        noisy, wanted = half_hidden(x, alphas, seen)
         context = encoder(ids).last_hidden_state.repeat_interleave(FRAMES_OF_A_CLIP, 0)
-        predicted = unet(noised(x, noise, alphas), t, context).sample
-        return {"loss": weighted_error(predicted, noise, alphas, x)}
+        predicted = unet(noisy, t, context).sample
+        return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.75)}
 
     modules = {"unet": unet, "text": encoder}
     parameters = [*unet.parameters(), *encoder.parameters()]

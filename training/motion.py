@@ -13,22 +13,10 @@ from animatediff.motion import MotionModule, build, injected
 
 from . import image, text
 from .clips import FRAMES
-from .diffusion import STEPS, alphas_cumprod, noised, timesteps, weighted_error
+from .diffusion import STEPS, alphas_cumprod, first_steps, half_hidden, share_seen, timesteps, weighted_error
 from .loop import train
 
 POSITIONS = 32
-FIRST_STEPS = 850
-
-
-def share_seen(count: int) -> torch.Tensor:
-    """How much of each clip is left in its noisy latents, in 0..1.
-
-    Even the last timestep leaves 4 % of a clip in the noise. One frame tells little by it, but sixteen together
-    show the whole track of a shape, so that a module trained on them never needs to read the direction from the prompt,
-    and draws clips from pure noise with a random one. In half of the draws for the first steps nothing is left.
-    """
-    kind = torch.rand(count)
-    return torch.where(kind < 0.5, torch.zeros(count), torch.where(kind < 0.75, torch.rand(count), torch.ones(count)))
 
 
 def fit(
@@ -59,13 +47,11 @@ def fit(
         context = contexts[clips].float()
         context[torch.rand(batch) < 0.1] = nothing[0]
         # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
-        first_steps = torch.rand(batch) < 0.4
-        t = torch.where(first_steps, torch.randint(FIRST_STEPS, STEPS, (batch,)), timesteps(batch, STEPS // 2, STEPS))
-        seen = torch.where(first_steps, share_seen(batch), torch.ones(batch))
-        t, seen = t.repeat_interleave(FRAMES), seen.repeat_interleave(FRAMES)
-        alphas, noise = schedule[t], torch.randn_like(x)
-        noisy = noised(x * seen[:, None, None, None], noise, alphas)
-        wanted = (noisy - alphas.sqrt()[:, None, None, None] * x) / (1 - alphas).sqrt()[:, None, None, None]
+        first = torch.rand(batch) < 0.4
+        t = torch.where(first, first_steps(batch), timesteps(batch, STEPS // 2, STEPS)).repeat_interleave(FRAMES)
+        seen = torch.where(first, share_seen(batch), torch.ones(batch)).repeat_interleave(FRAMES)
+        alphas = schedule[t]
+        noisy, wanted = half_hidden(x, alphas, seen)
         predicted = unet(noisy, t, context.repeat_interleave(FRAMES, 0)).sample
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.5)}
 
