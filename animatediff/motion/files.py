@@ -101,8 +101,8 @@ def _torch_load(path: Path, mmap: bool) -> dict[str, Any]:
     mapped = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path)
     try:
         with path.open("rb") as file:
-            # Not torch.load: the WebUI puts its own in that place, which refuses open files, old pickles and some archives
-            # of new PyTorch, and prints a traceback. weights_only lets less through than it does.
+            # Not torch.load: the WebUI puts its own in that place, which refuses open files, old pickles and some
+            # archives of new PyTorch, and prints a traceback. weights_only lets less through than it does.
             loaded = torch.serialization.load(
                 str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
