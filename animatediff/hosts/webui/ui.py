@@ -223,24 +223,11 @@ def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -
 
 
 def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
-    from . import library
-    from .calls import from_picture_steps
-    from .preflight import preflight
-    from .run_facts import probed, sampler, steps_are_exact
+    from .run_facts import of_run
 
     # What is empty is not asked for, as in the request.
     wanted = table.parse({name: value for name, value in ours.items() if value is not None})
-    module, problem = library.described(wanted.motion_module)
-    steps = done = int(theirs.get("steps") or 20)
-    if from_picture:
-        done = from_picture_steps(steps, float(theirs.get("strength") or 0), exact=steps_are_exact())
-    first = sampler(theirs.get("sampler"))
-    hires = bool(theirs.get("hires"))
-    return preflight(
-        wanted, steps=done, from_picture=from_picture, clips=int(theirs.get("clips") or 1), sampler=first,
-        hires_steps=(int(theirs.get("hires_steps") or 0) or steps) if hires else 0,
-        hires_sampler=sampler(theirs.get("hires_sampler"), first), module=module, problem=problem,
-        checkpoint=library.checkpoint(), probe=probed)
+    return of_run(wanted, theirs, from_picture=from_picture)
 
 
 def _html(found: Preflight, enabled: bool) -> str:
