@@ -15,6 +15,7 @@ expect = sync_api.expect
 
 ARGUMENTS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]
+HOSTS_OWN = "Cannot read properties of undefined (reading 'props')"
 PATIENCE = 180_000  # ms; one busy core
 
 
@@ -35,7 +36,7 @@ class Tab:
         self.page, self.name = page, name
 
     def ours(self, part: str):
-        return self.page.locator(f"#{self.name}-ad-{part}")
+        return self.page.locator(f"#{self.name}-ad-{part}").first  # gradio gives HTML its id twice
 
     def open_accordion(self) -> None:
         label = self.page.locator(f"#{self.name}-ad > .label-wrap, #{self.name}-ad > div > .label-wrap").first
@@ -66,6 +67,7 @@ class Tab:
 
     def small(self, prompt: str = PROMPT, steps: int = 2, frames: int = 4) -> None:
         """A clip that takes seconds."""
+        self.page.sizes_changed += 2
         self.open_accordion()
         self.fill(f"#{self.name}_prompt", prompt)
         for part, value in (("width", 64), ("height", 64), ("steps", steps)):
@@ -83,7 +85,7 @@ def tab(host, browser):
     page = browser.new_page(viewport={"width": 1400, "height": 1900})
     page.route("**/*", lambda route: route.continue_() if "127.0.0.1" in route.request.url
                or route.request.url.startswith(("data:", "blob:")) else route.abort())
-    page.errors = []
+    page.errors, page.sizes_changed = [], 0
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(f"{host.url}/?__theme=light", wait_until="domcontentloaded", timeout=PATIENCE)
     page.wait_for_selector("#txt2img_generate", timeout=PATIENCE)
@@ -91,7 +93,10 @@ def tab(host, browser):
     yield Tab(page)
     errors = page.errors
     page.close()
-    assert errors == []
+    # The host's own page says this once when the width and once when the height is changed, with no extension at all.
+    hosts_own = [error for error in errors if HOSTS_OWN in error]
+    assert [error for error in errors if HOSTS_OWN not in error] == []
+    assert len(hosts_own) <= page.sizes_changed
 
 
 def shot(tab: Tab, name: str, selector: str | None = None) -> None:
@@ -158,7 +163,7 @@ def test_the_clip_plays_in_the_gallery(tab):
     width = tab.page.locator("#txt2img_gallery img").first.evaluate("img => img.naturalWidth")
     assert width == 64
     shot(tab, "gallery")
-    expect(tab.page.locator("#html_info_txt2img")).to_contain_text("AnimateDiff")
+    expect(tab.page.locator("#html_info_txt2img").first).to_contain_text("AnimateDiff")
 
 
 def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, host):
