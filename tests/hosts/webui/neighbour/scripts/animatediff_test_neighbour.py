@@ -14,6 +14,7 @@ import copy
 import io
 
 import gradio as gr
+import torch
 from modules import processing, script_callbacks, scripts, shared
 
 pairs = []
@@ -40,6 +41,7 @@ class Neighbour(scripts.Script):
         return [gr.Textbox(value="", label="Second pass", visible=False)]
 
     def process(self, p, how):
+        torch.manual_seed(0)  # img2img encodes its picture with noise from where the job before left off
         if not Neighbour.busy:
             pairs.clear()
 
