@@ -23,7 +23,7 @@ ISSUE = ("enable", "motion_module", "frames", "fps", "loop_number", "closed_loop
          "overlap", "formats", "request_id")
 DEFAULTS = {
     "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "N",
-    "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "request_id": "",
+    "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
