@@ -15,10 +15,10 @@ from animatediff.motion import MotionModule, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import Event, noise
 from animatediff.settings import Settings
-from animatediff.video.write import WRITERS, probe
 
 from . import controlnet, infotext, library, options, results, stop
 from .preview import moving_preview
+from .run_facts import probed
 from .scope import animated
 
 KEY = "AnimateDiff"
@@ -38,7 +38,7 @@ class Job:
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
-        probe([name for name in self.settings.formats if name in WRITERS])
+        probed(self.settings.formats)
         folders = controlnet.folders(self.p)
         count = self._frame_count(controlnet.limit(folders))
         controlnet.use(self.p, folders, count)
