@@ -70,8 +70,10 @@ class Hooks:
 
 def register() -> None:
     """Once, when the host loads the script; the host forgets its callbacks when scripts are reloaded."""
-    from . import options
+    from . import clip_reader, options
 
+    clip_reader.add()
+    script_callbacks.on_script_unloaded(clip_reader.remove)
     script_callbacks.on_ui_settings(options.on_ui_settings)
     script_callbacks.on_cfg_denoiser(_before_call)
     script_callbacks.on_infotext_pasted(_pasted)
