@@ -79,6 +79,12 @@ def test_the_lines_under_the_controls(host):
     assert not missing([preflight.NOT_LOADED])
 
 
+def test_what_the_page_itself_says():
+    scripts = "".join(path.read_text("utf-8") for path in (ROOT / "javascript").glob("*.js"))
+    said = re.findall(r'"([A-Z][a-z]+(?: [a-z]+){2,})"', scripts)
+    assert said and not missing(said)
+
+
 def test_settings_page(host):
     from animatediff.hosts.webui import options
 
@@ -115,7 +121,8 @@ def test_axes(host):
 
 def test_nothing_is_translated_that_is_not_there(host):
     """Keys apply to the whole page, so that a leftover would change somebody else's text."""
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "animatediff").rglob("*.py")) + "".join(
+    files = [*(ROOT / "animatediff").rglob("*.py"), *(ROOT / "javascript").glob("*.js")]
+    source = "".join(path.read_text("utf-8") for path in files) + "".join(
         text for p in CLIP for text in (p.label, p.help, *p.choices))
     joined = re.sub(r'"\s*\n\s*"', "", source).replace('\\"', '"')
     left = [key for key in JAPANESE if key.removeprefix("[AnimateDiff] ").strip("()") not in joined
