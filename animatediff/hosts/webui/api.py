@@ -15,8 +15,8 @@ from . import request
 
 ROOT = "/animatediff/v1"
 # What the preflight needs of a request: our name for it and the API's.
-THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr", "strength": "denoising_strength",
-          "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
+THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
+          "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
 
 
 def add(app: FastAPI) -> None:
@@ -65,8 +65,8 @@ def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
             raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
                                 remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
         host = {ours: body.get(theirs) for ours, theirs in THEIRS.items()}
-        sources = body.get("init_images") or ()
-        return of_run(wanted, host, from_picture=bool(sources), sources=len(sources) if len(sources) > 1 else None).to_dict()
+        sources = len(body.get("init_images") or ())
+        return of_run(wanted, host, from_picture=sources > 0, sources=sources if sources > 1 else None).to_dict()
     except AnimateDiffError as error:
         raise HTTPException(error.http_status, str(error)) from error
     except (TypeError, ValueError) as error:

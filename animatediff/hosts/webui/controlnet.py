@@ -43,7 +43,8 @@ class Arguments:
     @classmethod
     def of(cls, settings: Settings) -> Arguments:
         s = settings
-        return cls(s.enable, s.motion_module, s.frames, s.fps, s.closed_loop, s.context_length, s.stride, s.overlap_frames)
+        return cls(s.enable, s.motion_module, s.frames, s.fps, s.closed_loop, s.context_length, s.stride,
+                   s.overlap_frames)
 
 
 def get_animatediff_arg(p: Any) -> Any:
@@ -111,7 +112,8 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
         unit = folder.unit
         unit.input_mode = type(unit.input_mode)["BATCH"]
         unit.animatediff_batch = True
-        unit.batch_modifiers = [*(getattr(unit, "batch_modifiers", None) or ()), lambda files, p, pictures=pictures: pictures]
+        theirs = getattr(unit, "batch_modifiers", None) or ()
+        unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
         args[folder.place] = unit
     if found:
         p.script_args = tuple(args)
@@ -122,9 +124,9 @@ def check(p: Any) -> None:
     script = _script(p)
     if script is None or not hasattr(script, "latest_network"):
         return
-    values = p.script_args[script.args_from:script.args_to]
-    enabled = any(value.get("enabled") if isinstance(value, dict) else getattr(value, "enabled", False) for value in values)
-    if enabled and getattr(script.latest_network, "control_params", None) is None:
+    units = p.script_args[script.args_from:script.args_to]
+    enabled = (unit.get("enabled") if isinstance(unit, dict) else getattr(unit, "enabled", False) for unit in units)
+    if any(enabled) and getattr(script.latest_network, "control_params", None) is None:
         raise ModelError("it could not set up its units for this clip; the log says why", where="ControlNet",
                          remedy="Correct the unit, or disable it.")
 
@@ -146,9 +148,10 @@ def _folder(unit: Any, name: str, place: int) -> Folder:
 
     lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
     if not lines[0] or not Path(lines[0]).is_dir():
-        raise SettingsError(f"there is no folder {lines[0]!r}" if lines[0] else "it is a batch without a folder", where=name,
-                            remedy="Give a folder with one picture for each frame.")
-    pictures = [path for path in shared.listfiles(lines[0]) if Path(path).suffix.lower() in Image.registered_extensions()]
+        what = f"there is no folder {lines[0]!r}" if lines[0] else "it is a batch without a folder"
+        raise SettingsError(what, where=name, remedy="Give a folder with one picture for each frame.")
+    endings = Image.registered_extensions()
+    pictures = [path for path in shared.listfiles(lines[0]) if Path(path).suffix.lower() in endings]
     if not pictures:
         raise SettingsError(f"the folder {lines[0]} has no pictures", where=name,
                             remedy="Give a folder with one picture for each frame.")
@@ -161,8 +164,8 @@ def _folder(unit: Any, name: str, place: int) -> Folder:
                 raise SettingsError(f"{line!r} does not name frames", where=name,
                                     remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
     if len(keys) > len(pictures):
-        raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures", where=name,
-                            remedy="Give a picture for each key frame.")
+        raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
+                            where=name, remedy="Give a picture for each key frame.")
     return Folder(name, place, unit, pictures, keys)
 
 

@@ -48,7 +48,7 @@ class Hooks:
         if current := _of(p):
             current.begin_clip()
 
-    def process_before_every_sampling(self, p: Any, *args: Any, x: Any = None, noise: Any = None, **kwargs: Any) -> None:
+    def process_before_every_sampling(self, p: Any, *args: Any, noise: Any = None, **kwargs: Any) -> None:
         if current := _of(p):
             from . import job
 

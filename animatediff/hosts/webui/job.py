@@ -54,8 +54,8 @@ class Job:
         model = shared.sd_model
         unet = getattr(getattr(model, "model", None), "diffusion_model", None)
         if unet is None:
-            raise ModelError("this kind of checkpoint has no UNet", where=shared.opts.sd_model_checkpoint or "checkpoint",
-                             remedy="Choose an SD1.5 or SDXL checkpoint.")
+            raise ModelError("this kind of checkpoint has no UNet",
+                             where=shared.opts.sd_model_checkpoint or "checkpoint", remedy="Choose an SD1.5 or SDXL checkpoint.")
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns)
         with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
@@ -141,8 +141,8 @@ class Job:
         p, s = self.p, self.settings
         if s.noise in ("per frame", "per clip"):
             return
-        starts = range(0, len(p.all_seeds), p.batch_size)
-        p.all_seeds = [seed for at in starts for seed in noise.KINDS[s.noise](p.all_seeds[at], s.frames, s.context_length)]
+        of_clip, starts = noise.KINDS[s.noise], range(0, len(p.all_seeds), p.batch_size)
+        p.all_seeds = [seed for at in starts for seed in of_clip(p.all_seeds[at], s.frames, s.context_length)]
 
     def _keep_seeds(self) -> None:
         """The same for this clip where another extension (Dynamic Prompts) has numbered the seeds anew since."""
@@ -233,7 +233,7 @@ class _OneGenerator:
 
 @lru_cache(maxsize=1)
 def loaded(path: str, changed: int) -> MotionModule:
-    """The motion module, kept in memory until another is asked for. `changed`: the file's time, so that a new one is read."""
+    """The motion module, kept in memory until another is asked for. `changed`: the file's time; a new file is read."""
     return load_module(Path(path), dtype=devices.dtype_unet)
 
 

@@ -1,7 +1,7 @@
 """The older extension (sd-webui-animatediff, or a fork of it) installed beside this one.
 
-Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and one UNet cannot
-carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one goes on
+Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and one UNet
+cannot carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one goes on
 working in the page under the name of its folder; it sits out every job that asks for this one, and a job that asks for
 both is stopped. Everything that is changed for this is changed in memory and put back before scripts are loaded again.
 """
@@ -97,17 +97,17 @@ def notice() -> str:
     if not met:
         return ""
     folders = " and ".join(older.folder for older in met)
-    return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this one, which "
-            "also uses the older one's settings and motion modules. The two cannot run in one job: disable the older one in "
-            "the Extensions tab, or leave its Enable off.")
+    return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this one, "
+            "which also uses the older one's settings and motion modules. The two cannot run in one job: disable the older "
+            "one in the Extensions tab, or leave its Enable off.")
 
 
 def refuse_both(p: Any) -> None:
     """Stop a job that asks for this extension and for the older one."""
     for older in met:
         if older.enabled(p):
-            raise SettingsError(f"the older AnimateDiff extension ({older.folder}) is enabled for this job too, and the two "
-                                "cannot run together", where="Enable AnimateDiff",
+            what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
+            raise SettingsError(f"{what}, and the two cannot run together", where="Enable AnimateDiff",
                                 remedy="Untick Enable in one of the two, or disable the older one in the Extensions tab.")
 
 
@@ -141,8 +141,8 @@ def _take_name(name: str) -> None:
 
 
 def _has_our_title(kind: type) -> bool:
-    hook = getattr(kind, "before_process", None)
-    if getattr(getattr(hook, "__code__", None), "co_filename", "").replace("\\", "/").split("/")[-1] != "animatediff.py":
+    code = getattr(getattr(kind, "before_process", None), "__code__", None)
+    if getattr(code, "co_filename", "").replace("\\", "/").split("/")[-1] != "animatediff.py":
         return False  # nobody else's script is made an instance of just to ask it
     try:
         return kind().title().strip().lower() == TITLE.lower()

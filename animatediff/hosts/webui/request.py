@@ -1,7 +1,8 @@
 """What a request asks of us: script arguments to Settings.
 
-The arguments are the page's controls in `ORDER`. An API client sends them by position or, better, one object with names;
-existing clients' names are known. Parameters of features that are not here yet are taken as long as they ask for nothing.
+The arguments are the page's controls in `ORDER`. An API client sends them by position or, better, one object with
+names; existing clients' names are known. Parameters of features that are not here yet are taken as long as they ask for
+nothing.
 """
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings
         values = _named(args[0])
     else:
         if args and not isinstance(args[0], (bool, type(None), str, int)):
-            raise SettingsError(f"{type(args[0]).__name__} is neither an object with names nor {ORDER[0]}", where="args",
-                                remedy='Send "args": [{"enable": true, "model": "…", "video_length": 16}].')
+            raise SettingsError(f"{type(args[0]).__name__} is neither an object with names nor {ORDER[0]}",
+                                where="args", remedy='Send "args": [{"enable": true, "model": "…", "video_length": 16}].')
         values = {name: value for name, value in zip(ORDER, args) if value is not None}
         if values.get("enable") in (False, None) and not (more or {}).get("enable"):
             return None

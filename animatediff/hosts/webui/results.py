@@ -16,6 +16,7 @@ from animatediff.settings import Settings
 from animatediff.video.base import WriteError, WriteOptions
 from animatediff.video.write import WRITERS, ClipWriter
 
+
 @dataclass
 class Saved:
     """One clip on disk: its frames in the order of playback, the files that play, and the frames' files."""
@@ -36,8 +37,8 @@ class Saved:
 
 
 class ClipPicture(Image.Image):
-    """A clip where the host expects a picture: it looks like the first frame; the page shows `already_saved_as`, the clip's
-    file, and what is written to a stream (the API's answer) is that file."""
+    """A clip where the host expects a picture: it looks like the first frame; the page shows `already_saved_as`, the
+    clip's file, and what is written to a stream (the API's answer) is that file."""
 
     already_saved_as: str
 

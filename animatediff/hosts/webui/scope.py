@@ -166,7 +166,8 @@ class Pass:
                         with ExitStack() as stack:
                             for enter in self.around_window:
                                 stack.enter_context(enter(frames, len(roles)))
-                            answer = plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
+                            their_cond = take(cond, chosen, x.shape[0])
+                            answer = plain(batch, t[chosen.to(t.device)], their_cond, *args, **kwargs)
                     finally:
                         self.layout = NOTHING
                     out[:, list(roles)] = answer.unflatten(0, (len(roles), -1)).transpose(0, 1).to(out.dtype)
