@@ -92,7 +92,8 @@ def run(quick: bool) -> list[dict]:
     pipeline = Pipeline.load()
     asked, seeds = (prompts()[::8], [1]) if quick else (prompts(), [1, 2])
     rows = []
-    for name, settings in (("with motion module", Settings(enable=True)), ("without", Settings(enable=False, frames=16))):
+    kinds = {"with motion module": Settings(enable=True), "without": Settings(enable=False, frames=16)}
+    for name, settings in kinds.items():
         result = score(pipeline, asked, seeds, settings)
         for miss in result.pop("misses") if settings.enable else []:
             print("  missed:", miss)

@@ -75,7 +75,8 @@ class Pipeline:
         return cls(checkpoints.load(image, device=where, dtype=form), module, module_path=path)
 
     @classmethod
-    def load_stills(cls, checkpoint: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> Pipeline:
+    def load_stills(cls, checkpoint: str | Path | None = None, *, device: str = "auto",
+                    dtype: str = "auto") -> Pipeline:
         """The image model alone, for settings with enable=False."""
         from . import checkpoint as checkpoints
 
@@ -106,7 +107,8 @@ class Pipeline:
     def resolve(self, settings: Settings) -> Settings:
         """The settings of one run: frames counted, a seed drawn, a size. Rendering them again gives the same clip."""
         seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
-        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed, size=settings.size or self.own_size)
+        return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed,
+                                   size=settings.size or self.own_size)
 
     def check(self, settings: Settings) -> None:
         """Raise, before anything is computed, what would go wrong in the run."""
@@ -169,7 +171,8 @@ class Pipeline:
         """Latents [f c h w] in float32, as the VAE's encoder scales them."""
         settings = self.resolve(settings)
         self.check(settings)
-        shape = (settings.frames, self.unet.config.in_channels, settings.height // self.scale, settings.width // self.scale)
+        height, width = settings.height // self.scale, settings.width // self.scale
+        shape = (settings.frames, self.unet.config.in_channels, height, width)
         sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
         start = noise.draw(sources, shape).to(self.device)
         cond, uncond = self.text.encode([settings.prompt], [settings.negative])

@@ -26,8 +26,8 @@ def pipeline(tiny):
 
 
 def settings(**more):
-    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 2, "frames": 3, "context_length": 4, "size": "64x64",
-                  "sampler": "Euler", **more})
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 2, "frames": 3, "context_length": 4,
+                  "size": "64x64", "sampler": "Euler", **more})
 
 
 class Spy:
@@ -61,7 +61,10 @@ def plain(pipeline):
 @pytest.mark.parametrize("cfg", [1.0, 6.0])
 @pytest.mark.parametrize("enable", [False, True])
 def test_without_motion_it_is_diffusers_pipeline(pipeline, tiny, enable, cfg):
-    """A module whose proj_out is zero leaves a batch of stills, with the module's betas; four steps are whole timesteps."""
+    """A module whose proj_out is zero leaves a batch of stills, with the module's betas.
+
+    Four steps are whole timesteps.
+    """
     module = engine.load_module(tiny.module)
     for site in module.sites().values():
         site.temporal_transformer.proj_out.weight.zero_()
@@ -201,7 +204,8 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
 
 def test_betas_are_the_familys(pipeline, tmp_path):
     lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
-    assert Pipeline(pipeline.components, lcm)._run(settings(sampler="LCM", steps=60)).sigma_max == pytest.approx(25.15, abs=0.01)
+    run = Pipeline(pipeline.components, lcm)._run(settings(sampler="LCM", steps=60))
+    assert run.sigma_max == pytest.approx(25.15, abs=0.01)
     assert pipeline._run(settings(enable=False)).sigma_max == pytest.approx(14.61, abs=0.01)
 
 
