@@ -37,3 +37,9 @@ class MediaError(AnimateDiffError):
     """A picture, clip or encoder cannot be read, written or found."""
 
     exit_code = 4
+
+
+class FormatError(MediaError):
+    """A format's name, or the ending of a file to write, is none of those that there are."""
+
+    exit_code = 2

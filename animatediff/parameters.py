@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from numbers import Integral, Real
@@ -26,10 +26,12 @@ class Parameter:
     """A row of the table of settings.
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
-    in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1). aliases: names under which
-    existing API clients send the parameter. spellings: pairs of another spelling of a choice and that choice.
-    cli: its flag, "" where the command line has none. group: "clip" (also what WebUI users set here), "image"
-    (what a WebUI has its own controls for) or "host" (where and with what it runs).
+    in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
+    words. aliases: names under which existing API clients send the parameter. spellings: pairs of another spelling
+    of a choice and that choice. cli: its flag, "" where the command line has none. api_only: choices that mean
+    something to API clients alone; the help has a sentence on each, which begins with its name and a colon.
+    group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own controls for) or "host" (where
+    and with what it runs).
     """
 
     name: str
@@ -46,6 +48,14 @@ class Parameter:
     form: str = ""
     multiple_of: int = 1
     spellings: tuple[tuple[str, str], ...] = ()
+    api_only: tuple[str, ...] = ()
+
+    def for_command_line(self) -> Parameter:
+        """The row as a command line offers it."""
+        text = self.help
+        for choice in self.api_only:
+            text = re.sub(rf" ?\b{re.escape(choice)}: [^.]*\.", "", text)
+        return replace(self, choices=tuple(c for c in self.choices if c not in self.api_only), help=text)
 
     def read(self, value: Any, key: str = "") -> Any:
         """The value in this parameter's type and canonical spelling. `key`: the name that the caller used."""
@@ -190,6 +200,8 @@ class Parameter:
         except _Refused:
             known = {_plain(choice) for choice in self.choices}
             unknown = [part for part in parts if _plain(part) not in known]
+            if {_plain(part) for part in unknown} <= {_plain(choice) for choice in self.api_only}:
+                raise _Refused(f"holds {', '.join(map(_shown, unknown))}, which is for API clients only") from None
             raise _Refused(f"holds {', '.join(map(_shown, unknown))}, which is unknown") from None
         return tuple(choice for choice in self.choices if choice in chosen)
 

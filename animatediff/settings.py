@@ -51,8 +51,8 @@ class Settings:
         minimum=0, maximum=65535, cli="--loop-number")
     closed_loop: str = _row(
         "N", "Closed loop", "How the last frame leads to the first. N: not at all. R-P: windows across the seam. "
-        "R+P: as R-P, and the prompt travels back to its beginning. A: as R+P, with more windows across the seam; a "
-        "clip of one window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
+        "R+P: the same as R-P until prompts can travel. A: as R-P, with more windows across the seam; a clip of one "
+        "window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
     context_length: int = _row(
         16, "Context length", "Frames that the motion module sees at once; best as it was trained, mostly 16 "
         "(HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
@@ -64,10 +64,10 @@ class Settings:
         minimum=-1, cli="--overlap")
     formats: tuple[str, ...] = _row(
         ("GIF", "PNG"), "Save format", "Kinds of files to save. PNG: every frame. TXT: the settings. Frame: an API "
-        "answers with the frames too.", choices=FORMATS, aliases=("format",), cli="--format")
+        "answers with the frames too.", choices=FORMATS, aliases=("format",), cli="--format", api_only=("Frame",))
     returns: str = _row(
-        "clip", "Results shown", "What the gallery and an API's answer hold of a clip: the files that play, the frames, "
-        "or both.", choices=("clip", "frames", "both"))
+        "clip", "Results shown", "What the gallery and an API's answer hold of a clip: the files that play, the "
+        "frames, or both.", choices=("clip", "frames", "both"))
     request_id: str = _row(
         "", "Request id", "Becomes part of the file names, so that a client finds its own files.",
         maximum=120, form="file name", cli="--request-id")
@@ -80,10 +80,10 @@ class Settings:
         "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI.",
         choices=NOISE_KINDS, cli="--noise")
 
-    prompt: str = _row("", "Prompt", "What the clip shows.", group="image")
+    prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
         "", "Negative prompt", "What the clip should not show.",
-        aliases=("negative_prompt",), cli="--negative", group="image")
+        aliases=("negative_prompt",), cli="--negative", group="image", form="prose")
     seed: int = _row(
         -1, "Seed", "The same seed gives the same clip; -1 for a new one every time.",
         minimum=-1, maximum=2**32 - 1, cli="--seed", group="image")
@@ -183,25 +183,25 @@ def json_schema(groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
 def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] = GROUPS) -> None:
     """A flag for each parameter that has one. Only flags that were given appear in the namespace.
 
-    Values stay text there; `from_namespace` takes them out for `parse`, which says more of a bad value than
-    argparse. Lists are given with commas or by repeating the flag.
+    Values stay text there; `from_namespace` reads them by the table, which says more of a bad value than argparse.
+    Lists are given with commas or by repeating the flag.
     """
     titles = {"clip": "clip", "image": "picture", "host": "model and machine"}
     for group in groups:
         section = parser.add_argument_group(titles[group])
-        for p in PARAMETERS:
-            if p.group != group or not p.cli:
-                continue
+        for p in (row.for_command_line() for row in PARAMETERS if row.group == group and row.cli):
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
-            metavar = {int: "N", float: "X", tuple: "LIST"}.get(p.type, "WxH" if p.form == "size" else "NAME")
+            text = {"size": "WxH", "prose": "TEXT"}.get(p.form, "NAME")
+            metavar = {int: "N", float: "X", tuple: "LIST"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))
 
 
 def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
-    """What the command line named, ready for `parse`."""
-    return {p.name: getattr(namespace, p.name) for p in PARAMETERS if getattr(namespace, p.name, None) is not None}
+    """What the command line named, ready for `parse`. SettingsError names the flag."""
+    given = {p: getattr(namespace, p.name, None) for p in PARAMETERS}
+    return {p.name: p.for_command_line().read(value, p.cli) for p, value in given.items() if value is not None}
 
 
 def _check_together(settings: Settings) -> None:

@@ -49,7 +49,8 @@ def code(value: object) -> str:
 
 
 def flags_of(group: str) -> str:
-    body = [[code(p.cli), p.help, p.range, code(p.default)] for p in PARAMETERS if p.group == group and p.cli]
+    offered = [p.for_command_line() for p in PARAMETERS if p.group == group and p.cli]
+    body = [[code(p.cli), p.help, p.range, code(p.default)] for p in offered]
     return rows(["Flag", "Meaning", "Accepts", "Default"], body)
 
 

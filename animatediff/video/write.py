@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import MediaError
+from ..errors import FormatError, MediaError
 from . import metadata as texts
 from .apng import Apng
 from .base import Clip, WriteError, WriteOptions, Writer, open_new, reason, remedy
@@ -33,7 +33,7 @@ from .stills import PngFrames, Text
 from .timing import GIF_SHORTEST, rate
 from .webp import Webp
 
-__all__ = ["ClipWriter", "WRITERS", "WriteError", "WriteOptions", "Writer", "format_of", "names", "probe"]
+__all__ = ["ClipWriter", "WRITERS", "WriteError", "WriteOptions", "Writer", "check", "format_of", "names", "probe"]
 
 WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Webp, Apng, PngFrames, Text)}
 
@@ -47,9 +47,9 @@ def names(formats: str | Iterable[str]) -> list[str]:
     found = [str(name).strip().lstrip(".").upper() for name in given]
     for name, original in zip(found, given):
         if name not in WRITERS:
-            raise MediaError(f"{original!r} is no format", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
+            raise FormatError(f"{original!r} is no format", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
     if not found:
-        raise MediaError("no format is chosen", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
+        raise FormatError("no format is chosen", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
     return list(dict.fromkeys(found))
 
 
@@ -68,6 +68,11 @@ def probe(formats: str | Iterable[str]) -> None:
         working = [name for name in WRITERS if name not in _broken(WRITERS)]
         raise MediaError("; ".join(f"{name}: {error.what}" for name, error in broken.items()), where="formats",
                          remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
+
+
+def check(target: str | Path, formats: str | Iterable[str], name: str = "clip") -> None:
+    """Raise MediaError, before a run, if the clip's files cannot be where they should; nothing is left there."""
+    _check_place(_stem(target, name), names(formats), make=False)
 
 
 def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
@@ -111,7 +116,7 @@ class ClipWriter:
         self._closed = False
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
-        self._prepare()
+        _check_place(self.stem, self.formats, make=True)
         order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
         self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
         if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
@@ -213,21 +218,6 @@ class ClipWriter:
         self._size = (height, width)
         return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
 
-    def _prepare(self) -> None:
-        """Find out now, not after the run, whether the files can be where they should."""
-        trial = self.stem.with_name(f".{uuid.uuid4().hex}.trial")
-        try:
-            for name in self.formats:
-                WRITERS[name].check(WRITERS[name].place(self.stem))
-            self.stem.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                open_new(trial).close()
-            finally:
-                trial.unlink(missing_ok=True)
-        except OSError as error:
-            raise MediaError(f"cannot write here ({reason(error)})", where=str(self.stem.parent),
-                             remedy=remedy(error) or "Choose another folder") from error
-
 
 def probe_ffmpeg() -> None:
     """Raise MediaError if the palette filters are not there."""
@@ -236,13 +226,36 @@ def probe_ffmpeg() -> None:
     library()
 
 
+def _check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
+    """Find out now, not after the run, whether the files can be where they should.
+
+    `make` their folder; without it, the nearest folder that is there says whether it could be made.
+    """
+    folder = stem.parent
+    try:
+        for name in formats:
+            WRITERS[name].check(WRITERS[name].place(stem))
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = next(place for place in stem.absolute().parents if place.exists())
+        trial = folder / f".{uuid.uuid4().hex}.trial"
+        try:
+            open_new(trial).close()
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        raise MediaError(f"cannot write here ({reason(error)})", where=str(stem.parent),
+                         remedy=remedy(error) or "Choose another folder") from error
+
+
 def _stem(target: str | Path, name: str) -> Path:
     """Folder and name, without extension, of a clip's files."""
     path = Path(target)
     suffix = path.suffix[1:].lower()
     if suffix in _FOREIGN:
-        raise MediaError(f"{path.suffix} files cannot be written", where=str(path),
-                         remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}")
+        raise FormatError(f"{path.suffix} files cannot be written", where=str(path),
+                          remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}")
     # "demo.gif" and "out/demo.GIF" are files; "out", "out/" and "clips.v2" are folders.
     is_folder = format_of(path) is None or str(target).endswith(("/", "\\"))
     return path / name if is_folder else path.with_suffix("")
