@@ -18,6 +18,7 @@ NAMES = {
     "demo_quality": "colour, shape and direction of the demo model's clips",
     "unet_step": "one UNet step of 16 frames against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
+    "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
     "memory": "peak memory at 16, 64 and 256 frames",
 }
 

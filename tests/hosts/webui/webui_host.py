@@ -282,7 +282,7 @@ class Host:
         self.post("/test-probe/watch", {}).expect()
 
     def unet_calls(self) -> list[dict]:
-        """`rows` and `size` of each of the UNet's calls since `watch`."""
+        """`rows`, `size` and `began` (seconds) of each of the UNet's calls since `watch`."""
         return self.get("/test-probe/calls").expect().body
 
 

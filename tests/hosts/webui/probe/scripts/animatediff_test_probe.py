@@ -12,6 +12,7 @@ Hooks on the UNet are there only from a job's `process` to the fault, or to the 
 """
 import copy
 import hashlib
+import time
 
 import torch
 from modules import script_callbacks, scripts, sd_models, shared
@@ -78,7 +79,7 @@ class TestProbe(scripts.Script):
 
         def before(module, args, kwargs):
             x = args[0] if args else kwargs["x"]
-            calls.append({"rows": x.shape[0], "size": list(x.shape[2:])})
+            calls.append({"rows": x.shape[0], "size": list(x.shape[2:]), "began": time.perf_counter()})
             if fault and len(calls) == fault["call"]:
                 if not watch:
                     take_off()
