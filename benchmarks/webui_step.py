@@ -48,8 +48,8 @@ def run(quick: bool = False) -> list[dict]:
         finally:
             host.stop()
     plain = found["plain"]
-    return [{"frames": FRAMES, "pixels": PIXELS, "contender": NAMES[name], "rounds": step.rounds, "s a step": step.median,
-             "of the plain batch": step.median / plain.median} for name, step in found.items()]
+    return [{"frames": FRAMES, "pixels": PIXELS, "contender": NAMES[name], "rounds": step.rounds,
+             "s a step": step.median, "of the plain batch": step.median / plain.median} for name, step in found.items()]
 
 
 @dataclass
@@ -64,10 +64,12 @@ def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Step]:
     def contender(name: str, **request: Any):
         def call() -> None:
             host.watch()
-            host.txt2img(**{"prompt": "a red circle", "steps": STEPS, "width": PIXELS, "height": PIXELS, **request}).expect()
+            picture = {"prompt": "a red circle", "steps": STEPS, "width": PIXELS, "height": PIXELS}
+            host.txt2img(**{**picture, **request}).expect()
             begun = [one["began"] for one in host.unet_calls()]
             if len(begun) != STEPS or any(one["rows"] != 2 * FRAMES for one in host.unet_calls()):
-                raise RuntimeError(f"{name}: the UNet was called in another way: {host.unet_calls()}\n{host.log()[-3000:]}")
+                raise RuntimeError(f"{name}: the UNet was called in another way: {host.unet_calls()}\n"
+                                   f"{host.log()[-3000:]}")
             seconds.setdefault(name, []).append((begun[-1] - begun[0]) / (STEPS - 1))
 
         return call
