@@ -16,13 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / "training-run", help="folder for the state of the run")
-    parser.add_argument("--out", type=Path, default=ROOT / "animatediff" / "engine" / "demo", help="folder for the weights")
+    parser.add_argument("--out", type=Path, default=ROOT / "animatediff" / "engine" / "demo",
+                        help="folder for the weights")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=5000, help="clips in the training set")
     parser.add_argument("--vae-steps", type=int, default=2800)
-    parser.add_argument("--image-steps", type=int, default=9000)
-    parser.add_argument("--motion-steps", type=int, default=5000)
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each; every one adds a batch to each step")
+    parser.add_argument("--text-steps", type=int, default=700)
+    parser.add_argument("--image-steps", type=int, default=12000)
+    parser.add_argument("--motion-steps", type=int, default=5700)
+    parser.add_argument("--processes", type=int, default=2,
+                        help="of one thread each; every one adds a batch to each step")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -43,16 +46,18 @@ def one_of_many(rank: int, options: argparse.Namespace, meeting: str) -> None:
 
 
 def stages(options: argparse.Namespace) -> None:
-    """The autoencoder, then the image model, then the motion module; the first process alone writes."""
+    """The autoencoder, the text encoder, the image model, then the motion module; the first process alone writes."""
     work, out, seed = options.work, options.out, options.seed
     first = not dist.is_initialized() or dist.get_rank() == 0
     texts = _in_turn(first, lambda: text.Texts(out / "clip"))
     autoencoder = vae.fit(work, steps=options.vae_steps, batch=8, seed=seed)
     x, captions = _in_turn(first, lambda: latents.cached(work, autoencoder, clips=options.clips, seed=seed + 1))
-    unet, encoder = image.fit(work, x, captions, texts, steps=options.image_steps, batch=32, seed=seed + 2)
+    encoder = text.fit(work, captions, texts, steps=options.text_steps, batch=24, seed=seed + 4)
+    contexts = text.Contexts(encoder, captions, texts)
+    unet = image.fit(work, x, contexts, steps=options.image_steps, batch=32, seed=seed + 2)
     if first:
         export.image_model(out, unet, autoencoder, encoder)
-    module = motion.fit(work, x, captions, texts, unet, encoder, steps=options.motion_steps, batch=4, seed=seed + 3)
+    module = motion.fit(work, x, contexts, unet, steps=options.motion_steps, batch=4, seed=seed + 3)
     if first:
         export.motion_module(out, module)
 

@@ -41,8 +41,16 @@ _DOING = {
     "bounce": ["bouncing", "jumping", "hopping"],
     "rest": ["standing still", "at rest", "not moving", ""],
 }
-_CALLED = {"circle": ["circle", "circle", "ball", "disc"], "square": ["square", "square", "box"], "cross": ["cross", "cross", "plus"]}
-_SIZES = {"small": (7.5, 8.5, ["small", "little", "tiny"]), "medium": (10.0, 11.5, [""]), "big": (13.0, 14.5, ["big", "large"])}
+_CALLED = {
+    "circle": ["circle", "circle", "ball", "disc"],
+    "square": ["square", "square", "box"],
+    "cross": ["cross", "cross", "plus"],
+}
+_SIZES = {
+    "small": (7.5, 8.5, ["small", "little", "tiny"]),
+    "medium": (10.0, 11.5, [""]),
+    "big": (13.0, 14.5, ["big", "large"]),
+}
 _SPEEDS = {"slow": (13.0, ["slowly"]), "normal": (25.0, [""]), "fast": (34.0, ["fast", "quickly"])}
 MOTIONS = tuple(DIRECTIONS) + tuple(_DOING)
 
@@ -59,7 +67,9 @@ class Clip:
     scene: Scene  # one row for each frame
 
 
-def caption(rng: random.Random, shape: str, colour: str, motion: str, size: str, speed: str, background: str | None) -> str:
+def caption(
+    rng: random.Random, shape: str, colour: str, motion: str, size: str, speed: str, background: str | None
+) -> str:
     called = rng.choice(_CALLED.get(shape, [shape]))
     noun = " ".join(filter(None, [rng.choice(_SIZES[size][2]), colour, called]))
     if motion in DIRECTIONS:
@@ -112,10 +122,10 @@ def random_clip(rng: random.Random, frames: int = FRAMES, size: int = SIZE) -> C
     def rows(rgb: tuple[int, int, int]) -> torch.Tensor:
         return torch.tensor(rgb, dtype=torch.float32).expand(frames, 3)
 
-    scene = Scene(
-        torch.full((frames,), SHAPES.index(shape)), rows(COLOURS[colour]), rows(BACKGROUNDS[named or "white"]), x, y, radii, angles
-    )
-    return Clip(caption(rng, shape, colour, motion, large, fast, named), shape, colour, named or "white", motion, scene)
+    behind = named or "white"
+    kinds = torch.full((frames,), SHAPES.index(shape))
+    scene = Scene(kinds, rows(COLOURS[colour]), rows(BACKGROUNDS[behind]), x, y, radii, angles)
+    return Clip(caption(rng, shape, colour, motion, large, fast, named), shape, colour, behind, motion, scene)
 
 
 def stack(scenes: list[Scene]) -> Scene:

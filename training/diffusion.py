@@ -22,13 +22,14 @@ def weighted_error(
     """Mean squared error of ε weighted by min(SNR, 5)^power/SNR (Hang et al., arXiv:2303.09556, have power 1).
 
     In terms of the picture's own error the weight is min(SNR, 5)^power: a lower power lets high noise count for more.
+    Below an SNR of 0.3 it falls no further: there the words alone decide.
     Where the noise leaves no doubt where the shape of clean `latents` is, its error counts four times: it covers a tenth
     of the picture and holds nearly all there is to learn.
     """
     snr = alphas / (1 - alphas)
     error = (predicted.float() - noise).square().mean(1)
     error = error * (1 + 3 * near(latents) * (snr / 0.3).clamp(max=1)[:, None, None])
-    return (error.mean((1, 2)) * snr.clamp(max=5) ** power / snr).mean()
+    return (error.mean((1, 2)) * snr.clamp(0.3, 5) ** power / snr).mean()
 
 
 def near(latents: torch.Tensor) -> torch.Tensor:

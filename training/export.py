@@ -1,4 +1,4 @@
-"""Write the trained networks as the files that ship: Stable Diffusion 1.5's single file, its sidecar, the motion module."""
+"""Write the trained networks as the files that ship: SD1.5's single file, its sidecar, the motion module."""
 from __future__ import annotations
 
 from copy import deepcopy
@@ -16,15 +16,14 @@ from animatediff.motion import MotionModule
 from .clips import SIZE
 from .vae import SCALING
 
-
 MEAN = 0.5  # of the text encoder's output; CLIP-L's differs from zero too
 
 
 def image_model(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, encoder: CLIPTextModel) -> None:
     """`demo.safetensors`, `demo.yaml` and the text encoder's `clip/config.json`."""
     unet, encoder = lifted(unet, encoder)
-    state = keys.unet_to_ldm(unet.state_dict()) | keys.vae_to_ldm(vae.state_dict()) | keys.text_to_ldm(encoder.state_dict())
-    _save(state, folder / "demo.safetensors")
+    images = keys.unet_to_ldm(unet.state_dict()) | keys.vae_to_ldm(vae.state_dict())
+    _save(images | keys.text_to_ldm(encoder.state_dict()), folder / "demo.safetensors")
     encoder.config.save_pretrained(folder / "clip")
     (folder / "demo.yaml").write_text(yaml.safe_dump({"model": latent_diffusion(unet, vae, encoder)}, sort_keys=False))
 

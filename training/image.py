@@ -1,4 +1,4 @@
-"""The image model: UNet and text encoder, on single frames.
+"""The image model: the UNet, on single frames, while the text encoder stays as it is.
 
 Half of each batch is noised by Stable Diffusion's betas and half by AnimateDiff's, because the frozen model
 serves both: stills by the first, clips by the second. Frames from the beginning of a clip are drawn more
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextModel
 
 from . import text
 from .clips import FRAMES
@@ -20,7 +19,7 @@ from .diffusion import alphas_cumprod, first_steps, half_hidden, share_seen, tim
 from .loop import train
 
 WIDTHS = (64, 64, 64, 64)
-FRAMES_OF_A_CLIP = 4  # drawn together, so that their caption is encoded once
+FRAMES_OF_A_CLIP = 4  # drawn together
 
 
 def build() -> UNet2DConditionModel:
@@ -37,32 +36,27 @@ def build() -> UNet2DConditionModel:
 
 
 def fit(
-    folder: Path, latents: torch.Tensor, captions: list[str], texts: text.Texts, *, steps: int, batch: int, seed: int
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    folder: Path, latents: torch.Tensor, contexts: text.Contexts, *, steps: int, batch: int, seed: int
+) -> UNet2DConditionModel:
     torch.manual_seed(seed)
-    unet, encoder = build(), text.build(texts.size)
-    tokens, empty = texts(captions), texts([""])
+    unet = build()
     schedules = torch.stack([alphas_cumprod("scaled_linear"), alphas_cumprod("linear")])
 
     def loss_at(step: int) -> dict[str, torch.Tensor]:
         rng = random.Random(seed * 1_000_003 + step)
-        clips = torch.tensor([rng.randrange(len(captions)) for _ in range(batch // FRAMES_OF_A_CLIP)])
+        clips = torch.tensor([rng.randrange(len(latents)) for _ in range(batch // FRAMES_OF_A_CLIP)])
         rows = clips.repeat_interleave(FRAMES_OF_A_CLIP)
         # Beta(1, 4) over the clip's time.
         moments = torch.tensor([int(FRAMES * (1 - rng.random() ** (1 / 4))) for _ in rows]).clamp(max=FRAMES - 1)
         x = latents[rows, moments].float()
-        ids = tokens[clips].clone()
-        ids[torch.rand(len(clips)) < 0.12] = empty[0]
-        first = torch.rand(len(rows)) < 0.25
+        context = contexts(clips, dropped=0.12).repeat_interleave(FRAMES_OF_A_CLIP, 0)
+        first = torch.rand(len(rows)) < 0.4
         t = torch.where(first, first_steps(len(rows)), timesteps(len(rows), 50, 550))  # where outlines are decided
         seen = torch.where(first, share_seen(len(rows)), torch.ones(len(rows)))
         alphas = schedules[torch.arange(len(rows)) % 2, t]
         noisy, wanted = half_hidden(x, alphas, seen)
-        context = encoder(ids).last_hidden_state.repeat_interleave(FRAMES_OF_A_CLIP, 0)
         predicted = unet(noisy, t, context).sample
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.75)}
 
-    modules = {"unet": unet, "text": encoder}
-    parameters = [*unet.parameters(), *encoder.parameters()]
-    train("image", folder, modules, parameters, loss_at, steps=steps, rate=1e-3, ema=0.999)
-    return unet.eval().requires_grad_(False), encoder.eval().requires_grad_(False)
+    train("image", folder, {"unet": unet}, unet.parameters(), loss_at, steps=steps, rate=1e-3, ema=0.999)
+    return unet.eval().requires_grad_(False)

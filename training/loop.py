@@ -41,7 +41,7 @@ def train(
     save_every: int = 250,
     on_save: Callable[[int], None] | None = None,
 ) -> None:
-    """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved and, at the end, hold the averaged weights.
+    """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved and hold the averaged weights at the end.
 
     State lies in `folder/name.pt` and is picked up when it exists. Batches are numbered, and the number is the seed, so
     a run that was stopped and resumed sees the same data as one that was not. In a process group each process
@@ -95,7 +95,8 @@ def train(
         if (step + 1) % 50 == 0:
             pace = (time.monotonic() - began) / (step + 1 - first)
             values = "  ".join(f"{k} {v:.5f}" for k, v in shown.items())
-            print(f"{name} {step + 1}/{steps}  {values}  {pace:.2f} s/step  {pace * (steps - step - 1) / 60:.0f} min left", flush=True)
+            left = pace * (steps - step - 1) / 60
+            print(f"{name} {step + 1}/{steps}  {values}  {pace:.2f} s/step  {left:.0f} min left", flush=True)
         if (step + 1) % save_every == 0 or step + 1 == steps:
             save(step + 1)
     if ema:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextModel
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, build, injected
@@ -22,10 +21,8 @@ POSITIONS = 32
 def fit(
     folder: Path,
     latents: torch.Tensor,
-    captions: list[str],
-    texts: text.Texts,
+    contexts: text.Contexts,
     unet: UNet2DConditionModel,
-    encoder: CLIPTextModel,
     *,
     steps: int,
     batch: int,
@@ -34,25 +31,21 @@ def fit(
     """`batch` counts clips."""
     torch.manual_seed(seed)
     module = build(image.WIDTHS, "v2", frames=POSITIONS)
-    with torch.no_grad():
-        contexts = torch.cat([encoder(ids).last_hidden_state.half() for ids in texts(captions).split(64)])
-        nothing = encoder(texts([""])).last_hidden_state
     schedule = alphas_cumprod("linear")
     layout = ClipLayout.contiguous(FRAMES, groups=batch)
 
     def loss_at(step: int) -> dict[str, torch.Tensor]:
         rng = random.Random(seed * 1_000_003 + step)
-        clips = torch.tensor([rng.randrange(len(captions)) for _ in range(batch)])
+        clips = torch.tensor([rng.randrange(len(latents)) for _ in range(batch)])
         x = latents[clips].float().flatten(0, 1)
-        context = contexts[clips].float()
-        context[torch.rand(batch) < 0.1] = nothing[0]
+        context = contexts(clips, dropped=0.1).repeat_interleave(FRAMES, 0)
         # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
         first = torch.rand(batch) < 0.4
         t = torch.where(first, first_steps(batch), timesteps(batch, STEPS // 2, STEPS)).repeat_interleave(FRAMES)
         seen = torch.where(first, share_seen(batch), torch.ones(batch)).repeat_interleave(FRAMES)
         alphas = schedule[t]
         noisy, wanted = half_hidden(x, alphas, seen)
-        predicted = unet(noisy, t, context.repeat_interleave(FRAMES, 0)).sample
+        predicted = unet(noisy, t, context).sample
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.5)}
 
     with injected(unet, module, lambda rows: layout):

@@ -65,7 +65,7 @@ def fit(folder: Path, *, steps: int, batch: int, seed: int) -> AutoencoderKL:
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, seed: int) -> None:
-    """Give each latent channel mean 0 and deviation 1/SCALING by folding both into the 1×1 convolutions around the latents."""
+    """Give each latent channel mean 0 and deviation 1/SCALING by folding both into the 1×1 convolutions around it."""
     pictures, _ = stills(random.Random(seed - 1), 512)
     latents = vae.encode(pictures).latent_dist.mean
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3)) * SCALING
