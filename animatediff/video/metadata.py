@@ -54,7 +54,8 @@ def exif(text: str) -> bytes:
         return b""
     tags = Image.Exif()
     tags.endian = ">"
-    tags.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
+    # Set as a whole: what `get_ifd` gives for a new one is not kept by Pillow 9.
+    tags[_EXIF_IFD] = {_USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be")}
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 

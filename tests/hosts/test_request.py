@@ -71,3 +71,10 @@ def test_bad_values_are_refused_under_the_clients_name(values, where):
     with pytest.raises(SettingsError) as caught:
         request.read(({"enable": True, **values},))
     assert caught.value.where == where and caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["video_length", "frames"])
+def test_a_plots_value_overrules_the_requests_by_whatever_name(name):
+    asked = {"enable": True, name: 24, "fps": 5}
+    wanted = request.read((asked,), {"frames": 3})
+    assert (wanted.frames, wanted.fps) == (3, 5)

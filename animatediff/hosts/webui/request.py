@@ -11,7 +11,7 @@ from typing import Any
 
 from animatediff import settings
 from animatediff.errors import SettingsError
-from animatediff.settings import PARAMETERS, Settings
+from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
 ORDER = tuple(p.name for p in PARAMETERS if p.group == "clip")
 
@@ -54,7 +54,9 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings
         values = {name: value for name, value in zip(ORDER, args) if value is not None}
         if values.get("enable") in (False, None) and not (more or {}).get("enable"):
             return None
-    wanted = settings.parse({**values, **(more or {})})
+    more = more or {}
+    values = {key: value for key, value in values.items() if key not in BY_NAME or BY_NAME[key].name not in more}
+    wanted = settings.parse({**values, **more})
     return wanted if wanted.enable else None
 
 

@@ -31,23 +31,22 @@ class _Raises(dict):
         super().__init__()
         self.error = error
 
-    def keys(self) -> NoReturn:
+    def keys(self, *_: Any) -> NoReturn:
         raise AnimateDiffStopped(self.error)
 
-    def get(self, *_: Any) -> NoReturn:
-        raise AnimateDiffStopped(self.error)
-
-    items = __iter__ = __len__ = keys
+    get = items = __iter__ = __len__ = __getitem__ = keys
 
 
 def before_anything(p: Any, error: AnimateDiffError) -> None:
     """From `before_process`: the job ends before the host applies settings or loads a checkpoint."""
     p.override_settings = _Raises(error)
+    p.all_prompts = _Raises(error)  # the X/Y/Z plot goes on after any exception, and asks for the prompts next
 
 
 def before_sampling(p: Any, error: AnimateDiffError) -> None:
     """From `process`: the job ends before latents are made."""
     p.init = _raising(error)
+    p.all_prompts = _Raises(error)
 
 
 def in_place_of(host: Any, names: tuple[str, ...], error: AnimateDiffError) -> None:

@@ -246,6 +246,15 @@ def test_xyz_plot_refuses_a_bad_value_before_the_first_picture(host, files):
     assert files() == []
 
 
+@pytest.mark.parametrize("settings", [{"model": "gone.ckpt"}, {"model": "motion.safetensors", "video_length": 40,
+                                                               "batch_size": 40}], ids=["before", "after loading"])
+def test_what_stops_a_clip_stops_a_plot(host, files, settings):
+    answer = host.txt2img({**FOUR, **settings}, prompt=PROMPT, steps=2, script_name="X/Y/Z plot",
+                          script_args=xyz_args(host, "[AnimateDiff] FPS", "5, 10"))
+    assert answer.status == 422 and ("gone.ckpt" in answer.detail or "32" in answer.detail)
+    assert files() == []
+
+
 def test_a_grid_comes_after_what_plays(host):
     host.options(return_grid=True)
     found = items(host.txt2img(FOUR, prompt=PROMPT, steps=2, save_images=True))

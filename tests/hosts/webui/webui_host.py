@@ -184,8 +184,8 @@ class Host:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the WebUI ended while it started:\n{self.log_path.read_text()[-4000:]}")
             try:
-                # It answers before extensions have added their routes; its last word at the start comes after that.
-                if self.get("/sdapi/v1/options", seconds=2).ok and "Startup time:" in self.log():
+                # A request before its last word at the start would end it: an app that has answered takes no middleware.
+                if "Startup time:" in self.log() and self.get("/sdapi/v1/options", seconds=2).ok:
                     return self
             except OSError:
                 pass
