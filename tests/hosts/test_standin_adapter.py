@@ -213,6 +213,28 @@ def test_the_unet_never_sees_more_than_a_window(host):
     assert max(count for count, _ in rows) == 2 * 4, "a window in two roles"
 
 
+def test_progress_counts_windows_and_others_read_the_hosts_own_step(host):
+    """ControlNet takes the share of the run from `sampling_step` at every call of the UNet: no window may differ."""
+    state, seen = host.shared.state, []
+
+    def note(module, args):
+        seen.append((state.sampling_step, (state.job_no + state.sampling_step / state.sampling_steps) / state.job_count))
+
+    hook = host.shared.sd_model.model.diffusion_model.register_forward_pre_hook(note)
+    try:
+        host.request("txt2img", {**REQUEST, "batch_size": 6})
+        plain = [step for step, _ in seen]
+        seen.clear()
+        animate(host, {"batch_size": 3, "overlap": 0, "context_schedule": "batched"})
+    finally:
+        hook.remove()
+    windows = len(seen) // len(plain)
+    assert windows > 1 and [step for step, _ in seen] == [step for step in plain for _ in range(windows)]
+    shown = [share for _, share in seen]
+    assert shown == sorted(shown) and len(set(shown)) == len(shown)
+    assert state.job_no == int(state.job_no)
+
+
 def test_a_checkpoint_of_the_request_is_the_one_that_moves(host):
     override = {"override_settings": {"sd_model_checkpoint": "second"}}
     asked = frames_of(animate(host, {"returns": "frames"}, **override))

@@ -13,11 +13,12 @@ from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 from animatediff.motion import load as load_module
-from animatediff.sampling import Event, noise
+from animatediff.sampling import noise
 from animatediff.settings import Settings
 
 from . import controlnet, infotext, library, options, results, stop
 from .preview import moving_preview
+from .progress import progress_in_windows
 from .run_facts import probed
 from .scope import animated
 
@@ -81,8 +82,8 @@ class Job:
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
         controlnet.check(p)
-        animated(p, self.settings, self.module, on_event=self._report, on_end=self._sampled, around=self._preview,
-                 around_window=controlnet.around_window(p, p.batch_size))
+        animated(p, self.settings, self.module, on_event=lambda event: self.progress(event), on_end=self._sampled,
+                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size))
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
@@ -157,14 +158,6 @@ class Job:
         p.seeds = p.rng.seeds = seeds
         p.rng.generators = [rng.create_generator(seed) for seed in seeds]
 
-    def _report(self, event: Event) -> None:
-        """Progress in windows."""
-        state = shared.state
-        state.sampling_step = min(event.step, event.steps) - 1 + event.index / event.total
-        of_pass = ", Hires. fix" if self.p.is_hr_pass else ""
-        state.textinfo = f"AnimateDiff{of_pass}: step {min(event.step, event.steps)} of {event.steps}, " \
-                         f"window {event.index} of {event.total}"
-
     def _sampled(self, done: int, steps: int) -> None:
         """A pass has ended; one that was interrupted says so in the clip's infotext."""
         if done < steps and (shared.state.interrupted or shared.state.skipped):
@@ -172,10 +165,11 @@ class Job:
             self.p.extra_generation_params[f"{KEY} interrupted"] = f"{done} of {steps} steps done"
 
     @contextmanager
-    def _preview(self):
-        """The live preview plays the clip, if the user wants it so."""
+    def _shown(self):
+        """Progress is counted in windows, and the live preview plays the clip, if the user wants it so."""
         with ExitStack() as stack:
-            stack.callback(setattr, shared.state, "textinfo", None)
+            of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
+            self.progress = stack.enter_context(progress_in_windows(shared.state, self.p.sampler, of_pass))
             if options.live_preview():
                 stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
                                                    direct=not shared.parallel_processing_allowed))
