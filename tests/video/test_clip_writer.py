@@ -344,6 +344,8 @@ def test_ctrl_c_inside_a_writer_waits_until_the_frame_is_whole(tmp_path, monkeyp
 
     monkeypatch.setattr(WRITERS[victim], "add", interrupted)
     before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        pytest.skip("this process ignores Ctrl-C, as one in a shell's background does")
     clip = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS)
     with pytest.raises(KeyboardInterrupt), clip:
         for frame in moving(6):
