@@ -15,7 +15,8 @@ from ..errors import MediaError
 
 PNG_KEY = "parameters"
 VIDEO_KEY = "comment"
-_EXIF_IFD, _USER_COMMENT, _DESCRIPTION = 0x8769, 0x9286, 0x010E
+_EXIF_IFD, _USER_COMMENT, _DESCRIPTION = 0x8769, 0x9286, 0x010E  # tags
+_LONG, _UNDEFINED = 4, 7  # types
 
 
 def check(text: str) -> str:
@@ -49,14 +50,19 @@ def png_text(text: str) -> bytes:
 
 
 def exif(text: str) -> bytes:
-    """EXIF payload (TIFF, without the `Exif` marker that JPEG needs) with UserComment in UTF-16."""
+    """EXIF payload (TIFF, without the `Exif` marker that JPEG needs) with UserComment in UTF-16.
+
+    Two directories of one entry each (TIFF 6.0, section 2). Written here because Pillow 9 gives the comment a type that
+    other readers do not expect.
+    """
     if not text:
         return b""
-    tags = Image.Exif()
-    tags.endian = ">"
-    # Set as a whole: what `get_ifd` gives for a new one is not kept by Pillow 9.
-    tags[_EXIF_IFD] = {_USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be")}
-    return tags.tobytes().removeprefix(b"Exif\0\0")
+    comment = b"UNICODE\0" + text.encode("utf-16-be")
+    first, second, data = 8, 26, 44
+    header = struct.pack(">2sHI", b"MM", 42, first)
+    to_second = struct.pack(">HHHIII", 1, _EXIF_IFD, _LONG, 1, second, 0)
+    to_data = struct.pack(">HHHIII", 1, _USER_COMMENT, _UNDEFINED, len(comment), data, 0)
+    return header + to_second + to_data + comment
 
 
 def read(path: str | Path) -> str | None:

@@ -34,3 +34,4 @@ def progress_in_windows(state: Any, sampler: Any, name: str) -> Iterator[Callabl
     finally:
         sampler.callback_state = plain
         state.job_no, state.textinfo = job, None
+        state.sampling_step = state.sampling_steps  # all of this pass; nothing samples before the host sets it to 0
