@@ -48,7 +48,8 @@ def state():
                           for kind in {type(m) for _, m in modules} | {torch.nn.GroupNorm}
                           for k, v in vars(kind).items() if callable(v) and not k.startswith("__")),
         "callbacks": {category: len(found) for category, found in script_callbacks.callback_map.items()},
-        "options": shared.opts.data,
+        # Without what loading the checkpoint sets, which may be before or after the start has been recorded.
+        "options": {k: v for k, v in shared.opts.data.items() if k != "sd_checkpoint_hash"},
         "job": {k: v for k, v in shared.state.dict().items() if k in ("skipped", "interrupted", "job", "job_count")},
     }
 
