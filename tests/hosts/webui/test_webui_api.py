@@ -325,8 +325,9 @@ def test_webuiapi_the_public_client(host):
     """The client that people write scripts with, where it is installed."""
     webuiapi = pytest.importorskip("webuiapi")
     api = webuiapi.WebUIApi(host="127.0.0.1", port=host.port)
-    result = api.txt2img(prompt=PROMPT, steps=2, width=64, height=64, seed=1,
-                         alwayson_scripts={"AnimateDiff": {"args": [FOUR]}})
+    # Without `animatediff` this client sends {"animatediff": {"args": [false]}} behind whatever is in alwayson_scripts.
+    settings = webuiapi.AnimateDiff(model="motion.safetensors", video_length=4, batch_size=8)
+    result = api.txt2img(prompt=PROMPT, steps=2, width=64, height=64, seed=1, animatediff=settings)
     assert isinstance(result.image, Image.Image) and result.image.n_frames == 4
     out = io.BytesIO()
     result.image.save(out, "GIF", save_all=True)
