@@ -111,6 +111,14 @@ def prepare(host: Host) -> None:
     (host.data / "models" / "ControlNet").mkdir()
     save_file(control, host.data / "models" / "ControlNet" / "control_tiny_sd15.safetensors")
 
+    # SparseCtrl: the hint is a latent with a mask and goes through one convolution; temporal layers with one attention.
+    sparse = {k: v for k, v in control.items() if not k.startswith("input_hint_block.")}
+    sparse["input_hint_block.0.weight"] = torch.randn(64, 5, 3, 3, generator=random) * 0.3
+    sparse["input_hint_block.0.bias"] = torch.zeros(64)
+    sparse |= {k: v.float() for k, v in weights.items() if k.startswith("down_blocks.") and "attention_blocks.1." not in k
+               and "norms.1." not in k}
+    save_file(sparse, host.data / "models" / "ControlNet" / "sparse_tiny_sd15.safetensors")
+
 
 def picture(raw: str) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(base64.b64decode(raw))).convert("RGB")).astype(int)
@@ -280,6 +288,22 @@ def test_with_motion_too(host, hints):
     moving = {**STILL, "model": "motion.safetensors", "batch_size": 6, "overlap": 0}
     made = np.stack(frames_of(ask(host, moving, ControlNet=[unit(batch_images=str(hints))])))
     assert np.abs(made - np.stack(frames_of(ask(host, moving)))).max() > 20
+
+
+@pytest.mark.parametrize("context", [6, 4])
+def test_sparsectrl_runs_with_our_temporal_layers(host, hints, tmp_path, context):
+    """One key frame. Its model sees zeros at the other frames, and only its temporal layers carry the picture there."""
+    settings = {**STILL, "batch_size": context, "overlap": 1}
+    made = {}
+    for name in ("000.png", "005.png"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes((hints / name).read_bytes())
+        key = unit(model="sparse_tiny_sd15", batch_images=f"{tmp_path / name}\nkeyframe: 1")
+        made[name] = np.stack(frames_of(ask(host, settings, ControlNet=[key])))
+    differing = np.abs(made["000.png"] - made["005.png"]).max((1, 2, 3))
+    assert differing[1] > 20
+    assert (differing > 0).all() if context == FRAMES else (differing[:4] > 0).all()
+    assert "Error" not in host.log()
 
 
 def test_a_folder_with_too_few_pictures_is_refused(host, hints):
