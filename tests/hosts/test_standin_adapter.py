@@ -201,6 +201,18 @@ def test_clips_of_one_job_do_not_know_each_other(host):
     assert (both[6:] == alone).all()
 
 
+def test_a_kind_of_noise_numbers_the_seeds_of_every_clip(host):
+    """With a module that moves nothing, frames of one seed are one picture: the host's, of that seed."""
+    settings = {"model": "still.safetensors", "noise": "constant", "video_length": 3, "returns": "frames"}
+    answer = animate(host, settings, n_iter=2)
+    frames = frames_of(answer)
+    for first in (0, 3):
+        alone = frames_of(animate(host, {**settings, "noise": "per frame", "video_length": 1},
+                                  seed=REQUEST["seed"] + first))
+        assert np.abs(frames[first:first + 3].astype(int) - alone).max() <= 1
+    assert np.abs(frames[0].astype(int) - frames[3]).max() > 10
+
+
 def test_the_unet_never_sees_more_than_a_window(host):
     rows = []
     unet = host.shared.sd_model.model.diffusion_model

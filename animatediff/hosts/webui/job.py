@@ -56,7 +56,8 @@ class Job:
         unet = getattr(getattr(model, "model", None), "diffusion_model", None)
         if unet is None:
             raise ModelError("this kind of checkpoint has no UNet",
-                             where=shared.opts.sd_model_checkpoint or "checkpoint", remedy="Choose an SD1.5 or SDXL checkpoint.")
+                             where=shared.opts.sd_model_checkpoint or "checkpoint",
+                             remedy="Choose an SD1.5 or SDXL checkpoint.")
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns)
         with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
@@ -64,14 +65,13 @@ class Job:
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
-        self._set_seeds()
 
     def begin_clip(self) -> None:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._write()  # of a clip before that lost frames on its way
         self.cut_short = None
         self.p.extra_generation_params.pop(f"{KEY} interrupted", None)
-        self._keep_seeds()
+        self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
 
@@ -137,23 +137,14 @@ class Job:
                                 where="frames", remedy="Set it to 0, or give one picture.")
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
-    def _set_seeds(self) -> None:
-        """The seed of every frame of every clip, for the kinds of noise that a seed for each frame can say."""
+    def _number_seeds(self) -> None:
+        """The seed of every frame of this clip, for the kinds of noise that a seed for each frame can say. Not before,
+        since another extension (Dynamic Prompts) may have numbered the seeds in `process`."""
         p, s = self.p, self.settings
         if s.noise in ("per frame", "per clip"):
             return
-        of_clip, starts = noise.KINDS[s.noise], range(0, len(p.all_seeds), p.batch_size)
-        p.all_seeds = [seed for at in starts for seed in of_clip(p.all_seeds[at], s.frames, s.context_length)]
-
-    def _keep_seeds(self) -> None:
-        """The same for this clip where another extension (Dynamic Prompts) has numbered the seeds anew since."""
-        p, s = self.p, self.settings
-        if s.noise in ("per frame", "per clip") or not p.seeds:
-            return
         first = p.iteration * p.batch_size
         seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length)
-        if list(p.seeds) == seeds:
-            return
         p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
         p.seeds = p.rng.seeds = seeds
         p.rng.generators = [rng.create_generator(seed) for seed in seeds]
