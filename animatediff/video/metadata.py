@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -105,10 +106,14 @@ def _from_video(path: Path) -> str | None:
     av = library()
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            tags = {key.lower(): value for key, value in container.metadata.items()}
+            return of_container(container)
     except av.FFmpegError as error:
         raise ValueError(error.strerror or str(error)) from error
-    return tags.get(VIDEO_KEY) or None
+
+
+def of_container(container: Any) -> str | None:
+    """The settings text of a video that PyAV has opened."""
+    return {key.lower(): value for key, value in container.metadata.items()}.get(VIDEO_KEY) or None
 
 
 def _decoded(value: bytes | str | None) -> str:

@@ -42,13 +42,13 @@ def first_frame(file: Any, name: Any) -> Image.Image:
         av = library()
         with av.open(file, metadata_errors="replace") as container:
             frame = next(container.decode(video=0), None)
-            tags = {key.lower(): value for key, value in container.metadata.items()}
+            text = metadata.of_container(container)
     except Exception as error:
         raise SyntaxError(f"no video that can be read: {error}") from error
     if frame is None:
         raise SyntaxError("a video without frames")
     picture = frame.to_image()
     picture.format = FORMAT
-    if tags.get(metadata.VIDEO_KEY):
-        picture.info[metadata.PNG_KEY] = tags[metadata.VIDEO_KEY]
+    if text:
+        picture.info[metadata.PNG_KEY] = text
     return picture
