@@ -17,12 +17,12 @@ def alphas_cumprod(kind: str) -> torch.Tensor:
 
 
 def weighted_error(
-    predicted: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor, latents: torch.Tensor, power: float = 1.0
+    predicted: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor, latents: torch.Tensor, power: float
 ) -> torch.Tensor:
-    """Mean squared error of ε weighted by min(SNR, 5)^power/SNR (Hang et al., arXiv:2303.09556, have power 1).
+    """Mean squared error of ε, which in terms of the picture's own error has the weight min(max(SNR, 0.3), 5)^power.
 
-    In terms of the picture's own error the weight is min(SNR, 5)^power: a lower power lets high noise count for more.
-    Below an SNR of 0.3 it falls no further: there the words alone decide.
+    Hang et al. (arXiv:2303.09556) have min(SNR, 5). A lower power lets high noise count for more, and below an SNR of
+    0.3, where the words alone decide, the weight falls no further.
     Where the noise leaves no doubt where the shape of clean `latents` is, its error counts four times: it covers a tenth
     of the picture and holds nearly all there is to learn.
     """
@@ -49,6 +49,13 @@ def timesteps(count: int, low: int, high: int) -> torch.Tensor:
 def first_steps(count: int) -> torch.Tensor:
     """Random timesteps [count] of those with which sampling begins."""
     return torch.randint(850, STEPS, (count,))
+
+
+def draws(count: int, low: int, high: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Timesteps [count], 40 % of them of the first steps, and the share of the picture that is seen at each."""
+    first = torch.rand(count) < 0.4
+    t = torch.where(first, first_steps(count), timesteps(count, low, high))
+    return t, torch.where(first, share_seen(count), torch.ones(count))
 
 
 def share_seen(count: int) -> torch.Tensor:

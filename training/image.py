@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 
 from . import text
 from .clips import FRAMES
-from .diffusion import alphas_cumprod, first_steps, half_hidden, share_seen, timesteps, weighted_error
+from .diffusion import alphas_cumprod, draws, half_hidden, weighted_error
 from .loop import train
 
 WIDTHS = (64, 64, 64, 64)
@@ -50,9 +50,7 @@ def fit(
         moments = torch.tensor([int(FRAMES * (1 - rng.random() ** (1 / 4))) for _ in rows]).clamp(max=FRAMES - 1)
         x = latents[rows, moments].float()
         context = contexts(clips, dropped=0.12).repeat_interleave(FRAMES_OF_A_CLIP, 0)
-        first = torch.rand(len(rows)) < 0.4
-        t = torch.where(first, first_steps(len(rows)), timesteps(len(rows), 50, 550))  # where outlines are decided
-        seen = torch.where(first, share_seen(len(rows)), torch.ones(len(rows)))
+        t, seen = draws(len(rows), 50, 550)  # where outlines are decided
         alphas = schedules[torch.arange(len(rows)) % 2, t]
         noisy, wanted = half_hidden(x, alphas, seen)
         predicted = unet(noisy, t, context).sample

@@ -12,7 +12,7 @@ from animatediff.motion import MotionModule, build, injected
 
 from . import image, text
 from .clips import FRAMES
-from .diffusion import STEPS, alphas_cumprod, first_steps, half_hidden, share_seen, timesteps, weighted_error
+from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
 from .loop import train
 
 POSITIONS = 32
@@ -40,9 +40,7 @@ def fit(
         x = latents[clips].float().flatten(0, 1)
         context = contexts(clips, dropped=0.1).repeat_interleave(FRAMES, 0)
         # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
-        first = torch.rand(batch) < 0.4
-        t = torch.where(first, first_steps(batch), timesteps(batch, STEPS // 2, STEPS)).repeat_interleave(FRAMES)
-        seen = torch.where(first, share_seen(batch), torch.ones(batch)).repeat_interleave(FRAMES)
+        t, seen = (drawn.repeat_interleave(FRAMES) for drawn in draws(batch, STEPS // 2, STEPS))
         alphas = schedule[t]
         noisy, wanted = half_hidden(x, alphas, seen)
         predicted = unet(noisy, t, context).sample
