@@ -41,7 +41,7 @@ QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=2, secon
 def run(quick: bool = False) -> list[dict]:
     plan = QUICK if quick else Plan()
     print("  building the networks …", flush=True)
-    unet, module = _networks(plan)
+    unet, module = networks(plan)
     rows = []
     for name, dtype in DTYPES.items():
         unet.to(dtype), module.to(dtype)
@@ -113,7 +113,7 @@ def _norm_over_frames(module: MotionModule) -> Iterator[None]:
             site.over_frames = over_frames
 
 
-def _networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
+def networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
     """UNet and motion module with random weights, built without the initialisation that would be thrown away."""
     from diffusers import UNet2DConditionModel
 

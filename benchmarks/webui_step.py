@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.timing import alternate
-from benchmarks.unet_step import QUICK, Plan, _networks
+from benchmarks.timing import Timing, alternate
+from benchmarks.unet_step import QUICK, Plan, networks
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "hosts" / "webui"
@@ -47,30 +47,24 @@ def run(quick: bool = False) -> list[dict]:
             found = _measure(host, quick, older is not None)
         finally:
             host.stop()
-    plain = found["plain"]
-    return [{"frames": FRAMES, "pixels": PIXELS, "contender": NAMES[name], "rounds": step.rounds,
-             "s a step": step.median, "of the plain batch": step.median / plain.median} for name, step in found.items()]
+    plain = found["plain"].median
+    return [{"frames": FRAMES, "pixels": PIXELS, "contender": NAMES[name], "rounds": len(step.seconds),
+             "s a step": step.median, "of the plain batch": step.median / plain} for name, step in found.items()]
 
 
-@dataclass
-class Step:
-    rounds: int
-    median: float
-
-
-def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Step]:
-    seconds: dict[str, list[float]] = {}
+def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Timing]:
+    """The time of a step in each of a contender's rounds, but for the first one, which warms up."""
+    seconds: dict[str, list[float]] = defaultdict(list)
 
     def contender(name: str, **request: Any):
         def call() -> None:
             host.watch()
-            picture = {"prompt": "a red circle", "steps": STEPS, "width": PIXELS, "height": PIXELS}
-            host.txt2img(**{**picture, **request}).expect()
-            begun = [one["began"] for one in host.unet_calls()]
-            if len(begun) != STEPS or any(one["rows"] != 2 * FRAMES for one in host.unet_calls()):
-                raise RuntimeError(f"{name}: the UNet was called in another way: {host.unet_calls()}\n"
-                                   f"{host.log()[-3000:]}")
-            seconds.setdefault(name, []).append((begun[-1] - begun[0]) / (STEPS - 1))
+            host.txt2img(**{"prompt": "a red circle", "steps": STEPS, "width": PIXELS, "height": PIXELS,
+                            **request}).expect()
+            calls = host.unet_calls()
+            if [one["rows"] for one in calls] != [2 * FRAMES] * STEPS:
+                raise RuntimeError(f"{name}: the UNet was called in another way: {calls}\n{host.log()[-3000:]}")
+            seconds[name].append((calls[-1]["began"] - calls[0]["began"]) / (STEPS - 1))
 
         return call
 
@@ -80,8 +74,7 @@ def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Step]:
         theirs = {"alwayson_scripts": {f"AnimateDiff ({OLDER})": {"args": [clip]}}}
         contenders["older"] = contender("older", **theirs)
     alternate(contenders, rounds=1 if quick else 3, say="whole requests")
-    kept = {name: sorted(values[1:]) for name, values in seconds.items()}  # the first one warms up
-    return {name: Step(len(values), values[len(values) // 2]) for name, values in kept.items()}
+    return {name: Timing(values[1:], None) for name, values in seconds.items()}
 
 
 def _write(data: Path, plan: Plan) -> None:
@@ -92,7 +85,7 @@ def _write(data: Path, plan: Plan) -> None:
 
     from animatediff.engine import keys
 
-    unet, module = _networks(plan)
+    unet, module = networks(plan)
     checkpoints, clip = data / "models" / "Stable-diffusion", data / "clip"
     demo = load_file(checkpoints / "demo.safetensors")
     config = yaml.safe_load((checkpoints / "demo.yaml").read_text())

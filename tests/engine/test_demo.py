@@ -8,7 +8,7 @@ from animatediff.settings import Settings
 from benchmarks.demo_quality import prompts, score
 
 # Take this mark away with the weights of a finished run: the bounds below are what the project asks of them.
-unfinished = pytest.mark.xfail(reason="the shipped weights come from a training run that is not finished", strict=False)
+unfinished = pytest.mark.xfail(reason="a third of the clips drift to one side: the training is not finished", strict=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,22 @@ def test_family_is_read_from_the_shipped_tensors(demo):
     assert demo.module.max_frames == 32
 
 
-@unfinished
-def test_clips_show_what_the_prompts_say(demo):
+@pytest.fixture(scope="module")
+def scores(demo):
     """A short version of `python -m benchmarks demo_quality`, which has 128 clips."""
     asked = [p for p in prompts() if p.direction][:8]
     assert len({p.direction for p in asked}) == 8
-    result = score(demo, asked, [3], Settings(enable=True))
-    assert result["colour"] >= 7 / 8, result
-    assert result["shape"] >= 6 / 8, result
-    assert result["direction"] >= 6 / 8, result
+    return score(demo, asked, [3], Settings(enable=True))
+
+
+def test_clips_show_the_colour_and_the_shape_of_their_prompts(scores):
+    assert scores["colour"] >= 7 / 8, scores
+    assert scores["shape"] >= 6 / 8, scores
+
+
+@unfinished
+def test_clips_move_as_their_prompts_say(scores):
+    assert scores["direction"] >= 6 / 8, scores
 
 
 @unfinished
