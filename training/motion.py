@@ -16,6 +16,7 @@ from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
 from .loop import train
 
 POSITIONS = 32
+SHORTEST = 6  # frames of a part that is shown of a clip
 
 
 def fit(
@@ -28,19 +29,28 @@ def fit(
     batch: int,
     seed: int,
 ) -> MotionModule:
-    """`batch` counts clips."""
+    """`batch` counts clips of 16 frames; of shorter parts more are drawn.
+
+    A third of the batches shows parts of the clips, so that a clip of fewer frames moves too: what has only ever
+    seen 16 frames keeps 8 still.
+    """
     torch.manual_seed(seed)
     module = build(image.WIDTHS, "v2", frames=POSITIONS)
     schedule = alphas_cumprod("linear")
     layout = ClipLayout.contiguous(FRAMES, groups=batch)
 
     def loss_at(step: int) -> dict[str, torch.Tensor]:
+        nonlocal layout
         rng = random.Random(seed * 1_000_003 + step)
-        clips = torch.tensor([rng.randrange(len(latents)) for _ in range(batch)])
-        x = latents[clips].float().flatten(0, 1)
-        context = contexts(clips, dropped=0.1).repeat_interleave(FRAMES, 0)
+        frames = FRAMES if rng.random() < 2 / 3 else rng.randint(SHORTEST, FRAMES)
+        drawn = batch * FRAMES // frames
+        layout = ClipLayout.contiguous(frames, groups=drawn)
+        clips = torch.tensor([rng.randrange(len(latents)) for _ in range(drawn)])
+        first = [rng.randint(0, FRAMES - frames) for _ in range(drawn)]
+        x = torch.cat([latents[clip, at : at + frames].float() for clip, at in zip(clips, first)])
+        context = contexts(clips, dropped=0.1).repeat_interleave(frames, 0)
         # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
-        t, seen = (drawn.repeat_interleave(FRAMES) for drawn in draws(batch, STEPS // 2, STEPS))
+        t, seen = (each.repeat_interleave(frames) for each in draws(drawn, STEPS // 2, STEPS))
         alphas = schedule[t]
         noisy, wanted = half_hidden(x, alphas, seen)
         predicted = unet(noisy, t, context).sample

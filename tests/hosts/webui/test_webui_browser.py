@@ -1,4 +1,4 @@
-"""The page itself, in headless Chromium (playwright with WEBUI_CHROMIUM, /usr/bin/chromium or its own browser).
+"""The page itself, in headless Chromium (playwright; CHROMIUM names one that is not on the PATH).
 
 WEBUI_SCREENSHOTS: a folder that gets pictures of the page.
 """
@@ -13,20 +13,8 @@ from test_webui_generation import PROMPT
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
 expect = sync_api.expect
 
-ARGUMENTS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
 HOSTS_OWN = "Cannot read properties of undefined (reading 'props')"
 PATIENCE = 180_000  # ms; one busy core
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chosen = os.environ.get("WEBUI_CHROMIUM", "/usr/bin/chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chosen if Path(chosen).exists() else None, headless=True,
-                                             chromium_sandbox=False, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 class Tab:
