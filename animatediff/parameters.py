@@ -92,7 +92,8 @@ class Parameter:
             close = get_close_matches(_plain(part), nearest, 1, 0.6)
             if close and _plain(part) not in nearest:
                 return f"Did you mean {nearest[close[0]]}? Use {self.range}."
-        return f"Use {self.range}; leave it out for {_shown(self.default)}."
+        default = "empty" if self.default == "" else _shown(self.default)
+        return f"Use {self.range}; the default is {default}."
 
     def json_schema(self) -> dict[str, Any]:
         """This parameter as a property of a JSON schema (draft 2020-12)."""
@@ -244,5 +245,7 @@ def _plain(text: Any) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a page's number fields hold floats
     text = repr(list(value)) if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 80 else f"{text[:76]} …"

@@ -65,7 +65,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
     made: dict[str, Any] = {}
     with gr.Accordion("AnimateDiff", open=False, elem_id=f"{tab}-ad"):
         if said := older.notice():
-            gr.HTML(value=_paragraph("ad-problem", said), elem_id=f"{tab}-ad-older")
+            gr.HTML(value=_said(_paragraph("ad-problem", said)), elem_id=f"{tab}-ad-older")
         for names in ROWS:
             with gr.Row():
                 for name in names:
@@ -214,12 +214,12 @@ def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -
     try:
         return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
     except AnimateDiffError as error:
-        return _paragraph("ad-problem", str(error))
+        return _said(_paragraph("ad-problem", _labelled(error)))
     except Exception as error:  # the page must stay usable; the run itself does not depend on this
         from modules import errors
 
         errors.report("AnimateDiff cannot tell what the run will do", exc_info=True)
-        return _paragraph("ad-problem", f"{type(error).__name__}: {error}")
+        return _said(_paragraph("ad-problem", f"{type(error).__name__}: {error}"))
 
 
 def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
@@ -237,7 +237,17 @@ def _html(found: Preflight, enabled: bool) -> str:
     said = [_paragraph("ad-problem", text) for text in found.problems]
     said += [_paragraph("ad-notice", text) for text in found.notices]
     off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    return f'<div class="ad-preflight{"" if enabled else " ad-disabled"}"><p>{off}{facts}</p>{"".join(said)}</div>'
+    return _said(f"<p>{off}{facts}</p>{''.join(said)}", "" if enabled else " ad-disabled")
+
+
+def _labelled(error: AnimateDiffError) -> str:
+    """The message with the control's label for the parameter's name."""
+    label = table.BY_NAME[error.where].label if error.where in table.BY_NAME else error.where
+    return str(AnimateDiffError(error.what, where=label, remedy=error.remedy))
+
+
+def _said(inner: str, css_class: str = "") -> str:
+    return f'<div class="ad-preflight{css_class}">{inner}</div>'
 
 
 def _paragraph(css_class: str, text: str) -> str:
