@@ -13,6 +13,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from animatediff import settings as table
@@ -44,6 +45,7 @@ HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "
                  "strength": "img2img_denoising_strength"}
 LAST_ON_PAGE = "{tab}_gallery"
 QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
+ONE_BY_ONE = Lock()  # gradio answers a page's events side by side, and an older answer must not overwrite a newer one
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
 
     def told(*values: Any) -> str:
         ours = dict(zip((p.name for p in CLIP), values))
-        return lines(ours, dict(zip(theirs, values[len(CLIP):])), from_picture=tab == "img2img")
+        with ONE_BY_ONE:
+            return lines(ours, dict(zip(theirs, values[len(CLIP):])), from_picture=tab == "img2img")
 
     def listed(*values: Any) -> list[Any]:
         modules.read()

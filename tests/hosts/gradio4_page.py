@@ -1,0 +1,54 @@
+"""The accordion on a page of a real gradio 4, with the stand-in as its host: python gradio4_page.py PORT FOLDER PATHS.
+
+FOLDER holds motion modules. PATHS, joined as in $PATH, are searched for what this Python lacks: the project and
+what it needs. A button below the accordion shows what the controls send.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import fastapi
+import gradio as gr
+
+HERE = Path(__file__).parent
+
+
+def main(port: int, folder: Path) -> None:
+    real = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("gradio", "fastapi")}
+    sys.path.insert(0, str(HERE / "standin"))
+    from standin_host import standing_in
+
+    with standing_in(folder) as host:
+        sys.path.remove(str(HERE / "standin"))
+        for name in [name for name in sys.modules if name.split(".")[0] == fastapi.__name__]:
+            del sys.modules[name]
+        sys.modules.update(real)  # the stand-in has its own
+        host.opts.data["animatediff_model_path"] = str(folder)
+        sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=host.shared.sd_model)
+        host.shared.sd_model.sd_checkpoint_info.name_for_extra = "photo"
+        page().launch(server_name="127.0.0.1", server_port=port, show_api=False, quiet=True)
+
+
+def page() -> gr.Blocks:
+    from animatediff.hosts.webui import ui
+
+    connect = {}
+    script = SimpleNamespace(on_after_component=lambda f, elem_id: connect.update({elem_id: f}))
+    with gr.Blocks(css=(HERE.parents[1] / "style.css").read_text()) as blocks:
+        gr.Slider(elem_id="txt2img_steps", value=20)
+        gr.Dropdown(elem_id="txt2img_sampling", choices=["Euler", "DDIM"], value="Euler")
+        gr.Slider(elem_id="txt2img_batch_count", value=1)
+        components = ui.build(False, script).components
+        send, sent = gr.Button("Send", elem_id="send"), gr.Textbox(elem_id="sent")
+        gallery = gr.Gallery(elem_id="txt2img_gallery")
+        connect["txt2img_gallery"](SimpleNamespace(component=gallery))
+        send.click(lambda *values: repr(values), inputs=components, outputs=[sent])
+    return blocks
+
+
+if __name__ == "__main__":
+    sys.path += sys.argv[3].split(os.pathsep)
+    main(int(sys.argv[1]), Path(sys.argv[2]))

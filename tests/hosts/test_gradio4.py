@@ -1,0 +1,101 @@
+"""The accordion in a real gradio 4.40 and a real browser: GRADIO4_PYTHON=… pytest tests/hosts/test_gradio4.py.
+
+GRADIO4_PYTHON is a Python, of the version that runs the tests, with gradio==4.40.0, fastapi==0.112.0, starlette<0.38,
+pydantic<2.11 and huggingface_hub<0.26.
+"""
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from ast import literal_eval
+from pathlib import Path
+
+import pytest
+from tiny_models import write_module
+
+HERE = Path(__file__).parent
+PYTHON = os.environ.get("GRADIO4_PYTHON")
+pytestmark = pytest.mark.skipif(not PYTHON, reason="needs GRADIO4_PYTHON, a Python with gradio 4.40")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The page's address, and the folder of its motion modules."""
+    folder = tmp_path_factory.mktemp("modules")
+    write_module(folder / "v2.safetensors")
+    write_module(folder / "xl.safetensors", "HotShot-XL", widths=(32, 32, 32))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lent = [str(HERE.parents[1]), *(entry for entry in sys.path if entry.endswith("site-packages"))]
+    with (folder / "log.txt").open("w") as log:
+        command = [PYTHON, str(HERE / "gradio4_page.py"), str(port), str(folder), os.pathsep.join(lent)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"GRADIO_ANALYTICS_ENABLED": "0"})
+    try:
+        for _ in range(240):
+            with socket.socket() as client:
+                if process.poll() is not None or client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        assert process.poll() is None, (folder / "log.txt").read_text()
+        yield f"http://127.0.0.1:{port}", folder
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def page(served, browser):
+    page = browser.new_page(viewport={"width": 900, "height": 1400})
+    page.route("**/*", lambda route: route.continue_() if "//127.0.0.1" in route.request.url else route.abort())
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(served[0], wait_until="domcontentloaded")
+    page.click("#txt2img-ad .label-wrap >> nth=0", timeout=60_000)
+    page.locator("#txt2img-ad-enable input").check()
+    yield page
+    assert not page.errors
+    page.close()
+
+
+def fill(page, name: str, value: str) -> None:
+    page.fill(f"#txt2img-ad-{name} input", value)
+    page.press(f"#txt2img-ad-{name} input", "Tab")
+
+
+def says(page, text: str) -> None:
+    page.locator("#txt2img-ad-preflight", has_text=text).wait_for(timeout=30_000)
+
+
+def modules(page) -> list[str]:
+    page.click("#txt2img-ad-motion-module input")
+    page.locator("ul.options li").first.wait_for()
+    return [text.removeprefix("✓").strip() for text in page.locator("ul.options li").all_inner_texts()]
+
+
+def test_the_line_under_the_controls_follows_them(page):
+    fill(page, "frames", "40")
+    says(page, "Frames 40")
+    fill(page, "fps", "0")
+    says(page, "FPS: 0 is out of range")
+    colour = page.locator("#txt2img-ad-preflight p.ad-problem").evaluate("p => getComputedStyle(p).color")
+    assert colour == "rgb(220, 38, 38)"
+
+
+def test_modules_are_listed_with_their_family_and_sent_by_name(page, served):
+    assert modules(page) == ["Automatic", "v2.safetensors (v2, 16 frames)",
+                             "xl.safetensors (HotShot-XL, 8 frames; does not fit the checkpoint)"]
+    page.locator("ul.options li").nth(1).click()
+    (served[1] / "new.safetensors").symlink_to(served[1] / "v2.safetensors")
+    page.click("#txt2img-ad-refresh")
+    page.wait_for_timeout(2000)
+    assert "new.safetensors (v2, 16 frames)" in modules(page)
+    page.keyboard.press("Escape")
+    fill(page, "frames", "12")
+    page.click("#send")
+    page.wait_for_function("document.querySelector('#sent textarea').value", timeout=30_000)
+    sent = literal_eval(page.input_value("#sent textarea"))
+    assert sent[:3] == (True, "v2.safetensors", 12)
