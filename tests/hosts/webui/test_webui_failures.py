@@ -67,8 +67,10 @@ def test_what_ends_in_an_error_elsewhere_makes_a_clip_or_a_message(host, fields)
 
 
 @pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemory"])
-@pytest.mark.parametrize("fields", [{}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent",
-                                         "denoising_strength": 0.7, "sampler_name": "Euler"}, {"sampler_name": "Euler"}], ids=["DDIM", "Hires. fix", "Euler"])
+@pytest.mark.parametrize("fields", [
+    {}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7, "sampler_name": "Euler"},
+    {"sampler_name": "Euler"},
+], ids=["DDIM", "Hires. fix", "Euler"])  # fmt: skip
 def test_an_error_while_sampling_poisons_nothing(host, kind, fields):
     wanted = host.txt2img(EIGHT, prompt=PROMPT, seed=2, steps=3, **fields).expect().images
     host.fault(kind, call=5 if "enable_hr" in fields else 2)
