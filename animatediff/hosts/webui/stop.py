@@ -40,23 +40,29 @@ class _Raises(dict):
 def before_anything(p: Any, error: AnimateDiffError) -> None:
     """From `before_process`: the job ends before the host applies settings or loads a checkpoint."""
     p.override_settings = _Raises(error)
-    p.all_prompts = _Raises(error)  # the X/Y/Z plot goes on after any exception, and asks for the prompts next
+    _stop_a_plot(p, error)
 
 
 def before_sampling(p: Any, error: AnimateDiffError) -> None:
-    """From `process`: the job ends before latents are made."""
-    p.init = _raising(error)
+    """From `process`: the job ends before latents are made, when the other scripts have had their turn."""
+
+    def init(*_: Any, **__: Any) -> NoReturn:
+        _stop_a_plot(p, error)
+        raise AnimateDiffStopped(error)
+
+    p.init = init
+
+
+def _stop_a_plot(p: Any, error: AnimateDiffError) -> None:
+    """The X/Y/Z plot goes on after any exception, and asks for the prompts next."""
     p.all_prompts = _Raises(error)
 
 
 def in_place_of(host: Any, names: tuple[str, ...], error: AnimateDiffError) -> None:
     """The methods `names` of this object raise."""
-    for name in names:
-        setattr(host, name, _raising(error))
 
-
-def _raising(error: AnimateDiffError):
     def stop(*_: Any, **__: Any) -> NoReturn:
         raise AnimateDiffStopped(error)
 
-    return stop
+    for name in names:
+        setattr(host, name, stop)
