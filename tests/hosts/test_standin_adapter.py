@@ -225,25 +225,34 @@ def test_the_unet_never_sees_more_than_a_window(host):
     assert max(count for count, _ in rows) == 2 * 4, "a window in two roles"
 
 
-def test_progress_counts_windows_and_others_read_the_hosts_own_step(host):
+def test_progress_counts_windows_and_others_read_the_hosts_own_step(host, monkeypatch):
     """ControlNet takes the share of the run from `sampling_step` at every call of the UNet: no window may differ."""
-    state, seen = host.shared.state, []
+    state, seen, decoding, model = host.shared.state, [], [], host.shared.sd_model
+    decode = model.decode_first_stage
+
+    def share():
+        return (state.job_no + state.sampling_step / state.sampling_steps) / state.job_count
 
     def note(module, args):
-        seen.append((state.sampling_step, (state.job_no + state.sampling_step / state.sampling_steps) / state.job_count))
+        seen.append((state.sampling_step, share()))
 
+    def decode_first_stage(latents):
+        decoding.append(share())
+        return decode(latents)
+
+    monkeypatch.setattr(model, "decode_first_stage", decode_first_stage)
     hook = host.shared.sd_model.model.diffusion_model.register_forward_pre_hook(note)
     try:
         host.request("txt2img", {**REQUEST, "batch_size": 6})
         plain = [step for step, _ in seen]
-        seen.clear()
+        seen.clear(), decoding.clear()
         animate(host, {"batch_size": 3, "overlap": 0, "context_schedule": "batched"})
     finally:
         hook.remove()
     windows = len(seen) // len(plain)
     assert windows > 1 and [step for step, _ in seen] == [step for step in plain for _ in range(windows)]
-    shown = [share for _, share in seen]
-    assert shown == sorted(shown) and len(set(shown)) == len(shown)
+    assert [share for _, share in seen] == pytest.approx([i / len(seen) for i in range(len(seen))])
+    assert set(decoding) == {1.0}, "a pass that is over is done"
     assert state.job_no == int(state.job_no)
 
 

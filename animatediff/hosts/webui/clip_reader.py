@@ -17,8 +17,7 @@ _BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1
 
 
 def add() -> None:
-    """Register the reader, once."""
-    remove()
+    """Register the reader."""
     Image.register_open(FORMAT, first_frame, is_video)
 
 
