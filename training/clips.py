@@ -11,6 +11,9 @@ from .shapes import BACKGROUNDS, COLOURS, SHAPES, Scene
 
 FRAMES = 16
 SIZE = 64
+# By how many of 64 pixels a track along one axis may lie beside the middle. What the motion module sees of the prompt is
+# where the image model puts a shape: with tracks all over, one that begins in a corner goes to the other corner.
+ASIDE = 6.0
 
 # Direction of travel as (x, y), y down, and the ways people say it.
 DIRECTIONS: dict[str, tuple[int, int]] = {
@@ -116,6 +119,11 @@ def random_clip(rng: random.Random, frames: int = FRAMES, size: int = SIZE) -> C
     reach = 1.1 * radii.max().item()
     free_x = max(0.0, size / 2 - reach - x.abs().max().item())
     free_y = max(0.0, size / 2 - reach - y.abs().max().item())
+    if motion in DIRECTIONS:
+        if dx == 0:
+            free_x = min(free_x, ASIDE * unit)
+        if dy == 0:
+            free_y = min(free_y, ASIDE * unit)
     x = x + size / 2 + rng.uniform(-free_x, free_x)
     y = y + size / 2 + rng.uniform(-free_y, free_y)
 

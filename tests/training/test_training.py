@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training import text
-from training.clips import random_clip
+from training.clips import ASIDE, DIRECTIONS, SIZE, random_clip
 from training.diffusion import alphas_cumprod, first_steps, half_hidden, near, share_seen
 from training.loop import train
 
@@ -29,6 +29,15 @@ def test_the_text_encoder_tells_left_from_right(captions, tmp_path):
 
     before = apart(text.build(texts.size).eval())
     assert apart(text.fit(tmp_path, captions, texts, steps=100, batch=16, seed=0)) > max(0.3, 2 * before)
+
+
+def test_a_track_along_an_axis_keeps_near_the_middle_of_the_other():
+    rng = random.Random(1)
+    for clip in (random_clip(rng) for _ in range(300)):
+        if clip.motion in DIRECTIONS:
+            start = torch.stack([clip.scene.x[0], clip.scene.y[0]]) - SIZE / 2
+            going = torch.tensor(DIRECTIONS[clip.motion])
+            assert (start[going == 0].abs() <= ASIDE).all(), clip.caption
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path):
