@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from animatediff.video.write import WRITERS
+
+try:
+    import av  # noqa: F401
+    ALL = list(WRITERS)
+except ImportError:
+    ALL = [name for name in WRITERS if name not in ("MP4", "WEBM")]
+NEEDS_VIDEO = pytest.mark.skipif("MP4" not in ALL, reason="PyAV is not installed")
 SETTINGS = '{"prompt": "赤い円が右へ動く, a red circle", "emoji": "🎞", "quote": "a \\"b\\"; c=d#e\\n", "long": "%s"}' % (
     "word " * 150)
 
@@ -65,3 +74,20 @@ class Ffmpeg:
         if pixels == "rgb24":
             return data.reshape(-1, height, width, 3)
         return data.reshape(-1, height * width * 3 // 2 if pixels == "yuv420p" else height * width * 3)
+
+
+def tree(folder: Path) -> list[str]:
+    """The files below a folder, relative to it."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def frames_in(path: Path) -> int:
+    if path.suffix in (".mp4", ".webm"):
+        import cv2
+
+        video, count = cv2.VideoCapture(str(path)), 0
+        while video.read()[0]:
+            count += 1
+        return count
+    with Image.open(path) as image:
+        return image.n_frames
