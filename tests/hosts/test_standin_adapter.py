@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -359,6 +360,38 @@ def test_what_cannot_be_done_is_refused_with_a_message_and_without_files(host, n
         assert part in answer.detail
     assert not list((host.data / "outputs").rglob("*.*"))
     assert not [e for _, e in host.errors.reported if e is not None], "nothing was left to the host to swallow"
+
+
+READS_PROMPTS = """
+from modules import scripts
+class ReadsPrompts(scripts.Script):
+    def title(self): return "As the host's own script that strips comments"
+    def show(self, is_img2img): return scripts.AlwaysVisible
+    def process(self, p, *args): p.all_prompts = [prompt.strip() for prompt in p.all_prompts]
+"""
+
+
+def test_other_scripts_can_read_the_prompts_of_a_job_that_is_stopped(host, tmp_path):
+    (tmp_path / "reads_prompts.py").write_text(READS_PROMPTS)
+    host.load(tmp_path / "reads_prompts.py")
+    host.show()
+    assert CASES["too long a window"](host).status == 422
+    assert not [error for _, error in host.errors.reported if error is not None]
+
+
+def test_a_plot_cannot_go_on_after_a_job_that_is_stopped(host):
+    """It swallows any exception, and reads the prompts of the picture that is not there."""
+    from animatediff.errors import SettingsError
+    from animatediff.hosts.webui import stop
+
+    for begin in (stop.before_anything, stop.before_sampling):
+        p = SimpleNamespace(all_prompts=["a circle"], override_settings={}, init=lambda *_: None)
+        begin(p, SettingsError("too long"))
+        with pytest.raises(stop.AnimateDiffStopped):
+            p.override_settings.keys()
+            p.init(p.all_prompts, [], [])
+        with pytest.raises(stop.AnimateDiffStopped):
+            p.all_prompts[0]
 
 
 def test_no_module_at_all_says_where_to_put_one(host, tmp_path):

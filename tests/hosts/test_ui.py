@@ -6,7 +6,9 @@ import inspect
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -184,6 +186,29 @@ def test_what_the_lines_say(host):
     assert "Frames" in page.told(fps=None)  # an emptied box asks for nothing
     assert "names none" in page.told(formats=[])
     assert "no such motion module" in page.told(motion_module="<b>gone</b>")
+
+
+def test_events_are_answered_one_by_one(host, monkeypatch):
+    """Else the answer to an older event could come after that to a newer one, and stay on the page."""
+    from animatediff.hosts.webui import ui
+
+    running, at_once = [], []
+
+    def lines(*_, **__):
+        running.append(True)
+        at_once.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return ""
+
+    monkeypatch.setattr(ui, "lines", lines)
+    page = Page(host)
+    threads = [Thread(target=page.told, kwargs={"frames": frames}) for frames in (16, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert at_once == [1, 1]
 
 
 def test_steps_of_img2img(host):
