@@ -146,6 +146,11 @@ def test_refusals_name_key_value_range_and_remedy(key, value, what, remedy):
     assert len(str(error)) < 500
 
 
+def test_whole_numbers_are_shown_as_such():
+    """A page's number fields hold floats."""
+    assert str(refusal("fps", 2000.0)) == "fps: 2000 is out of range. Use a number from 0.01 to 1000; the default is 8."
+
+
 @pytest.mark.parametrize("key, nearest", [
     ("fames", "frames"), ("video_lenght", "video_length"), ("Loop-Number", "loop_number"), ("--fps", "fps"),
     ("contextlength", "context_length"), ("fuse", "fuse_method"), ("context", "context_length"), ("strides", "stride"),
