@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,7 +65,8 @@ def machine() -> dict[str, Any]:
 
     outside = {k: v for k, v in os.environ.items() if k.startswith(SETTINGS_OUTSIDE)}
     return {
-        "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform(terse=True),
+        "date": date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version(),
+        "system": platform.platform(terse=True),
         "processor": _processor(), "cores": os.cpu_count(), "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(), "environment": outside,
     }  # fmt: skip
