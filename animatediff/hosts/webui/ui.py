@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie; what is not named comes into the last part.
-ROWS = (("motion_module", "formats"), ("enable", "frames", "fps", "loop_number"),
-        ("closed_loop", "context_length", "stride", "overlap"))
+ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
+        ("context_length", "stride", "overlap"), ("closed_loop",))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
@@ -38,7 +38,8 @@ AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
 OFF = "Not enabled. With Enable AnimateDiff:"
-LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 3  # choices; steps; controls
+LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
+NARROW = 110  # pixels that a number wants at least: four are a row
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
 HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
@@ -102,7 +103,7 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
     """The control that suits the parameter's row."""
     common = _common(p, tab)
     if p.type is bool:
-        return gr.Checkbox(value=p.default, **common)
+        return gr.Checkbox(value=p.default, min_width=NARROW, **common)
     if p.type is tuple:
         return gr.CheckboxGroup(choices=list(p.choices), value=list(_default(p)), **common)
     if p.choices:
@@ -114,7 +115,7 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
         step = 1 if p.type is int else 0.01
         return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
     # No limits: gradio's message about them names no control. The lines do, and so does the run.
-    return gr.Number(value=p.default, precision=0 if p.type is int else None, **common)
+    return gr.Number(value=p.default, precision=0 if p.type is int else None, min_width=NARROW, **common)
 
 
 def _common(p: Parameter, tab: str) -> dict[str, str]:

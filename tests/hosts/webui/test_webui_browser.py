@@ -154,7 +154,9 @@ def test_the_clip_plays_in_the_gallery(tab):
     expect(tab.page.locator("#html_info_txt2img").first).to_contain_text("AnimateDiff")
 
 
-def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, host):
+@pytest.fixture
+def mp4(tab, host):
+    """The <video> of an MP4 clip in the gallery."""
     if not host.has_pyav:
         pytest.skip("needs PyAV in the WebUI's Python; see webui_host.py")
     tab.small(steps=2, frames=8)
@@ -165,13 +167,33 @@ def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, host):
     tab.generate()
     video = tab.page.locator("#txt2img_gallery video").first
     video.wait_for(state="attached", timeout=PATIENCE)
-    assert video.evaluate("""v => new Promise(done => {
+    return video
+
+
+def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, mp4):
+    assert mp4.evaluate("""v => new Promise(done => {
         const start = performance.now();
         const look = () => v.readyState >= 2 && v.videoWidth ? done(v.videoWidth)
             : performance.now() - start > 30000 ? done(0) : setTimeout(look, 100);
         look();
     })""") == 64
     shot(tab, "mp4")
+
+
+def test_the_gallerys_buttons_take_an_mp4s_first_frame(tab, mp4, host):
+    host.mark()
+    for button, target in (("send_to_img2img", "#img2img_image img"), ("send_to_inpaint", "#img2maskimg img"),
+                           ("send_to_extras", "#extras_image img")):
+        tab.page.click("#tabs button:text-is('txt2img')")
+        tab.page.click(f"#txt2img_{button}")
+        picture = tab.page.locator(target).first
+        expect(picture).to_be_visible(timeout=PATIENCE)
+        assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 64, button
+    shot(tab, "sent")
+    tab.page.click("#tabs button:text-is('txt2img')")
+    tab.page.click("#save_txt2img")
+    expect(tab.page.locator("#html_log_txt2img").first).to_contain_text("Saved", timeout=PATIENCE)
+    assert "Traceback" not in host.log()
 
 
 def test_a_job_that_cannot_be_done_says_so_on_the_page(tab):

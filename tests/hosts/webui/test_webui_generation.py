@@ -57,7 +57,7 @@ def test_lcm_runs_with_a_module_that_is_none_and_says_so(host):
     {"prompt": "a (red:1.2) circle moving right"},
     {"prompt": LONG, "negative_prompt": "blue"},
     {"prompt": PROMPT, "negative_prompt": LONG.replace("red", "blue")},
-    {"prompt": f"{PROMPT} AND {LONG}", "negative_prompt": "blue"},
+    {"prompt": f"{PROMPT} :0.5 AND {LONG} :0.5", "negative_prompt": "blue"},
     {"prompt": LONG, "override_settings": {"pad_cond_uncond": True}},
     {"prompt": LONG, "override_settings": {"pad_cond_uncond": False}},
     {"prompt": LONG, "override_settings": {"pad_cond_uncond_v0": True}},
