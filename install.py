@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
-# Import name -> package, what for. The WebUI itself needs einops, numpy, Pillow, safetensors and torch.
-NEEDED = {"av": ("av", "MP4 and WEBM files")}
+# Import name and package -> what for. The WebUI itself needs einops, numpy, Pillow, safetensors and torch.
+NEEDED = {"av": "MP4 and WEBM files", "simpleeval": "expressions in prompts that travel",
+          "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
 
 
 def missing(find: Callable[[str], object] = importlib.util.find_spec) -> list[str]:
@@ -27,13 +28,13 @@ def missing(find: Callable[[str], object] = importlib.util.find_spec) -> list[st
 def install(pip: Callable[..., object], find: Callable[[str], object] = importlib.util.find_spec) -> None:
     """pip(command, description): the WebUI's own runner of pip, which keeps to its options."""
     for name in missing(find):
-        package, purpose = NEEDED[name]
+        purpose = NEEDED[name]
         try:
-            pip(f"install --no-deps --only-binary :all: {package}", f"{package} for AnimateDiff ({purpose})")
-            print(f"AnimateDiff: installed {package} for {purpose}")
+            pip(f"install --no-deps --only-binary :all: {name}", f"{name} for AnimateDiff ({purpose})")
+            print(f"AnimateDiff: installed {name} for {purpose}")
         except Exception as error:  # no network, no wheel for this machine: GIF, WebP and PNG need none of it
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            print(f"AnimateDiff: {package} was not installed, so {purpose} cannot be written ({reason})")
+            print(f"AnimateDiff: {name} was not installed; what wants it is {purpose} ({reason})")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from . import fuse, windows
+from . import fuse, travel, windows
 from .errors import SettingsError
 from .parameters import Parameter
 
@@ -51,8 +51,8 @@ class Settings:
         minimum=0, maximum=65535, cli="--loop-number")
     closed_loop: str = _row(
         "N", "Closed loop", "How the last frame leads to the first. N: not at all. R-P: windows across the seam. "
-        "R+P: the same as R-P until prompts can travel. A: as R-P, with more windows across the seam; a clip of one "
-        "window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
+        "R+P: a prompt that travels goes back to its beginning, too. A: as R+P, with more windows across the seam; a "
+        "clip of one window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
     context_length: int = _row(
         16, "Context length", "Frames that the motion module sees at once; best as it was trained, mostly 16 "
         "(HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
@@ -79,6 +79,20 @@ class Settings:
     noise: str = _row(
         "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI.",
         choices=NOISE_KINDS, cli="--noise")
+
+    travel_interpolation: str = _row(
+        "auto", "Prompt interpolation", "How a frame between two key frames of a travelling prompt is mixed. auto: "
+        "linear for FizzNodes' syntax, slerp for others. hold: not at all, the prompt is cut at the key frame.",
+        choices=travel.INTERPOLATIONS, cli="--travel-interpolation")
+    travel_hold: float = _row(
+        0.0, "Prompt hold", "The share of the way to the next key frame on which a prompt stays as it is; the rest is "
+        "the change. 1 cuts.", minimum=0, maximum=1, cli="--travel-hold")
+    travel_easing: str = _row(
+        "linear", "Prompt easing", "How the change between two key frames goes; a key frame may name its own.",
+        choices=tuple(travel.EASINGS), cli="--travel-easing")
+    prompt_weights: str = _row(
+        "", "Prompt weights", "What pw_a, pw_b, pw_c and pw_d mean in FizzNodes' expressions, such as pw_a = 0.5; "
+        "pw_b = t/max_f.", form="prose", cli="--prompt-weights")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
@@ -135,6 +149,13 @@ class Settings:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
         return self.frames or source or self.context_length
 
+    def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
+        """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
+        to_and_fro = self.closed_loop == "A" and frames <= self.context_length
+        return travel.both(prompt, negative, frames, interpolation=self.travel_interpolation, hold=self.travel_hold,
+                           easing=self.travel_easing, weights=travel.weights(self.prompt_weights),
+                           closed=windows.closes_prompt(self.closed_loop) and not to_and_fro)
+
     def to_dict(self, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
         """Plain values that JSON keeps; `parse` makes equal settings of them."""
         values = {p.name: getattr(self, p.name) for p in PARAMETERS if p.group in groups}
@@ -180,8 +201,9 @@ def json_schema(groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
             "type": "object", "properties": properties, "additionalProperties": False}
 
 
-def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] = GROUPS) -> None:
-    """A flag for each parameter that has one. Only flags that were given appear in the namespace.
+def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] = GROUPS,
+                      names: tuple[str, ...] = ()) -> None:
+    """A flag for each parameter that has one, or for `names` only. Only flags that were given appear in the namespace.
 
     Values stay text there; `from_namespace` reads them by the table, which says more of a bad value than argparse.
     Lists are given with commas or by repeating the flag.
@@ -190,6 +212,8 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
     for group in groups:
         section = parser.add_argument_group(titles[group])
         for p in (row.for_command_line() for row in PARAMETERS if row.group == group and row.cli):
+            if names and p.name not in names:
+                continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
             text = {"size": "WxH", "prose": "TEXT"}.get(p.form, "NAME")
@@ -210,6 +234,7 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
             remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
+    travel.weights(settings.prompt_weights)
 
 
 def _unknown(key: Any, value: Any) -> SettingsError:

@@ -127,7 +127,7 @@ def flags_in_source(*paths: str) -> set[str]:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name != "performance.md"], ids=lambda p: p.name)
 def test_flags_in_the_docs_exist(page):
-    known = known_flags() | flags_in_source("training/__main__.py", "benchmarks/__main__.py") | {"--api", "--api-auth"}
+    known = known_flags() | flags_in_source("training/__main__.py", "benchmarks/__main__.py") | {"--api", "--api-auth", "--neg"}
     assert set(FLAG.findall(read(page))) <= known
 
 

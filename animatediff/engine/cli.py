@@ -1,4 +1,4 @@
-"""The command line: render, info, models. torch and diffusers are imported only when a run needs them."""
+"""The command line: render, schedule, info, models. torch and diffusers are imported only when a run needs them."""
 from __future__ import annotations
 
 import argparse
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import settings as table
+from .. import travel
 from ..errors import AnimateDiffError, MediaError, SettingsError
 from ..version import __version__
 from . import output, request
@@ -19,6 +20,8 @@ INTERRUPTED = 130  # as shells report SIGINT
 UNEXPECTED = 70  # EX_SOFTWARE
 DEBUG_VARIABLE = "ANIMATEDIFF_DEBUG"
 DEFAULT_OUT = "outputs"
+OF_THE_PROMPT = ("negative", "frames", "context_length", "closed_loop", "travel_interpolation", "travel_hold",
+                 "travel_easing", "prompt_weights")  # what a schedule depends on
 ENGINE_PACKAGES = ("av", "diffusers", "tokenizers", "torch", "tqdm", "transformers", "yaml")
 
 
@@ -94,6 +97,13 @@ def parser() -> argparse.ArgumentParser:
     table.add_cli_arguments(render)
     render.set_defaults(command=_render)
 
+    schedule = commands.add_parser("schedule", help="show what each frame's prompt is",
+                                   description="Show the prompts of each frame, without making the clip.")
+    schedule.add_argument("prompt", metavar="PROMPT", help="a prompt that travels, in any syntax")
+    schedule.add_argument("--to", choices=travel.SYNTAXES, help="print the prompt in another syntax instead")
+    table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
+    schedule.set_defaults(command=_schedule)
+
     info = commands.add_parser("info", help="show the settings that a clip carries",
                                description="Show the settings that a clip or frame carries.")
     info.add_argument("file", metavar="FILE")
@@ -103,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
                                  description="List motion modules with what they are, or why they cannot be used.")
     models.add_argument("--folder", metavar="DIR", help="look here instead of in the usual folders")
     models.set_defaults(command=_models)
-    for command in (render, info, models):
+    for command in (render, schedule, info, models):
         command.add_argument("--json", action="store_true", help="one JSON object on standard output, for machines")
     return top
 
@@ -113,6 +123,7 @@ def _render(arguments: argparse.Namespace) -> int:
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
+    settings.schedules(settings.prompt, settings.negative, settings.frame_count())  # refuses what cannot be read
     from ..video import write
 
     target, name = request.target(arguments.out, settings)
@@ -158,6 +169,27 @@ def _render(arguments: argparse.Namespace) -> int:
         kept = f"{counted(clip.count, 'finished frame')} {'is' if clip.count == 1 else 'are'} kept"
         output.say(f"Interrupted: {kept if clip.count else 'no frame was finished, nothing is kept'}")
     return INTERRUPTED if interrupted else 0
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    settings = table.parse(table.from_namespace(arguments))
+    frames = settings.frame_count()
+    if arguments.to:
+        texts = {where: travel.convert(text, arguments.to, frames, where) for where, text in
+                 (("prompt", settings.prompt), ("negative prompt", settings.negative)) if text}
+        print(json.dumps(texts) if arguments.json else "\n\n".join(texts.values()))
+        return 0
+    prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
+    notes = [*prompt.notes, *negative.notes]
+    if arguments.json:
+        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(), "negative": negative.to_dict(), "notes": notes}))
+        return 0
+    print(travel.table(prompt))
+    if negative.texts != ("",):
+        print(f"\nNegative prompt\n{travel.table(negative)}")
+    for note in notes:
+        output.say(f"Note: {note}")
+    return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -101,9 +101,9 @@ def print_info(text: str, about: Any) -> None:
         print(text)
         return
     for key, value in about["settings"].items():
-        print(f"{key:17}{', '.join(value) if isinstance(value, list) else value}")
+        print(f"{key:22}{', '.join(value) if isinstance(value, list) else value}")
     module = about.get("motion_module") or {}
-    print(f"{'made with':17}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
+    print(f"{'made with':22}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
           f"{' (' + module['family'] + ')' if module.get('family') else ''} on "
           f"{(about.get('checkpoint') or {}).get('name', '?')}")
 

@@ -21,7 +21,9 @@ from ..motion import load as load_module
 from ..notices import of_clip
 from ..sampling import Event, OnEvent, WindowedDenoiser, noise
 from ..sampling.events import ignore
+from ..sampling.mixing import TravellingPrompt
 from ..settings import Settings
+from ..travel import Schedule
 from ..version import __version__
 from . import models, samplers
 
@@ -117,7 +119,12 @@ class Pipeline:
                 raise ModelError("this pipeline was loaded without a motion module", where="enable",
                                  remedy="Load one, or set enable to false for stills")
             self.module.check_frames(min(settings.frame_count(), settings.context_length))
+        self.schedules(settings)
         self._run(settings)
+
+    def schedules(self, settings: Settings) -> tuple[Schedule, Schedule]:
+        """The prompt and the negative prompt of each frame."""
+        return settings.schedules(settings.prompt, settings.negative, settings.frame_count())
 
     def notices(self, settings: Settings) -> list[str]:
         """What a user may not expect of these settings; none of it stops the run."""
@@ -128,7 +135,9 @@ class Pipeline:
             said += of_clip(settings, self.module.name, self.module.family, settings.sampler)
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
-        return said + [note for text in (settings.prompt, settings.negative) for note in notices(text)]
+        schedules = self.schedules(settings)
+        said += [note for schedule in schedules for note in schedule.notes]
+        return said + list(dict.fromkeys(note for schedule in schedules for text in schedule.texts for note in notices(text)))
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
@@ -144,7 +153,7 @@ class Pipeline:
         for key, path, demo in (("motion_module", self.module_path, models.DEMO_MODULE),
                                 ("checkpoint", self.components.path, models.DEMO_CHECKPOINT)):
             values[key] = "" if path == demo else (path or Path(values[key])).name
-        about: dict = {"animatediff": __version__, "settings": values, "prompts": {"0": settings.prompt},
+        about: dict = {"animatediff": __version__, "settings": values, "prompts": _prompts(self.schedules(settings)[0]),
                        "seed": settings.seed, "checkpoint": {"name": self.components.name}}
         if settings.enable and self.module is not None:
             about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
@@ -175,8 +184,10 @@ class Pipeline:
         shape = (settings.frames, self.unet.config.in_channels, height, width)
         sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
         start = noise.draw(sources, shape).to(self.device)
-        cond, uncond = self.text.encode([settings.prompt], [settings.negative])
-        call = _UNetCall(self.unet, cond.to(self.device), uncond.to(self.device), settings.cfg, self.dtype)
+        schedules = self.schedules(settings)
+        encoded = self.text.encode(*(schedule.texts for schedule in schedules))
+        prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
+        call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
         run, loop = self._run(settings), self._windowed(call, settings, on_event)
 
         def report(step: int, estimate: torch.Tensor) -> None:
@@ -236,8 +247,8 @@ class Pipeline:
 class _UNetCall:
     """Denoiser of one window: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1."""
 
-    def __init__(self, unet, cond: torch.Tensor, uncond: torch.Tensor, cfg: float, dtype: torch.dtype):
-        self.unet, self.cond, self.uncond, self.cfg, self.dtype = unet, cond, uncond, cfg, dtype
+    def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype):
+        self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
         self.layout = ClipLayout((), ())
 
     def layout_of(self, rows: int) -> ClipLayout:
@@ -246,15 +257,20 @@ class _UNetCall:
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
         """x [f c h w] -> ε [f c h w] in float32."""
-        roles = [self.cond] if self.cfg == 1 else [self.cond, self.uncond]
-        self.layout = ClipLayout.contiguous(frames, groups=len(roles))
-        prompts = torch.cat([role.expand(len(frames), -1, -1) for role in roles])
-        rows = torch.cat([x] * len(roles)).to(self.dtype)
+        self.layout = ClipLayout.contiguous(frames, groups=len(self.roles))
+        prompts = torch.cat([role.of(frames) for role in self.roles])
+        rows = torch.cat([x] * len(self.roles)).to(self.dtype)
         out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
-        if len(roles) == 1:
+        if len(self.roles) == 1:
             return out
         with_prompt, without = out.chunk(2)
         return without + self.cfg * (with_prompt - without)
+
+
+def _prompts(schedule: Schedule) -> dict[str, str]:
+    """Where the nearest prompt changes: number of the frame and prompt."""
+    nearest = [schedule.shares(frame)[0][0] for frame in range(len(schedule.mixes))]
+    return {str(i): text for i, text in enumerate(nearest) if not i or text != nearest[i - 1]}
 
 
 def sha256(path: Path) -> str:

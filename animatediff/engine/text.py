@@ -69,14 +69,10 @@ class TextEncoder:
         return self
 
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """cond [n 77k d], uncond [n 77k d]: k chunks for all, the longest prompt's; shorter ones get empty chunks.
+        """cond [n 77k d], uncond [m 77k d] of n prompts and m negative ones.
 
-        One negative serves all prompts. Equal chunks are encoded once, so that a clip's repeated prompt costs nothing.
+        k chunks for all, as many as the longest has; shorter ones get empty chunks. Equal chunks are encoded once.
         """
-        if len(negative) == 1:
-            negative = list(negative) * len(prompts)
-        if len(negative) != len(prompts) or not prompts:
-            raise ValueError(f"{len(prompts)} prompts and {len(negative)} negative prompts: give one negative for each")
         rows = [self.chunks(text)[0] for text in (*prompts, *negative)]
         longest = max(map(len, rows))
         empty = emphasis.empty_chunk(start=self.tokenizer.start, end=self.tokenizer.end, length=self.length)

@@ -105,6 +105,44 @@ def test_stills_are_the_pictures_of_their_seeds(pipeline):
         torch.testing.assert_close(clip[i : i + 1], still, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("which", ["prompt", "negative"])
+def test_without_motion_a_travelling_prompt_is_each_frames_own(pipeline, which):
+    """Cut, every frame is the still of its prompt; between two, it is neither."""
+    def clip(text, **more):
+        return pipeline.sample(settings(enable=False, frames=4, cfg=3.0, **{which: text}, **more))
+
+    travelling, a, b = clip("0: x\n2: y", travel_interpolation="hold"), clip("x"), clip("y")
+    torch.testing.assert_close(travelling[:2], a[:2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(travelling[2:], b[2:], atol=1e-4, rtol=1e-4)
+    mixed = clip("0: x\n2: y")
+    torch.testing.assert_close(mixed[[0, 2]], travelling[[0, 2]], atol=1e-4, rtol=1e-4)
+    assert (mixed[1] - a[1]).abs().max() > 1e-3 and (mixed[1] - b[1]).abs().max() > 1e-3
+
+
+def test_with_motion_windows_take_the_prompts_of_their_frames(pipeline):
+    """The two ends of a clip of several windows, far from each other, are those of the two prompts' own clips."""
+    asked = dict(frames=40, context_length=4, overlap=0, context_schedule="static standard", steps=1)
+    travelling = pipeline.sample(settings(prompt="0: x\n20: y", travel_interpolation="hold", **asked))
+    for text, frames in (("x", slice(0, 20)), ("y", slice(20, 40))):
+        own = pipeline.sample(settings(prompt=text, **asked))
+        torch.testing.assert_close(travelling[frames], own[frames], atol=1e-4, rtol=1e-4)
+
+
+def test_each_prompt_is_encoded_once_and_the_file_says_where_it_changes(pipeline, monkeypatch):
+    seen = []
+    encode = pipeline.text.encode
+    monkeypatch.setattr(pipeline.text, "encode", lambda *texts: seen.append(texts) or encode(*texts))
+    asked = settings(prompt="0: x\n2: y\n3: x", frames=6, context_length=3)
+    pipeline.sample(asked)
+    assert seen == [(("x", "y"), ("",))]
+    assert pipeline.metadata(asked)["prompts"] == {"0": "x", "2": "y", "3": "x"}
+
+
+def test_a_prompt_that_cannot_be_read_is_refused_before_the_run(pipeline):
+    with pytest.raises(SettingsError, match="line 2, column 1: .* stands between"):
+        pipeline.check(settings(prompt="0: a\nb\n2: c"))
+
+
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "LCM", "Heun"])
 def test_calls_events_and_memory(pipeline, sampler):
     events = []

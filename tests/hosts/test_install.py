@@ -33,9 +33,9 @@ def finder(*there):
 
 def test_only_what_is_missing_is_installed(install, capsys):
     asked = []
-    install.install(lambda command, description: asked.append(command), finder("av"))
+    install.install(lambda command, description: asked.append(command), finder(*install.NEEDED))
     assert asked == [] and capsys.readouterr().out == ""
-    install.install(lambda command, description: asked.append(command), finder())
+    install.install(lambda command, description: asked.append(command), finder(*install.NEEDED.keys() - {"av"}))
     command, = asked
     words = command.split()
     assert words[0] == "install" and words[-1] == "av" and "--no-deps" in words  # nothing else may change its version
@@ -48,29 +48,30 @@ def test_a_failure_is_one_line_and_stops_nothing(install, capsys):
         raise RuntimeError("Couldn't install av.\nCommand: pip\nError code: 1\nstdout: …")
 
     install.install(pip, finder())
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1 and "Couldn't install av" in said and "MP4" in said
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(install.NEEDED) and "Couldn't install av" in said[0] and "MP4" in said[0]
 
 
 def test_a_package_that_cannot_be_looked_up_is_missing(install):
     def broken(name):
         raise ValueError("av.__spec__ is None")
 
-    assert install.missing(broken) == ["av"]
+    assert install.missing(broken) == list(install.NEEDED)
 
 
 @pytest.mark.parametrize("there, fails", [(True, False), (False, False), (False, True)])
-def test_as_the_host_runs_it(tmp_path, there, fails):
+def test_as_the_host_runs_it(install, tmp_path, there, fails):
     """In a process of its own whose `launch` is the host's; with nothing missing that is not even imported."""
     (tmp_path / "launch.py").write_text(LAUNCH if not there else "raise SystemExit('imported without need')")
     if there:
-        (tmp_path / "av").mkdir()
-        (tmp_path / "av" / "__init__.py").write_text("raise ImportError('must not be imported')")
+        for name in install.NEEDED:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").write_text("raise ImportError('must not be imported')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PIP_FAILS": "1" if fails else ""}
     run = subprocess.run([sys.executable, "-S", ROOT / "install.py"], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
-    assert lines == [] if there else lines[0].startswith("PIP install") and len(lines) == 2
+    assert lines == [] if there else lines[0].startswith("PIP install") and len(lines) == 2 * len(install.NEEDED)
     assert there or ("was not installed" if fails else "installed av") in lines[1]
 
 

@@ -72,7 +72,7 @@ def test_controls(host):
 def test_the_lines_under_the_controls(host):
     from animatediff.hosts.webui import preflight, ui
 
-    assert not missing(preflight.LABELS)
+    assert not missing([*preflight.LABELS, *preflight.TRAVELLING])
     ours = {p.name: p.default for p in CLIP}
     texts = Texts(ui.lines(ours, {}, from_picture=False)).found
     assert ui.OFF in texts and "Frames" in texts and not missing([ui.OFF])

@@ -104,7 +104,7 @@ def test_a_source_gives_the_number_of_frames():
 
 
 def test_facts_and_their_order():
-    found = told({"frames": 40, "overlap": -1})
+    found = told({"frames": 40, "overlap": -1}, prompts=("0: a\n8: b", ""))
     assert [label for label, _ in found.facts] == list(LABELS)
     assert fact(found, "Family") == "v3 (SD1.5)" and fact(found, "Noise schedule") == "linear 0.00085–0.012"
     assert fact(found, "Overlap") == "4" and fact(found, "Context length") == "16"

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from animatediff import settings
+from animatediff import settings, travel
 from animatediff.errors import AnimateDiffError, SettingsError
 from animatediff.version import __version__
 
@@ -16,7 +16,7 @@ from . import request
 ROOT = "/animatediff/v1"
 # What the preflight needs of a request: our name for it and the API's.
 THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
-          "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
+          "prompt": "prompt", "negative": "negative_prompt", "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
 
 
 def add(app: FastAPI) -> None:
@@ -25,7 +25,7 @@ def add(app: FastAPI) -> None:
 
     guard = [Depends(_checked)] if getattr(shared.cmd_opts, "api_auth", None) else []
     for path, method, answer in (("version", "GET", version), ("schema", "GET", schema), ("models", "GET", models),
-                                 ("preflight", "POST", preflight)):
+                                 ("preflight", "POST", preflight), ("schedule", "POST", schedule)):
         app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=guard, tags=["AnimateDiff"])
 
 
@@ -71,6 +71,29 @@ def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
         raise HTTPException(error.http_status, str(error)) from error
     except (TypeError, ValueError) as error:
         raise HTTPException(422, f"the request is not one of /sdapi/v1/txt2img: {error}") from error
+
+
+def schedule(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
+    """Which prompts each frame has: `prompt`, `negative_prompt`, and in `settings` parameters by their names. With
+    `to`, native, fizz or cyclic, also the two texts in that syntax."""
+    values = {key: value for key, value in body.items() if key in ("prompt", "negative_prompt", "to")}
+    try:
+        if unknown := body.keys() - {"prompt", "negative_prompt", "to", "settings"}:
+            raise SettingsError("unknown", where=min(unknown), remedy="Send prompt, negative_prompt, settings and to.")
+        if bad := next((key for key, value in values.items() if not isinstance(value, str)), None):
+            raise SettingsError("is no text", where=bad, remedy="Send a text.")
+        wanted = settings.parse(body.get("settings") or {})
+        texts = values.get("prompt", ""), values.get("negative_prompt", "")
+        frames = wanted.frame_count()
+        found = wanted.schedules(*texts, frames)
+        answer = {"frames": frames, "prompt": found[0].to_dict(), "negative_prompt": found[1].to_dict(),
+                  "notes": [note for each in found for note in each.notes]}
+        if "to" in values:
+            answer["converted"] = [travel.convert(text, values["to"], frames, where)
+                                   for text, where in zip(texts, ("prompt", "negative prompt"))]
+        return answer
+    except AnimateDiffError as error:
+        raise HTTPException(error.http_status, str(error)) from error
 
 
 def _checked(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:

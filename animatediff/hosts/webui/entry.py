@@ -26,8 +26,9 @@ class Hooks:
 
         vars(p).pop(JOB, None)  # of another request, when `p` is used again or was copied
         if around := clip_around(p):
-            if vars(p).get("close") is vars(around).get("close"):
-                vars(p).pop("close", None)  # the clip's, which a copy of its `p` has as well
+            for name in job.ON_P:  # the clip's, which a copy of its `p` has as well
+                if vars(p).get(name) is vars(around).get(name):
+                    vars(p).pop(name, None)
             return
 
         def prepare() -> None:

@@ -16,13 +16,14 @@ from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
 
-from . import controlnet, infotext, library, options, results, stop
+from . import controlnet, infotext, library, options, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
 from .scope import animated
 
 KEY = "AnimateDiff"
+ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
 
 
 class Job:
@@ -34,6 +35,7 @@ class Job:
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
         self.module: MotionModule | None = None
+        self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.cut_short: tuple[int, int] | None = None  # steps done and asked for, of a clip that was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
 
@@ -63,6 +65,7 @@ class Job:
         with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
             pass
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
+        self.notes += travelling.check(self.p, self.settings)
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
@@ -74,10 +77,16 @@ class Job:
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
+        try:
+            travelling.begin(self.p, self.settings)
+        except AnimateDiffError as error:
+            self.error = error
 
     def begin_pass(self, noise_of_pass: Any) -> None:
         """`process_before_every_sampling`: of the first pass, and of Hires. fix."""
         p = self.p
+        if self.error:
+            raise self.error
         if p.is_hr_pass and self.settings.noise == "per clip":
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
@@ -124,6 +133,7 @@ class Job:
         return pictures[last + 1:]
 
     def restore(self) -> None:
+        travelling.end(self.p)
         for name, value in self.kept.items():
             setattr(self.p, name, value)
 

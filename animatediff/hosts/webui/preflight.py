@@ -12,6 +12,7 @@ from animatediff.motion import MotionModule
 from animatediff.motion.inject import check_fit
 from animatediff.motion.load import Description
 from animatediff.settings import BY_NAME, Settings
+from animatediff.travel import Schedule
 from animatediff.video.timing import GIF_SHORTEST, rate
 
 from .calls import Sampler
@@ -20,7 +21,8 @@ COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before 
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 LABELS = ("Frames", "Length", "Motion module", "Family", "Noise schedule", BY_NAME["context_length"].label,
-          BY_NAME["overlap"].label, BY_NAME["context_schedule"].label, "Windows per step", "UNet calls")
+          BY_NAME["overlap"].label, BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
+TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Preflight:
     facts: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    schedules: tuple[tuple[str, Schedule], ...] = ()  # what travels, by the names in TRAVELLING
 
     @property
     def lines(self) -> list[str]:
@@ -74,11 +77,12 @@ def preflight(
     checkpoint: Checkpoint | None = None,
     probe: Callable[[Iterable[str]], None] | None = None,
     source_frames: int | None = None,
+    prompts: tuple[str, str] = ("", ""),
 ) -> Preflight:
     """
     steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. hires_steps: of the
     second pass, 0 for none. module, problem: the motion module that the settings name, or why there is none.
-    checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError for formats that cannot be written.
+    checkpoint: the loaded one, None before any is. prompts: the prompt and the negative prompt. probe: raises AnimateDiffError for formats that cannot be written.
     """
     frames = settings.frame_count(source_frames)
     context = settings.context_length
@@ -106,10 +110,13 @@ def preflight(
     found = _Findings(module, checkpoint)
     found.problems += [problem] if problem else []
     found.check(settings, frames, probe)
+    found.read(settings, frames, prompts)
+    if found.schedules:
+        facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     found.notice(settings, frames, sampler)
     return Preflight(frames, played, seconds, (fewest, most), calls,
                      tuple((label, facts[label]) for label in LABELS if label in facts),
-                     tuple(found.problems), tuple(found.notices))
+                     tuple(found.problems), tuple(found.notices), tuple(found.schedules))
 
 
 @dataclass
@@ -118,6 +125,7 @@ class _Findings:
     checkpoint: Checkpoint | None
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    schedules: list[tuple[str, Schedule]] = field(default_factory=list)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
@@ -129,6 +137,16 @@ class _Findings:
             self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
             self._attempt(probe, settings.formats)
+
+    def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
+        """The prompts, as far as they travel."""
+        try:
+            found = settings.schedules(*prompts, frames)
+        except AnimateDiffError as error:
+            self.problems.append(str(error))
+            return
+        self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
+        self.notices += [note for schedule in found for note in schedule.notes]
 
     def notice(self, settings: Settings, frames: int, sampler: Sampler) -> None:
         if self.checkpoint is None and self.module is not None:

@@ -71,17 +71,21 @@ def equal_lengths(cond: Any, uncond: Any, empty: Tensor) -> tuple[Any, Any]:
     [n tokens d] tensors or dicts with one as "crossattn"; the shorter gets chunks of the empty prompt `empty`
     [1 chunk d], as the host does with "Pad prompt/negative prompt to be same length".
     """
-    def tokens(c: Any) -> Tensor:
-        return c["crossattn"] if isinstance(c, dict) else c
+    longest = max(tokens(cond), tokens(uncond))
+    return lengthened(cond, longest, empty), lengthened(uncond, longest, empty)
 
-    def padded(c: Any, length: int) -> Any:
-        short = tokens(c)
-        missing = length - short.shape[1]
-        filler = empty.to(short).repeat(1, -(-missing // empty.shape[1]), 1)[:, :missing]
-        long = torch.cat([short, filler.expand(short.shape[0], -1, -1)], 1)
-        return type(c)({**c, "crossattn": long}) if isinstance(c, dict) else long
 
-    a, b = tokens(cond).shape[1], tokens(uncond).shape[1]
-    if a < b:
-        return padded(cond, b), uncond
-    return (cond, padded(uncond, a)) if b < a else (cond, uncond)
+def tokens(cond: Any) -> int:
+    """How many tokens a conditioning has: a tensor [… tokens d], or a dict with one as "crossattn"."""
+    return (cond["crossattn"] if isinstance(cond, dict) else cond).shape[-2]
+
+
+def lengthened(cond: Any, length: int, empty: Tensor) -> Any:
+    """The conditioning with chunks of the empty prompt `empty` [1 chunk d] behind it, `length` tokens in all."""
+    missing = length - tokens(cond)
+    if not missing:
+        return cond
+    short = cond["crossattn"] if isinstance(cond, dict) else cond
+    filler = empty.to(short).repeat(1, -(-missing // empty.shape[1]), 1)[0, :missing]
+    long = torch.cat([short, filler.expand(*short.shape[:-2], -1, -1)], -2)
+    return type(cond)({**cond, "crossattn": long}) if isinstance(cond, dict) else long

@@ -28,7 +28,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         settings, steps=done, from_picture=from_picture, clips=int(host.get("clips") or 1), sampler=first,
         hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
         hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
-        checkpoint=library.checkpoint(), probe=probed, source_frames=sources)
+        checkpoint=library.checkpoint(), probe=probed, source_frames=sources,
+        prompts=(str(host.get("prompt") or ""), str(host.get("negative") or "")))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

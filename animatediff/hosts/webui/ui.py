@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from animatediff import settings as table
+from animatediff import travel
 from animatediff.errors import AnimateDiffError
 from animatediff.parameters import Parameter
 
@@ -43,7 +44,7 @@ NARROW = 110  # pixels that a number wants at least: four are a row
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
 HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
-                 "strength": "img2img_denoising_strength"}
+                 "strength": "img2img_denoising_strength", "prompt": "{tab}_prompt", "negative": "{tab}_neg_prompt"}
 LAST_ON_PAGE = "{tab}_gallery"
 QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
 ONE_BY_ONE = Lock()  # gradio answers a page's events side by side, and an older answer must not overwrite a newer one
@@ -196,6 +197,8 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
 
     for component in inputs:
         event = component.release if isinstance(component, gr.Slider) else component.change
+        if component in (theirs.get("prompt"), theirs.get("negative")):
+            event = component.blur  # not at every letter
         event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
     for button in buttons:
         button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
@@ -241,7 +244,9 @@ def _html(found: Preflight, enabled: bool) -> str:
     said = [_paragraph("ad-problem", text) for text in found.problems]
     said += [_paragraph("ad-notice", text) for text in found.notices]
     off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    return _said(f"<p>{off}{facts}</p>{''.join(said)}", "" if enabled else " ad-disabled")
+    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary><pre>{html.escape(travel.table(schedule))}'
+                     "</pre></details>" for name, schedule in found.schedules)
+    return _said(f"<p>{off}{facts}</p>{''.join(said)}{tables}", "" if enabled else " ad-disabled")
 
 
 def _labelled(error: AnimateDiffError) -> str:

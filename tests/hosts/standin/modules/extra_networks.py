@@ -10,16 +10,16 @@ class ExtraNetworkParams:
         self.items, self.positional = items or [], items or []
 
 
+def parse_prompt(prompt):
+    data = defaultdict(list)
+    for name, rest in MARK.findall(prompt):
+        data[name].append(ExtraNetworkParams(rest.split(":")))
+    return MARK.sub("", prompt), data
+
+
 def parse_prompts(prompts):
-    found = None
-    texts = []
-    for prompt in prompts:
-        data = defaultdict(list)
-        for name, rest in MARK.findall(prompt):
-            data[name].append(ExtraNetworkParams(rest.split(":")))
-        found = data if found is None else found  # the first prompt's count for the batch
-        texts.append(MARK.sub("", prompt))
-    return texts, found
+    parsed = [parse_prompt(prompt) for prompt in prompts]
+    return [text for text, _ in parsed], parsed[0][1] if parsed else None  # the first prompt's count for the batch
 
 
 def activate(p, data):

@@ -57,6 +57,7 @@ class StableDiffusionProcessing:
 
     def __post_init__(self):
         self.scripts_value, self.script_args_value = None, None
+        self.cached_c, self.cached_uc, self.cached_hr_c, self.cached_hr_uc = ([None, None] for _ in range(4))
         self.comments, self.is_api, self.is_hr_pass, self.iteration = {}, False, False, 0
         self.refiner_checkpoint_info = self.sampler = self.rng = self.c = self.uc = None
         self.all_prompts = self.all_negative_prompts = self.all_seeds = self.all_subseeds = None
@@ -108,9 +109,21 @@ class StableDiffusionProcessing:
         self.prompts, self.extra_network_data = extra_networks.parse_prompts(self.prompts)
 
     def setup_conds(self):
-        total = sd_samplers.find_sampler_config(self.sampler_name).total_steps(self.steps)
-        self.uc = prompt_parser.get_learned_conditioning(self.sd_model, self.negative_prompts, total)
-        self.c = prompt_parser.get_multicond_learned_conditioning(self.sd_model, self.prompts, total)
+        total = self.firstpass_steps = sd_samplers.find_sampler_config(self.sampler_name).total_steps(self.steps)
+        prompts = prompt_parser.SdConditioning(self.prompts, width=self.width, height=self.height)
+        negative = prompt_parser.SdConditioning(self.negative_prompts, True, self.width, self.height)
+        self.uc = self.get_conds_with_caching(prompt_parser.get_learned_conditioning, negative, total,
+                                              [self.cached_uc], self.extra_network_data)
+        self.c = self.get_conds_with_caching(prompt_parser.get_multicond_learned_conditioning, prompts, total,
+                                             [self.cached_c], self.extra_network_data)
+
+    def get_conds_with_caching(self, function, required_prompts, steps, caches, extra_network_data, hires_steps=None):
+        asked = list(required_prompts), steps, hires_steps, shared.sd_model.sd_checkpoint_info
+        for cache in caches:
+            if cache[0] is not None and cache[0] == asked:
+                return cache[1]
+        caches[0][:] = asked, function(shared.sd_model, required_prompts, steps, hires_steps)
+        return caches[0][1]
 
     def get_conds(self):
         return self.c, self.uc
@@ -133,20 +146,43 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     hr_upscaler: str = "Latent"
     hr_second_pass_steps: int = 0
     hr_sampler_name: str = None
+    hr_prompt: str = ""
 
     def __post_init__(self):
         super().__post_init__()
         self.hr_c = self.hr_uc = self.latent_scale_mode = self.all_hr_prompts = self.hr_prompts = None
+        self.all_hr_negative_prompts = self.hr_negative_prompts = self.hr_extra_network_data = None
 
     def setup_prompts(self):
         super().setup_prompts()
         if self.enable_hr:
-            self.all_hr_prompts = self.all_prompts
+            self.all_hr_prompts = [self.hr_prompt] * len(self.all_prompts) if self.hr_prompt else self.all_prompts
+            self.all_hr_negative_prompts = self.all_negative_prompts
 
     def parse_extra_network_prompts(self):
         super().parse_extra_network_prompts()
         if self.enable_hr:
-            self.hr_prompts = self.prompts
+            here = slice(self.iteration * self.batch_size, (self.iteration + 1) * self.batch_size)
+            self.hr_negative_prompts = self.all_hr_negative_prompts[here]
+            self.hr_prompts, self.hr_extra_network_data = extra_networks.parse_prompts(self.all_hr_prompts[here])
+
+    def setup_conds(self):
+        super().setup_conds()
+        self.hr_c = self.hr_uc = None
+
+    def calculate_hr_conds(self):
+        if self.hr_c is not None:
+            return
+        prompts = prompt_parser.SdConditioning(self.hr_prompts, width=self.width, height=self.height)
+        negative = prompt_parser.SdConditioning(self.hr_negative_prompts, True, self.width, self.height)
+        steps = self.hr_second_pass_steps or self.steps
+        total = sd_samplers.find_sampler_config(self.hr_sampler_name or self.sampler_name).total_steps(steps)
+        self.hr_uc = self.get_conds_with_caching(
+            prompt_parser.get_learned_conditioning, negative, self.firstpass_steps, [self.cached_hr_uc, self.cached_uc],
+            self.hr_extra_network_data, total)
+        self.hr_c = self.get_conds_with_caching(
+            prompt_parser.get_multicond_learned_conditioning, prompts, self.firstpass_steps,
+            [self.cached_hr_c, self.cached_c], self.hr_extra_network_data, total)
 
     def init(self, all_prompts, all_seeds, all_subseeds):
         if self.enable_hr:
@@ -184,8 +220,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.rng = rng.ImageRNG(samples.shape[1:], self.seeds, subseeds=self.subseeds)
         noise = self.rng.next()
         if not self.disable_extra_networks:
-            extra_networks.activate(self, self.extra_network_data)
-        self.hr_c, self.hr_uc = self.c, self.uc
+            extra_networks.activate(self, self.hr_extra_network_data)
+        self.calculate_hr_conds()
         self.scripts.before_hr(self)
         self.scripts.process_before_every_sampling(p=self, x=samples, noise=noise, c=self.hr_c, uc=self.hr_uc)
         samples = self.sampler.sample_img2img(self, samples, noise, self.hr_c, self.hr_uc,

@@ -1,0 +1,80 @@
+"""One syntax into another, where the other can say the same."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import SettingsError
+from . import cyclic, fizz, native
+from .parse import read, schedule, syntax_of
+from .reading import Script
+from .schedule import Key
+
+SYNTAXES = ("native", "fizz", "cyclic")
+
+
+def convert(prompt: str, to: str, frames: int, where: str = "prompt") -> str:
+    """The prompt in another syntax, in which every frame of the clip has the same texts with the same shares.
+
+    SettingsError says what the other syntax has no words for.
+    """
+    if to not in SYNTAXES:
+        raise SettingsError(f"{to!r} is no syntax of prompt travel", where="to", remedy=f"Use {', '.join(SYNTAXES)}.")
+    syntax = syntax_of(prompt)
+    if syntax == to:
+        return prompt
+    script = read(prompt, frames, where)
+    if to == "cyclic" or cyclic.is_cyclic(prompt):
+        script = Script("native", "", _runs(_texts(prompt, frames, to, where)), "")
+    if to == "cyclic":
+        return _options(script.keys, frames, where)
+    if to == "native":
+        return _native(script, where)
+    return fizz.write(script.head, _without_easing(script.keys, where), script.tail)
+
+
+def _texts(prompt: str, frames: int, to: str, where: str) -> list[str]:
+    """The one text of each frame."""
+    found = schedule(prompt, frames, where=where)
+    mixed = next((frame for frame, mix in enumerate(found.mixes) if mix.share), None)
+    if mixed is not None:
+        raise _cannot(to, f"frame {mixed} is between two prompts", where)
+    return [found.texts[mix.first] for mix in found.mixes]
+
+
+def _runs(texts: Sequence[str]) -> tuple[Key, ...]:
+    """Key frames that cut from text to text."""
+    return tuple(Key(frame, text, "hold") for frame, text in enumerate(texts) if not frame or text != texts[frame - 1])
+
+
+def _options(keys: Sequence[Key], frames: int, where: str) -> str:
+    ends = [*(key.frame for key in keys[1:]), frames]
+    texts = [key.text for key, end in zip(keys, ends) for _ in range(end - key.frame)]
+    if bad := next((text for text in texts if set(text) & set("{|}")), None):
+        raise _cannot("cyclic", f"{bad!r:.60} has a brace or a bar in it", where)
+    return texts[0] if len(keys) == 1 else "{@" + "|".join(texts) + "}"
+
+
+def _native(script: Script, where: str) -> str:
+    for key in script.keys:
+        if fizz.EXPRESSION.search(key.text) or fizz.NEGATIVE.search(key.text):
+            raise _cannot("native", f"line {key.line} has an expression or --neg in it", where)
+        if "\n" in key.text:
+            raise _cannot("native", f"line {key.line} goes over several lines", where)
+    return native.write(script.head, script.keys, script.tail)
+
+
+def _without_easing(keys: Sequence[Key], where: str) -> list[Key]:
+    """A cut as two neighbouring key frames."""
+    found = []
+    for key, after in zip(keys, [*keys[1:], None]):
+        if key.easing not in ("", "linear", "hold"):
+            raise _cannot("fizz", f"line {key.line} has the easing {key.easing}", where)
+        found.append(Key(key.frame, key.text))
+        if key.easing == "hold" and after and after.frame - 1 > key.frame:
+            found.append(Key(after.frame - 1, key.text))
+    return found
+
+
+def _cannot(to: str, why: str, where: str) -> SettingsError:
+    return SettingsError(f"this cannot be said in the syntax {to}: {why}", where=where,
+                         remedy="Keep it as it is, or change that first.")

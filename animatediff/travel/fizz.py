@@ -1,0 +1,109 @@
+"""The batch prompt schedule of FizzNodes: `"0": "a cat", "max_f/2": "a (dog:`t/max_f`)"`.
+
+Text before the first key frame goes in front of every prompt, text behind the last one behind it. Key frames may be
+expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame), max_f and pw_a … pw_d;
+their values take their place. ` --neg ` parts a prompt from what the frame should not show.
+"""
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from ..errors import SettingsError
+from .reading import Script, joined, package, place, refuse
+from .schedule import Key
+
+ENTRY = re.compile(r'"(?P<key>[^"\n]*)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
+FRAME = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")
+BETWEEN = re.compile(r"\s*,?\s*")
+EXPRESSION = re.compile(r"`([^`]*)`")
+NEGATIVE = re.compile(r"\s*--neg\b\s*")
+NAMES = ("t", "max_f", "pw_a", "pw_b", "pw_c", "pw_d")
+FUNCTIONS = {name: getattr(math, name) for name in (
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "log10", "sqrt", "floor", "ceil",
+)} | {"abs": abs, "min": min, "max": max}  # fmt: skip
+
+
+def is_fizz(prompt: str) -> bool:
+    """Whether there is a key frame in it."""
+    return any(_is_key(entry) for entry in ENTRY.finditer(prompt))
+
+
+def read(prompt: str, frames: int, where: str) -> Script:
+    """SettingsError names line and column."""
+    entries = [entry for entry in ENTRY.finditer(prompt) if _is_key(entry)]
+    keys: dict[int, Key] = {}
+    for entry, before in zip(entries, [None, *entries]):
+        if before and not BETWEEN.fullmatch(prompt[before.end():entry.start()]):
+            rest = prompt[before.end():entry.start()].strip(" ,\n\t")
+            raise refuse(f"{rest!r:.60} stands between two key frames", where, *place(prompt, prompt.index(rest, before.end())),
+                         'Write "FRAME": "text", "FRAME": "text", ….')
+        line, column = place(prompt, entry.start())
+        frame = _frame(entry["key"], frames, where, line, column)
+        if frame in keys:
+            raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, line, column,
+                         "Remove one of the two.")
+        keys[frame] = Key(frame, entry["text"].replace('\\"', '"').strip(), "", line + 1, column + 1)
+    head, tail = prompt[:entries[0].start()], prompt[entries[-1].end():]
+    return Script("fizz", joined(head), tuple(keys[frame] for frame in sorted(keys)), joined(tail))
+
+
+def write(head: str, keys: Sequence[Key], tail: str) -> str:
+    """The text of which `read` makes the same."""
+    lines = ",\n".join('"{}": "{}"'.format(key.frame, key.text.replace('"', '\\"')) for key in keys)
+    return "\n".join(filter(None, (head, lines, tail)))
+
+
+def at_frame(text: str, frame: int, frames: int, weights: Mapping[str, str], where: str) -> str:
+    """The text with its expressions' values."""
+    def value(found: re.Match[str]) -> str:
+        values = {"t": frame, "max_f": frames}
+        for name in NAMES[2:]:
+            values[name] = evaluate(str(weights.get(name, 0)), values, where)
+        return _number(evaluate(found[1], values, where))
+
+    return EXPRESSION.sub(value, text)
+
+
+def evaluate(expression: str, values: Mapping[str, float], where: str) -> float:
+    """A number. SettingsError if the expression is none of numbers, + - * / % **, the known names and functions."""
+    library = package("simpleeval")
+    try:
+        result = library.SimpleEval(functions=FUNCTIONS, names=dict(values)).eval(expression.strip())
+        if isinstance(result, bool) or not isinstance(result, (int, float)) or not math.isfinite(result):
+            raise ValueError(f"its value is {result!r}")
+        return result
+    except (library.InvalidExpression, SyntaxError, ArithmeticError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{expression!r:.60} cannot be computed: {error}", where=where,
+            remedy=f"Use numbers, + - * / % **, {', '.join(values)} and {', '.join(FUNCTIONS)}.") from error
+
+
+def weights(text: str) -> dict[str, str]:
+    """The expressions in `pw_a = 0.5; pw_b = t/max_f`, by name."""
+    found = {}
+    for part in filter(str.strip, text.split(";")):
+        name, equals, expression = (piece.strip() for piece in part.partition("="))
+        if name not in NAMES[2:] or not equals or not expression:
+            raise SettingsError(f"{part.strip()!r:.60} is no weight", where="prompt_weights",
+                                remedy=f"Write NAME = EXPRESSION with ; between them; names are {', '.join(NAMES[2:])}.")
+        found[name] = expression
+    return found
+
+
+def _is_key(entry: re.Match[str]) -> bool:
+    return bool(entry["key"].strip() and FRAME.fullmatch(entry["key"]))
+
+
+def _frame(key: str, frames: int, where: str, line: int, column: int) -> int:
+    frame = math.floor(evaluate(key, {"max_f": frames}, f"{where}, line {line + 1}, column {column + 1}"))
+    if frame < 0:
+        raise refuse(f"key frame {key} is {frame}", where, line, column, "Frames count from 0.")
+    return frame
+
+
+def _number(value: float) -> str:
+    """At most four decimals, without zeros at the end."""
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text

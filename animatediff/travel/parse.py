@@ -1,0 +1,78 @@
+"""A prompt in any of the syntaxes -> its schedule."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from ..errors import SettingsError
+from . import cyclic, fizz, native
+from .reading import Script, joined
+from .schedule import Key, Schedule, between
+
+
+def read(prompt: str, frames: int, where: str = "prompt") -> Script:
+    """Head, key frames and tail; a prompt without key frames is one at frame 0."""
+    if fizz.is_fizz(prompt):
+        return fizz.read(prompt, frames, where)
+    if native.is_native(prompt):
+        return native.read(prompt, where)
+    return Script("plain", "", (Key(0, prompt),), "")
+
+
+def syntax_of(prompt: str) -> str:
+    """ "native", "fizz", "cyclic" or "plain"."""
+    found = "fizz" if fizz.is_fizz(prompt) else "native" if native.is_native(prompt) else "plain"
+    return "cyclic" if found == "plain" and cyclic.is_cyclic(prompt) else found
+
+
+def schedule(prompt: str, frames: int, *, where: str = "prompt", **how: object) -> Schedule:
+    """One prompt's schedule; `how` as of `both`."""
+    return _scheduled(read(prompt, frames, where), frames, where, **how)
+
+
+def both(prompt: str, negative: str, frames: int, **how: object) -> tuple[Schedule, Schedule]:
+    """Schedules of the prompt and the negative prompt of a clip.
+
+    how: closed: the last key frame leads back to the first. interpolation: slerp, linear, hold, or auto for what the
+    syntax has. hold: the share [0, 1] of each way on which the first key frame's prompt stays alone. easing: of ways
+    that name none. weights: expressions of pw_a … pw_d. SettingsError names line and column of what cannot be read.
+    """
+    script, other = read(prompt, frames), read(negative, frames, "negative prompt")
+    if script.syntax == "fizz":
+        parts = [fizz.NEGATIVE.split(key.text, maxsplit=1) for key in script.keys]
+        if any(len(part) > 1 for part in parts):
+            if other.syntax != "plain":
+                raise SettingsError("the prompt's key frames say --neg, and this one has key frames of its own",
+                                    where="negative prompt", remedy="Use one of the two.")
+            unwanted = tuple(replace(key, text="".join(part[1:])) for key, part in zip(script.keys, parts))
+            other = Script("fizz", negative, unwanted, "")
+            script = replace(script, keys=tuple(replace(key, text=part[0]) for key, part in zip(script.keys, parts)))
+    return _scheduled(script, frames, "prompt", **how), _scheduled(other, frames, "negative prompt", **how)
+
+
+def _scheduled(script: Script, frames: int, where: str, *, closed: bool = False, interpolation: str = "auto",
+               hold: float = 0.0, easing: str = "linear", weights: Mapping[str, str] | None = None) -> Schedule:
+    @lru_cache(maxsize=None)
+    def text_at(key: Key, frame: int) -> str:
+        text = key.text if script.syntax == "plain" else joined(script.head, key.text, script.tail)
+        if script.syntax == "fizz":
+            text = fizz.at_frame(text, frame, frames, weights or {}, f"{where}, line {key.line}")
+        return cyclic.at_frame(text, frame, frames, where)
+
+    if interpolation == "auto":
+        interpolation = "linear" if script.syntax == "fizz" else "slerp"
+    texts, mixes = between(script.keys, frames, text_at, closed=closed, easing=easing,
+                           hold=1.0 if interpolation == "hold" else hold)
+    return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp", tuple(_notes(script, frames, where)))
+
+
+def _notes(script: Script, frames: int, where: str) -> list[str]:
+    """Key frames that no frame reaches."""
+    behind = [key for key in script.keys if key.frame >= frames]
+    said = []
+    for number, key in enumerate(behind):
+        use = "its prompt is never used" if number or len(behind) < len(script.keys) and key.easing == "hold" else \
+            "its prompt is approached and never reached" if len(behind) < len(script.keys) else "its prompt stands all along"
+        said.append(f"{where}, line {key.line}: key frame {key.frame} lies behind the last frame, {frames - 1}; {use}")
+    return said

@@ -1,0 +1,54 @@
+"""What the readers of the syntaxes share."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from ..errors import SettingsError
+from .schedule import Key
+
+MARKS = re.compile(r"(?:<[^<>]*>[\s,]*)+")  # extra networks
+
+
+@dataclass(frozen=True)
+class Script:
+    """A prompt as it was read. A frame's prompt is head, the text of its key frames, and tail. `syntax`: "plain",
+    "native" or "fizz"."""
+
+    syntax: str
+    head: str
+    keys: tuple[Key, ...]
+    tail: str
+
+
+def joined(*parts: str) -> str:
+    """Parts of a prompt with ", " between them, or a blank beside one that is only `<lora:…>` and its like, which the
+    host takes out. Commas at their ends do not double."""
+    text, marks = "", False
+    for part in filter(None, (part.strip().strip(",").strip() for part in parts)):
+        only = bool(MARKS.fullmatch(part))
+        text += ("" if not text else " " if marks or only else ", ") + part
+        marks = only
+    return text
+
+
+def refuse(what: str, where: str, line: int, column: int, remedy: str) -> SettingsError:
+    """`line` and `column` count from 0 here and from 1 in the message."""
+    return SettingsError(what, where=f"{where}, line {line + 1}, column {column + 1}", remedy=remedy)
+
+
+def package(name: str, module: str = "") -> ModuleType:
+    """A package that only some prompts need; SettingsError where it is missing."""
+    try:
+        return import_module(module or name)
+    except ImportError as error:
+        raise SettingsError(f"this prompt needs the package {name}, which cannot be imported ({error})", where="prompt",
+                            remedy='Install it: pip install -e ".[travel]", in a WebUI by restarting it') from error
+
+
+def place(text: str, offset: int) -> tuple[int, int]:
+    """Line and column, from 0, of a character."""
+    before = text[:offset]
+    return before.count("\n"), offset - (before.rfind("\n") + 1)
