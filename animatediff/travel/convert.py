@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..errors import SettingsError
 from . import cyclic, fizz, native
 from .parse import read, schedule, syntax_of
-from .reading import Script
+from .reading import Script, whole
 from .schedule import Key
 
 SYNTAXES = ("native", "fizz", "cyclic")
@@ -29,7 +30,7 @@ def convert(prompt: str, to: str, frames: int, where: str = "prompt") -> str:
         return _options(script.keys, frames, where)
     if to == "native":
         return _native(script, where)
-    return fizz.write(script.head, _without_easing(script.keys, where), script.tail)
+    return fizz.write(_without_easing([replace(key, text=whole(script, key)) for key in script.keys], where))
 
 
 def _texts(prompt: str, frames: int, to: str, where: str) -> list[str]:
@@ -55,12 +56,11 @@ def _options(keys: Sequence[Key], frames: int, where: str) -> str:
 
 
 def _native(script: Script, where: str) -> str:
-    for key in script.keys:
+    keys = [replace(key, text=whole(script, key)) for key in script.keys]
+    for key in keys:
         if fizz.EXPRESSION.search(key.text) or fizz.NEGATIVE.search(key.text):
             raise _cannot("native", f"line {key.line} has an expression or --neg in it", where)
-        if "\n" in key.text:
-            raise _cannot("native", f"line {key.line} goes over several lines", where)
-    return native.write(script.head, script.keys, script.tail)
+    return native.write([replace(key, text=" ".join(key.text.splitlines())) for key in keys])
 
 
 def _without_easing(keys: Sequence[Key], where: str) -> list[Key]:

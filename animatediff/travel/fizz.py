@@ -1,17 +1,19 @@
 """The batch prompt schedule of FizzNodes: `"0": "a cat", "max_f/2": "a (dog:`t/max_f`)"`.
 
-Text before the first key frame goes in front of every prompt, text behind the last one behind it. Key frames may be
-expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame), max_f and pw_a … pw_d;
-their values take their place. ` --neg ` parts a prompt from what the frame should not show.
+Text before the first key frame goes in front of every prompt, text behind the last one behind it, with a blank between.
+Key frames may be expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame), max_f
+(here the last frame) and pw_a … pw_d; their values take their place. What follows `--neg` in a text is what the frame should
+not show. Semantics as in ComfyUI_FizzNodes' BatchFuncs.py.
 """
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..errors import SettingsError
-from .reading import Script, joined, package, place, refuse
+from .reading import Script, package, place, refuse
 from .schedule import Key
 
 ENTRY = re.compile(r'"(?P<key>[^"\n]*)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -46,19 +48,30 @@ def read(prompt: str, frames: int, where: str) -> Script:
                          "Remove one of the two.")
         keys[frame] = Key(frame, entry["text"].replace('\\"', '"').strip(), "", line + 1, column + 1)
     head, tail = prompt[:entries[0].start()], prompt[entries[-1].end():]
-    return Script("fizz", joined(head), tuple(keys[frame] for frame in sorted(keys)), joined(tail))
+    return Script("fizz", head.strip(), tuple(keys[frame] for frame in sorted(keys)), tail.strip(" ,\n\t"))
 
 
-def write(head: str, keys: Sequence[Key], tail: str) -> str:
-    """The text of which `read` makes the same."""
-    lines = ",\n".join('"{}": "{}"'.format(key.frame, key.text.replace('"', '\\"')) for key in keys)
-    return "\n".join(filter(None, (head, lines, tail)))
+def without_negatives(script: Script) -> tuple[Script, Script]:
+    """The script, and that of what follows `--neg` in its parts."""
+    def halves(text: str) -> tuple[str, str]:
+        positive, _, negative = NEGATIVE.sub("\0", text, count=1).partition("\0")
+        return positive, negative
+
+    (head, no_head), (tail, no_tail) = halves(script.head), halves(script.tail)
+    texts = [halves(key.text) for key in script.keys]
+    keys, no_keys = (tuple(replace(key, text=text[i]) for key, text in zip(script.keys, texts)) for i in (0, 1))
+    return Script("fizz", head, keys, tail), Script("fizz", no_head, no_keys, no_tail)
+
+
+def write(keys: Sequence[Key]) -> str:
+    """The text of which `read` makes the same key frames."""
+    return ",\n".join('"{}": "{}"'.format(key.frame, key.text.replace('"', '\\"')) for key in keys)
 
 
 def at_frame(text: str, frame: int, frames: int, weights: Mapping[str, str], where: str) -> str:
     """The text with its expressions' values."""
     def value(found: re.Match[str]) -> str:
-        values = {"t": frame, "max_f": frames}
+        values = {"t": frame, "max_f": frames - 1}
         for name in NAMES[2:]:
             values[name] = evaluate(str(weights.get(name, 0)), values, where)
         return _number(evaluate(found[1], values, where))

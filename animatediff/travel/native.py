@@ -50,10 +50,9 @@ def read(prompt: str, where: str) -> Script:
                   joined(*lines[numbers[-1] + 1:]))
 
 
-def write(head: str, keys: Sequence[Key], tail: str) -> str:
-    """The text of which `read` makes the same."""
-    lines = [f"{key.frame}{' ' + key.easing if key.easing else ''}: {key.text}".rstrip() for key in keys]
-    return "\n".join(filter(None, (head, *lines, tail)))
+def write(keys: Sequence[Key]) -> str:
+    """The text of which `read` makes the same key frames."""
+    return "\n".join(f"{key.frame}{' ' + key.easing if key.easing else ''}: {key.text}".rstrip() for key in keys)
 
 
 def _easing(found: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..errors import SettingsError
 from . import cyclic, fizz, native
-from .reading import Script, joined
+from .reading import Script, joined, spaced, whole
 from .schedule import Key, Schedule, between
 
 
@@ -40,14 +40,13 @@ def both(prompt: str, negative: str, frames: int, **how: object) -> tuple[Schedu
     """
     script, other = read(prompt, frames), read(negative, frames, "negative prompt")
     if script.syntax == "fizz":
-        parts = [fizz.NEGATIVE.split(key.text, maxsplit=1) for key in script.keys]
-        if any(len(part) > 1 for part in parts):
+        script, unwanted = fizz.without_negatives(script)
+        if any((unwanted.head, unwanted.tail, *(key.text for key in unwanted.keys))):
             if other.syntax != "plain":
-                raise SettingsError("the prompt's key frames say --neg, and this one has key frames of its own",
+                raise SettingsError("the prompt says --neg, and this one has key frames of its own",
                                     where="negative prompt", remedy="Use one of the two.")
-            unwanted = tuple(replace(key, text="".join(part[1:])) for key, part in zip(script.keys, parts))
-            other = Script("fizz", negative, unwanted, "")
-            script = replace(script, keys=tuple(replace(key, text=part[0]) for key, part in zip(script.keys, parts)))
+            texts = (joined(negative, spaced(unwanted.head, key.text, unwanted.tail)) for key in unwanted.keys)
+            other = Script("fizz", "", tuple(replace(key, text=text) for key, text in zip(unwanted.keys, texts)), "")
     return _scheduled(script, frames, "prompt", **how), _scheduled(other, frames, "negative prompt", **how)
 
 
@@ -55,7 +54,7 @@ def _scheduled(script: Script, frames: int, where: str, *, closed: bool = False,
                hold: float = 0.0, easing: str = "linear", weights: Mapping[str, str] | None = None) -> Schedule:
     @lru_cache(maxsize=None)
     def text_at(key: Key, frame: int) -> str:
-        text = key.text if script.syntax == "plain" else joined(script.head, key.text, script.tail)
+        text = whole(script, key)
         if script.syntax == "fizz":
             text = fizz.at_frame(text, frame, frames, weights or {}, f"{where}, line {key.line}")
         return cyclic.at_frame(text, frame, frames, where)

@@ -34,6 +34,18 @@ def joined(*parts: str) -> str:
     return text
 
 
+def spaced(*parts: str) -> str:
+    """Parts of a prompt with blanks between them."""
+    return " ".join(filter(None, (part.strip() for part in parts)))
+
+
+def whole(script: Script, key: Key) -> str:
+    """The prompt of a key frame with what stands around all of them."""
+    if script.syntax == "plain":
+        return key.text
+    return (spaced if script.syntax == "fizz" else joined)(script.head, key.text, script.tail)
+
+
 def refuse(what: str, where: str, line: int, column: int, remedy: str) -> SettingsError:
     """`line` and `column` count from 0 here and from 1 in the message."""
     return SettingsError(what, where=f"{where}, line {line + 1}, column {column + 1}", remedy=remedy)

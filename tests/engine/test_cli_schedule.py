@@ -29,8 +29,8 @@ def test_for_machines(run):  # noqa: F811
 
 def test_another_syntax(run):  # noqa: F811
     code, out, _ = run("schedule", NATIVE, "--to", "fizz")
-    assert code == 0 and out == 'best\n"0": "a red circle",\n"4": "a blue circle"\n'
-    assert run("schedule", out, "--to", "native")[1] == NATIVE + "\n"
+    assert code == 0 and out == '"0": "best, a red circle",\n"4": "best, a blue circle"\n'
+    assert run("schedule", out, "--to", "native")[1] == "0: best, a red circle\n4: best, a blue circle\n"
 
 
 @pytest.mark.parametrize(("words", "said"), [

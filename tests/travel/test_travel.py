@@ -1,7 +1,10 @@
 """Prompt travel: what each syntax says of each frame."""
 from __future__ import annotations
 
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -122,7 +125,7 @@ def test_what_cannot_be_read_is_named_with_its_place(prompt, place, what):
 
 
 def test_fizz():
-    prompt = 'best,\n"0": "red", "max_f/2":"blue",\n"max_f-1": "green",\nwhite background'
+    prompt = 'best,\n"0": "red,", "max_f/2":"blue,",\n"max_f-1": "green,",\nwhite background'
     found = travel.schedule(prompt, 9)
     assert found.interpolation == "linear"
     assert [dict(found.shares(i)) for i in (0, 2, 4, 6, 8)] == [
@@ -134,8 +137,8 @@ def test_fizz():
 def test_fizz_expressions_are_computed_for_each_frame():
     prompt = '"0": "(tent:`sin(t/max_f)`), (time:`0.5+0.5*t/max_f`), \\"quoted\\", it"'
     texts = cuts(prompt, 4)
-    assert texts == ["({}:{}), (time:{}), \"quoted\", it".format("tent", f"{math.sin(t / 4):.4f}".rstrip("0").rstrip("."),
-                                                              f"{0.5 + 0.125 * t:g}") for t in range(4)]
+    assert texts == ["({}:{}), (time:{}), \"quoted\", it".format("tent", f"{math.sin(t / 3):.4f}".rstrip("0").rstrip("."),
+                                                              f"{0.5 + 0.5 * t / 3:.4f}".rstrip("0").rstrip(".")) for t in range(4)]
     assert cuts('"0": "(a:`10`), (b:`pw_a`)"', 2, weights={"pw_a": "t+20"}) == ["(a:10), (b:20)", "(a:10), (b:21)"]
 
 
@@ -143,6 +146,8 @@ def test_fizz_negative():
     positive, negative = travel.both('"0": "cat --neg dog", "2": "bird"', "blurry", 3)
     assert positive.texts == ("cat", "bird") and negative.texts == ("blurry, dog", "blurry")
     assert dict(negative.shares(1)) == {"blurry, dog": 0.5, "blurry": 0.5}
+    positive, negative = travel.both('best --neg bad\n"0": "cat", "2": "bird --neg dog"\nend --neg last', "", 3)
+    assert positive.texts == ("best cat end", "best bird end") and negative.texts == ("bad last", "bad dog last")
     with pytest.raises(SettingsError, match="--neg"):
         travel.both('"0": "cat --neg dog"', "0: a\n2: b", 3)
 
@@ -224,3 +229,22 @@ def test_what_a_syntax_has_no_words_for_is_refused(prompt, to, why):
 def test_the_table_shows_frames_shares_and_prompts():
     assert travel.table(travel.schedule("0: a\n2: b", 5)).splitlines() == [
         "frames  share  prompt", "     0   100%  a", "     1    50%  a", "          50%  b", "   2-4   100%  b"]
+
+
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+@pytest.mark.parametrize("case", json.loads((Path(__file__).parent / "data" / "fizz.json").read_text("utf-8")),
+                         ids=lambda case: case["prompt"].strip()[:30])
+def test_fizz_is_what_fizznodes_makes_of_it(case):
+    """Recorded from ComfyUI_FizzNodes 1.0.2's BatchFuncs (interpolate_prompt_seriesA), per frame: prompt -> share.
+
+    There a number has all its decimals, and blanks double where a part is empty.
+    """
+    def alike(shares: dict[str, float]) -> dict[str, float]:
+        return {NUMBER.sub(lambda found: f"{float(found[0]):.3f}", " ".join(text.split())): round(share, 5)
+                for text, share in shares.items()}
+
+    both = travel.both(case["prompt"], "", case["frames"], weights=travel.weights(case["weights"]))
+    for found, expected in zip(both, (case["prompt_shares"], case["negative_shares"])):
+        assert [alike(dict(found.shares(i))) for i in range(case["frames"])] == [alike(frame) for frame in expected]
