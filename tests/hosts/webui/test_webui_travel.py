@@ -67,8 +67,10 @@ def test_the_negative_prompt_travels(host):
     {"prompt": HELD, "settings": {"video_length": 14, "overlap": 2, "closed_loop": "R+P"}},
     {"prompt": HELD, "refiner_checkpoint": "second", "refiner_switch_at": 0.5},
     {"prompt": HELD, "sampler_name": "DDIM"}, {"prompt": HELD, "n_iter": 2},
-    {"prompt": HELD, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 4},
     {"prompt": HELD, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 4,
+     "denoising_strength": 0.6},
+    {"prompt": HELD, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 4,
+     "denoising_strength": 0.6,
      "hr_prompt": f"0: {RED}\n6: {BLUE}", "hr_sampler_name": "Euler a"},
 ], ids=lambda f: str(f)[:70])  # fmt: skip
 def test_what_else_a_prompt_can_be(host, fields):

@@ -3,8 +3,8 @@
 Environment
     WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
     WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
-    WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, and if the WebUI has no PyAV while the tests' Python is of the
-                      same version and has it, PyAV alone is lent to it by links; else the MP4 and WebM cases are skipped.
+    WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the tests'
+                      Python is of the same version and has it; else the MP4 and WebM cases are skipped.
     WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
 
 The WebUI runs on the CPU, offline, on 127.0.0.1, in a data folder of its own, so that nothing of an installation
@@ -29,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "animatediff" / "engine" / "demo"
+LENT = ("av", "simpleeval", "dynamicprompts", "pyparsing")  # what install.py adds
 FLAGS = [
     "--api", "--api-server-stop", "--skip-torch-cuda-test", "--skip-version-check", "--skip-python-version-check",
     "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--use-cpu", "all",
@@ -132,21 +133,20 @@ def can_import(name: str, extra: str = "") -> bool:
     return subprocess.run([webui_python(), "-c", code], env=environment, capture_output=True).returncode == 0
 
 
-def lend_pyav(folder: Path) -> str:
-    """A folder for PYTHONPATH with the tests' PyAV and nothing else, "" if it cannot be lent."""
+def lend(folder: Path, names: list[str]) -> str:
+    """A folder for PYTHONPATH with these packages of the tests' own and nothing else, "" if none can be lent."""
     import importlib.util
 
-    spec = importlib.util.find_spec("av")
     version = subprocess.run([webui_python(), "-c", "import sys; print(sys.version_info[:2])"], capture_output=True,
                              text=True).stdout.strip()
-    if spec is None or version != str(sys.version_info[:2]):
-        return ""
+    specs = [importlib.util.find_spec(name) for name in names] if version == str(sys.version_info[:2]) else []
     folder.mkdir(parents=True)
-    package = Path(spec.submodule_search_locations[0])
-    for part in (package, package.parent / "av.libs"):
-        if part.exists():
-            (folder / part.name).symlink_to(part)
-    return str(folder)
+    for spec in filter(None, specs):
+        package = Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
+        for part in (package, package.parent / f"{spec.name}.libs"):
+            if part.exists():
+                (folder / part.name).symlink_to(part)
+    return str(folder) if any(specs) else ""
 
 
 class Host:
@@ -160,8 +160,8 @@ class Host:
         write_checkpoints(data / "models" / "Stable-diffusion")
         (data / "config.json").write_text(json.dumps(SETTINGS | (settings or {})))
         self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
-        if not self.extra and not can_import("av"):
-            self.extra = lend_pyav(data / "lent")
+        if not self.extra and (missing := [name for name in LENT if not can_import(name)]):
+            self.extra = lend(data / "lent", missing)
         self.has_pyav = can_import("av", self.extra)
         self.log_path = data / "webui.log"
         self._mark = 0
