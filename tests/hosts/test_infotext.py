@@ -76,6 +76,8 @@ def values_of(p):
         return st.lists(st.sampled_from(p.choices), min_size=1, unique=True)
     if p.choices:
         return st.sampled_from(p.choices)
+    if p.name == "prompt_weights":
+        return st.just("") | TEXT.filter(lambda text: text.strip() and ";" not in text).map("pw_a = {}".format)
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12
