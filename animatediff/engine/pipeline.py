@@ -137,7 +137,8 @@ class Pipeline:
             said.append("the negative prompt has no effect at CFG 1")
         schedules = self.schedules(settings)
         said += [note for schedule in schedules for note in schedule.notes]
-        return said + list(dict.fromkeys(note for schedule in schedules for text in schedule.texts for note in notices(text)))
+        found = (note for schedule in schedules for text in schedule.texts for note in notices(text))
+        return said + list(dict.fromkeys(found))
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
@@ -269,7 +270,7 @@ class _UNetCall:
 
 def _prompts(schedule: Schedule) -> dict[str, str]:
     """Where the nearest prompt changes: number of the frame and prompt."""
-    nearest = [schedule.shares(frame)[0][0] for frame in range(len(schedule.mixes))]
+    nearest = schedule.nearest
     return {str(i): text for i, text in enumerate(nearest) if not i or text != nearest[i - 1]}
 
 

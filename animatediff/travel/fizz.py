@@ -18,7 +18,7 @@ from .schedule import Key
 
 ENTRY = re.compile(r'"(?P<key>[^"\n]*)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
 FRAME = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")
-BETWEEN = re.compile(r"\s*,?\s*")
+BETWEEN = re.compile(r"[\s,]*")
 EXPRESSION = re.compile(r"`([^`]*)`")
 NEGATIVE = re.compile(r"\s*--neg\b\s*")
 NAMES = ("t", "max_f", "pw_a", "pw_b", "pw_c", "pw_d")
@@ -39,7 +39,8 @@ def read(prompt: str, frames: int, where: str) -> Script:
     for entry, before in zip(entries, [None, *entries]):
         if before and not BETWEEN.fullmatch(prompt[before.end():entry.start()]):
             rest = prompt[before.end():entry.start()].strip(" ,\n\t")
-            raise refuse(f"{rest!r:.60} stands between two key frames", where, *place(prompt, prompt.index(rest, before.end())),
+            at = place(prompt, prompt.index(rest, before.end()))
+            raise refuse(f"{rest!r:.60} stands between two key frames", where, *at,
                          'Write "FRAME": "text", "FRAME": "text", ….')
         line, column = place(prompt, entry.start())
         frame = _frame(entry["key"], frames, where, line, column)

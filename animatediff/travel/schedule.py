@@ -57,6 +57,11 @@ class Schedule:
             {self.texts[mix.first]: 1.0}
         return sorted(parts.items(), key=lambda part: -part[1])
 
+    @property
+    def nearest(self) -> list[str]:
+        """Of each frame the text that it shows most of."""
+        return [self.shares(frame)[0][0] for frame in range(len(self.mixes))]
+
     def to_dict(self) -> dict:
         """What machines get of it."""
         return {"interpolation": self.interpolation, "travels": self.travels, "rows": self.rows()}

@@ -47,6 +47,13 @@ def test_prompts_of_unequal_length_are_padded_with_the_empty_prompt(host):
     assert same(frames, singly(host, ["a star"] * 3 + [LONG.strip(" ,")] * 3, negative_prompt=LONG))
 
 
+def test_negative_prompts_of_unequal_length_travel(host):
+    frames = frames_of(animate(host, CUT, prompt=LONG, negative_prompt=f"0: dark\n3: {LONG}", **LINEAR))
+    expected = np.concatenate([singly(host, [LONG] * 6, negative_prompt="dark")[:3],
+                               singly(host, [LONG] * 6, negative_prompt=LONG.strip(" ,"))[3:]])
+    assert same(frames, expected)
+
+
 def test_the_negative_prompt_travels_too(host):
     frames = frames_of(animate(host, CUT, prompt="a star", negative_prompt="0: dark\n3: bright", **LINEAR))
     expected = np.concatenate([singly(host, ["a star"] * 6, negative_prompt="dark")[:3],
@@ -137,18 +144,19 @@ def test_extra_networks_of_all_key_frames_act_and_a_note_says_so(host, monkeypat
 
 def test_a_style_goes_around_every_key_frame(host):
     styles = SimpleNamespace(apply_styles_to_prompt=lambda text, names: f"{text}, sharp" if names else text,
-                             apply_negative_styles_to_prompt=lambda text, names: text)
+                             apply_negative_styles_to_prompt=lambda text, names: f"{text}, dull")
     from animatediff.hosts.webui import travelling
 
-    p = SimpleNamespace(styles=["s"], prompt="0: a star\n3: a circle", negative_prompt="")
+    p = SimpleNamespace(styles=["s"], prompt="0: a star\n3: a circle", negative_prompt="0: x\n3: y")
     travelling.shared.prompt_styles = styles
     try:
         from animatediff.settings import Settings
 
-        pair = travelling._pair(p, Settings(), ["0: a star\n3: a circle, sharp"] * 6, [""] * 6)
+        pair = travelling._pair(p, Settings(), ["0: a star\n3: a circle, sharp"] * 6,
+                                ["0: x\n3: y, dull"] * 6)
     finally:
         del travelling.shared.prompt_styles
-    assert pair[0].texts == ("a star, sharp", "a circle, sharp")
+    assert pair[0].texts == ("a star, sharp", "a circle, sharp") and pair[1].texts == ("x, dull", "y, dull")
 
 
 def test_prompts_that_another_extension_has_made_for_each_frame_are_left_alone(host):
@@ -175,6 +183,37 @@ def test_what_cannot_be_read_stops_the_job_with_its_place(host, prompt, said):
     answer = animate(host, prompt=prompt)
     assert answer.status == 422 and said in answer.detail
     assert (snapshot(host), plain(host)) == before
+
+
+def test_a_prompt_that_another_extension_has_spoilt_since_stops_the_job(host, monkeypatch):
+    from animatediff.errors import SettingsError
+    from animatediff.hosts.webui import travelling
+
+    def begin(p, settings):
+        raise SettingsError("cannot be read", where="prompt", remedy="Write it anew.")
+
+    monkeypatch.setattr(travelling, "begin", begin)
+    answer = animate(host, prompt="{@a star|a circle}")
+    assert answer.status == 422 and "cannot be read" in answer.detail
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_left_on_the_request(host, monkeypatch, fails):
+    from animatediff.hosts.webui import job, travelling
+
+    requests = []
+    begin, sampling = travelling.begin, job.animated
+    monkeypatch.setattr(travelling, "begin", lambda p, settings: requests.append(p) or begin(p, settings))
+
+    def animated(p, *args, **kwargs):
+        assert set(travelling.METHODS) <= vars(p).keys()
+        if fails:
+            raise RuntimeError("no")
+        return sampling(p, *args, **kwargs)
+
+    monkeypatch.setattr(job, "animated", animated)
+    assert animate(host, prompt="0: a star\n3: a circle").status == (500 if fails else 200)
+    assert requests and not set(travelling.METHODS) & vars(requests[0]).keys()
 
 
 def test_everything_is_as_before(host):

@@ -16,7 +16,8 @@ from . import request
 ROOT = "/animatediff/v1"
 # What the preflight needs of a request: our name for it and the API's.
 THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
-          "prompt": "prompt", "negative": "negative_prompt", "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name"}
+          "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name",
+          "prompt": "prompt", "negative": "negative_prompt"}
 
 
 def add(app: FastAPI) -> None:

@@ -82,7 +82,8 @@ def preflight(
     """
     steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. hires_steps: of the
     second pass, 0 for none. module, problem: the motion module that the settings name, or why there is none.
-    checkpoint: the loaded one, None before any is. prompts: the prompt and the negative prompt. probe: raises AnimateDiffError for formats that cannot be written.
+    checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError for formats that cannot be written.
+    prompts: the prompt and the negative prompt.
     """
     frames = settings.frame_count(source_frames)
     context = settings.context_length

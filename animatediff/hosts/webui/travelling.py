@@ -44,12 +44,12 @@ def begin(p: Any, settings: Settings) -> None:
     if first is None and second is None:
         return
     if first:
-        p.prompts, p.negative_prompts = _with_networks(first[0]), _nearest(first[1])
+        p.prompts, p.negative_prompts = _with_networks(first[0]), first[1].nearest
     parse, encode = p.parse_extra_network_prompts, p.get_conds_with_caching
 
     def parse_extra_network_prompts(*args: Any, **kwargs: Any) -> Any:
         with _slice(p, "all_hr_prompts", clip, second and _with_networks(second[0])), \
-                _slice(p, "all_hr_negative_prompts", clip, second and _nearest(second[1])):
+                _slice(p, "all_hr_negative_prompts", clip, second and second[1].nearest):
             return parse(*args, **kwargs)
 
     def get_conds_with_caching(function: Any, prompts: Any, steps: Any, caches: Any, data: Any,
@@ -114,13 +114,9 @@ def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callabl
     return prompt, str
 
 
-def _nearest(schedule: Schedule) -> list[str]:
-    return [schedule.shares(frame)[0][0] for frame in range(len(schedule.mixes))]
-
-
 def _with_networks(schedule: Schedule) -> list[str]:
     """Each frame's nearest prompt. The host takes extra networks from the first one alone, so it gets those of all."""
-    nearest = _nearest(schedule)
+    nearest = schedule.nearest
     there = {(kind, network.items[0]) for kind, network in _networks(nearest[0])}
     for text in schedule.texts:
         for kind, network in _networks(text):
