@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
-LONG = "a red circle moving right, " * 8  # two chunks
+LONG = "a red circle moving right, " * 24  # more than one chunk
 CUT = {"model": "still.safetensors", "travel_interpolation": "hold", "returns": "frames"}
 LINEAR = {"override_settings": {"sd_model_checkpoint": "linear"}}
 
@@ -48,6 +48,7 @@ def test_prompts_of_unequal_length_are_padded_with_the_empty_prompt(host):
 
 
 def test_negative_prompts_of_unequal_length_travel(host):
+    host.opts.data["pad_cond_uncond"] = True
     frames = frames_of(animate(host, CUT, prompt=LONG, negative_prompt=f"0: dark\n3: {LONG}", **LINEAR))
     expected = np.concatenate([singly(host, [LONG] * 6, negative_prompt="dark")[:3],
                                singly(host, [LONG] * 6, negative_prompt=LONG.strip(" ,"))[3:]])
