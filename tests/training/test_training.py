@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from training import text
 from training.clips import ASIDE, DIRECTIONS, SIZE, random_clip
 from training.diffusion import alphas_cumprod, first_steps, half_hidden, near, share_seen
 from training.loop import train
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +90,16 @@ def test_what_stands_out_is_found():
     expected = torch.zeros(8, 8)
     expected[1:4, 4:7] = 1
     assert torch.equal(near(x + 0.7)[0], expected)
+
+
+def test_the_command_makes_a_demo_model_by_two_processes(tmp_path):
+    from animatediff.engine.pipeline import Pipeline
+    from animatediff.settings import Settings
+
+    steps = [word for stage in ("vae", "text", "image", "motion") for word in (f"--{stage}-steps", "1")]
+    done = subprocess.run([sys.executable, "-m", "training", "--work", tmp_path / "run", "--out", tmp_path / "demo",
+                           "--clips", "4", *steps], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pipeline = Pipeline.load(tmp_path / "demo" / "demo.safetensors", tmp_path / "demo" / "motion.safetensors")
+    settings = Settings(enable=True, prompt="a red circle", frames=2, steps=1, seed=1)
+    assert [frame.shape for frame in pipeline.render(settings)] == [(SIZE, SIZE, 3)] * 2
