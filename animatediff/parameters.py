@@ -11,6 +11,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
+from .curves import Curve
 from .errors import SettingsError
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -27,7 +28,7 @@ class Parameter:
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
     in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
-    words. aliases: names under which existing API clients send the parameter. spellings: pairs of another spelling
+    words, "curve" is a number, a list or key frames (see `curves`), each value within the range. aliases: names under which existing API clients send the parameter. spellings: pairs of another spelling
     of a choice and that choice. cli: its flag, "" where the command line has none. api_only: choices that mean
     something to API clients alone; the help has a sentence on each, which begins with its name and a colon.
     group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own controls for) or "host" (where
@@ -74,6 +75,9 @@ class Parameter:
                     f"{self.maximum}, such as 512x768")
         if self.form == "file name":
             return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
+        if self.form == "curve":
+            return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 1.2, 1.4) or key frames "
+                    "(0: 1, 8: 1.5, 100%: 1)")
         if self.type is bool:
             return "true or false"
         if self.choices:
@@ -106,6 +110,8 @@ class Parameter:
         schema |= {"type": names[self.type], "default": self.default}
         if self.form == "device":
             schema["pattern"] = rf"^({'|'.join(self.choices)}|{DEVICE.pattern})$"
+        elif self.form == "curve":
+            schema["type"] = ["string", "number"]
         elif self.choices:
             schema["enum"] = list(self.choices)
         if self.form == "size":
@@ -152,15 +158,17 @@ class Parameter:
             raise _Refused("is not a finite number")
         return number
 
-    def _in_range(self, number: float) -> Any:
+    def _in_range(self, number: float, type: type | None = None) -> Any:
         low, high = self.minimum, self.maximum
         if (low is not None and number < low) or (high is not None and number > high):
             raise _Refused("is out of range")
-        return self.type(number)
+        return (type or self.type)(number)
 
     def _str(self, value: Any) -> str:
         if self.form == "size":
             return self._size(value)
+        if self.form == "curve":
+            return self._curve(value)
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
         if isinstance(value, Integral) and not isinstance(value, bool):
@@ -179,6 +187,16 @@ class Parameter:
                 c in UNSAFE_IN_FILES or ord(c) < 32 or ord(c) == 127 for c in value)):
             raise _Refused("cannot be part of a file name")
         return value
+
+    def _curve(self, value: Any) -> str:
+        """The curve as text, numbers in their shortest form."""
+        try:
+            curve = Curve.read(value)
+        except ValueError as error:
+            raise _Refused(str(error)) from None
+        for extreme in curve.extremes:
+            self._in_range(extreme, float)
+        return str(curve)
 
     def _choice(self, value: str) -> str:
         known = {_plain(text): choice for text, choice in (*zip(self.choices, self.choices), *self.spellings)}

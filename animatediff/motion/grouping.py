@@ -8,20 +8,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from animatediff.layout import ClipLayout
+from animatediff.layout import ClipLayout, Group
 
-OnClips = Callable[[Tensor, int], Tensor]  # ([(clip frame) c h w], frames) -> the same shape
+OnClips = Callable[[Tensor, Group], Tensor]  # ([(clip frame) c h w], the frames' numbers) -> the same shape
 
 
 def apply_by_clip(x: Tensor, layout: ClipLayout, on_clips: OnClips, *, rest: Tensor | None = None) -> Tensor:
     """`on_clips` on each group's rows of `x` [n c h w], in frame order; other rows are taken from `rest` (or `x`).
 
-    Groups of one length go together; the plain layout (clip frame) takes no gather.
+    Groups of the same frames go together; the plain layout (clip frame) takes no gather.
     """
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for group in layout.groups:
+    rows_of: dict[Group, list[int]] = defaultdict(list)
+    for group, frames in zip(layout.groups, layout.frames):
         if group:
-            rows_of[len(group)].extend(group)
+            rows_of[frames].extend(group)
     if len(rows_of) == 1:
         [(frames, rows)] = rows_of.items()
         if rows == list(range(x.shape[0])):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from animatediff.errors import ModelError
-from animatediff.layout import ClipLayout, LayoutOf
+from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
 from animatediff.motion.network import MotionModule, Site
 from animatediff.motion.places import Places, find_places
@@ -33,8 +33,15 @@ class MotionHook:
         layout: ClipLayout = self.layout_of(x.shape[0])
         for group in layout.groups:
             self.module.check_frames(len(group))
-        x = apply_by_clip(x, layout, self.site)
+        x = apply_by_clip(x, layout, self._site)
         return (x, *output[1:]) if isinstance(output, tuple) else x
+
+    def _site(self, x: Tensor, numbers: Group) -> Tensor:
+        self.module.window = numbers
+        try:
+            return self.site(x, len(numbers))
+        finally:
+            self.module.window = ()
 
 
 class NormOverFrames:
@@ -48,8 +55,8 @@ class NormOverFrames:
         self.layout_of = layout_of
 
     def __call__(self, norm: nn.Module, args, output: Tensor) -> Tensor:
-        def over_frames(x: Tensor, frames: int) -> Tensor:
-            n, c, h, w = x.shape
+        def over_frames(x: Tensor, numbers: Group) -> Tensor:
+            frames, (n, c, h, w) = len(numbers), x.shape
             clips = x.reshape(-1, frames, c, h, w).transpose(1, 2).reshape(-1, c, frames * h, w)
             return norm.forward(clips).view(-1, c, frames, h, w).transpose(1, 2).reshape(n, c, h, w)
 

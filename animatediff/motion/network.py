@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from animatediff.errors import ModelError
 
 if TYPE_CHECKING:
+    from animatediff.layout import Group
     from animatediff.motion.families import Family
 
 GROUPS, GROUP_EPS = 32, 1e-6
@@ -191,8 +192,10 @@ class MotionModule(nn.Module):
     """All temporal transformers of one motion module; `state_dict()` has exactly the original AnimateDiff keys.
 
     `widths` are the channels per level of the UNet, outermost first; `max_frames` is the longest window,
-    `name` what messages call it.
+    `name` what messages call it. While an injected site runs, `window` holds the numbers of the frames that it sees.
     """
+
+    window: Group = ()
 
     def __init__(self, family: Family, widths: tuple[int, ...], *, max_frames: int, heads: int = 8, name: str = ""):
         super().__init__()

@@ -40,7 +40,7 @@ class SparseSite(nn.Module):
         layout = scope.current.layout if scope.current is not None else ClipLayout((), ())
         if not layout.groups:  # single pictures: every row is a clip of its own
             return self.temporal_transformer(x, 1)
-        return apply_by_clip(x, layout, self.temporal_transformer)
+        return apply_by_clip(x, layout, lambda x, numbers: self.temporal_transformer(x, len(numbers)))
 
 
 class MotionWrapper(nn.Module):

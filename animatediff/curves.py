@@ -1,0 +1,95 @@
+"""Numbers over a clip or over the steps, as users write them: one number, a list, or key frames.
+
+    1.2                      the same everywhere
+    1, 1.1, 0.9              one for each frame; the last one stays
+    0: 1, 8: 1.4, -1: 0.8    key frames, linear between them; -1 is the last frame
+    0%: 1, 50%: 0            key frames by their share of the way
+
+Deforum's brackets, `0: (1.0)`, are read as well.
+"""
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+NUMBER = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
+KEY = re.compile(rf"({_NUMBER})\s*(%?)\s*:\s*(\(\s*)?({_NUMBER})(?(3)\s*\))", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Key:
+    """`value` at `place`, a frame's number (negative: from the end) or a share of the way in per cent."""
+
+    place: float
+    value: float
+    percent: bool = False
+
+    def frame(self, count: int) -> float:
+        """Where it lies among `count` frames; not always on one."""
+        if self.percent:
+            return self.place / 100 * (count - 1)
+        return self.place + count if self.place < 0 else self.place
+
+    def __str__(self) -> str:
+        return f"{self.place:g}{'%' if self.percent else ''}: {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """`numbers`, one for each frame, or `keys`; one of the two is empty."""
+
+    numbers: tuple[float, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+    @classmethod
+    def read(cls, value: Any) -> Curve:
+        """From text, a number, or a list of numbers. ValueError says what is wrong, as the predicate of a sentence."""
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            value = ", ".join(map(str, value))
+        parts = [part.strip() for part in str(value).strip().rstrip(",").split(",")]
+        if all(map(NUMBER.fullmatch, parts)):
+            return cls(numbers=tuple(map(float, parts)))
+        found = [KEY.fullmatch(part) for part in parts]
+        for part, match in zip(parts, found):
+            if not match:
+                raise ValueError(f"holds {part!r}, which is neither a number nor a key frame")
+            if not math.isfinite(float(match[1])):
+                raise ValueError(f"holds {part!r}, whose place is too large")
+        return cls(keys=tuple(Key(float(m[1]), float(m[4]), bool(m[2])) for m in found))
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        values = self.numbers or [key.value for key in self.keys]
+        return min(values), max(values)
+
+    @property
+    def constant(self) -> float | None:
+        """The one value that it has everywhere, None where it has several."""
+        low, high = self.extremes
+        return low if low == high else None
+
+    def values(self, count: int) -> list[float]:
+        """One value for each of `count` frames (or steps)."""
+        if self.numbers:
+            return [self.numbers[min(i, len(self.numbers) - 1)] for i in range(count)]
+        # Of two keys at one place the later one holds.
+        at = dict(sorted(((key.frame(count), key.value) for key in self.keys), key=lambda pair: pair[0]))
+        places, heights = list(at), list(at.values())
+        return [_between(places, heights, i) for i in range(count)]
+
+    def __str__(self) -> str:
+        return ", ".join([f"{number:g}" for number in self.numbers] or map(str, self.keys))
+
+
+def _between(places: list[float], heights: list[float], x: float) -> float:
+    after = bisect_right(places, x)
+    if after == 0 or after == len(places):
+        return heights[max(after - 1, 0)]
+    (a, b), (p, q) = heights[after - 1:after + 1], places[after - 1:after + 1]
+    return a + (b - a) * (x - p) / (q - p)
