@@ -89,8 +89,11 @@ def closes_prompt(closed_loop: str) -> bool:
 
 
 def ordered_halving(step: int) -> float:
-    """The step's 64 bits reversed, over 2^64: 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput's sequence)."""
-    return int(f"{step % (1 << 64):064b}"[::-1], 2) / (1 << 64)
+    """The step's 64 bits reversed, over 2^64: 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput's sequence).
+
+    Below 1: the bits that a float does not hold are dropped, since 64 bits that are rounded may make 1.
+    """
+    return int(f"{step % (1 << 64):064b}"[:10:-1], 2) / (1 << 53)
 
 
 def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:

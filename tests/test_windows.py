@@ -109,6 +109,7 @@ KNOWN = [
     (16, 16, dict(closed_loop="A", stride=4, step=3), [run(0, 15)]),
     (9, 16, dict(closed_loop="R-P", overlap=15), [run(0, 8)]),
     (1, 16, dict(), [(0,)]),
+    (2, 1, dict(closed_loop="R-P", overlap=0, step=2**54 - 1), [(0,), (1,)]),
 ]
 
 
@@ -118,8 +119,9 @@ def test_well_known_plans(frames, context, options, expected):
 
 
 def halved(step: int) -> float:
-    """oh(step) by the definition of van der Corput's sequence: digit k of the step counts 2^-(k+1)."""
-    return math.fsum((step >> k & 1) / 2 ** (k + 1) for k in range(64))
+    """oh(step) by the definition of van der Corput's sequence: digit k of the step counts 2^-(k+1). It is below 1, so
+    digits that a float has no room for are left out."""
+    return math.fsum((step >> k & 1) / 2 ** (k + 1) for k in range(53))
 
 
 def known_uniform(frames: int, context: int, stride: int, overlap: int, loop: str, step: int) -> Iterator[list[int]]:
