@@ -23,6 +23,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,11 @@ def lend(folder: Path, names: list[str]) -> str:
 
 
 class Host:
-    """One WebUI. `extensions`: name -> folder, linked into its extensions folder."""
+    """One WebUI. `extensions`: name -> folder, linked into its extensions folder; `flags`: more of its command line."""
 
-    def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None):
-        self.data, self.process = data, None
+    def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
+                 flags: Sequence[str] = ()):
+        self.data, self.process, self.flags = data, None, flags
         (data / "extensions").mkdir(parents=True)
         for name, folder in extensions.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
@@ -173,7 +175,7 @@ class Host:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
         environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
         environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
-        command = [webui_python(), "launch.py", "--port", str(self.port), *FLAGS, "--data-dir", self.data]
+        command = [webui_python(), "launch.py", "--port", str(self.port), *FLAGS, *self.flags, "--data-dir", self.data]
         self.log_path.touch()
         self.mark()
         with open(self.log_path, "ab") as log:
