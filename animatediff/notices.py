@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import windows
 from .settings import Settings
 
 
@@ -16,9 +17,11 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
                     "motion")
     if sampler == "LCM" and not family.betas.lcm_steps:
         said.append(f"the LCM sampler is for distilled models; {name} ({family.name}) is none")
-    if settings.closed_loop != "N" and frames > context and settings.context_schedule != "uniform":
+    loop, back = settings.closed_loop, windows.to_and_fro(frames, context, settings.closed_loop)
+    if loop in ("R-P", "R+P") and frames <= context:
+        said.append(f"{frames} frames are one window, which closed loop {loop} cannot close; use seamless, which can")
+    elif loop != "none" and not back and settings.context_schedule != "uniform":
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
-    if settings.closed_loop in ("R-P", "R+P") and frames <= context:
-        said.append(f"{frames} frames are one window, which closed loop {settings.closed_loop} cannot close; use A to "
-                    "play to and fro, or more frames than the context length")
+    if settings.seam_repair and back:
+        said.append("a clip that plays to and fro has no seam to repair")
     return said

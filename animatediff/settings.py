@@ -50,9 +50,10 @@ class Settings:
         0, "Display loop number", "How many times a GIF, WebP or APNG plays; 0 for without end.",
         minimum=0, maximum=65535, cli="--loop-number")
     closed_loop: str = _row(
-        "N", "Closed loop", "How the last frame leads to the first. N: not at all. R-P: windows across the seam. "
-        "R+P: a prompt that travels goes back to its beginning, too. A: as R+P, with more windows across the seam; a "
-        "clip of one window plays to and fro.", choices=CLOSED_LOOPS, cli="--closed-loop")
+        "none", "Closed loop", "How the last frame leads to the first. none: not at all. seamless: the motion goes on "
+        "over the seam. ping-pong: the clip plays to and fro. R-P, R+P and A are the older extension's windows across "
+        "the seam; R-P leaves a prompt that travels open, A plays a clip of one window to and fro.",
+        choices=CLOSED_LOOPS, spellings=(("N", "none"),), cli="--closed-loop")
     context_length: int = _row(
         16, "Context length", "Frames that the motion module sees at once; best as it was trained, mostly 16 "
         "(HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
@@ -93,6 +94,10 @@ class Settings:
     prompt_weights: str = _row(
         "", "Prompt weights", "What pw_a, pw_b, pw_c and pw_d mean in FizzNodes' expressions, such as pw_a = 0.5; "
         "pw_b = t/max_f.", form="prose", cli="--prompt-weights")
+
+    seam_repair: float = _row(
+        0.0, "Seam repair", "How much of the frames around the seam is made anew when the clip is done, so that the last "
+        "frame leads to the first; 0 for nothing, 0.5 for half of the steps.", minimum=0, maximum=1, cli="--seam-repair")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
@@ -151,7 +156,7 @@ class Settings:
 
     def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
         """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
-        to_and_fro = self.closed_loop == "A" and frames <= self.context_length
+        to_and_fro = windows.to_and_fro(frames, self.context_length, self.closed_loop)
         return travel.both(prompt, negative, frames, interpolation=self.travel_interpolation, hold=self.travel_hold,
                            easing=self.travel_easing, weights=travel.weights(self.prompt_weights),
                            closed=windows.closes_prompt(self.closed_loop) and not to_and_fro)

@@ -18,7 +18,7 @@ from .errors import SettingsError
 
 Window = tuple[int, ...]
 Plan = list[Window]
-CLOSED_LOOPS = ("N", "R-P", "R+P", "A")
+CLOSED_LOOPS = ("none", "seamless", "ping-pong", "R-P", "R+P", "A")
 
 
 def plan(
@@ -27,7 +27,7 @@ def plan(
     *,
     stride: int = 1,
     overlap: int = -1,
-    closed_loop: str = "N",
+    closed_loop: str = "none",
     schedule: str = "uniform",
     step: int = 0,
     steps: int | None = None,
@@ -35,11 +35,13 @@ def plan(
     """The windows of sampling step `step`, in the order in which they are denoised.
 
     frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
-    2^(stride−1) frames apart. closed_loop matters to the schedule "uniform" alone: "N" never wraps, "R-P" and
-    "R+P" wrap (the two differ in the prompt schedule only), "A" wraps with more windows across the seam. The others
-    never wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
+    2^(stride−1) frames apart. closed_loop matters to the schedule "uniform" alone: "none" and "ping-pong" never wrap,
+    "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps with more windows across the seam,
+    "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
+    if closed_loop == "seamless" and schedule == "uniform":
+        return _ring(frames, context, stride, overlap, step)
     if frames <= context:
         return [tuple(range(frames))]
     return SCHEDULES[schedule](frames, context, stride, overlap, closed_loop, step)
@@ -51,12 +53,12 @@ def count(
     *,
     stride: int = 1,
     overlap: int = -1,
-    closed_loop: str = "N",
+    closed_loop: str = "none",
     schedule: str = "uniform",
     step: int = 0,
     steps: int | None = None,
 ) -> int:
-    """How many windows step `step` has. With stride > 1, or "uniform" with "N", the number differs between steps."""
+    """How many windows step `step` has. With stride > 1, or "uniform" with "none", the number differs between steps."""
     return len(plan(frames, context, stride=stride, overlap=overlap, closed_loop=closed_loop, schedule=schedule,
                     step=step, steps=steps))
 
@@ -67,15 +69,14 @@ def total(frames: int, context: int, *, steps: int, **options) -> int:
 
 
 def playback(frames: int, context: int, closed_loop: str) -> list[int]:
-    """The order in which the clip's frames are written.
-
-    A clip that fits one window has no windows that could close it; "A" then appends it reversed without its end
-    points, so that it plays to and fro: 4 frames become 0 1 2 3 2 1.
-    """
+    """The order in which the clip's frames are written: to and fro, 4 frames become 0 1 2 3 2 1."""
     forth = list(range(frames))
-    if closed_loop == "A" and frames <= context:
-        return forth + forth[-2:0:-1]
-    return forth
+    return forth + forth[-2:0:-1] if to_and_fro(frames, context, closed_loop) else forth
+
+
+def to_and_fro(frames: int, context: int, closed_loop: str) -> bool:
+    """Whether the clip plays forth and back. "A" does so where the clip fits one window, as in the WebUI extension."""
+    return closed_loop == "ping-pong" or closed_loop == "A" and frames <= context
 
 
 def resolved_overlap(overlap: int, context: int) -> int:
@@ -85,7 +86,7 @@ def resolved_overlap(overlap: int, context: int) -> int:
 
 def closes_prompt(closed_loop: str) -> bool:
     """Whether the prompt schedule is interpolated from its last key frame back to its first."""
-    return closed_loop in ("R+P", "A")
+    return closed_loop in ("seamless", "R+P", "A")
 
 
 def ordered_halving(step: int) -> float:
@@ -99,11 +100,11 @@ def ordered_halving(step: int) -> float:
 def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
     """Windows with c = 1, 2, 4, …, all moved by a part of the clip that differs from step to step.
 
-    Repairs: a distance c whose windows would hold a frame twice, which is when B·gcd(c, L) > L, is left out. "N" is
+    Repairs: a distance c whose windows would hold a frame twice, which is when B·gcd(c, L) > L, is left out. "none" is
     the WebUI extension's: windows that would wrap are replaced by the clip's last and first window; the same window
     is not computed twice, the larger c do not wrap either, and what remains uncovered gets a window of its own.
     """
-    if closed_loop == "N":
+    if closed_loop in ("none", "ping-pong"):
         windows = list(_cut_at_the_seam(frames, context, overlap, step))
         for distance in _distances(frames, context, stride):
             if distance > 1 and (context - 1) * distance < frames:
@@ -116,6 +117,23 @@ def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: 
         if context * gcd(distance, frames) <= frames
         for start in _starts(frames, context, overlap, distance, closed_loop == "A", step)
     ]
+
+
+def _ring(frames: int, context: int, stride: int, overlap: int, step: int) -> Plan:
+    """"seamless": windows evenly round the clip as a ring, so that the seam is a place like any other.
+
+    A window has min(B, L) frames. Where that is the whole clip, it is cut open somewhere else in each step, and by
+    each of a step's windows; the overlap then keeps its share of the window.
+    """
+    length, pad = min(frames, context), round(frames * ordered_halving(step))
+    overlap = overlap * length // context
+    windows: Plan = []
+    for distance in _distances(frames, context, stride):
+        if length * gcd(distance, frames) <= frames:
+            number = -(-frames // (length * distance - overlap))
+            starts = [pad + i * frames // number for i in range(number)]
+            windows += [tuple((start + k * distance) % frames for k in range(length)) for start in starts]
+    return windows
 
 
 def _uniform_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:

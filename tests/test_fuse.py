@@ -24,7 +24,7 @@ def plans(draw) -> tuple[int, int, list[tuple[int, ...]]]:
     overlap = draw(st.integers(-1, context - 1))
     return frames, overlap, windows.plan(
         frames, context, overlap=overlap, stride=draw(st.integers(1, 4)),
-        closed_loop=draw(st.sampled_from(("N", "R-P", "R+P", "A"))), step=draw(st.integers(0, 30)),
+        closed_loop=draw(st.sampled_from(windows.CLOSED_LOOPS)), step=draw(st.integers(0, 30)),
         schedule=draw(st.sampled_from(("uniform", "uniform standard", "static standard", "batched"))))
 
 

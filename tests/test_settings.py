@@ -22,11 +22,11 @@ from animatediff.settings import PARAMETERS, Settings, parse
 ISSUE = ("enable", "motion_module", "frames", "fps", "loop_number", "closed_loop", "context_length", "stride",
          "overlap", "formats", "request_id")
 DEFAULTS = {
-    "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "N",
+    "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "none",
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
-    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
+    "seam_repair": 0.0, "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
 
@@ -64,7 +64,8 @@ def test_the_table_names_everything_once():
     ("enable", "true", "enable", True), ("enable", "True", "enable", True), ("enable", "off", "enable", False),
     ("overlap", -1, "overlap", -1), ("overlap", "15", "overlap", 15), ("overlap", 0, "overlap", 0),
     ("closed_loop", "r+p", "closed_loop", "R+P"), ("closed_loop", "R-P", "closed_loop", "R-P"),
-    ("closed_loop", "a", "closed_loop", "A"),
+    ("closed_loop", "a", "closed_loop", "A"), ("closed_loop", "N", "closed_loop", "none"),
+    ("closed_loop", "Ping pong", "closed_loop", "ping-pong"),
     ("format", "gif,mp4", "formats", ("GIF", "MP4")), ("formats", ["mp4", "gif", "GIF"], "formats", ("GIF", "MP4")),
     ("format", ["Frame", "PNG"], "formats", ("PNG", "Frame")),
     ("formats", ["gif, webm", "txt"], "formats", ("GIF", "WEBM", "TXT")),
@@ -116,7 +117,7 @@ def test_values_as_users_write_them(key, value, name, expected):
     ("enable", 1, "1 is neither true nor false", "true or false"),
     ("enable", "maybe", "'maybe' is neither", "true or false"),
     ("enable", 0.0, "0 is neither", ""),
-    ("closed_loop", "R", "'R' is unknown", "N, R-P, R+P, A"), ("closed_loop", True, "True is not text", "R-P"),
+    ("closed_loop", "R", "'R' is unknown", "none, seamless, ping-pong, R-P, R+P, A"), ("closed_loop", True, "True is not text", "R-P"),
     ("format", "gif,mp5", "'mp5', which is unknown", "Did you mean MP4"),
     ("formats", ["GIV"], "'GIV', which", "Did you mean GIF"),
     ("formats", [], "[] names none", "one or more of GIF"), ("formats", " , ", "' , ' names none", "GIF"),
@@ -227,7 +228,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)
 VALUES = {
     "enable": st.booleans(), "motion_module": TEXT, "frames": st.integers(0, 100_000),
     "fps": st.floats(0.01, 1000), "loop_number": st.integers(0, 65535),
-    "closed_loop": st.sampled_from(("N", "R-P", "R+P", "A")), "context_length": st.integers(16, 1024),
+    "closed_loop": st.sampled_from(settings.CLOSED_LOOPS), "context_length": st.integers(16, 1024),
     "stride": st.integers(1, 99), "overlap": st.integers(-1, 15), "prompt": TEXT, "negative": TEXT,
     "formats": st.lists(st.sampled_from(("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")), min_size=1),
     "seed": st.integers(-1, 2**32 - 1), "steps": st.integers(1, 1000), "cfg": st.floats(0, 100),
@@ -291,7 +292,7 @@ def test_the_json_schema_describes_every_parameter():
     assert schema["properties"]["fps"] == {
         "title": "FPS", "description": settings.BY_NAME["fps"].help, "type": "number", "default": 8.0,
         "minimum": 0.01, "maximum": 1000}
-    assert schema["properties"]["closed_loop"]["enum"] == ["N", "R-P", "R+P", "A"]
+    assert schema["properties"]["closed_loop"]["enum"] == ["none", "seamless", "ping-pong", "R-P", "R+P", "A"]
     assert schema["properties"]["video_length"] == {"$ref": "#/properties/frames"}
     assert {name: rule["default"] for name, rule in schema["properties"].items() if "$ref" not in rule} == DEFAULTS
     assert "sampler" not in settings.json_schema(groups=("clip",))["properties"]

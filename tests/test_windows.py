@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from animatediff import windows
 from animatediff.errors import SettingsError
 
-LOOPS = ("N", "R-P", "R+P", "A")
+LOOPS = windows.CLOSED_LOOPS
+OPEN = ("none", "ping-pong")
 SCHEDULES = ("uniform", "uniform standard", "static standard", "batched")
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 53, 61, 97, 127, 199)
 
@@ -49,7 +50,7 @@ def faults(plan: list[tuple[int, ...]], frames: int, context: int, may_wrap: boo
 
 
 def may_wrap(options: dict) -> bool:
-    return options["schedule"] == "uniform" and options["closed_loop"] != "N"
+    return options["schedule"] == "uniform" and options["closed_loop"] not in OPEN
 
 
 @settings(max_examples=1500, deadline=None)
@@ -63,7 +64,7 @@ def test_every_plan_keeps_the_invariants(case):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_invariants_hold_for_all_small_clips(schedule):
-    loops = LOOPS if schedule == "uniform" else ("N",)
+    loops = LOOPS if schedule == "uniform" else ("none",)
     for context in range(1, 8):
         for frames in range(1, 20):
             for overlap in range(context):
@@ -102,8 +103,8 @@ KNOWN = [
      [run(0, 15), run(12, 27), run(24, 39, 32), run(0, 31, by=2)]),
     (32, 16, dict(closed_loop="A", overlap=4, stride=8),
      [run(0, 15), run(12, 27), run(24, 39, 32), run(0, 31, by=2), run(28, 59, 32, by=2)]),
-    (36, 16, dict(closed_loop="N", overlap=4), [run(0, 15), run(12, 27), run(20, 35)]),
-    (36, 16, dict(closed_loop="N", overlap=4, step=1), [run(18, 33), run(20, 35), run(0, 15), run(6, 21)]),
+    (36, 16, dict(closed_loop="none", overlap=4), [run(0, 15), run(12, 27), run(20, 35)]),
+    (36, 16, dict(closed_loop="none", overlap=4, step=1), [run(18, 33), run(20, 35), run(0, 15), run(6, 21)]),
     (36, 16, dict(schedule="uniform standard", overlap=4, step=1), [run(18, 33), run(20, 35), run(0, 15), run(6, 21)]),
     (36, 16, dict(schedule="uniform standard", overlap=4, step=2), [run(9, 24), run(20, 35), run(0, 15)]),
     (16, 16, dict(closed_loop="A", stride=4, step=3), [run(0, 15)]),
@@ -134,7 +135,7 @@ def known_uniform(frames: int, context: int, stride: int, overlap: int, loop: st
             window = [(j + k * c) % frames for k in range(context)]
             seam = next((i for i in range(1, context) if window[i] < window[i - 1]), None)
             first, last = list(range(context)), list(range(frames - context, frames))
-            if loop != "N" or c > 1 or seam is None:
+            if loop != "none" or c > 1 or seam is None:
                 yield window
             elif both:
                 both = False
@@ -173,12 +174,13 @@ def each_once(plan: list) -> list[tuple[int, ...]]:
 def test_equals_the_known_algorithm_wherever_that_is_valid(case):
     frames, context, options = case
     stride, overlap, loop, step = (options[k] for k in ("stride", "overlap", "closed_loop", "step"))
+    loop = "none" if loop == "ping-pong" else loop
     overlap = context // 4 if overlap < 0 else overlap
-    if frames <= context or options["schedule"] in ("static standard", "batched"):
+    if frames <= context or options["schedule"] in ("static standard", "batched") or loop == "seamless":
         return
     if options["schedule"] == "uniform":
         known = list(map(tuple, known_uniform(frames, context, stride, overlap, loop, step)))
-        known = each_once(known) if loop == "N" else known
+        known = each_once(known) if loop == "none" else known
     else:
         known = each_once(known_standard(frames, context, stride, overlap, step))
     if not faults(known, frames, context, may_wrap(options)):
@@ -189,14 +191,14 @@ def test_where_known_algorithms_fail_and_ours_does_not():
     """The faults that the facts report, so that the comparison above is known to skip real ones only."""
     repeating = list(known_uniform(24, 16, 2, 4, "A", 0))
     assert "a frame twice in a window" in faults(repeating, 24, 16, True)
-    assert list(known_uniform(9, 4, 1, 2, "N", 4)) == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 8], [5, 6, 7, 8]]
+    assert list(known_uniform(9, 4, 1, 2, "none", 4)) == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 8], [5, 6, 7, 8]]
     assert windows.plan(9, 4, overlap=2, step=4) == [run(1, 4), run(3, 6), run(5, 8), run(0, 3)]
     gaps = [(frames, context, overlap, step) for frames in range(5, 40) for context in (4, 5, 8) if frames > context
             for overlap in range(context) for step in range(8)
-            if faults(list(known_uniform(frames, context, 1, overlap, "N", step)), frames, context, False)]
+            if faults(list(known_uniform(frames, context, 1, overlap, "none", step)), frames, context, False)]
     assert len(gaps) > 20
     for frames, context, overlap, step in gaps:
-        plan = windows.plan(frames, context, overlap=overlap, closed_loop="N", step=step)
+        plan = windows.plan(frames, context, overlap=overlap, closed_loop="none", step=step)
         assert faults(plan, frames, context, False) == []
     assert "frames uncovered or out of range" in faults(known_standard(20, 16, 2, 4, 1), 20, 16, False)
 
@@ -233,6 +235,38 @@ def test_no_window_is_denoised_twice_where_none_wraps(case):
         assert len(set(plan)) == len(plan)
 
 
+@settings(max_examples=300, deadline=None)
+@given(plans())
+def test_a_seamless_ring_has_no_place_of_its_own_for_the_seam(case):
+    """Starts lie evenly round the clip, ⌈L/(B−o)⌉ of each distance c = 1, with B and o of the window; over the steps
+    they come to lie everywhere."""
+    frames, context, options = case
+    options |= dict(schedule="uniform", closed_loop="seamless", stride=1)
+    length, overlap = min(frames, context), options["overlap"] if options["overlap"] >= 0 else context // 4
+    starts = sorted(window[0] for window in windows.plan(frames, context, **options))
+    assert len(starts) == math.ceil(frames / (length - overlap * length // context))
+    gaps = [(b - a) % frames or frames for a, b in zip(starts, [*starts[1:], starts[0]])]
+    assert max(gaps) - min(gaps) <= 1
+    steps = range(2 ** frames.bit_length())
+    begun = {window[0] for step in steps for window in windows.plan(frames, context, **{**options, "step": step})}
+    assert begun == set(range(frames))
+
+
+@pytest.mark.parametrize("frames, context, options, expected", [
+    (16, 16, {}, [run(0, 15), run(8, 23, 16)]), (16, 16, dict(step=2), [run(4, 19, 16), run(12, 27, 16)]),
+    (16, 16, dict(overlap=0, step=1), [run(8, 23, 16)]), (8, 16, {}, [run(0, 7), run(4, 11, 8)]),
+    (32, 16, {}, [run(0, 15), run(10, 25), run(21, 36, 32)]), (1, 16, {}, [(0,)]), (2, 16, dict(step=1), [(1, 0)]),
+    (32, 16, dict(overlap=0, stride=2), [run(0, 15), run(16, 31), run(0, 30, by=2)]),
+])
+def test_seamless_plans(frames, context, options, expected):
+    assert windows.plan(frames, context, closed_loop="seamless", **options) == expected
+
+
+def test_ping_pong_is_an_open_clip():
+    for step in range(6):
+        assert windows.plan(40, 16, closed_loop="ping-pong", step=step) == windows.plan(40, 16, step=step)
+
+
 def test_ordered_halving():
     assert [windows.ordered_halving(step) for step in range(8)] == [0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
 
@@ -244,15 +278,16 @@ def test_overlap_minus_one_is_a_quarter_of_the_context():
 
 @pytest.mark.parametrize("frames, context, loop, expected", [
     (4, 16, "A", [0, 1, 2, 3, 2, 1]), (16, 16, "A", [*range(16), *range(14, 0, -1)]), (17, 16, "A", [*range(17)]),
-    (1, 16, "A", [0]), (2, 16, "A", [0, 1]), (3, 3, "A", [0, 1, 2, 1]), (4, 16, "N", [0, 1, 2, 3]),
-    (4, 16, "R+P", [0, 1, 2, 3]),
+    (1, 16, "A", [0]), (2, 16, "A", [0, 1]), (3, 3, "A", [0, 1, 2, 1]), (4, 16, "none", [0, 1, 2, 3]),
+    (4, 16, "R+P", [0, 1, 2, 3]), (4, 16, "seamless", [0, 1, 2, 3]), (4, 16, "ping-pong", [0, 1, 2, 3, 2, 1]),
+    (5, 4, "ping-pong", [0, 1, 2, 3, 4, 3, 2, 1]), (1, 1, "ping-pong", [0]),
 ])
 def test_playback(frames, context, loop, expected):
     assert windows.playback(frames, context, loop) == expected
 
 
-def test_the_prompt_closes_with_r_plus_p_and_a_only():
-    assert [windows.closes_prompt(loop) for loop in LOOPS] == [False, False, True, True]
+def test_the_prompt_closes_with_the_windows_but_for_r_minus_p():
+    assert {loop for loop in LOOPS if windows.closes_prompt(loop)} == {"seamless", "R+P", "A"}
 
 
 @pytest.mark.parametrize("args, options, where", [

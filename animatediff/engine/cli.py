@@ -125,6 +125,7 @@ def _render(arguments: argparse.Namespace) -> int:
                             remedy='Say what to show: animatediff render "a red circle moving right"')
     settings.schedules(settings.prompt, settings.negative, settings.frame_count())  # refuses what cannot be read
     from ..video import write
+    from ..video.loop import LoopMeter
 
     target, name = request.target(arguments.out, settings)
     write.check(target, settings.formats, name)
@@ -148,23 +149,27 @@ def _render(arguments: argparse.Namespace) -> int:
     target, name = request.target(arguments.out, settings)  # again, with the seed that was drawn
     clip = write.ClipWriter(target, settings.formats, settings.fps, settings.loop_number, metadata_text(about),
                             name=name)
-    interrupted = False
+    interrupted, meter = False, LoopMeter()
     with output.Progress(calls, hidden=arguments.quiet) as progress:
         try:
             with clip:
                 for frame in pipeline.render(settings, progress):
                     clip.add(frame)
+                    meter.add(frame)
+                if meter.score:
+                    about["loop"] = meter.score.to_dict()
+                    clip.describe(metadata_text(about))
         except KeyboardInterrupt:
             interrupted = True
     report = {
         "written": [str(path) for path in clip.paths], "frames": clip.count, "interrupted": interrupted,
-        "notes": notices + clip.notes, "settings": settings.to_dict(),
+        "loop": about.get("loop"), "notes": notices + clip.notes, "settings": settings.to_dict(),
         "metadata": about,
     }
     if arguments.json:
         print(json.dumps(report))
     else:
-        output.print_report(clip, settings)
+        output.print_report(clip, settings, meter.score)
     if interrupted:
         kept = f"{counted(clip.count, 'finished frame')} {'is' if clip.count == 1 else 'are'} kept"
         output.say(f"Interrupted: {kept if clip.count else 'no frame was finished, nothing is kept'}")

@@ -8,11 +8,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import settings as table
 from ..errors import AnimateDiffError, SettingsError
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..video.loop import LoopScore
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
@@ -80,7 +83,7 @@ class Progress:
         self.bar.close()
 
 
-def print_report(clip, settings: Settings) -> None:
+def print_report(clip, settings: Settings, loop: LoopScore | None) -> None:
     """What was written and what it was made with, as the command that makes it again."""
     numbered = [path for path in clip.paths if path.stem.isdigit() and path.parent == clip.stem]
     for path in clip.paths:
@@ -88,6 +91,8 @@ def print_report(clip, settings: Settings) -> None:
             print(f"Wrote {path}")
     if numbered:
         print(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
+    if loop:
+        print(f"Loop score: {loop}")
     for line in clip.notes:
         print(f"Note: {line}")
     words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS

@@ -22,6 +22,8 @@ from ..notices import of_clip
 from ..sampling import Event, OnEvent, WindowedDenoiser, noise
 from ..sampling.events import ignore
 from ..sampling.mixing import TravellingPrompt
+from ..sampling.seam import Seam
+from ..sampling.windowed import Denoise
 from ..settings import Settings
 from ..travel import Schedule
 from ..version import __version__
@@ -142,8 +144,9 @@ class Pipeline:
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
-        run, loop = self._run(settings), self._windowed(None, settings, ignore)
-        return sum(len(loop.plan(step)) for step in run.call_steps)
+        run, loop, seam = self._run(settings), self._windowed(None, settings, ignore), self._seam(settings)
+        again = sum(step >= seam.first for step in run.call_steps) if seam else 0
+        return sum(len(loop.plan(step)) for step in run.call_steps) + again
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
@@ -197,9 +200,36 @@ class Pipeline:
         scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
         with scope:
             latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+            if seam := self._seam(settings):
+                latents = self._repaired(latents, seam, settings, call, sources, on_event)
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
+        return latents
+
+    def _seam(self, settings: Settings) -> Seam | None:
+        """What of the clip is made anew around its seam; a clip that plays to and fro has none."""
+        frames, context = settings.frame_count(), settings.context_length
+        if not settings.enable or windows.to_and_fro(frames, context, settings.closed_loop):
+            return None
+        return Seam.of(frames, context, settings.seam_repair, settings.steps)
+
+    def _repaired(self, latents: torch.Tensor, seam: Seam, settings: Settings, call: Denoise,
+                  sources: list[torch.Generator], on_event: OnEvent) -> torch.Tensor:
+        """The clip with the frames around its seam denoised again, in one window."""
+        index = list(seam.window)
+        own = [sources[i] for i in index] if len(sources) > 1 else sources
+        finished = latents[index]
+        start = noise.draw(own, tuple(finished.shape)).to(self.device)
+        run = self._run(settings)
+
+        def denoise(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+            out = call(x, t, seam.window)
+            on_event(Event("window", 1, 1, step=step + 1, steps=seam.steps, frames=seam.window, latents=latents))
+            return out
+
+        latents[index] = run(denoise, start, own, clean=finished, first=seam.first,
+                             hold=seam.holder(finished, start, run.noised))
         return latents
 
     def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:

@@ -123,15 +123,19 @@ class Run:
                 self.times = torch.cat([self.times[:1], self.times[1:].repeat_interleave(2)])
                 levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
             solver.timesteps, solver.sigmas = self.times, levels
-        solver.set_begin_index(0)
-        self.sigma_max = float(grid[0])
+        self.levels = [*map(float, grid), 0.0]  # σ before each step, and behind the last one
+        self.sigma_max = self.levels[0]
         self.solver = solver
 
     def start(self, noise):
         """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it."""
-        if self.sampler.variance_exploding:
-            return noise * self.sigma_max
-        return noise * (self.sigma_max / (1 + self.sigma_max**2) ** 0.5)
+        return self.noised(0.0, noise, 0)
+
+    def noised(self, clean, noise, step: int):
+        """Latents [f c h w] with unit noise at the level before `step`, as the solver wants them."""
+        sigma = self.levels[step]
+        x = clean + noise * sigma
+        return x if self.sampler.variance_exploding else x / (1 + sigma**2) ** 0.5
 
     @property
     def call_steps(self) -> list[int]:
@@ -139,22 +143,30 @@ class Run:
         per_step = 2 if len(self.times) > self.steps else 1
         return [call // per_step for call in range(len(self.times))]
 
-    def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None):
+    def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
+                 first: int = 0, hold: Callable | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
-        a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step.
+        a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
+        latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
+        behind the last one out.
         """
-        x = self.start(noise.float())
+        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
         extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
         call_steps = self.call_steps
-        for call, (t, step) in enumerate(zip(self.times, call_steps)):
+        begin = call_steps.index(first)
+        self.solver.set_begin_index(begin)
+        for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
             out = denoise(self.solver.scale_model_input(x, t), t, step).float()
             result = self.solver.step(out, t, x, **extra)
             x = result.prev_sample
-            if on_step and step not in call_steps[call + 1 :]:
-                on_step(step, self._estimate(result))
+            if step not in call_steps[call + 1 :]:
+                if hold:
+                    x = hold(x, step + 1)
+                if on_step:
+                    on_step(step, self._estimate(result))
         return x
 
     def _estimate(self, result):

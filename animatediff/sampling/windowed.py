@@ -28,7 +28,7 @@ class WindowedDenoiser:
     context: int
     stride: int = 1
     overlap: int = -1
-    closed_loop: str = "N"
+    closed_loop: str = "none"
     schedule: str = "uniform"
     method: str = "flat"
     steps: int | None = None

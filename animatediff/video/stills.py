@@ -63,22 +63,32 @@ class PngFrames(Writer):
 
 
 class Text(Writer):
-    """The settings text itself, written with the first frame. Holds no frame."""
+    """The settings text itself, written with the first frame, and again where it has changed since. Holds no frame."""
 
     format, extension = "TXT", "txt"
 
+    def __init__(self, path: Path, clip: Clip):
+        super().__init__(path, clip)
+        self._written: str | None = None
+
     def add(self, frame: np.ndarray) -> None:
         if self.count == 0:
-            part = Part(self.path)
-            try:
-                part.file.write(self.clip.metadata.encode("utf-8"))
-                part.keep()
-            except BaseException:
-                part.drop()
-                raise
+            self._write()
         self.count += 1
 
+    def _write(self) -> None:
+        part = Part(self.path)
+        try:
+            part.file.write(self.clip.metadata.encode("utf-8"))
+            part.keep()
+        except BaseException:
+            part.drop()
+            raise
+        self._written = self.clip.metadata
+
     def finish(self) -> list[Path]:
+        if self._written != self.clip.metadata:
+            self._write()
         return [self.path]
 
     def abort(self) -> list[Path]:

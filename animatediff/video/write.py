@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -153,6 +154,13 @@ class ClipWriter:
             self._closed = True
             self.paths = self._in_order()
             raise self._error()
+
+    def describe(self, metadata: str) -> None:
+        """Another settings text, for what is known only behind the last frame. Only files whose text is written last
+        carry it: GIF with one palette, WebP, TXT."""
+        self.clip = replace(self.clip, metadata=texts.check(metadata))
+        for writer in self._writers.values():
+            writer.clip = self.clip
 
     def close(self) -> list[Path]:
         """Finish all files and name them, in the order of the formats. Raises WriteError if any is lost."""

@@ -39,6 +39,16 @@ def test_all_formats_at_once(tmp_path):
     assert json.loads((tmp_path / "new/demo.txt").read_text("utf-8")) == json.loads(SETTINGS)
 
 
+def test_what_is_known_last_is_in_the_files_that_end_with_their_text(tmp_path):
+    with ClipWriter(tmp_path / "a.gif", ALL, metadata="first") as clip:
+        for frame in moving(3):
+            clip.add(frame)
+        clip.describe("first and last")
+    assert {path.suffix for path in clip.paths if metadata.read(path) == "first and last"} == {".gif", ".webp", ".txt"}
+    assert {metadata.read(path) for path in clip.paths} == {"first", "first and last"}
+    assert {frames_in(path) for path in clip.paths if path.suffix in (".gif", ".webp")} == {3}
+
+
 @pytest.mark.parametrize("target, made", [
     ("demo.gif", "demo.gif"), ("demo.GIF", "demo.gif"), ("demo.mp4", "demo.gif"), ("v1.5.webp", "v1.5.gif"),
     ("out", "out/clip.gif"), ("out.v2", "out.v2/clip.gif"), ("", "clip.gif"), ("赤い 円.gif", "赤い 円.gif"),

@@ -1,0 +1,116 @@
+"""Loops and their repair in the engine, on a tiny random model."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_pipeline import Spy, hooks, settings
+
+from animatediff.engine import cli, samplers
+from animatediff.engine.pipeline import Pipeline
+from animatediff.motion import FAMILIES
+from animatediff.sampling.seam import Seam
+from animatediff.video import metadata
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny):
+    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_ping_pong_is_the_open_clip_to_and_fro(pipeline, frames):
+    there = list(pipeline.render(settings(frames=frames)))
+    both = list(pipeline.render(settings(frames=frames, closed_loop="ping-pong")))
+    assert len(both) == 2 * frames - 2
+    for k, picture in enumerate(both):
+        np.testing.assert_array_equal(picture, there[min(k, 2 * frames - 2 - k)])
+
+
+def test_to_and_fro_the_prompt_is_not_closed(pipeline):
+    travelling = dict(prompt="0: x\n8: y", frames=12)
+    ends = {loop: pipeline.schedules(settings(closed_loop=loop, **travelling))[0].mixes[-1]
+            for loop in ("none", "ping-pong", "seamless", "A")}
+    assert ends["none"] == ends["ping-pong"] != ends["seamless"] == ends["A"]
+
+
+def test_seamless_brings_the_ends_together(pipeline):
+    """A random motion module draws the frames of a window together; only where the seam is inside one, its two frames."""
+    def ends(loop):
+        clips = [pipeline.sample(settings(frames=4, steps=6, closed_loop=loop, seed=s)) for s in range(2)]
+        return float(np.mean([(x[-1] - x[0]).norm() / (x[1:] - x[:-1]).flatten(1).norm(dim=1).median() for x in clips]))
+
+    assert ends("seamless") < ends("none")
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sampler):
+    asked = dict(frames=8, context_length=6, steps=2, sampler=sampler, cfg=1)
+    plain = pipeline.sample(settings(**asked))
+    events = []
+    with Spy(pipeline.unet) as spy:
+        repaired = pipeline.sample(settings(seam_repair=0.5, **asked), events.append)
+    assert len(spy.rows) == pipeline.calls(settings(seam_repair=0.5, **asked)) == sum(e.kind == "window" for e in events)
+    changed = [i for i in range(8) if not torch.equal(plain[i], repaired[i])]
+    assert changed == [0, 1, 6, 7] and torch.isfinite(repaired).all()
+    assert hooks(pipeline.unet) == 0
+
+
+@pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}, {"seam_repair": 0.1}])
+def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
+    asked = settings(**{"frames": 6, "seam_repair": 0.8, **more})
+    assert torch.equal(pipeline.sample(asked), pipeline.sample(settings(**{"frames": 6, **more, "seam_repair": 0.0})))
+
+
+@pytest.mark.parametrize("name", [n for n, s in samplers.SAMPLERS.items() if not s.stochastic])
+def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
+    """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map, which
+    is known in closed form; what is held keeps its finished value exactly."""
+    from test_samplers import MU, S, V2, Gaussian, unit
+
+    run = samplers.Run(name, V2, 60)
+    noise, sources = unit()
+    clean = torch.full_like(noise, MU)
+    first, sigma = 30, run.levels[30]
+    seam = Seam(tuple(range(4)), (first, first, 60, 45), 60)
+    out = run(Gaussian(V2), noise, sources, clean=clean, first=first, hold=seam.holder(clean, noise, run.noised)).double()
+    expected = MU + S * sigma * noise.double() / np.sqrt(S**2 + sigma**2)
+    assert (out[:2] - expected[:2]).abs().max() < 0.08 * (expected[:2] - MU).abs().max()
+    assert torch.equal(out[2], clean[2].double())
+    late = MU + S * run.levels[45] * noise[3].double() / np.sqrt(S**2 + run.levels[45] ** 2)
+    assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
+
+
+def test_a_level_is_that_of_the_schedule():
+    for name in ("Euler", "DDIM", "LCM"):
+        run = samplers.Run(name, FAMILIES["v2"].betas, 5)
+        one, zero = torch.ones(1), torch.zeros(1)
+        assert torch.equal(run.noised(one, one, 5), one)
+        assert torch.allclose(run.noised(zero, one, 0), run.start(one))
+        if not run.sampler.variance_exploding:  # α² + σ² = 1
+            a, s = run.noised(one, zero, 2), run.noised(zero, one, 2)
+            assert torch.allclose(a**2 + s**2, one)
+
+
+def test_the_command_line_says_the_score(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["render", "x", "--frames", "5", "--context", "4", "--steps", "2", "--seed", "1", "--size", "64x64",
+             "--checkpoint", str(tiny.checkpoint), "--motion-module", str(tiny.module), "--device", "cpu",
+             "--closed-loop", "seamless", "--format", "GIF,WEBP,TXT,PNG", "--quiet", "--out", "a.gif"]
+    assert cli.main(words) == 0
+    assert "Loop score: " in capsys.readouterr().out
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    from PIL import Image
+
+    frames = np.array([np.asarray(Image.open(tmp_path / f"a/{i:05d}.png"), float) for i in range(5)])
+    step, seam = np.median(abs(np.diff(frames, axis=0)).mean((1, 2, 3))), abs(frames[-1] - frames[0]).mean()
+    assert told["loop"] == {"score": pytest.approx(seam / max(step, 0.25), abs=1e-3),
+                            "seam": pytest.approx(seam, abs=1e-3), "step": pytest.approx(step, abs=1e-3)}
+    assert told["metadata"]["loop"] == told["loop"]
+    for name in ("a.gif", "a.webp", "a.txt"):
+        assert json.loads(metadata.read(tmp_path / name))["loop"] == told["loop"]
