@@ -52,6 +52,16 @@ def test_writers():
             assert row[f"{who} KB"] > 0.5 and row[f"{who} frames/s"] > 0, row
 
 
+def test_loops():
+    pytest.importorskip("diffusers")
+    from benchmarks import loops
+
+    rows = loops.run(quick=True)
+    check(rows)
+    scores = {row["way"]: row["score"] for row in rows}
+    assert scores["seamless"] < 1.5 < scores["open"] and all(row["median step"] > 0.3 for row in rows)
+
+
 def test_memory():
     pytest.importorskip("diffusers")
     from benchmarks import memory

@@ -7,14 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from modules import devices, errors, processing, rng, sd_samplers, shared
 
+from animatediff import windows
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
+from animatediff.video.loop import LoopMeter
 
 from . import controlnet, infotext, library, options, results, stop, travelling
 from .preview import moving_preview
@@ -23,6 +26,7 @@ from .run_facts import probed
 from .scope import animated
 
 KEY = "AnimateDiff"
+SCORE = f"{KEY} loop score"
 ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
 
 
@@ -73,7 +77,8 @@ class Job:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._write()  # of a clip before that lost frames on its way
         self.cut_short = None
-        self.p.extra_generation_params.pop(f"{KEY} interrupted", None)
+        for name in (f"{KEY} interrupted", SCORE):
+            self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
@@ -185,6 +190,13 @@ class Job:
         if self.cut_short and self.cut_short[0] == 0 and not p.is_hr_pass and not hasattr(p, "init_images"):
             self.notes.append("interrupted before the first step was done: there is no clip")
             return
+        meter = LoopMeter()
+        for i in windows.playback(len(frames), self.settings.context_length, self.settings.closed_loop):
+            meter.add(np.asarray(frames[i].convert("RGB")))
+        if meter.score:
+            p.extra_generation_params[SCORE] = f"{meter.score.value:.2f}"
+            if self.settings.closed_loop != "none" or self.settings.seam_repair:
+                self.notes.append(f"loop score {meter.score}")
         text = processing.create_infotext(
             p, [p.main_prompt] * len(p.all_prompts), p.all_seeds, p.all_subseeds, index=first,
             all_negative_prompts=[p.main_negative_prompt] * len(p.all_prompts))

@@ -15,7 +15,7 @@ from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 from animatediff.video.timing import GIF_SHORTEST, rate
 
-from .calls import Sampler
+from .calls import Sampler, seam_of
 
 COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before the run must not take seconds to count
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
@@ -68,6 +68,7 @@ def preflight(
     *,
     steps: int = 20,
     from_picture: bool = False,
+    slider: int = 0,
     hires_steps: int = 0,
     clips: int = 1,
     sampler: Sampler = Sampler(),
@@ -80,19 +81,23 @@ def preflight(
     prompts: tuple[str, str] = ("", ""),
 ) -> Preflight:
     """
-    steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. hires_steps: of the
-    second pass, 0 for none. module, problem: the motion module that the settings name, or why there is none.
-    checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError for formats that cannot be written.
-    prompts: the prompt and the negative prompt.
+    steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. slider: the steps that are
+    asked for, 0 for `steps`. hires_steps: of the second pass, 0 for none. module, problem: the motion module that the
+    settings name, or why there is none. checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError
+    for formats that cannot be written. prompts: the prompt and the negative prompt.
     """
     frames = settings.frame_count(source_frames)
     context = settings.context_length
     played = len(windows.playback(frames, context, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
     passes = [_count(settings, frames, sampler.calls(steps, from_picture=from_picture))]
+    last = (hires_sampler or sampler) if hires_steps else sampler
     if hires_steps:
-        passes.append(_count(settings, frames, (hires_sampler or sampler).calls(hires_steps, from_picture=True)))
+        passes.append(_count(settings, frames, last.calls(hires_steps, from_picture=True)))
     fewest, most = min(p.fewest for p in passes), max(p.most for p in passes)
+    if seam := seam_of(settings, frames, slider or steps):
+        again = last.calls(seam.steps, from_picture=True)
+        passes.append(_Pass(1, 1, None if again is None else len(again)))
     calls = None if any(p.total is None for p in passes) else clips * sum(p.total for p in passes)
 
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",

@@ -25,7 +25,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     strength = 0.75 if host.get("strength") is None else float(host["strength"])
     done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
     return preflight(
-        settings, steps=done, from_picture=from_picture, clips=int(host.get("clips") or 1), sampler=first,
+        settings, steps=done, from_picture=from_picture, slider=steps, clips=int(host.get("clips") or 1), sampler=first,
         hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
         hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
         checkpoint=library.checkpoint(), probe=probed, source_frames=sources,

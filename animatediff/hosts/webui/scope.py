@@ -19,9 +19,11 @@ from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
+from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
 from . import stop
+from .repair import repaired
 from .rows import Rows, equal_lengths, take
 
 NOTHING = ClipLayout((), ())
@@ -39,18 +41,18 @@ def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEv
     on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
     """
-    sampler = p.sampler
+    sampler, again = p.sampler, p.sampler.sample_img2img
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
             run = Pass(p, settings, module, on_event, around_window)
             try:
                 with around(), run:
-                    return method(*args, **kwargs)
+                    return repaired(run, again, method(*args, **kwargs))
             except AnimateDiffError as error:
                 raise stop.AnimateDiffStopped(error) from error
             finally:
-                on_end(run.steps_done, run.steps)
+                on_end(*(run.ended or (run.steps_done, run.steps)))
 
         setattr(sampler, name, sample)
 
@@ -67,6 +69,9 @@ class Pass:
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
         self.error: Exception | None = None
         self.model: Any = None
+        self.step = 0  # of the call that is under way, or was last
+        self.seam: Seam | None = None  # while it is repaired
+        self.ended: tuple[int, int] | None = None  # steps done and steps, from when the seam is repaired on
         self.whole_pass, self.on_model = ExitStack(), ExitStack()
 
     @property
@@ -116,6 +121,18 @@ class Pass:
             if self.model is not shared.sd_model:
                 shared.sd_model.apply_model = self._apply_model(shared.sd_model.apply_model)
                 self.on_model.callback(delattr, shared.sd_model, "apply_model")
+
+    @contextmanager
+    def at_seam(self, seam: Seam) -> Iterator[None]:
+        """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
+        self.ended = self.steps_done, self.steps
+        with _option("img2img_fix_steps", False), _option("img2img_extra_noise", 0.0), \
+                _attribute(self.p, "denoising_strength", self.settings.seam_repair):
+            self.seam = seam
+            try:
+                yield
+            finally:
+                self.seam = None
 
     def _move_to(self, model: Any) -> None:
         """Set everything up on this model, after undoing it on the one before."""
@@ -173,9 +190,21 @@ class Pass:
                     out[:, list(roles)] = answer.unflatten(0, (len(roles), -1)).transpose(0, 1).to(out.dtype)
                 return out.flatten(1, 2)
 
-            return rows.by_row(self._windows(len(parts), denoise)(rows.by_frame(x), t, step=self.steps_done))
+            self.step = self.steps_done
+            whole = self._one_window(denoise) if self.seam else self._windows(len(parts), denoise)
+            return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
         return apply_model
+
+    def _one_window(self, denoise: Any) -> Callable[..., torch.Tensor]:
+        """The frames around the seam; the answer for the others is nothing, and is not looked at."""
+        def call(x: torch.Tensor, t: torch.Tensor, *, step: int) -> torch.Tensor:
+            window, out = self.seam.window, torch.zeros_like(x)
+            out[list(window)] = denoise(x[list(window)], t, window).to(out.dtype)
+            self._after_window(Event("window", 1, 1, step=step + 1, steps=self.steps, frames=window, latents=x))
+            return out
+
+        return call
 
     def _windows(self, frames: int, denoise: Any) -> WindowedDenoiser:
         s = self.settings
