@@ -75,7 +75,8 @@ def families() -> str:
 
 
 def window_counts() -> str:
-    steps, options = 20, {"N": {}, "R-P, R+P": {"closed_loop": "R-P"}, "A": {"closed_loop": "A"},
+    steps, options = 20, {"none": {}, "seamless": {"closed_loop": "seamless"}, "R-P, R+P": {"closed_loop": "R-P"},
+                          "A": {"closed_loop": "A"},
                           "stride 2": {"stride": 2}, "static standard": {"schedule": "static standard"},
                           "batched": {"schedule": "batched"}}
     body = [[str(frames), *(str(windows.total(frames, 16, steps=steps, **more)) for more in options.values())]
