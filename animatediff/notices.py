@@ -21,4 +21,8 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
     if settings.closed_loop in ("R-P", "R+P") and frames <= context:
         said.append(f"{frames} frames are one window, which closed loop {settings.closed_loop} cannot close; use A to "
                     "play to and fro, or more frames than the context length")
+    if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):
+        said.append("with a stop frequency of 0, FreeInit keeps nothing from one iteration to the next")
+    if settings.noise == "FreeNoise" and frames <= context:
+        said.append(f"{frames} frames are one window, in which FreeNoise has nothing to shuffle")
     return said

@@ -19,7 +19,7 @@ from ..layout import ClipLayout
 from ..motion import MotionModule, injected
 from ..motion import load as load_module
 from ..notices import of_clip
-from ..sampling import Event, OnEvent, WindowedDenoiser, noise
+from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
 from ..sampling.mixing import TravellingPrompt
 from ..settings import Settings
@@ -142,8 +142,8 @@ class Pipeline:
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
-        run, loop = self._run(settings), self._windowed(None, settings, ignore)
-        return sum(len(loop.plan(step)) for step in run.call_steps)
+        return sum(len(self._windowed(None, part, ignore).plan(step)) for part in self._iterations(settings)
+                   for step in self._run(part).call_steps)
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
@@ -183,24 +183,39 @@ class Pipeline:
         self.check(settings)
         height, width = settings.height // self.scale, settings.width // self.scale
         shape = (settings.frames, self.unet.config.in_channels, height, width)
-        sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
-        start = noise.draw(sources, shape).to(self.device)
+        sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length,
+                                   settings.overlap_frames)
+        first = start = noise.draw(sources, shape)
         schedules = self.schedules(settings)
         encoded = self.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
+        parts = self._iterations(settings)
+        scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
+        with scope:
+            for iteration, part in enumerate(parts, 1):
+                def told(event: Event, iteration: int = iteration) -> None:
+                    on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
+
+                latents = self._sampled(part, call, start, sources, told)
+                if iteration < len(parts):
+                    alpha = float(self._betas(settings).alphas_cumprod()[-1])
+                    seen = freeinit.diffused(latents, first, alpha)
+                    start = freeinit.renewed(settings, seen, noise.draw(sources, shape))
+        if not torch.isfinite(latents).all():
+            raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
+                             remedy="Use bf16 or fp32")
+        return latents
+
+    def _sampled(self, settings: Settings, call: _UNetCall, start: torch.Tensor, sources: list[torch.Generator],
+                 on_event: OnEvent) -> torch.Tensor:
+        """One iteration, from unit noise on the CPU to latents."""
         run, loop = self._run(settings), self._windowed(call, settings, on_event)
 
         def report(step: int, estimate: torch.Tensor) -> None:
             on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
 
-        scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
-        with scope:
-            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
-        if not torch.isfinite(latents).all():
-            raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
-                             remedy="Use bf16 or fp32")
-        return latents
+        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report)
 
     def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
         """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback."""
@@ -230,11 +245,19 @@ class Pipeline:
         x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
         return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _run(self, settings: Settings) -> samplers.Run:
+    def _iterations(self, settings: Settings) -> list[Settings]:
+        """The settings of each of FreeInit's iterations; stills have one, since it ties frames together."""
+        steps = settings.iterations(settings.steps) if settings.enable else [settings.steps]
+        return [dataclasses.replace(settings, steps=count) for count in steps]
+
+    def _betas(self, settings: Settings) -> betas.Schedule:
         """The motion module's noise schedule; the image model's own for stills."""
         moving = settings.enable and self.module is not None
-        betas = self.module.family.betas if moving else self.components.betas
-        return samplers.Run(settings.sampler, betas, settings.steps, prediction_type=self.components.prediction)
+        return self.module.family.betas if moving else self.components.betas
+
+    def _run(self, settings: Settings) -> samplers.Run:
+        return samplers.Run(settings.sampler, self._betas(settings), settings.steps,
+                            prediction_type=self.components.prediction)
 
     def _windowed(self, call, settings: Settings, on_event: OnEvent) -> WindowedDenoiser:
         """Without a motion module frames do not know each other: plain batches of the context length."""
