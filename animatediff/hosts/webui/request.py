@@ -32,7 +32,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_i2i_batch": (False, None),
     "prompt_scheduler": (None,),
 }
-_FREEINIT_ITERATIONS = 3  # of a client that enables FreeInit and does not say
+FREEINIT_ITERATIONS = 3  # of a client that enables FreeInit and does not say
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
 
@@ -78,7 +78,7 @@ def _freeinit(values: Mapping[str, Any]) -> dict[str, Any]:
         return rest
     number = 1
     if BY_NAME["enable"].read(switch, "freeinit_enable"):
-        number = _FREEINIT_ITERATIONS if asked is None else ours.read(asked, "freeinit_iters")
+        number = FREEINIT_ITERATIONS if asked is None else ours.read(asked, "freeinit_iters")
         if asked is None and ours.name in rest:
             return rest
     if ours.read(rest.get(ours.name, number)) != number:
