@@ -24,4 +24,8 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
     if settings.seam_repair and back:
         said.append("a clip that plays to and fro has no seam to repair")
+    if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):
+        said.append("with a stop frequency of 0, FreeInit keeps nothing from one iteration to the next")
+    if settings.noise == "FreeNoise" and frames <= context:
+        said.append(f"{frames} frames are one window, in which FreeNoise has nothing to shuffle")
     return said

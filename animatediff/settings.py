@@ -20,7 +20,8 @@ CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
 FUSE_METHODS = tuple(fuse.METHODS)
 FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDIM", "UniPC", "LCM", "Heun")
-NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context")
+NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
+FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 GROUPS = ("clip", "image", "host")
@@ -78,8 +79,8 @@ class Settings:
     fuse_method: str = _row(
         "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(
-        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI.",
-        choices=NOISE_KINDS, cli="--noise")
+        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI. FreeNoise: the first "
+        "window's noise, shuffled through the clip.", choices=NOISE_KINDS, cli="--noise")
 
     travel_interpolation: str = _row(
         "auto", "Prompt interpolation", "How a frame between two key frames of a travelling prompt is mixed. auto: "
@@ -98,6 +99,24 @@ class Settings:
     seam_repair: float = _row(
         0.0, "Seam repair", "How much of the frames around the seam is made anew when the clip is done, so that the last "
         "frame leads to the first; 0 for nothing, 0.5 for half of the steps.", minimum=0, maximum=1, cli="--seam-repair")
+
+    freeinit_iterations: int = _row(
+        1, "FreeInit iterations", "How many times the clip is sampled, each time from noise that keeps the coarse shape "
+        "of the clip before; 1 is without FreeInit, 3 is usual.", minimum=1, maximum=20, cli="--freeinit")
+    freeinit_filter: str = _row(
+        "butterworth", "FreeInit filter", "What is kept of the clip before: how the low frequencies are cut out. "
+        "gaussian is softer and leaves more motion.", choices=FREEINIT_FILTERS, cli="--freeinit-filter")
+    freeinit_d_s: float = _row(
+        0.25, "FreeInit spatial stop frequency", "Up to which share of the frequencies in a frame noise is kept; 0 keeps "
+        "nothing.", minimum=0, maximum=1, aliases=("freeinit_ds",), cli="--freeinit-d-s")
+    freeinit_d_t: float = _row(
+        0.25, "FreeInit temporal stop frequency", "Up to which share of the frequencies over the frames noise is kept; "
+        "0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_dt",), cli="--freeinit-d-t")
+    freeinit_order: int = _row(
+        4, "FreeInit order", "How sharply the filter butterworth cuts.", minimum=1, maximum=20, cli="--freeinit-order")
+    freeinit_fast: bool = _row(
+        False, "FreeInit fast sampling", "Fewer steps in the iterations before the last: quicker and coarser.",
+        cli="--freeinit-fast")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
@@ -153,6 +172,12 @@ class Settings:
     def frame_count(self, source: int | None = None) -> int:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
         return self.frames or source or self.context_length
+
+    def iterations(self, steps: int) -> list[int]:
+        """The sampler steps of each of FreeInit's iterations; one without it. FreeInit's "coarse to fine" is
+        steps·(i+1)/N."""
+        n = self.freeinit_iterations
+        return [max(1, steps * (i + 1) // n) if self.freeinit_fast else steps for i in range(n)]
 
     def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
         """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
@@ -222,7 +247,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
             text = {"size": "WxH", "prose": "TEXT"}.get(p.form, "NAME")
-            metavar = {int: "N", float: "X", tuple: "LIST"}.get(p.type, text)
+            metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))
 

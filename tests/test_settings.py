@@ -26,7 +26,10 @@ DEFAULTS = {
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
-    "seam_repair": 0.0, "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
+    "seam_repair": 0.0,
+    "freeinit_iterations": 1, "freeinit_filter": "butterworth", "freeinit_d_s": 0.25, "freeinit_d_t": 0.25,
+    "freeinit_order": 4, "freeinit_fast": False,
+    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
 
@@ -85,6 +88,8 @@ def test_the_table_names_everything_once():
     ("device", "gpu", "device", "cuda"),
     ("dtype", "float16", "dtype", "fp16"),
     ("prompt", "0: a\n8: b, 50%", "prompt", "0: a\n8: b, 50%"),
+    ("noise", "freenoise", "noise", "FreeNoise"), ("freeinit_ds", "0.3", "freeinit_d_s", 0.3),
+    ("freeinit_dt", 1, "freeinit_d_t", 1.0), ("freeinit_fast", "on", "freeinit_fast", True),
 ])
 def test_values_as_users_write_them(key, value, name, expected):
     got = getattr(parse({key: value}), name)
@@ -139,6 +144,8 @@ def test_values_as_users_write_them(key, value, name, expected):
     ("device", "cuda:x", "'cuda:x' is unknown", "auto, cpu, cuda, mps"), ("dtype", "fp8", "'fp8' is unknown", "fp16"),
     ("seed", -2, "-2 is out of range", "-1 to 4294967295"), ("steps", 0, "0 is out of range", "1 to 1000"),
     ("cfg", -0.5, "-0.5 is out of range", "0 to 100"),
+    ("freeinit_iterations", 0, "0 is out of range", "1 to 20"), ("freeinit_dt", 1.5, "1.5 is out of range", "0 to 1"),
+    ("freeinit_filter", "butter", "'butter' is unknown", "butterworth"),
 ])
 def test_refusals_name_key_value_range_and_remedy(key, value, what, remedy):
     error = refusal(key, value)

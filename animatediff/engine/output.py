@@ -66,7 +66,8 @@ class Progress:
     def __call__(self, event) -> None:
         if event.kind == "window":
             self.bar.update()
-            self.bar.set_postfix_str(f"step {event.step}/{event.steps}", refresh=False)
+            iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""
+            self.bar.set_postfix_str(f"{iteration}step {event.step}/{event.steps}", refresh=False)
         elif event.kind == "frame":
             if not self.decoding:
                 self.decoding = True

@@ -19,7 +19,7 @@ from ..layout import ClipLayout
 from ..motion import MotionModule, injected
 from ..motion import load as load_module
 from ..notices import of_clip
-from ..sampling import Event, OnEvent, WindowedDenoiser, noise
+from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
@@ -144,9 +144,11 @@ class Pipeline:
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
-        run, loop, seam = self._run(settings), self._windowed(None, settings, ignore), self._seam(settings)
-        again = sum(step >= seam.first for step in run.call_steps) if seam else 0
-        return sum(len(loop.plan(step)) for step in run.call_steps) + again
+        counted = [sum(len(self._windowed(None, part, ignore).plan(step)) for step in self._run(part).call_steps)
+                   for part in self._iterations(settings)]
+        seam = self._seam(settings)
+        again = sum(step >= seam.first for step in self._run(settings).call_steps) if seam else 0
+        return sum(counted) + again
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
@@ -186,26 +188,41 @@ class Pipeline:
         self.check(settings)
         height, width = settings.height // self.scale, settings.width // self.scale
         shape = (settings.frames, self.unet.config.in_channels, height, width)
-        sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length)
-        start = noise.draw(sources, shape).to(self.device)
+        sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length,
+                                   settings.overlap_frames)
+        first = start = noise.draw(sources, shape)
         schedules = self.schedules(settings)
         encoded = self.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
-        run, loop = self._run(settings), self._windowed(call, settings, on_event)
-
-        def report(step: int, estimate: torch.Tensor) -> None:
-            on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
-
+        parts = self._iterations(settings)
         scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
         with scope:
-            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+            for iteration, part in enumerate(parts, 1):
+                def told(event: Event, iteration: int = iteration) -> None:
+                    on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
+
+                latents = self._sampled(part, call, start, sources, told)
+                if iteration < len(parts):
+                    alpha = float(self._betas(settings).alphas_cumprod()[-1])
+                    seen = freeinit.diffused(latents, first, alpha)
+                    start = freeinit.renewed(settings, seen, noise.draw(sources, shape))
             if seam := self._seam(settings):
                 latents = self._repaired(latents, seam, settings, call, sources, on_event)
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
         return latents
+
+    def _sampled(self, settings: Settings, call: _UNetCall, start: torch.Tensor, sources: list[torch.Generator],
+                 on_event: OnEvent) -> torch.Tensor:
+        """One iteration, from unit noise on the CPU to latents."""
+        run, loop = self._run(settings), self._windowed(call, settings, on_event)
+
+        def report(step: int, estimate: torch.Tensor) -> None:
+            on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
+
+        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report)
 
     def _seam(self, settings: Settings) -> Seam | None:
         """What of the clip is made anew around its seam; a clip that plays to and fro has none."""
@@ -260,11 +277,19 @@ class Pipeline:
         x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
         return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _run(self, settings: Settings) -> samplers.Run:
+    def _iterations(self, settings: Settings) -> list[Settings]:
+        """The settings of each of FreeInit's iterations; stills have one, since it ties frames together."""
+        steps = settings.iterations(settings.steps) if settings.enable else [settings.steps]
+        return [dataclasses.replace(settings, steps=count) for count in steps]
+
+    def _betas(self, settings: Settings) -> betas.Schedule:
         """The motion module's noise schedule; the image model's own for stills."""
         moving = settings.enable and self.module is not None
-        betas = self.module.family.betas if moving else self.components.betas
-        return samplers.Run(settings.sampler, betas, settings.steps, prediction_type=self.components.prediction)
+        return self.module.family.betas if moving else self.components.betas
+
+    def _run(self, settings: Settings) -> samplers.Run:
+        return samplers.Run(settings.sampler, self._betas(settings), settings.steps,
+                            prediction_type=self.components.prediction)
 
     def _windowed(self, call, settings: Settings, on_event: OnEvent) -> WindowedDenoiser:
         """Without a motion module frames do not know each other: plain batches of the context length."""

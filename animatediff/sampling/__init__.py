@@ -1,6 +1,6 @@
 """Latents, noise and the windowed denoiser; tensors only, no host."""
-from . import betas, noise
+from . import betas, freeinit, noise
 from .events import Event, OnEvent
 from .windowed import Denoise, WindowedDenoiser
 
-__all__ = ["Denoise", "Event", "OnEvent", "WindowedDenoiser", "betas", "noise"]
+__all__ = ["Denoise", "Event", "OnEvent", "WindowedDenoiser", "betas", "freeinit", "noise"]

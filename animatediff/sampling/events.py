@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "window" (after a window has been denoised), "step" (after a sampler step) or "frame" (decoded).
+    """`kind` is "iteration" (before one of several begins), "window" (after a window has been denoised), "step" (after a
+    sampler step) or "frame" (decoded).
 
     Counts are 1-based: window `index` of `total` in step `step` of `steps`; step `index` of `total`; frame
     `index` of `total`. `latents` [f c h w] is the clip as it stands, for previews; not a copy.
@@ -21,6 +22,8 @@ class Event:
     steps: int = 0
     frames: tuple[int, ...] = ()
     latents: Any = None
+    iteration: int = 1
+    iterations: int = 1
 
 
 OnEvent = Callable[[Event], None]

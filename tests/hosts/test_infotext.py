@@ -127,6 +127,8 @@ def test_text_of_the_older_extension():
     assert infotext.loads("model: a, b.ckpt, video_length: 8")["motion_module"] == "a, b.ckpt"
     assert "motion_module" not in infotext.loads("model: None, video_length: 8")
     assert infotext.loads("model: x, video_length: 8, freeinit_enable: False, version: v1.9")["enable"] is True
+    assert "freeinit_iterations" not in infotext.loads("model: x, video_length: 8, freeinit_enable: False")
+    assert infotext.loads("model: x, video_length: 8, freeinit_enable: True")["freeinit_iterations"] == 3
 
 
 def test_what_cannot_be_read_is_left_out():

@@ -113,6 +113,14 @@ def test_facts_and_their_order():
     assert json.loads(json.dumps(found.to_dict()))["unet_calls"] == found.calls
 
 
+@pytest.mark.parametrize("values, terms", [({}, "20 + 20 + 20 = 60"), ({"freeinit_fast": True}, "6 + 13 + 20 = 39")])
+def test_free_inits_iterations_are_counted_in_the_first_pass(values, terms):
+    found = told({"freeinit_iterations": 3, **values}, steps=20)
+    assert fact(found, "UNet calls") == terms and found.calls == int(terms.split()[-1])
+    twice = told({"freeinit_iterations": 3, **values}, steps=20, hires_steps=7, clips=2)
+    assert twice.calls == 2 * (found.calls + 7)
+
+
 # What is wrong: word for word what the run says.
 
 
@@ -180,6 +188,8 @@ def test_other_problems():
     ({"closed_loop": "ping-pong", "seam_repair": 0.5}, {}, "no seam"),
     ({"fps": 60}, {}, "50 frames per second"),
     ({}, {"checkpoint": None}, "no checkpoint is loaded"),
+    ({"freeinit_iterations": 2, "freeinit_d_s": 0}, {}, "FreeInit keeps nothing"),
+    ({"noise": "FreeNoise"}, {}, "nothing to shuffle"),
 ])
 def test_notices(values, more, words):
     found = told(values, **more)

@@ -23,7 +23,7 @@ def test_an_old_clients_object_is_understood():
     assert s.formats == ("GIF", "PNG") and s.overlap == -1
 
 
-@pytest.mark.parametrize(("key", "value"), [("interp", "FILM"), ("video_source", "clip.mp4"), ("freeinit_enable", True),
+@pytest.mark.parametrize(("key", "value"), [("interp", "FILM"), ("video_source", "clip.mp4"),
                                             ("last_frame", "aGk="), ("mask_path", "masks"), ("video_path", "frames")])
 def test_what_is_not_there_yet_is_refused_by_name(key, value):
     with pytest.raises(SettingsError) as caught:
@@ -78,3 +78,45 @@ def test_a_plots_value_overrules_the_requests_by_whatever_name(name):
     asked = {"enable": True, name: 24, "fps": 5}
     wanted = request.read((asked,), {"frames": 3})
     assert (wanted.frames, wanted.fps) == (3, 5)
+
+
+# -- FreeInit ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "iterations"), [
+    ({}, 1), ({"freeinit_enable": True}, 3), ({"freeinit_enable": True, "freeinit_iters": 5}, 5),
+    ({"freeinit_enable": None, "freeinit_iters": 5}, 1), ({"freeinit_enable": "on", "freeinit_iters": None}, 3),
+    ({"freeinit_enable": True, "freeinit_iterations": 3}, 3), ({"freeinit_enable": False, "freeinit_iterations": 1}, 1),
+])
+def test_the_older_extensions_switch_and_number(change, iterations):
+    assert request.read(({**OLD_CLIENT, **change},)).freeinit_iterations == iterations
+
+
+def test_free_init_by_our_names_needs_no_switch():
+    wanted = request.read(({"enable": True, "freeinit_iterations": 4, "freeinit_filter": "ideal", "freeinit_ds": 0.5},))
+    assert (wanted.freeinit_iterations, wanted.freeinit_filter, wanted.freeinit_d_s) == (4, "ideal", 0.5)
+    both = {"enable": True, "freeinit_enable": True, "freeinit_iterations": 4}
+    assert request.read((both,)).freeinit_iterations == 4
+    assert request.read(({"enable": True, "freeinit_iters": 4},)).freeinit_iterations == 1, "as in the older one"
+    assert request.read(({**OLD_CLIENT, "freeinit_enable": True},), {"freeinit_iterations": 2}).freeinit_iterations == 2
+
+
+def test_the_older_extensions_numbers_are_its_filters():
+    asked = {**OLD_CLIENT, "freeinit_enable": True, "freeinit_filter": "gaussian", "freeinit_ds": 0.1, "freeinit_dt": 0.9}
+    s = request.read((asked,))
+    assert (s.freeinit_filter, s.freeinit_d_s, s.freeinit_d_t, s.freeinit_order) == ("gaussian", 0.1, 0.9, 4)
+    nothing = {**OLD_CLIENT, "freeinit_filter": None, "freeinit_ds": None, "freeinit_dt": None}
+    assert request.read((nothing,)) == request.read((OLD_CLIENT,))
+
+
+@pytest.mark.parametrize(("change", "where"), [
+    ({"freeinit_enable": 2}, "freeinit_enable"), ({"freeinit_enable": True, "freeinit_iters": 0}, "freeinit_iters"),
+    ({"freeinit_enable": False, "freeinit_iterations": 3}, "freeinit_enable"),
+    ({"freeinit_enable": True, "freeinit_iters": 3, "freeinit_iterations": 4}, "freeinit_enable"),
+    ({"freeinit_ds": 2}, "freeinit_ds"), ({"freeinit_filter": "brick"}, "freeinit_filter"),
+    ({"freeinit_dt": 0.5, "freeinit_d_t": 0.6}, "freeinit_d_t"),
+])
+def test_free_init_that_cannot_be_is_refused_under_the_clients_name(change, where):
+    with pytest.raises(SettingsError) as caught:
+        request.read(({**OLD_CLIENT, "freeinit_iters": None, **change},))
+    assert caught.value.where == where and caught.value.remedy

@@ -1,5 +1,8 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
 
 from animatediff.sampling import noise
 
@@ -57,3 +60,59 @@ def test_largest_seed_wraps_instead_of_failing():
 def test_generators_and_frames_must_agree():
     with pytest.raises(ValueError, match="5 frames"):
         noise.draw(noise.generators("per frame", 0, 6, 16), (5, 4, 1, 1))
+
+
+# -- FreeNoise -----------------------------------------------------------------------------------------------------------
+
+CLIPS = st.integers(1, 12).flatmap(lambda context: st.tuples(
+    st.integers(1, 60), st.just(context), st.integers(1, context), st.integers(0, 2**63)))
+
+
+@budget(max_examples=150, deadline=None)
+@given(CLIPS)
+def test_free_noise_shuffles_the_first_window(clip):
+    frames, context, stride, seed = clip
+    sources = noise.shuffled(frames, context, stride, torch.Generator().manual_seed(seed))
+    assert len(sources) == frames and sources[:context] == list(range(min(frames, context)))
+    for start in range(0, frames - context + 1, stride):
+        assert sorted(sources[start:start + context]) == list(range(context)), "a permutation of the base noise"
+    for start in range(0, frames - context, stride):
+        part, before = sources[start + context:start + context + stride], sources[start:start + stride]
+        assert len(set(part)) == len(part) and set(part) <= set(before)
+        assert sorted(part) == sorted(before) or start + context + stride > frames, "only the last one is cut"
+
+
+@pytest.mark.parametrize("frames, context, stride", [(40, 16, 4), (33, 8, 6), (20, 16, 16), (64, 16, 12), (9, 16, 4)])
+def test_free_noise_is_that_of_diffusers(frames, context, stride):
+    """Its shuffle_context, from the same base noise and the same generator."""
+    utils = pytest.importorskip("diffusers.pipelines.free_noise_utils")
+    mixin = utils.AnimateDiffFreeNoiseMixin()
+    mixin.vae_scale_factor = 1
+    mixin._free_noise_noise_type = "shuffle_context"
+    mixin._free_noise_context_length, mixin._free_noise_context_stride = context, stride
+    theirs = mixin._prepare_latents_free_noise(1, 4, frames, 3, 3, torch.float32, torch.device("cpu"),
+                                               torch.Generator().manual_seed(5))[0].transpose(0, 1)
+    order = torch.Generator().manual_seed(5)
+    base = torch.randn(1, 4, frames, 3, 3, generator=order)[0].transpose(0, 1)
+    assert torch.equal(base[noise.shuffled(frames, context, stride, order)], theirs)
+
+
+def test_free_noise_in_a_clip():
+    seeds = noise.KINDS["FreeNoise"](7, 20, 8, 2)
+    assert seeds[:8] == list(range(7, 15)) and set(seeds) == set(seeds[:8])
+    assert sorted(seeds[8:14]) == seeds[:6], "6 frames on, where the next window begins"
+    assert seeds == noise.KINDS["FreeNoise"](7, 20, 8, 2)
+    others = {tuple(s - seed for s in noise.KINDS["FreeNoise"](seed, 20, 8, 2)) for seed in range(8)}
+    assert len(others) > 1, "another seed, another order"
+    sources = noise.generators("FreeNoise", 7, 20, 8, 2)
+    x, step = (noise.draw(sources, (20, 4, 3, 5)) for _ in range(2))
+    assert torch.equal(x, torch.stack([plain(seed) for seed in seeds]))
+    assert torch.equal(step[8:14], step[[s - 7 for s in seeds[8:14]]]), "noise of a step goes the same ways"
+
+
+def test_free_noise_of_the_largest_seed():
+    assert torch.isfinite(noise.draw(noise.generators("FreeNoise", 2**64 - 1, 9, 4, 1), (9, 4, 1, 1))).all()
+
+
+def test_a_clip_of_one_window_is_drawn_frame_by_frame():
+    assert noise.KINDS["FreeNoise"](7, 6, 16, 4) == noise.KINDS["per frame"](7, 6, 16, 4)

@@ -16,6 +16,8 @@ from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
+from .request import FREEINIT_ITERATIONS
+
 KEY = "AnimateDiff"
 ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
@@ -54,6 +56,8 @@ def loads(text: str) -> dict[str, Any]:
         read = _value(parameter, value)
         if read is not None:
             values[parameter.name] = read
+    if written.get("freeinit_enable") == "True":  # the older extension does not say how many
+        values.setdefault("freeinit_iterations", FREEINIT_ITERATIONS)
     return values
 
 

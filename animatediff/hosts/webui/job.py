@@ -19,11 +19,11 @@ from animatediff.sampling import noise
 from animatediff.settings import Settings
 from animatediff.video.loop import LoopMeter
 
-from . import controlnet, infotext, library, options, results, stop, travelling
+from . import controlnet, infotext, library, options, repair, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
-from .scope import animated
+from .scope import Pass, animated
 
 KEY = "AnimateDiff"
 SCORE = f"{KEY} loop score"
@@ -40,7 +40,7 @@ class Job:
         self.notes: list[str] = []
         self.module: MotionModule | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.cut_short: tuple[int, int] | None = None  # steps done and asked for, of a clip that was interrupted
+        self.cut_short: tuple[int, int, str] | None = None  # done and asked for, and of what, where it was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
 
     def prepare(self) -> None:
@@ -159,23 +159,34 @@ class Job:
         if s.noise in ("per frame", "per clip"):
             return
         first = p.iteration * p.batch_size
-        seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length)
+        seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length, s.overlap_frames)
+        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # a variation's noise goes the same ways
         p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
+        p.all_subseeds = [*p.all_subseeds[:first], *subseeds, *p.all_subseeds[first + len(seeds):]]
         p.seeds = p.rng.seeds = seeds
+        p.subseeds = p.rng.subseeds = subseeds
         p.rng.generators = [rng.create_generator(seed) for seed in seeds]
 
-    def _sampled(self, done: int, steps: int) -> None:
+    def _sampled(self, run: Pass) -> None:
         """A pass has ended; one that was interrupted says so in the clip's infotext."""
-        if done < steps and (shared.state.interrupted or shared.state.skipped):
-            self.cut_short = done, steps
-            self.p.extra_generation_params[f"{KEY} interrupted"] = f"{done} of {steps} steps done"
+        (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
+        if run.finished:
+            done, of, what = run.finished, run.iterations, "FreeInit iterations"
+        elif run.iterations > 1:
+            what = f"steps of FreeInit iteration 1 of {run.iterations}"
+        if done < of and (shared.state.interrupted or shared.state.skipped):
+            self.cut_short = done, of, what
+            self.p.extra_generation_params[f"{KEY} interrupted"] = f"{done} of {of} {what} done"
 
     @contextmanager
     def _shown(self):
         """Progress is counted in windows, and the live preview plays the clip, if the user wants it so."""
         with ExitStack() as stack:
             of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
-            self.progress = stack.enter_context(progress_in_windows(shared.state, self.p.sampler, of_pass))
+            steps = (getattr(self.p, "hr_second_pass_steps", 0) if self.p.is_hr_pass else 0) or self.p.steps
+            parts = [steps] if self.p.is_hr_pass else self.settings.iterations(steps)
+            parts += [seam.steps] if (seam := repair.of_pass(self.p, self.settings)) else []
+            self.progress = stack.enter_context(progress_in_windows(shared.state, self.p.sampler, of_pass, parts))
             if options.live_preview():
                 stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
                                                    direct=not shared.parallel_processing_allowed))
@@ -206,7 +217,7 @@ class Job:
         if len(frames) < p.batch_size:
             self.notes.append(f"the job ended after {len(frames)} of {p.batch_size} frames")
         if self.cut_short:
-            self.notes.append("interrupted after {} of {} steps".format(*self.cut_short))
+            self.notes.append("interrupted after {} of {} {}".format(*self.cut_short))
         self.saved.append(saved)
 
     def _guard_close(self) -> None:

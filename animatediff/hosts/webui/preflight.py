@@ -90,7 +90,8 @@ def preflight(
     context = settings.context_length
     played = len(windows.playback(frames, context, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
-    passes = [_count(settings, frames, sampler.calls(steps, from_picture=from_picture))]
+    passes = [_count(settings, frames, sampler.calls(part, from_picture=from_picture))
+              for part in settings.iterations(steps)]
     last = (hires_sampler or sampler) if hires_steps else sampler
     if hires_steps:
         passes.append(_count(settings, frames, last.calls(hires_steps, from_picture=True)))

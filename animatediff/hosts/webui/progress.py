@@ -6,7 +6,7 @@ first), and stays so. What is done beyond that is added to the first, until the 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,18 +14,32 @@ from animatediff.sampling import Event
 
 
 @contextmanager
-def progress_in_windows(state: Any, sampler: Any, name: str) -> Iterator[Callable[[Event], None]]:
-    """Gives what is to be told of every window. `sampler`: of this pass alone; its `callback_state` ends each step."""
-    job, plain = state.job_no, sampler.callback_state
+def progress_in_windows(state: Any, sampler: Any, name: str, parts: Sequence[int] = (1,)) -> Iterator[Callable[[Event], None]]:
+    """Gives what is to be told of every window, and of every iteration if there are several. `sampler`: of this pass alone;
+    its `callback_state` ends each step. parts: how long each of the pass' iterations is, such as its steps, and behind
+    them the repair of the seam if there is one."""
+    job, plain, iteration = state.job_no, sampler.callback_state, 1
+
+    def show(done: float, step: int) -> None:
+        """done: share of the iteration; step: what the host's sampling_step is, or will be in a moment."""
+        whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
+        state.job_no = job + whole - step / max(1, state.sampling_steps)
 
     def told(event: Event) -> None:
+        nonlocal iteration
+        iteration = event.iteration
+        if event.kind == "iteration":
+            state.sampling_step = state.current_image_sampling_step = 0
+            return show(0, 0)
         step = min(event.step, event.steps)
-        done = step - 1 + event.index / event.total
-        state.job_no = job + (done - state.sampling_step) / event.steps
-        state.textinfo = f"{name}: step {step} of {event.steps}, window {event.index} of {event.total}"
+        show((step - 1 + event.index / event.total) / event.steps, state.sampling_step)
+        of_several = f"iteration {iteration} of {event.iterations}, " if event.iterations > 1 else ""
+        of_several = "seam repair, " if iteration > event.iterations else of_several
+        state.textinfo = f"{name}: {of_several}step {step} of {event.steps}, window {event.index} of {event.total}"
 
     def callback_state(values: Any) -> None:
-        state.job_no = job + 1 / max(1, state.sampling_steps)  # the host now sets sampling_step to the step that ends
+        step = values["i"]
+        show(min(1, (step + 1) / max(1, state.sampling_steps)), step)  # the host now sets sampling_step to it
         plain(values)
 
     sampler.callback_state = callback_state

@@ -13,17 +13,27 @@ import torch
 from modules import shared
 from torch import Tensor
 
+from animatediff.sampling.seam import Seam
+from animatediff.settings import Settings
+
 from .calls import seam_of
 
 if TYPE_CHECKING:
     from .scope import Pass
 
 
+def of_pass(p: Any, settings: Settings) -> Seam | None:
+    """What the pass that is about to begin, or runs, makes anew around the seam: Hires. fix's, where there is one."""
+    if getattr(p, "enable_hr", False) and not p.is_hr_pass:
+        return None
+    return seam_of(settings, p.batch_size, p.steps)
+
+
 def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor) -> Tensor:
     """The pass's latents [f c h w] with the frames around the seam made anew. One that is interrupted leaves them as they
     are."""
-    p, seam = run.p, seam_of(run.settings, len(finished), run.p.steps)
-    if seam is None or _stopped() or (getattr(p, "enable_hr", False) and not p.is_hr_pass):
+    p, seam = run.p, of_pass(run.p, run.settings)
+    if seam is None or _stopped():
         return finished
     joins = torch.full((len(finished),), seam.steps)
     joins[list(seam.window)] = torch.tensor(seam.joins)

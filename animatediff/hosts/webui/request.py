@@ -24,11 +24,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "video_path": (None, ""),
     "video_default": (...,),
     "mask_path": (None, ""),
-    "freeinit_enable": (False, None),
-    "freeinit_filter": (...,),
-    "freeinit_ds": (...,),
-    "freeinit_dt": (...,),
-    "freeinit_iters": (...,),
     "latent_power": (...,),
     "latent_scale": (...,),
     "last_frame": (None, ""),
@@ -37,7 +32,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_i2i_batch": (False, None),
     "prompt_scheduler": (None,),
 }
-_IN_PLACE_OF_NONE = {p.name: p.default for p in PARAMETERS}
+FREEINIT_ITERATIONS = 3  # of a client that enables FreeInit and does not say
+_IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
 
 def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings | None:
@@ -63,7 +59,7 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings
 def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     """The names of an object, without those that ask for nothing."""
     named = {}
-    for key, value in values.items():
+    for key, value in _freeinit(values).items():
         neutral = _NEUTRAL.get(key)
         if neutral is None:
             named[key] = value
@@ -71,3 +67,21 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
             raise SettingsError(f"{value!r:.80} asks for something that this version cannot do yet", where=key,
                                 remedy=f"Leave {key} out.")
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
+
+
+def _freeinit(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The older extension's switch and number of iterations as our number; both count the first one. Without the
+    switch, its number asks for nothing."""
+    rest = {key: value for key, value in values.items() if key not in ("freeinit_enable", "freeinit_iters")}
+    ours, switch, asked = BY_NAME["freeinit_iterations"], values.get("freeinit_enable"), values.get("freeinit_iters")
+    if switch is None:
+        return rest
+    number = 1
+    if BY_NAME["enable"].read(switch, "freeinit_enable"):
+        number = FREEINIT_ITERATIONS if asked is None else ours.read(asked, "freeinit_iters")
+        if asked is None and ours.name in rest:
+            return rest
+    if ours.read(rest.get(ours.name, number)) != number:
+        raise SettingsError(f"{switch!r} with {number} contradicts {ours.name} = {rest[ours.name]!r}, which means the same",
+                            where="freeinit_enable", remedy=f"Give {ours.name} only.")
+    return {**rest, ours.name: number}

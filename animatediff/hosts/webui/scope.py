@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
-from . import stop
+from . import freeinit, stop
 from .repair import repaired
 from .rows import Rows, equal_lengths, take
 
@@ -33,26 +34,30 @@ AroundWindow = Callable[[tuple[int, ...], int], AbstractContextManager[None]]
 current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
-def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[int, int], None],
+def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[Pass], None],
              around: Callable[[], AbstractContextManager[None]] = nullcontext,
              around_window: Sequence[AroundWindow] = ()) -> None:
     """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
 
-    on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
+    on_event: told of every window. on_end: told how far the pass has come, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
     """
     sampler, again = p.sampler, p.sampler.sample_img2img
     for name in ("sample", "sample_img2img"):
 
-        def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
+        def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
             run = Pass(p, settings, module, on_event, around_window)
             try:
                 with around(), run:
-                    return repaired(run, again, method(*args, **kwargs))
+                    if run.iterations == 1:
+                        made = method(*args, **kwargs)
+                    else:
+                        made = freeinit.sample(run, method, args, kwargs, from_picture=name == "sample_img2img")
+                    return repaired(run, again, made)
             except AnimateDiffError as error:
                 raise stop.AnimateDiffStopped(error) from error
             finally:
-                on_end(*(run.ended or (run.steps_done, run.steps)))
+                on_end(run)
 
         setattr(sampler, name, sample)
 
@@ -67,6 +72,9 @@ class Pass:
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
+        self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
+        self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
+        self.finished = 0  # of several iterations
         self.error: Exception | None = None
         self.model: Any = None
         self.step = 0  # of the call that is under way, or was last
@@ -94,7 +102,7 @@ class Pass:
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
             self.whole_pass.callback(self.module.to, "cpu")
             self.module.to(devices.device, devices.dtype_unet)
-            self._move_to(shared.sd_model)
+            self.move_to(shared.sd_model)
             self.whole_pass = self.whole_pass.pop_all()
         current = self
         return self
@@ -111,7 +119,7 @@ class Pass:
         """The host's `cfg_denoiser` callback, after a refiner's switch and before the model is called."""
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():
-                self._move_to(shared.sd_model)
+                self.move_to(shared.sd_model)
             self.parts = [len(parts) for parts in self.sampler.sampler_extra_args["cond"].batch]
             if not shared.opts.pad_cond_uncond_v0:
                 params.text_cond, params.text_uncond = equal_lengths(
@@ -128,13 +136,15 @@ class Pass:
         self.ended = self.steps_done, self.steps
         with _option("img2img_fix_steps", False), _option("img2img_extra_noise", 0.0), \
                 _attribute(self.p, "denoising_strength", self.settings.seam_repair):
-            self.seam = seam
+            self.seam, self.iteration = seam, self.iterations + 1
+            self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
+                                iterations=self.iterations))
             try:
                 yield
             finally:
                 self.seam = None
 
-    def _move_to(self, model: Any) -> None:
+    def move_to(self, model: Any) -> None:
         """Set everything up on this model, after undoing it on the one before."""
         self.on_model.close()
         self.model = None
@@ -214,7 +224,7 @@ class Pass:
             on_event=self._after_window)
 
     def _after_window(self, event: Event) -> None:
-        self.on_event(event)
+        self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
         if shared.state.interrupted or shared.state.skipped:
             raise InterruptedException
 

@@ -42,7 +42,7 @@ def refused(answer, *parts: str) -> None:
     ({"video_length": 8, "frames": 9}, ("frames",)),
     ({"interp": "FILM"}, ("interp",)),
     ({"video_path": "/etc"}, ("video_path",)),
-    ({"freeinit_enable": True}, ("freeinit_enable",)),
+    ({"freeinit_enable": True, "freeinit_iters": 40}, ("freeinit_iters", "1 to 20")),
 ], ids=lambda c: str(c)[:60])  # fmt: skip
 def test_bad_input_is_refused_with_a_message(host, files, change, parts):
     settings = {**EIGHT, **({"video_length": 70} if "batch_size" in change else {}), **change}

@@ -238,6 +238,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
     init_images: list = None
     resize_mode: int = 0
     denoising_strength: float = 0.75
+    initial_noise_multiplier: float = 1.0
     mask: Any = None
 
     def __post_init__(self):
@@ -259,7 +260,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.image_conditioning = self.image_conditioning_of(self.init_latent)
 
     def sample(self, conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts):
-        x = self.rng.next()
+        x = self.rng.next() * self.initial_noise_multiplier
         self.scripts.process_before_every_sampling(p=self, x=self.init_latent, noise=x, c=conditioning,
                                                    uc=unconditional_conditioning)
         return self.sampler.sample_img2img(self, self.init_latent, x, conditioning, unconditional_conditioning,
