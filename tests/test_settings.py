@@ -25,7 +25,7 @@ DEFAULTS = {
     "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "N",
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
-    "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
+    "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "", "motion_lora": "",
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
