@@ -29,8 +29,8 @@ from .loop import train
 from .shapes import Scene
 
 ROOT = Path(__file__).resolve().parent.parent
-ZOOM = 2.0  # of lengths, over a clip
-PAN = 18.0  # pixels of 64, over a clip
+ZOOM = 2.5  # of lengths, over a clip
+PAN = 22.0  # pixels of 64, over a clip
 # By how much the picture is enlarged over a clip, and how far its content moves to the right.
 CAMERAS = {"zoom-in": (ZOOM, 0.0), "zoom-out": (1 / ZOOM, 0.0), "pan-left": (1.0, PAN), "pan-right": (1.0, -PAN)}
 
@@ -108,9 +108,9 @@ def main() -> None:
                         help="folder for the weights")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lora-clips", type=int, default=600, help="clips in the training set")
-    parser.add_argument("--lora-steps", type=int, default=400)
+    parser.add_argument("--lora-steps", type=int, default=900)
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     options = parser.parse_args()
     for name in options.names or CAMERAS:
         if name not in CAMERAS:
@@ -125,7 +125,7 @@ def make(name: str, options: argparse.Namespace) -> None:
     base = Pipeline.load(device="cpu", dtype="fp32")
     seen = lambda scene: through(name, scene)  # noqa: E731
     latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, seen=seen)
-    weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=4, rank=options.rank,
+    weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
                   rate=options.rate, seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.out / f"{name}.safetensors", metadata={"format": "pt"})

@@ -32,7 +32,7 @@ def listing(folder: Path | None = None) -> list[Entry]:
     entries = library.listing([folder] if folder else [place for place in folders() if place.is_dir()])
     if folder is None and DEMO_MODULE.is_file():
         entries.append(library.entry(DEMO_MODULE, "the demo module"))
-        entries += [library.entry(path, path.stem) for path in library.files(DEMO_LORAS)]
+        entries += [library.entry(path, path.stem) for path in sorted(DEMO_LORAS.glob("*.safetensors"))]
     return entries
 
 
