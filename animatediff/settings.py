@@ -96,7 +96,7 @@ class Settings:
 
     motion_lora: str = _row(
         "", "Motion LoRA", "Motion LoRAs with their weights, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0. A weight is a "
-        "number, one for each frame, or key frames. <lora:zoom-in:0.8> in the prompt does the same.",
+        "number, one for each frame, or key frames. The prompt may name them too, as it names other LoRAs.",
         form="prose", cli="--motion-lora")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
