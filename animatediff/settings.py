@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from . import fuse, travel, windows
+from . import fuse, loras, travel, windows
 from .errors import SettingsError
 from .parameters import Parameter
 
@@ -117,6 +117,11 @@ class Settings:
     freeinit_fast: bool = _row(
         False, "FreeInit fast sampling", "Fewer steps in the iterations before the last: quicker and coarser.",
         cli="--freeinit-fast")
+
+    motion_lora: str = _row(
+        "", "Motion LoRA", "Motion LoRAs with their weights, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0. A weight is a "
+        "number, one for each frame, or key frames. The prompt may name them too, as it names other LoRAs.",
+        form="prose", cli="--motion-lora")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
@@ -265,6 +270,7 @@ def _check_together(settings: Settings) -> None:
             f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
             remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
     travel.weights(settings.prompt_weights)
+    loras.read(settings.motion_lora)
 
 
 def _unknown(key: Any, value: Any) -> SettingsError:

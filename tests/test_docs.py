@@ -126,9 +126,12 @@ def flags_in_source(*paths: str) -> set[str]:
     return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
 
 
+MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name != "performance.md"], ids=lambda p: p.name)
 def test_flags_in_the_docs_exist(page):
-    known = known_flags() | flags_in_source("training/__main__.py", "benchmarks/__main__.py") | {"--api", "--api-auth", "--neg"}
+    known = known_flags() | flags_in_source(*MAINS) | {"--api", "--api-auth", "--neg"}
     assert set(FLAG.findall(read(page))) <= known
 
 
@@ -265,7 +268,8 @@ def test_the_model_card_has_the_trainings_numbers():
     from training import image, motion, text, tokenizer, vae
 
     page = read(DOCS / "demo-model.md")
-    for flag, value in re.findall(r'"(--(?:seed|clips|[a-z]+-steps))", type=int, default=(\d+)', read(ROOT / "training/__main__.py")):
+    flags = r'"(--(?:seed|rank|[a-z-]*clips|[a-z]+-steps))", type=int, default=(\d+)'
+    for flag, value in re.findall(flags, "".join(map(read, (ROOT / main for main in MAINS)))):
         assert f"| `{flag}` | {value} |" in page, flag
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = tokenizer.write(Path(folder))

@@ -29,6 +29,7 @@ DEFAULTS = {
     "seam_repair": 0.0,
     "freeinit_iterations": 1, "freeinit_filter": "butterworth", "freeinit_d_s": 0.25, "freeinit_d_t": 0.25,
     "freeinit_order": 4, "freeinit_fast": False,
+    "motion_lora": "",
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }

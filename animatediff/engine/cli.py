@@ -109,8 +109,9 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("file", metavar="FILE")
     info.set_defaults(command=_info)
 
-    models = commands.add_parser("models", help="list the motion modules",
-                                 description="List motion modules with what they are, or why they cannot be used.")
+    models = commands.add_parser("models", help="list the motion modules and motion LoRAs",
+                                 description="List motion modules and motion LoRAs with what they are, or why they "
+                                 "cannot be used.")
     models.add_argument("--folder", metavar="DIR", help="look here instead of in the usual folders")
     models.set_defaults(command=_models)
     for command in (render, schedule, info, models):
@@ -131,6 +132,7 @@ def _render(arguments: argparse.Namespace) -> int:
     write.check(target, settings.formats, name)
     write.probe(settings.formats)
     module_file, image_file = request.model_files(settings, arguments)
+    request.check_loras(settings)
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     from .pipeline import Pipeline, metadata_text

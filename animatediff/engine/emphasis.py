@@ -18,7 +18,8 @@ _CLOSERS = {")": ("(", _ROUND), "]": ("[", _SQUARE)}
 _WEIGHT = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _OTHER_SYNTAX = (
-    (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "extra networks are not supported by the standalone engine yet"),
+    (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "of extra networks the standalone engine takes motion LoRAs in "
+     "the prompt alone"),
     (re.compile(r"\[[^\[\]]*:\s*[\d.]+\s*\]"), "prompt editing is not supported by the standalone engine yet"),
     (re.compile(r"\[[^\[\]]*\|[^\[\]]*\]"), "alternating words are not supported by the standalone engine yet"),
     (re.compile(r"\bAND\b"), "AND is not supported by the standalone engine yet"),

@@ -1,4 +1,4 @@
-"""Where motion modules and the demo model are found."""
+"""Where motion modules, motion LoRAs and the demo model are found."""
 from __future__ import annotations
 
 import os
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DEMO = Path(__file__).with_name("demo")
 DEMO_CHECKPOINT = DEMO / "demo.safetensors"
 DEMO_MODULE = DEMO / "motion.safetensors"
+DEMO_LORAS = DEMO / "lora"
 FOLDER_VARIABLE = "ANIMATEDIFF_MODELS"
 
 
@@ -25,12 +26,13 @@ def folders() -> list[Path]:
 
 
 def listing(folder: Path | None = None) -> list[Entry]:
-    """What is in `folder`, or in all motion module folders and the package."""
+    """What is in `folder`, or in all motion module folders and the package: modules and motion LoRAs."""
     from ..motion import library
 
     entries = library.listing([folder] if folder else [place for place in folders() if place.is_dir()])
     if folder is None and DEMO_MODULE.is_file():
         entries.append(library.entry(DEMO_MODULE, "the demo module"))
+        entries += [library.entry(path, path.stem) for path in sorted(DEMO_LORAS.glob("*.safetensors"))]
     return entries
 
 
@@ -55,6 +57,21 @@ def find(name: str) -> Path:
     places = ", ".join(map(str, folders()))
     raise ModelError("there is no such motion module", where=name,
                      remedy=f"Looked in {places}; `animatediff models` lists what is there")
+
+
+def find_lora(name: str) -> Path:
+    """The motion LoRA a user named: a path, or a name in a folder of motion modules or in the package's."""
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return path
+    from ..motion import library
+
+    found = None if path.is_absolute() else library.find(name, [*folders(), DEMO_LORAS])
+    if found:
+        return found
+    there = ", ".join(entry.name for entry in listing() if not entry.problem and entry.kind != library.MODULE)
+    raise ModelError("there is no such motion LoRA", where=name,
+                     remedy=f"There are {there or 'none'}; `animatediff models` says in which folders")
 
 
 def find_checkpoint(name: str) -> Path:

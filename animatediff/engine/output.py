@@ -115,10 +115,13 @@ def print_info(text: str, about: Any) -> None:
 
 
 def print_modules(entries: Sequence) -> None:
-    """Each motion module with what it is, or why it cannot be used."""
+    """Each motion module and motion LoRA with what it is, or why it cannot be used."""
     for entry in entries:
         if entry.problem:
             print(f"{entry.name}\n    cannot be used: {entry.problem}")
+        elif entry.rank:
+            widths = f", channels {'/'.join(map(str, entry.widths))}" if entry.widths else ""
+            print(f"{entry.name}\n    {entry.kind}, rank {entry.rank}{widths}")
         else:
             print(f"{entry.name}\n    {entry.family} for {entry.base}, up to {entry.max_frames} frames in a window, "
                   f"channels {'/'.join(map(str, entry.widths))}")

@@ -6,18 +6,22 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .. import windows
+from .. import loras, windows
 from ..errors import ModelError
 from ..layout import ClipLayout
 from ..motion import MotionModule, injected
 from ..motion import load as load_module
+from ..motion import lora as motion_lora
+from ..motion.lora_files import Lora
+from ..motion.lora_files import load as load_lora
 from ..notices import of_clip
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
@@ -121,12 +125,25 @@ class Pipeline:
                 raise ModelError("this pipeline was loaded without a motion module", where="enable",
                                  remedy="Load one, or set enable to false for stills")
             self.module.check_frames(min(settings.frame_count(), settings.context_length))
-        self.schedules(settings)
+        for lora, _ in self.loras(settings):
+            if settings.enable:
+                motion_lora.check_fit(lora.about, self.module)
         self._run(settings)
 
     def schedules(self, settings: Settings) -> tuple[Schedule, Schedule]:
-        """The prompt and the negative prompt of each frame."""
-        return settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+        """The prompt and the negative prompt of each frame, as they are encoded."""
+        prompt, negative = settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+        return dataclasses.replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts))), negative
+
+    def wishes(self, settings: Settings) -> tuple[loras.Wish, ...]:
+        """The motion LoRAs that the parameter and the prompt name."""
+        prompt, _ = settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+        return loras.of_clip(settings.motion_lora, prompt)
+
+    def loras(self, settings: Settings) -> list[motion_lora.Weighted]:
+        """Those, from their files. ModelError for a name that is unknown, and for a file that is no motion LoRA."""
+        found = [(models.find_lora(wish.name), wish.weight) for wish in self.wishes(settings)]
+        return [(loaded_lora(path, path.stat().st_mtime_ns), weight) for path, weight in found]
 
     def notices(self, settings: Settings) -> list[str]:
         """What a user may not expect of these settings; none of it stops the run."""
@@ -135,6 +152,11 @@ class Pipeline:
         said = []
         if settings.enable and self.module is not None:
             said += of_clip(settings, self.module.name, self.module.family, settings.sampler)
+            has_mid = self.module.family.has_mid
+            said += [note for lora, _ in self.loras(settings)
+                     for note in motion_lora.notices(lora.about, self.module.name, has_mid)]
+        elif self.wishes(settings):
+            said.append("motion LoRAs have no effect on stills")
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
         schedules = self.schedules(settings)
@@ -159,6 +181,7 @@ class Pipeline:
         for key, path, demo in (("motion_module", self.module_path, models.DEMO_MODULE),
                                 ("checkpoint", self.components.path, models.DEMO_CHECKPOINT)):
             values[key] = "" if path == demo else (path or Path(values[key])).name
+        values["motion_lora"] = loras.without_folders(settings.motion_lora)
         about: dict = {"animatediff": __version__, "settings": values, "prompts": _prompts(self.schedules(settings)[0]),
                        "seed": settings.seed, "checkpoint": {"name": self.components.name}}
         if settings.enable and self.module is not None:
@@ -196,8 +219,12 @@ class Pipeline:
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
         parts = self._iterations(settings)
-        scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
-        with scope:
+        with ExitStack() as scope:
+            if settings.enable:
+                weighted = self.loras(settings)
+                scope.enter_context(motion_lora.applied(self.module, weighted, settings.frames))
+                scope.enter_context(motion_lora.applied_to_unet(self.unet, weighted, settings.frames, call.layout_of))
+                scope.enter_context(injected(self.unet, self.module, call.layout_of))
             for iteration, part in enumerate(parts, 1):
                 def told(event: Event, iteration: int = iteration) -> None:
                     on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
@@ -321,6 +348,12 @@ class _UNetCall:
             return out
         with_prompt, without = out.chunk(2)
         return without + self.cfg * (with_prompt - without)
+
+
+@lru_cache(maxsize=4)
+def loaded_lora(path: Path, changed: int) -> Lora:
+    """Kept in memory, as a run reads each several times. `changed`: the file's time; a new file is read."""
+    return load_lora(path)
 
 
 def _prompts(schedule: Schedule) -> dict[str, str]:

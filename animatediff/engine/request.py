@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .. import loras
 from .. import settings as table
 from ..errors import MediaError, ModelError, SettingsError
 from ..settings import Settings
@@ -79,6 +80,15 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
         raise ModelError(f"was made with {' and '.join(things)}, which {'is' if len(missing) == 1 else 'are'} not here",
                          where=arguments.source, remedy=f"Give {' and '.join(f'{flag} PATH' for flag in flags)}")
     return found[0], found[1]
+
+
+def check_loras(settings: Settings) -> None:
+    """Refuse motion LoRAs that are not there or none, before any model is loaded."""
+    from ..motion import library
+    from . import models
+
+    for wish in loras.of_clip(settings.motion_lora, settings.schedules(settings.prompt, "", settings.frame_count())[0]):
+        library.describe_lora(models.find_lora(wish.name))
 
 
 def target(out: str, settings: Settings) -> tuple[str, str]:

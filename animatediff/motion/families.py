@@ -92,7 +92,7 @@ KINDS: tuple[Family | NoMotionModule, ...] = (
     NoMotionModule(
         "a motion LoRA, not a motion module",
         lora & (temporal | has("motion_modules", "temporal_transformer")),
-        "It changes a v2 motion module: pick mm_sd_v15_v2.ckpt or another v2 module.",
+        "Give it as a motion LoRA, and a motion module, mostly a v2 one, as the motion module.",
     ),
     NoMotionModule("an AnimateLCM-I2V checkpoint", temporal & has("img_encoder."), _LATER),
     NoMotionModule("a PIA checkpoint", temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), _LATER),

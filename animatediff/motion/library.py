@@ -1,16 +1,20 @@
-"""Folders of motion modules: what is in them, and finding one by a name that a user wrote."""
+"""Folders of motion modules and motion LoRAs: what is in them, and finding one by a name that a user wrote."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.motion.load import Description
 from animatediff.motion.load import describe as read
+from animatediff.motion.lora_files import LoraDescription
+from animatediff.motion.lora_files import describe as read_lora
 
+MODULE = "motion module"  # a kind, beside those in lora_files
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _CONFIG = "config.json"  # what a folder in diffusers' layout has
 
@@ -27,11 +31,15 @@ class Entry:
     widths: tuple[int, ...] = ()
     problem: str = ""
     trained_frames: int = 0
+    kind: str = MODULE
+    rank: int = 0
 
     def to_dict(self) -> dict:
-        values = {"name": self.name, "path": str(self.path), "usable": not self.problem}
+        values = {"name": self.name, "path": str(self.path), "kind": self.kind, "usable": not self.problem}
         if self.problem:
             return values | {"problem": self.problem}
+        if self.kind != MODULE:
+            return values | {"rank": self.rank, "widths": list(self.widths)}
         return values | {"family": self.family, "base": self.base, "max_frames": self.max_frames,
                          "widths": list(self.widths), "trained_frames": self.trained_frames}
 
@@ -68,10 +76,12 @@ def describe(path: Path) -> Description:
 
     Files that have not changed are not read again: a .ckpt takes a good part of a second.
     """
-    about = _described(path, _stamp(path))
-    if isinstance(about, Description):
-        return about
-    raise type(about)(about.what, where=about.where, remedy=about.remedy)
+    return _told(path, read)
+
+
+def describe_lora(path: Path) -> LoraDescription:
+    """The same for a motion LoRA."""
+    return _told(path, read_lora)
 
 
 def entry(path: Path, name: str) -> Entry:
@@ -79,7 +89,11 @@ def entry(path: Path, name: str) -> Entry:
     try:
         about = describe(path)
     except AnimateDiffError as error:
-        return Entry(name, path, problem=str(error))
+        try:
+            lora = describe_lora(path)
+        except AnimateDiffError:
+            return Entry(name, path, problem=str(error))
+        return Entry(name, path, widths=lora.widths, kind=lora.kind, rank=lora.rank)
     return Entry(name, path, about.family.name, about.family.base, about.max_frames, tuple(about.widths),
                  trained_frames=about.family.best_frames)
 
@@ -133,8 +147,15 @@ def _stamp(path: Path) -> tuple:
     return tuple(found)
 
 
+def _told(path: Path, read: Callable[[Path], Any]) -> Any:
+    about = _described(path, _stamp(path), read)
+    if not isinstance(about, AnimateDiffError):
+        return about
+    raise type(about)(about.what, where=about.where, remedy=about.remedy)
+
+
 @lru_cache(maxsize=1024)
-def _described(path: Path, stamp: tuple) -> Description | AnimateDiffError:
+def _described(path: Path, stamp: tuple, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except AnimateDiffError as error:

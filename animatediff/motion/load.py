@@ -49,7 +49,7 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch
         tensors, config, name = read_tensors(path), read_config(path), name or path.name
     about = _describe({key: tuple(t.shape) for key, t in tensors.items()}, name, config)
     with torch.device("meta"):
-        module = _skeleton(about)
+        module = skeleton(about)
     # A module built from a state dict owns its tensors: training it must not change the caller's.
     wanted = {
         key: tensor.clone() if isinstance(source, Mapping) else tensor for key, tensor in to_original(tensors).items()
@@ -77,14 +77,15 @@ def _describe(shapes: Mapping[str, tuple[int, ...]], name: str, config: Mapping[
     return about
 
 
-def _skeleton(about: Description) -> MotionModule:
+def skeleton(about: Description) -> MotionModule:
+    """A module of this kind without weights that mean anything; on the meta device it takes no memory."""
     return MotionModule(about.family, about.widths, max_frames=about.max_frames, heads=about.heads, name=about.name)
 
 
 def _check(found: Mapping[str, tuple[int, ...]], about: Description) -> None:
     """Every tensor of the network is there, of the right shape, and no other."""
     with torch.device("meta"):
-        expected = {key: tuple(t.shape) for key, t in _skeleton(about).state_dict().items()}
+        expected = {key: tuple(t.shape) for key, t in skeleton(about).state_dict().items()}
     missing = [key for key in expected if key not in found]
     if missing:
         raise _incomplete(about.name, missing[0], len(missing))

@@ -78,6 +78,9 @@ def values_of(p):
         return st.sampled_from(p.choices)
     if p.name == "prompt_weights":
         return st.just("") | TEXT.filter(lambda text: text.strip() and ";" not in text).map("pw_a = {}".format)
+    if p.name == "motion_lora":
+        names = TEXT.filter(lambda text: text.strip() and not set(text) & set('"\n\r'))
+        return st.just("") | names.map('"{}": 0: 1, 8: -0.5; zoom-in'.format)
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from animatediff import windows
+from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.webui.calls import Sampler, from_picture_steps
 from animatediff.hosts.webui.preflight import COUNTED_AT_MOST, LABELS, Checkpoint, preflight
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
 from animatediff.motion.load import Description
+from animatediff.motion.lora_files import LoraDescription
 from animatediff.sampling import WindowedDenoiser
 from animatediff.settings import Settings
 
@@ -104,10 +106,12 @@ def test_a_source_gives_the_number_of_frames():
 
 
 def test_facts_and_their_order():
-    found = told({"frames": 40, "overlap": -1}, prompts=("0: a\n8: b", ""))
+    lora = LoraDescription("zoom.ckpt", "motion LoRA", {}), Curve.read("0: 1, 8: -0.5")
+    found = told({"frames": 40, "overlap": -1}, prompts=("0: a\n8: b", ""), loras=[lora])
     assert [label for label, _ in found.facts] == list(LABELS)
     assert fact(found, "Family") == "v3 (SD1.5)" and fact(found, "Noise schedule") == "linear 0.00085–0.012"
     assert fact(found, "Overlap") == "4" and fact(found, "Context length") == "16"
+    assert fact(found, "Motion LoRA") == "zoom.ckpt × -0.5…1"
     assert fact(told(), "Overlap") is None  # one window overlaps with none
     assert found.lines[0] == "Frames: 40" and not found.problems and not found.notices
     assert json.loads(json.dumps(found.to_dict()))["unet_calls"] == found.calls

@@ -153,7 +153,7 @@ def test_a_style_goes_around_every_key_frame(host):
     try:
         from animatediff.settings import Settings
 
-        pair = travelling._pair(p, Settings(), ["0: a star\n3: a circle, sharp"] * 6,
+        pair = travelling.schedules(p, Settings(), ["0: a star\n3: a circle, sharp"] * 6,
                                 ["0: x\n3: y, dull"] * 6)
     finally:
         del travelling.shared.prompt_styles
@@ -165,8 +165,8 @@ def test_prompts_that_another_extension_has_made_for_each_frame_are_left_alone(h
     from animatediff.settings import Settings
 
     p = SimpleNamespace(styles=[], prompt="{@a|b}", negative_prompt="")
-    assert travelling._pair(p, Settings(), ["a", "b", "a"], [""] * 3) is None
-    assert travelling._pair(p, Settings(), ["a", "a", "a"], [""] * 3) is None
+    assert travelling.schedules(p, Settings(), ["a", "b", "a"], [""] * 3) is None
+    assert travelling.schedules(p, Settings(), ["a", "a", "a"], [""] * 3) is None
 
 
 def test_the_infotext_has_the_prompt_as_it_was_written(host):

@@ -41,12 +41,13 @@ def schema() -> dict[str, Any]:
 
 
 def models() -> dict[str, Any]:
-    """The motion modules that are there, where they were looked for, and what cannot be used and why."""
+    """The motion modules and motion LoRAs that are there, where they are looked for, and what is wrong with some."""
     from . import library
 
     image = library.checkpoint()
     found = [entry.to_dict() | {"does_not_fit": library.misfit(entry, image)} for entry in library.entries()]
-    return {"folders": [str(folder) for folder in library.folders()], "models": found}
+    return {"folders": [str(folder) for folder in library.folders()], "models": found,
+            "motion_loras": [entry.to_dict() for entry in library.lora_entries()]}
 
 
 def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:

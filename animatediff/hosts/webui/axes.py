@@ -69,6 +69,13 @@ def _choices(p: Parameter) -> Callable[[], list[str]] | None:
             return [entry.name for entry in library.entries() if not entry.problem]
 
         return modules
+    if p.name == "motion_lora":
+        def motion_loras() -> list[str]:
+            from . import library
+
+            return ["", *(entry.name for entry in library.lora_entries())]
+
+        return motion_loras
     if p.type is bool:
         return lambda: ["True", "False"]
     if p.type is str and p.choices:

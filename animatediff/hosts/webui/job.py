@@ -19,7 +19,7 @@ from animatediff.sampling import noise
 from animatediff.settings import Settings
 from animatediff.video.loop import LoopMeter
 
-from . import controlnet, infotext, library, options, repair, results, stop, travelling
+from . import controlnet, infotext, library, motion_loras, options, repair, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
@@ -39,6 +39,7 @@ class Job:
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
         self.module: MotionModule | None = None
+        self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.cut_short: tuple[int, int, str] | None = None  # done and asked for, and of what, where it was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
@@ -70,6 +71,7 @@ class Job:
             pass
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
         self.notes += travelling.check(self.p, self.settings)
+        self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
@@ -83,7 +85,9 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
         try:
+            self.loras = motion_loras.of_clip(self.p, self.settings)
             travelling.begin(self.p, self.settings)
+            motion_loras.keep_from_host(self.p)
         except AnimateDiffError as error:
             self.error = error
 
@@ -96,7 +100,8 @@ class Job:
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
         controlnet.check(p)
-        animated(p, self.settings, self.module, on_event=lambda event: self.progress(event), on_end=self._sampled,
+        animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
+                 on_event=lambda event: self.progress(event), on_end=self._sampled,
                  around=self._shown, around_window=controlnet.around_window(p, p.batch_size))
 
     def frame(self, picture: Any) -> None:

@@ -1,12 +1,13 @@
-"""The motion modules that the WebUI's users have, and how they fit the checkpoint that is loaded."""
+"""The motion modules and motion LoRAs that the WebUI's users have, and how modules fit the loaded checkpoint."""
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modules import paths_internal, sd_models, shared
+from modules import paths, paths_internal, sd_models, shared
 
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.motion import library
@@ -39,8 +40,17 @@ def older_extensions() -> list[Path]:
 
 def entries() -> list[Entry]:
     """All candidates, first folder first; of a name that several folders have, the first, which is the one found."""
+    return [entry for entry in _listed(folders()) if entry.kind == library.MODULE]
+
+
+def lora_entries() -> list[Entry]:
+    """The motion LoRAs and domain adapters in the same folders, and in the host's folder of LoRAs."""
+    return [entry for entry in _listed([*folders(), hosts_folder()]) if entry.kind != library.MODULE]
+
+
+def _listed(places: list[Path]) -> list[Entry]:
     first: dict[str, Entry] = {}
-    for folder in folders():
+    for folder in places:
         try:
             listed = library.listing([folder]) if folder.is_dir() else []
         except AnimateDiffError as error:  # a folder that may not be read hides no other
@@ -86,6 +96,38 @@ def find(name: str) -> Path:
         raise ModelError("there is no such motion module", where=name,
                          remedy=_there_are() if entries() else missing_text())
     return found
+
+
+def find_lora(name: str) -> Path:
+    """The motion LoRA of a request, by a name or path inside `folders()` or the host's folder of LoRAs."""
+    found = library.find(name, [folder for folder in folders() if folder.is_dir()]) or _of_host(name)
+    if found is None:
+        there = ", ".join(entry.name for entry in lora_entries()[:12])
+        raise ModelError("there is no such motion LoRA", where=name,
+                         remedy=f"There are {there or 'none'}; put one into {folders()[0]} or {hosts_folder()}.")
+    return found
+
+
+def tagged_lora(name: str) -> Path | None:
+    """The file that <lora:name:…> means, if it is a motion LoRA or a domain adapter; all others are the host's, and so is
+    what is unknown."""
+    path = _of_host(name) or library.find(name, [folder for folder in folders() if folder.is_dir()])
+    try:
+        return path if path and library.describe_lora(path) else None
+    except AnimateDiffError:
+        return None
+
+
+def hosts_folder() -> Path:
+    """Where the host has its LoRAs."""
+    return Path(getattr(shared.cmd_opts, "lora_dir", None) or Path(paths.models_path) / "Lora")
+
+
+def _of_host(name: str) -> Path | None:
+    """The file of a name in the host's folder; its Lora extension knows names that stand inside files, too."""
+    known = getattr(sys.modules.get("networks"), "available_network_aliases", {}).get(name)
+    path = Path(known.filename) if known else library.find(name, [hosts_folder()])
+    return path if path and path.is_file() else None
 
 
 def described(name: str) -> tuple[Description | None, str]:

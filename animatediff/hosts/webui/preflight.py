@@ -1,16 +1,19 @@
 """What a run will do, and what is wrong with it, told before it starts. Nothing of the host is imported here."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from animatediff import notices, windows
+from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
 from animatediff.motion import MotionModule
 from animatediff.motion.inject import check_fit
+from animatediff.motion import lora
 from animatediff.motion.load import Description
+from animatediff.motion.lora_files import LoraDescription
 from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 from animatediff.video.timing import GIF_SHORTEST, rate
@@ -20,7 +23,7 @@ from .calls import Sampler, seam_of
 COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before the run must not take seconds to count
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
-LABELS = ("Frames", "Length", "Motion module", "Family", "Noise schedule", BY_NAME["context_length"].label,
+LABELS = ("Frames", "Length", "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule", BY_NAME["context_length"].label,
           BY_NAME["overlap"].label, BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
@@ -78,13 +81,16 @@ def preflight(
     checkpoint: Checkpoint | None = None,
     probe: Callable[[Iterable[str]], None] | None = None,
     source_frames: int | None = None,
+    loras: Sequence[tuple[LoraDescription, Curve]] = (),
+    missing: Sequence[str] = (),
     prompts: tuple[str, str] = ("", ""),
 ) -> Preflight:
     """
     steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. slider: the steps that are
     asked for, 0 for `steps`. hires_steps: of the second pass, 0 for none. module, problem: the motion module that the
     settings name, or why there is none. checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError
-    for formats that cannot be written. prompts: the prompt and the negative prompt.
+    for formats that cannot be written. loras, missing: the motion LoRAs that are asked for, with their weights, and what
+    is wrong with others. prompts: the prompt and the negative prompt.
     """
     frames = settings.frame_count(source_frames)
     context = settings.context_length
@@ -107,6 +113,9 @@ def preflight(
         betas = module.family.betas
         facts |= {"Motion module": module.name, "Family": f"{module.family.name} ({module.family.base})",
                   "Noise schedule": f"{betas.kind} {betas.start:g}\N{EN DASH}{betas.end:g}"}
+    if loras:
+        facts[BY_NAME["motion_lora"].label] = ", ".join(f"{about.name} \N{MULTIPLICATION SIGN} {_weight(weight)}"
+                                                        for about, weight in loras)
     facts[BY_NAME["context_length"].label] = str(context)
     if frames > context:
         facts |= {BY_NAME["overlap"].label: str(settings.overlap_frames),
@@ -115,7 +124,8 @@ def preflight(
     facts["UNet calls"] = _sum(passes, clips, calls)
 
     found = _Findings(module, checkpoint)
-    found.problems += [problem] if problem else []
+    found.problems += [problem, *missing] if problem else missing
+    found.fit(loras)
     found.check(settings, frames, probe)
     found.read(settings, frames, prompts)
     if found.schedules:
@@ -144,6 +154,11 @@ class _Findings:
             self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
             self._attempt(probe, settings.formats)
+
+    def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
+        for about, _ in loras if self.module is not None else ():
+            self._attempt(lora.check_fit, about, self.module)
+            self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
     def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
         """The prompts, as far as they travel."""
@@ -197,6 +212,12 @@ def _count(settings: Settings, frames: int, calls: list[int] | None) -> _Pass:
 def _windows(frames: int, context: int, stride: int, overlap: int, closed_loop: str, schedule: str, step: int) -> int:
     return windows.count(frames, context, stride=stride, overlap=overlap, closed_loop=closed_loop, schedule=schedule,
                          step=step)
+
+
+def _weight(curve: Curve) -> str:
+    """One number, or the range of a weight that changes over the clip."""
+    low, high = curve.extremes
+    return f"{low:g}" if low == high else f"{low:g}\N{HORIZONTAL ELLIPSIS}{high:g}"
 
 
 def _sum(passes: list[_Pass], clips: int, calls: int | None) -> str:

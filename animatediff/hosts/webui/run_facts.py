@@ -11,7 +11,7 @@ from animatediff.errors import AnimateDiffError
 from animatediff.settings import Settings
 from animatediff.video.write import WRITERS, probe
 
-from . import library
+from . import library, motion_loras
 from .calls import Sampler, from_picture_steps
 from .preflight import Preflight, preflight
 
@@ -20,6 +20,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     """What a run will do. `host`: values of the host's controls under the names of `ui.HOST_CONTROLS`; what is missing
     or empty is the host's default. sources: number of source pictures, where they make the frames."""
     module, problem = library.described(settings.motion_module)
+    prompt = str(host.get("prompt") or "")
+    loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
     steps = int(host.get("steps") or 20)
     first = sampler(host.get("sampler"))
     strength = 0.75 if host.get("strength") is None else float(host["strength"])
@@ -28,8 +30,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         settings, steps=done, from_picture=from_picture, slider=steps, clips=int(host.get("clips") or 1), sampler=first,
         hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
         hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
-        checkpoint=library.checkpoint(), probe=probed, source_frames=sources,
-        prompts=(str(host.get("prompt") or ""), str(host.get("negative") or "")))
+        checkpoint=library.checkpoint(), probe=probed, source_frames=sources, loras=loras, missing=missing,
+        prompts=(prompt, str(host.get("negative") or "")))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

@@ -18,7 +18,7 @@ from modules.sd_samplers_common import InterruptedException
 
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, injected
+from animatediff.motion import MotionModule, injected, lora
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
@@ -34,8 +34,8 @@ AroundWindow = Callable[[tuple[int, ...], int], AbstractContextManager[None]]
 current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
-def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[Pass], None],
-             around: Callable[[], AbstractContextManager[None]] = nullcontext,
+def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted], *, on_event: OnEvent,
+             on_end: Callable[[Pass], None], around: Callable[[], AbstractContextManager[None]] = nullcontext,
              around_window: Sequence[AroundWindow] = ()) -> None:
     """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
 
@@ -46,7 +46,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEv
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
-            run = Pass(p, settings, module, on_event, around_window)
+            run = Pass(p, settings, module, loras, on_event, around_window)
             try:
                 with around(), run:
                     if run.iterations == 1:
@@ -65,9 +65,9 @@ def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEv
 class Pass:
     """The scope of one call of `p.sampler`."""
 
-    def __init__(self, p: Any, settings: Settings, module: MotionModule, on_event: OnEvent,
-                 around_window: Sequence[AroundWindow] = ()):
-        self.p, self.settings, self.module, self.on_event = p, settings, module, on_event
+    def __init__(self, p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted],
+                 on_event: OnEvent, around_window: Sequence[AroundWindow] = ()):
+        self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
         self.around_window = around_window
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
@@ -100,6 +100,8 @@ class Pass:
             self.together = shared.opts.batch_cond_uncond
             # One call for all roles; the window loop splits it again where the user wants it split.
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
+            # Before the module moves, so that its own weights stay where they are and take no memory of the device.
+            self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             self.whole_pass.callback(self.module.to, "cpu")
             self.module.to(devices.device, devices.dtype_unet)
             self.move_to(shared.sd_model)
@@ -152,7 +154,9 @@ class Pass:
             self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
             self._renew_denoiser(model)
             stack.enter_context(_attribute(model, "apply_model", self._apply_model(model.apply_model)))
-            stack.enter_context(injected(model.model.diffusion_model, self.module, lambda rows: self.layout))
+            unet, layout_of = model.model.diffusion_model, lambda rows: self.layout
+            stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
+            stack.enter_context(injected(unet, self.module, layout_of))
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:

@@ -18,6 +18,7 @@ from animatediff.sampling.mixing import MIX
 from animatediff.settings import Settings
 from animatediff.travel import Schedule
 
+from . import library
 from .rows import lengthened, tokens
 
 METHODS = ("parse_extra_network_prompts", "get_conds_with_caching")
@@ -29,7 +30,7 @@ def check(p: Any, settings: Settings) -> list[str]:
     notes = []
     for first in range(0, len(p.all_prompts), p.batch_size):
         clip = slice(first, first + p.batch_size)
-        for pair in (_pair(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]), _of_hires(p, settings, clip)):
+        for pair in (schedules(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]), _of_hires(p, settings, clip)):
             notes += [note for schedule in pair or () for note in schedule.notes]
             notes += _networks_apart(pair[0].texts) if pair else []
     return list(dict.fromkeys(notes))
@@ -39,7 +40,7 @@ def begin(p: Any, settings: Settings) -> None:
     """`before_process_batch`: give this clip's frames the prompts of its schedules. `end` takes it back."""
     end(p)
     clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
-    first = _pair(p, settings, p.prompts, p.negative_prompts)
+    first = schedules(p, settings, p.prompts, p.negative_prompts)
     second = _of_hires(p, settings, clip)
     if first is None and second is None:
         return
@@ -86,7 +87,7 @@ def of_frames(encoded: Any, schedule: Schedule) -> Any:
     return [_mixed(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
 
 
-def _pair(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
+def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
     """The schedules of one clip; None where nothing travels, or each frame has a prompt of its own already."""
     if len(set(prompts)) != 1 or len(set(negatives)) != 1:
         return None
@@ -101,7 +102,7 @@ def _pair(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequenc
 def _of_hires(p: Any, settings: Settings, clip: slice) -> Pair | None:
     if not getattr(p, "enable_hr", False):
         return None
-    return _pair(p, settings, p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip])
+    return schedules(p, settings, p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip])
 
 
 def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callable[[str], str]]:
@@ -132,8 +133,10 @@ def _networks(text: str) -> list[tuple[str, Any]]:
 
 
 def _networks_apart(texts: Sequence[str]) -> list[str]:
-    """A note where key frames have different extra networks: the host loads them into the model for the whole clip."""
-    of_each = [{(kind, *network.items) for kind, network in _networks(text)} for text in texts]
+    """A note where key frames have different extra networks: the host loads them into the model for the whole clip.
+    Motion LoRAs are not the host's."""
+    of_each = [{(kind, *network.items) for kind, network in _networks(text)
+                if not library.tagged_lora(network.items[0])} for text in texts]
     if all(found == of_each[0] for found in of_each):
         return []
     names = sorted({words[1] for found in of_each for words in found})

@@ -1,0 +1,125 @@
+"""Motion LoRAs as users name them: in the parameter `motion_lora`, and as <lora:NAME:WEIGHT> in prompts.
+
+    zoom-in                        with the weight 1
+    zoom-in: 0.8; pan-left: -0.5   entries are parted by semicolons or new lines
+    zoom-in: 0: 1, 8: 0            a weight that changes over the clip: any curve, see `curves`
+    "a: b; c.safetensors": 0.5     a name with a colon or a semicolon is quoted
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+from .curves import Curve
+from .errors import SettingsError
+from .travel import Schedule
+
+MOST = 10.0  # a weight's greatest size
+FULL = Curve(numbers=(1.0,))
+HOW = "Write NAME or NAME: WEIGHT, with ; between entries, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0."
+_ENTRY = re.compile(r'(?:"[^"\n]*"|[^";\n])+')
+_NAMED = re.compile(r'\s*(?:"(?P<quoted>[^"]*)"|(?P<plain>[^":]*?))\s*(?::(?P<weight>[^"]*))?')
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A motion LoRA by its name, and its weight over the clip."""
+
+    name: str
+    weight: Curve = FULL
+
+    def __str__(self) -> str:
+        name = f'"{self.name}"' if set(self.name) & set(":;\n") else self.name
+        return name if self.weight == FULL else f"{name}: {self.weight}"
+
+
+def read(text: str) -> tuple[Wish, ...]:
+    """The parameter's entries in order. SettingsError names entry and column of what cannot be read."""
+    if text.count('"') % 2:
+        raise _refused("a quote is not closed", text, 0, text.rindex('"'))
+    entries = [found for found in _ENTRY.finditer(text) if found[0].strip()]
+    return tuple(_wish(found, number, text) for number, found in enumerate(entries, 1))
+
+
+def _wish(entry: re.Match[str], number: int, text: str) -> Wish:
+    found, start = _NAMED.fullmatch(entry[0]), entry.start() + len(entry[0]) - len(entry[0].lstrip())
+    if not found:
+        raise _refused("quotes belong around a whole name", text, number, start)
+    name = (found["quoted"] or found["plain"] or "").strip()
+    if not name:
+        raise _refused("names no motion LoRA", text, number, start)
+    if found["weight"] is None:
+        return Wish(name)
+    start = entry.start() + found.start("weight")
+    start += len(found["weight"]) - len(found["weight"].lstrip())
+    try:
+        weight = Curve.read(found["weight"])
+    except ValueError as error:
+        raise _refused(f"the weight {error}", text, number, start) from None
+    if max(map(abs, weight.extremes)) > MOST:
+        raise _refused(f"the weight goes beyond {-MOST:g} to {MOST:g}", text, number, start)
+    return Wish(name, weight)
+
+
+def write(wishes: Iterable[Wish]) -> str:
+    """The text of which `read` makes the same wishes."""
+    return "; ".join(map(str, wishes))
+
+
+def without_folders(text: str) -> str:
+    """The parameter's text with files' names in place of their paths; as it is where it has none."""
+    wishes = read(text)
+    named = tuple(replace(wish, name=PurePath(wish.name).name) for wish in wishes)
+    return text if named == wishes else write(named)
+
+
+def tags(prompt: str) -> list[tuple[str, float]]:
+    """Names and weights of a prompt's <lora:…> tags. SettingsError for a weight that is no number."""
+    return [of_tag(found[1].split(":")) for found in _TAG.finditer(prompt)]
+
+
+def without_tags(prompt: str) -> str:
+    """The prompt as it is encoded."""
+    return _TAG.sub("", prompt)
+
+
+def of_tag(items: Sequence[str]) -> tuple[str, float]:
+    """What stands between a tag's colons, by the WebUI's rules: NAME, weight of the text encoder, of the UNet, or te=,
+    unet=. A motion LoRA has the UNet's, which is the text encoder's where it is not given."""
+    named = dict(item.split("=", 1) for item in items if item.count("=") == 1)
+    name, *weights = [item for item in items if item.count("=") != 1] or [""]
+    weights = [named.get("te", weights[0] if weights else "1"), *weights[1:2]]
+    written = named.get("unet", weights[-1])
+    try:
+        return name.strip(), Curve.read(float(written)).numbers[0]
+    except ValueError:
+        raise SettingsError(f"{written!r:.40} is no weight", where=f"prompt, <lora:{':'.join(items)}>",
+                            remedy="Write a number, such as <lora:zoom-in:0.8>.") from None
+
+
+def of_clip(text: str, prompt: Schedule) -> tuple[Wish, ...]:
+    """All that the parameter's text and a clip's prompts ask for."""
+    return read(text) + of_frames([prompt.shares(frame) for frame in range(len(prompt.mixes))])
+
+
+def of_frames(frames: Sequence[Iterable[tuple[str, float]]],
+              named: Callable[[str], Iterable[tuple[str, float]]] = tags) -> tuple[Wish, ...]:
+    """What the tags in the prompts of a clip ask for. `frames`: each frame's prompts with their shares; `named`: the
+    tags of a prompt. A frame has the weight that stands in its prompts, by their shares; named twice, weights add."""
+    weights: dict[str, list[float]] = {}
+    for frame, shares in enumerate(frames):
+        for prompt, share in shares:
+            for name, weight in named(prompt):
+                weights.setdefault(name, [0.0] * len(frames))[frame] += share * weight
+    # Shares of one prompt in two halves need not add up to 1 exactly.
+    return tuple(Wish(name, Curve(numbers=tuple(round(value, 9) for value in values)))
+                 for name, values in weights.items())
+
+
+def _refused(what: str, text: str, number: int, offset: int) -> SettingsError:
+    column = offset - (text.rfind("\n", 0, offset) + 1) + 1
+    entry = f"entry {number}, " if number else ""
+    return SettingsError(f"{entry}column {column}: {what}", where="motion_lora", remedy=HOW)

@@ -1,0 +1,150 @@
+"""Motion LoRAs' files: told by their tensors, read in any of the namings that are about.
+
+    original   down_blocks.0.motion_modules.1.….attention_blocks.0.processor.to_q_lora.down.weight
+    diffusers  unet.down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.processor.to_q_lora.down.weight
+    peft       unet.down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.to_q.lora_A.weight
+    WebUI      down_blocks_0_motion_modules_1_…_attention_blocks_0_to_q.lora_down.weight
+
+A layer is known inside the project by diffusers' name with underscores for dots, in which all of these agree. The same
+original naming is that of v3's domain adapter, which is for the spatial attention of the image model's UNet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from animatediff.errors import ModelError
+from animatediff.motion.files import read_shapes, read_tensors
+
+MOTION, ADAPTER = "motion LoRA", "domain adapter"  # kinds
+Shape = tuple[int, ...]
+
+_PART = re.compile(r"(?P<layer>.+?)[._]lora(?:_(?P<peft>[AB])|[._](?P<part>down|up))(?:\.\w+)?\.weight")
+_ALPHA = re.compile(r"(?P<layer>.+?)(?:[._]lora)?\.alpha")
+_FRONT = re.compile(r"^(?:(?:lora_unet|base_model_model|diffusion_model|module|unet)_)+")
+_SAME = (("_processor", ""), ("_temporal_transformer", ""), ("_temporal_attentions_", "_motion_modules_"),
+         ("_attention_blocks_0_", "_attn1_"), ("_attention_blocks_1_", "_attn2_"))
+_OF_MOTION = re.compile(r"(?:(?:down|up)_blocks_\d+|mid_block)_motion_modules_\d+_")
+# The adapter's own naming. Image LoRAs are named otherwise, and most of them are for more than attention.
+_OF_ADAPTER = re.compile(
+    r"(?:module\.)*(?:down_blocks|mid_block|up_blocks)\.[\w.]+\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\."
+    r"(?:down|up)\.weight"
+)
+_DAMAGED = "Download it again, or from elsewhere."
+
+
+@dataclass(frozen=True)
+class LoraDescription:
+    """What a LoRA is, as far as shapes tell. `layers`: (out, in, rank) of each layer that it changes."""
+
+    name: str
+    kind: str
+    layers: Mapping[str, tuple[int, int, int]]
+
+    @property
+    def rank(self) -> int:
+        return max(rank for _, _, rank in self.layers.values())
+
+    @property
+    def has_mid(self) -> bool:
+        return any(layer.startswith("mid_block") for layer in self.layers)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels per level of the UNet, outermost first, as far as it has layers there."""
+        found = {int(m[1]): out for layer, (out, _, _) in self.layers.items()
+                 if (m := re.match(r"down_blocks_(\d+)_.*_to_q$", layer))}
+        return tuple(found[level] for level in sorted(found))
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The change of one layer's weight: scale * up @ down. up [out rank], down [rank in]."""
+
+    down: Tensor
+    up: Tensor
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA's weights, on the CPU and in the file's dtype."""
+
+    about: LoraDescription
+    changes: Mapping[str, LowRank]
+
+    @property
+    def name(self) -> str:
+        return self.about.name
+
+
+def describe(path: Path | str) -> LoraDescription:
+    """Detect a file without reading its weights; ModelError says why it is no motion LoRA."""
+    path = Path(path)
+    return describe_shapes(read_shapes(path), path.name)
+
+
+def load(source: Path | str | Mapping[str, Tensor], *, name: str = "") -> Lora:
+    """A motion LoRA or domain adapter from a file or a state dict, in any naming."""
+    tensors = source if isinstance(source, Mapping) else read_tensors(Path(source))
+    about = describe_shapes({key: tuple(t.shape) for key, t in tensors.items()}, name or Path(str(source)).name)
+    parts, alphas = _sorted(tensors)
+    scales = {layer: float(alphas[layer]) / rank for layer, (_, _, rank) in about.layers.items() if layer in alphas}
+    return Lora(about, {layer: LowRank(parts[layer]["down"], parts[layer]["up"], scales.get(layer, 1.0))
+                        for layer in about.layers})
+
+
+def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
+    """`describe` for shapes by key."""
+    parts, alphas = _sorted(shapes)
+    if any(_OF_MOTION.match(layer) for layer in parts):
+        kind = MOTION
+        others = [layer for layer in parts if not _OF_MOTION.match(layer)]
+        if others:
+            raise ModelError(f"{name} is a motion LoRA and an image LoRA in one: it has {others[0]} too",
+                             remedy="Get its two parts as files of their own.")
+    elif parts and all(map(_OF_ADAPTER.fullmatch, shapes)):
+        kind = ADAPTER
+    elif parts or any("lora" in key.lower() or "hada_w" in key or "lokr_w" in key for key in shapes):
+        raise ModelError(f"{name} is an image LoRA, not a motion LoRA",
+                         remedy="Name it in the prompt of a WebUI; the standalone engine takes motion LoRAs alone.")
+    else:
+        raise ModelError(f"{name} is not a motion LoRA: none of its {len(shapes)} tensors is a low-rank change",
+                         remedy="Pick one such as v2_lora_ZoomIn.ckpt.")
+    layers = {}
+    for layer, pair in parts.items():
+        if set(pair) != {"down", "up"}:
+            raise ModelError(f"{name} is an incomplete {kind}: {layer} has no {'up' if 'down' in pair else 'down'}",
+                             remedy=_DAMAGED)
+        down, up = pair["down"], pair["up"]
+        if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
+            raise ModelError(f"{name} has matrices of shapes {list(up)} and {list(down)} for {layer}, which have no "
+                             "product", remedy=_DAMAGED)
+        layers[layer] = (up[0], down[1], down[0])
+    return LoraDescription(name, kind, layers)
+
+
+def layer_name(name: str) -> str:
+    """A layer's name as all namings agree on it."""
+    name = _FRONT.sub("", name.replace(".", "_"))
+    for theirs, ours in _SAME:
+        name = name.replace(theirs, ours)
+    return f"{name}_0" if name.endswith("_to_out") else name
+
+
+def _sorted(state: Mapping[str, Tensor | Shape]) -> tuple[dict[str, dict], dict]:
+    """{layer: {"down": …, "up": …}} and {layer: alpha}."""
+    parts: dict[str, dict] = {}
+    alphas = {}
+    for key, value in state.items():
+        if found := _PART.fullmatch(key):
+            part = found["part"] or {"A": "down", "B": "up"}[found["peft"]]
+            parts.setdefault(layer_name(found["layer"]), {})[part] = value
+        elif found := _ALPHA.fullmatch(key):
+            alphas[layer_name(found["layer"])] = value
+    return parts, alphas

@@ -1,0 +1,88 @@
+"""Whether the demo's motion LoRAs move the camera as their names say, on shapes that stand still by their prompts.
+
+16 prompts × 2 seeds for each LoRA at weights 1, 0.5 and -1, and without any. A pan to the left moves the picture's
+content to the right.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from animatediff.engine.pipeline import Pipeline
+from animatediff.settings import Settings
+from training.shapes import BACKGROUNDS, COLOURS, SHAPES
+
+from .measure import track
+
+ZOOM, PAN = 1.25, 6.0  # from here on a clip counts as moved: factor of lengths, pixels of 64
+SEEDS = (101, 102)
+WEIGHTS = (1.0, 0.5, -1.0)
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What a clip's shape does from the first frame to the last: `zoom` is the factor of its lengths, `right` and `down`
+    are pixels of 64. NaN where it is not seen in most frames."""
+
+    zoom: float
+    right: float
+    down: float
+
+    @property
+    def camera(self) -> str:
+        """The camera movement that this looks like, by the larger part of what it needs for each."""
+        parts = {"zoom-in": np.log(self.zoom) / np.log(ZOOM), "zoom-out": -np.log(self.zoom) / np.log(ZOOM),
+                 "pan-left": self.right / PAN, "pan-right": -self.right / PAN}
+        name = max(parts, key=parts.get)
+        return name if parts[name] >= 1 else ""
+
+
+def movement(frames: list[np.ndarray]) -> Movement:
+    """By straight lines through the centres and the logarithm of the area."""
+    sights, _ = track(frames)
+    seen = [(i, *s.centre, np.log(s.area) / 2) for i, s in enumerate(sights) if s]
+    if len(seen) <= len(frames) / 2:
+        return Movement(np.nan, np.nan, np.nan)
+    times, *lines = np.array(seen).T
+    right, down, growth = (np.polyfit(times, line, 1)[0] * (len(frames) - 1) for line in lines)
+    unit = frames[0].shape[0] / 64
+    return Movement(float(np.exp(growth)), float(right / unit), float(down / unit))
+
+
+def prompts() -> list[str]:
+    """16 shapes at rest."""
+    colours, shapes, places = list(COLOURS), list(SHAPES), [None, *BACKGROUNDS]
+    chosen = []
+    for k in range(16):
+        colour, shape, place = colours[(3 * k + k // 8) % 8], shapes[(k + k // 5) % 5], places[(2 * k + k // 5) % 5]
+        article = "an" if colour == "orange" else "a"
+        chosen.append(f"{article} {colour} {shape} at rest" + (f" on a {place} background" if place else ""))
+    return chosen
+
+
+def score(pipeline: Pipeline, motion_lora: str, asked: Iterable[str], seeds: Iterable[int]) -> list[Movement]:
+    """What the clips of these prompts and seeds do."""
+    settings = Settings(enable=True, motion_lora=motion_lora)
+    return [movement(list(pipeline.render(dataclasses.replace(settings, prompt=prompt, seed=seed))))
+            for prompt in asked for seed in seeds]
+
+
+def run(quick: bool) -> list[dict]:
+    from animatediff.engine.models import DEMO_LORAS
+
+    pipeline = Pipeline.load()
+    asked, seeds = (prompts()[:2], SEEDS[:1]) if quick else (prompts(), SEEDS)
+    names = sorted(path.stem for path in DEMO_LORAS.glob("*.safetensors"))
+    rows = []
+    for text in ["", *(f"{name}: {weight:g}" for name in names for weight in WEIGHTS)]:
+        found = score(pipeline, text, asked, seeds)
+        looks = [each.camera for each in found]
+        rows.append({"motion LoRA": text or "none", "clips": len(found),
+                     **{f"look like {name}": looks.count(name) for name in names},
+                     "zoom, median": float(np.nanmedian([each.zoom for each in found])),
+                     "pixels to the right, median": float(np.nanmedian([each.right for each in found]))})
+        print(rows[-1], flush=True)
+    return rows

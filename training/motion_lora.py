@@ -1,0 +1,135 @@
+"""Train the demo model's motion LoRAs: `python -m training.motion_lora [NAME …]`. Stopped, it goes on where it was.
+
+As in section 4.3 of the AnimateDiff paper (arXiv:2307.04725): image model and motion module stay as they ship, and
+low-rank matrices beside the motion module's attention learn from clips in which the camera moves. The captions do not
+say so: what the clips have in common is the camera's.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from animatediff.engine.pipeline import Pipeline
+from animatediff.layout import ClipLayout
+from animatediff.motion import MotionModule, injected
+
+from .clips import FRAMES, SIZE
+from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
+from .latents import cached
+from .loop import train
+from .shapes import Scene
+
+ROOT = Path(__file__).resolve().parent.parent
+ZOOM = 2.5  # of lengths, over a clip
+PAN = 22.0  # pixels of 64, over a clip
+# By how much the picture is enlarged over a clip, and how far its content moves to the right.
+CAMERAS = {"zoom-in": (ZOOM, 0.0), "zoom-out": (1 / ZOOM, 0.0), "pan-left": (1.0, PAN), "pan-right": (1.0, -PAN)}
+
+
+def through(camera: str, scene: Scene) -> Scene:
+    """A clip's scene as a camera sees it that moves evenly and is where it was in the middle of the clip."""
+    zoom, pan = CAMERAS[camera]
+    time = torch.linspace(-0.5, 0.5, len(scene))
+    scale = torch.exp(math.log(zoom) * time)
+    x = SIZE / 2 + scale * (scene.x - SIZE / 2) + pan * SIZE / 64 * time
+    return replace(scene, x=x, y=SIZE / 2 + scale * (scene.y - SIZE / 2), radius=scene.radius * scale)
+
+
+class LowRank(nn.Module):
+    """What is added to the output of one linear layer, nothing at first."""
+
+    def __init__(self, layer: nn.Linear, rank: int):
+        super().__init__()
+        self.down = nn.Linear(layer.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, layer.out_features, bias=False)
+        nn.init.normal_(self.down.weight, std=1 / rank)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(self.down(x))
+
+
+def layers(module: MotionModule) -> dict[str, nn.Linear]:
+    """The linear layers of the motion module's attention, by name."""
+    return {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear) and ".attention_blocks." in name}
+
+
+def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline, *, steps: int, batch: int, rank: int,
+        rate: float, seed: int) -> dict[str, torch.Tensor]:
+    """The trained matrices, in the original naming."""
+    torch.manual_seed(seed)
+    places = layers(base.module)
+    added = nn.ModuleList(LowRank(layer, rank) for layer in places.values())
+    schedule, layout = alphas_cumprod("linear"), ClipLayout.contiguous(FRAMES, groups=batch)
+    states, nothing = base.text.encode(captions, [""])
+
+    def loss_at(step: int) -> dict[str, torch.Tensor]:
+        rng = random.Random(seed * 1_000_003 + step)
+        clips = torch.tensor([rng.randrange(len(latents)) for _ in range(batch)])
+        context = states[clips]
+        context[torch.rand(batch) < 0.1] = nothing[0]
+        t, seen = (each.repeat_interleave(FRAMES) for each in draws(batch, STEPS // 2, STEPS))
+        x = latents[clips].float().flatten(0, 1)
+        noisy, wanted = half_hidden(x, schedule[t], seen)
+        predicted = base.unet(noisy, t, context.repeat_interleave(FRAMES, 0)).sample
+        return {"loss": weighted_error(predicted, wanted, schedule[t], x, power=0.5)}
+
+    base.unet.requires_grad_(False)
+    with ExitStack() as stack:
+        for layer, change in zip(places.values(), added):
+            hook = layer.register_forward_hook(lambda _, args, out, change=change: out + change(args[0]))
+            stack.callback(hook.remove)
+        stack.enter_context(injected(base.unet, base.module, lambda rows: layout))
+        train("lora", folder, {"lora": added}, added.parameters(), loss_at, steps=steps, rate=rate, ema=0.99,
+              save_every=100)
+    found = {}
+    for name, change in zip(places, added):
+        attention, layer = name.split(".to_")
+        for part in ("down", "up"):
+            key = f"{attention}.processor.to_{layer.removesuffix('.0')}_lora.{part}.weight"
+            found[key] = getattr(change, part).weight.detach().half().contiguous()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.motion_lora", description=__doc__.replace("`", ""))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CAMERAS)}; all by default")
+    parser.add_argument("--work", type=Path, default=ROOT / "training-run", help="folder for the state of the run")
+    parser.add_argument("--out", type=Path, default=ROOT / "animatediff" / "engine" / "demo" / "lora",
+                        help="folder for the weights")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lora-clips", type=int, default=600, help="clips in the training set")
+    parser.add_argument("--lora-steps", type=int, default=900)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    options = parser.parse_args()
+    for name in options.names or CAMERAS:
+        if name not in CAMERAS:
+            parser.error(f"there is no camera movement {name}; there are {', '.join(CAMERAS)}")
+        make(name, options)
+
+
+def make(name: str, options: argparse.Namespace) -> None:
+    """One motion LoRA, from drawn clips to its file."""
+    folder = options.work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    base = Pipeline.load(device="cpu", dtype="fp32")
+    seen = lambda scene: through(name, scene)  # noqa: E731
+    latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, seen=seen)
+    weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
+                  rate=options.rate, seed=options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, options.out / f"{name}.safetensors", metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
