@@ -18,14 +18,15 @@ from ..errors import ModelError
 from ..layout import ClipLayout
 from ..motion import MotionModule, injected
 from ..motion import load as load_module
-from ..notices import of_clip
+from ..notices import of_clip, of_pictures
 from ..sampling import Event, OnEvent, WindowedDenoiser, noise
 from ..sampling.events import ignore
+from ..sampling.from_pictures import FromPictures
 from ..sampling.mixing import TravellingPrompt
 from ..settings import Settings
 from ..travel import Schedule
 from ..version import __version__
-from . import models, samplers
+from . import models, pictures, samplers
 
 if TYPE_CHECKING:
     from .checkpoint import Components
@@ -109,6 +110,7 @@ class Pipeline:
     def resolve(self, settings: Settings) -> Settings:
         """The settings of one run: frames counted, a seed drawn, a size. Rendering them again gives the same clip."""
         seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
+        settings = pictures.resolved(settings)
         return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed,
                                    size=settings.size or self.own_size)
 
@@ -121,6 +123,7 @@ class Pipeline:
             self.module.check_frames(min(settings.frame_count(), settings.context_length))
         self.schedules(settings)
         self._run(settings)
+        pictures.load(settings)
 
     def schedules(self, settings: Settings) -> tuple[Schedule, Schedule]:
         """The prompt and the negative prompt of each frame."""
@@ -135,6 +138,7 @@ class Pipeline:
             said += of_clip(settings, self.module.name, self.module.family, settings.sampler)
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
+        said += of_pictures(settings, from_picture=bool(settings.init)) + pictures.notices(settings, self.own_size)
         schedules = self.schedules(settings)
         said += [note for schedule in schedules for note in schedule.notes]
         found = (note for schedule in schedules for text in schedule.texts for note in notices(text))
@@ -142,7 +146,8 @@ class Pipeline:
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
-        run, loop = self._run(settings), self._windowed(None, settings, ignore)
+        run = self._run(settings)
+        loop = self._windowed(None, settings, run.steps, ignore)
         return sum(len(loop.plan(step)) for step in run.call_steps)
 
     def metadata(self, settings: Settings) -> dict:
@@ -150,12 +155,14 @@ class Pipeline:
 
         Models are named without their folders, which are nobody else's business.
         """
-        values = settings.to_dict()
+        values = settings.to_dict() | pictures.named(settings)
         for key, path, demo in (("motion_module", self.module_path, models.DEMO_MODULE),
                                 ("checkpoint", self.components.path, models.DEMO_CHECKPOINT)):
             values[key] = "" if path == demo else (path or Path(values[key])).name
         about: dict = {"animatediff": __version__, "settings": values, "prompts": _prompts(self.schedules(settings)[0]),
                        "seed": settings.seed, "checkpoint": {"name": self.components.name}}
+        if sources := pictures.metadata(settings):
+            about["pictures"] = sources
         if settings.enable and self.module is not None:
             about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
             if self.module_path is not None and self.module_path.is_file():
@@ -189,14 +196,18 @@ class Pipeline:
         encoded = self.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
-        run, loop = self._run(settings), self._windowed(call, settings, on_event)
+        run = self._run(settings)
+        loop = self._windowed(call, settings, run.steps, on_event)
+        given = self._from_pictures(settings)
+        more = {} if given is None else {
+            "pictures": given.start(lambda: noise.draw(sources, shape).to(self.device)), "held": given.held}
 
         def report(step: int, estimate: torch.Tensor) -> None:
-            on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
+            on_event(Event("step", step + 1, run.steps, step=step + 1, steps=run.steps, latents=estimate))
 
         scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
         with scope:
-            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report, **more)
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
@@ -230,18 +241,33 @@ class Pipeline:
         x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
         return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
+    def _from_pictures(self, settings: Settings) -> FromPictures | None:
+        given = pictures.load(settings)
+        if given is None:
+            return None
+        first = torch.cat([self.encode(picture) for picture in given.first])
+        return FromPictures(settings, first, self.encode(given.last[0]) if len(given.last) else None)
+
+    @torch.no_grad()
+    def encode(self, picture: np.ndarray) -> torch.Tensor:
+        """uint8 [h w 3] -> latents [1 c h w] in float32, the mean of what the VAE says."""
+        x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(self.device, self.vae.dtype) / 127.5 - 1
+        latents = self.vae.encode(x).latent_dist.mode().float()
+        return (latents - (getattr(self.vae.config, "shift_factor", None) or 0.0)) * self.vae.config.scaling_factor
+
     def _run(self, settings: Settings) -> samplers.Run:
         """The motion module's noise schedule; the image model's own for stills."""
         moving = settings.enable and self.module is not None
         betas = self.module.family.betas if moving else self.components.betas
-        return samplers.Run(settings.sampler, betas, settings.steps, prediction_type=self.components.prediction)
+        return samplers.Run(settings.sampler, betas, settings.steps, prediction_type=self.components.prediction,
+                            strength=settings.denoising_strength if settings.init else None)
 
-    def _windowed(self, call, settings: Settings, on_event: OnEvent) -> WindowedDenoiser:
+    def _windowed(self, call, settings: Settings, steps: int, on_event: OnEvent) -> WindowedDenoiser:
         """Without a motion module frames do not know each other: plain batches of the context length."""
         clip = dict(stride=settings.stride, overlap=settings.overlap, closed_loop=settings.closed_loop,
                     schedule=settings.context_schedule, method=settings.fuse_method)
         stills = dict(schedule="batched", overlap=0)
-        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=settings.steps,
+        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=steps,
                                 on_event=on_event, **(clip if settings.enable else stills))
 
 

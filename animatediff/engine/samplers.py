@@ -85,18 +85,24 @@ class Run:
     """One sampling run: `run(denoise, noise, generators)`.
 
     betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
+    strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
+    the last `steps` of its grid, as many as img2img in the WebUI does.
     """
 
-    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon"):
+    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon",
+                 strength: float | None = None):
         import diffusers
         import numpy as np
         import torch
 
         from ..sampling.betas import alphas_cumprod, sigmas
+        from ..sampling.from_pictures import steps_done
 
-        self.sampler, self.steps = get(name), steps
         if steps < 1:
             raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")
+        self.sampler, self.steps = get(name), steps if strength is None else steps_done(steps, strength)
+        self.prediction_type = prediction_type
+        first = steps - self.steps
         alphas = alphas_cumprod(betas)
         options = dict(self.sampler.options)
         if self.sampler.grid == "lcm":
@@ -112,26 +118,30 @@ class Run:
         solver.alphas_cumprod = alphas
         solver.set_timesteps(steps)
         table = sigmas(betas).numpy()
+        self._sigma = lambda t: np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
         if self.sampler.grid == "lcm":
-            self.times = solver.timesteps
-            grid = table[self.times.numpy()]
+            t = solver.timesteps
+            grid = table[t.numpy()]
         else:
             t = np.array(times(self.sampler.grid, steps, table))
-            grid = np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
-            self.times, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
+            grid = self._sigma(t)
+            t, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
             if self.sampler.solver == "HeunDiscreteScheduler":  # each inner point is called twice
-                self.times = torch.cat([self.times[:1], self.times[1:].repeat_interleave(2)])
+                t = torch.cat([t[:1], t[1:].repeat_interleave(2)])
                 levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
-            solver.timesteps, solver.sigmas = self.times, levels
-        solver.set_begin_index(0)
-        self.sigma_max = float(grid[0])
+            solver.timesteps, solver.sigmas = t, levels
+        first_call = first * (2 if len(t) > steps else 1)
+        solver.set_begin_index(first_call)
+        self.times = t[first_call:]
+        self.sigma_max = float(grid[first])
         self.solver = solver
 
-    def start(self, noise):
-        """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it."""
-        if self.sampler.variance_exploding:
-            return noise * self.sigma_max
-        return noise * (self.sigma_max / (1 + self.sigma_max**2) ** 0.5)
+    def start(self, noise, pictures=None):
+        """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it, with the latents `pictures`
+        [f c h w] if there are any."""
+        scale = 1.0 if self.sampler.variance_exploding else (1 + self.sigma_max**2) ** 0.5
+        x = noise * (self.sigma_max / scale)
+        return x if pictures is None else x + pictures / scale
 
     @property
     def call_steps(self) -> list[int]:
@@ -139,23 +149,36 @@ class Run:
         per_step = 2 if len(self.times) > self.steps else 1
         return [call // per_step for call in range(len(self.times))]
 
-    def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None):
+    def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, pictures=None,
+                 held=None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step.
+        pictures: latents [f c h w] from which the run starts. held: sampling.from_pictures.Held.
         """
-        x = self.start(noise.float())
+        x = self.start(noise.float(), pictures)
         extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
         call_steps = self.call_steps
         for call, (t, step) in enumerate(zip(self.times, call_steps)):
-            out = denoise(self.solver.scale_model_input(x, t), t, step).float()
+            seen = self.solver.scale_model_input(x, t)
+            out = denoise(seen, t, step).float()
+            if held is not None:
+                out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
             result = self.solver.step(out, t, x, **extra)
             x = result.prev_sample
             if on_step and step not in call_steps[call + 1 :]:
                 on_step(step, self._estimate(result))
-        return x
+        return x if held is None else held.pinned(x)
+
+    def _answer(self, x, x0, t):
+        """What a network says of x = αx₀ + σε that knows x₀."""
+        sigma = float(self._sigma(float(t)))
+        alpha = 1 / (1 + sigma**2) ** 0.5
+        if self.prediction_type == "v_prediction":  # v = αε − σx₀ (arXiv:2202.00512, appendix D)
+            return (alpha * x - x0) / (alpha * sigma)
+        return (x - alpha * x0) / (alpha * sigma)
 
     def _estimate(self, result):
         """What the network takes the clip to be: each solver keeps it elsewhere."""
