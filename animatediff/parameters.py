@@ -77,8 +77,8 @@ class Parameter:
         if self.form == "file name":
             return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
         if self.form == "curve":
-            return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 1.2, 1.4) or key frames "
-                    "(0: 1, 8: 1.5, 100%: 1)")
+            return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 0.8, 0.6) or key frames "
+                    "(0: 1, 8: 0.5, 100%: 1)")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
         if self.type is bool:

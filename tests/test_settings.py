@@ -26,7 +26,10 @@ DEFAULTS = {
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
+    "last_frame": "", "frame_lock": "0", "latent_power": 1.0, "latent_scale": 32.0, "latent_power_last": 1.0,
+    "latent_scale_last": 32.0,
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
+    "init": "", "denoising_strength": 0.75, "resize_mode": "Crop and resize",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
 
@@ -272,7 +275,8 @@ def schema_accepts(schema: dict, values: dict) -> bool:
     def fits(rule: dict, value) -> bool:
         if "$ref" in rule:
             return fits(schema["properties"][rule["$ref"].rsplit("/", 1)[1]], value)
-        if not isinstance(value, types[rule["type"]]) or (isinstance(value, bool) and rule["type"] != "boolean"):
+        kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+        if not any(isinstance(value, types[kind]) for kind in kinds) or (isinstance(value, bool) and rule["type"] != "boolean"):
             return False
         if "items" in rule and (len(value) < rule["minItems"] or not all(fits(rule["items"], v) for v in value)):
             return False

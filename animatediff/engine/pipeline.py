@@ -246,7 +246,8 @@ class Pipeline:
         if given is None:
             return None
         first = torch.cat([self.encode(picture) for picture in given.first])
-        return FromPictures(settings, first, self.encode(given.last[0]) if len(given.last) else None)
+        last = self.encode(given.last[0]) if len(given.last) else None
+        return FromPictures(settings, first, last, each=len(first) > 1)
 
     @torch.no_grad()
     def encode(self, picture: np.ndarray) -> torch.Tensor:

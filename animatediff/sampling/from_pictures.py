@@ -64,18 +64,23 @@ class Held:
 
 
 class FromPictures:
-    """A clip's start. `first` [1 c h w], or a picture for each frame [f c h w]; `last` [1 c h w] for the last frame."""
+    """A clip's start, in latents.
 
-    def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None):
-        self.settings, self.first, self.last = settings, first, last
-        self.held = self._held()
+    first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last: [1 c h w]
+    of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has been changed.
+    """
 
-    def _held(self) -> Held | None:
+    def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None, *, each: bool = False,
+                 held_to: Tensor | None = None):
+        self.settings, self.first, self.last, self.each = settings, first, last, each
+        self.held = self._held(first if held_to is None else held_to)
+
+    def _held(self, pictures: Tensor) -> Held | None:
         """Frames are held by their distance from a given picture; between two, to the one that holds them longer."""
         s, frames = self.settings, self.settings.frames
         curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
         place = torch.arange(frames)
-        pictures = self.first.expand(frames, -1, -1, -1)
+        pictures = pictures.expand(frames, -1, -1, -1)
         if self.last is not None:
             from_first, from_last = curve, curve.flip(0)
             nearer = torch.where(from_first == from_last, place * 2 >= frames, from_last > from_first)
@@ -97,7 +102,7 @@ class FromPictures:
             of_first, of_last = kept_of_both(of_first, kept(frames, s.latent_power_last, s.latent_scale_last))
             rest = 1 - of_first - of_last
             x = _times(of_first, self.first) + _times(of_last, self.last)
-        elif len(self.first) > 1 or (of_first == 1).all():
+        elif self.each or (of_first == 1).all():
             return self.first.expand(frames, -1, -1, -1)
         else:
             rest, x = 1 - of_first, _times(of_first, self.first)

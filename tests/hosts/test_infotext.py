@@ -78,6 +78,8 @@ def values_of(p):
         return st.sampled_from(p.choices)
     if p.name == "prompt_weights":
         return st.just("") | TEXT.filter(lambda text: text.strip() and ";" not in text).map("pw_a = {}".format)
+    if p.form == "curve":
+        return st.sampled_from(["0", "0.5", "1, 0.25, 0", "0: 1, 8: 0", "0%: 1, -1: 0.5"])
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12

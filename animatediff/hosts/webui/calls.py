@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from animatediff.sampling.from_pictures import steps_done
+
 TRAINING_STEPS = 1000
 
 
@@ -45,4 +47,4 @@ class Sampler:
 def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> int:
     """Steps that img2img does (modules/sd_samplers_common.py, setup_img2img_steps): the later part of `steps`, or all
     of them with the host's option `exact`."""
-    return steps if exact else int(min(strength, 0.999) * steps) + 1
+    return steps if exact else steps_done(steps, strength)

@@ -19,6 +19,7 @@ from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
+from animatediff.sampling.from_pictures import FromPictures
 from animatediff.settings import Settings
 
 from . import stop
@@ -33,20 +34,21 @@ current: Pass | None = None  # jobs run one at a time: the host queues them
 
 def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[int, int], None],
              around: Callable[[], AbstractContextManager[None]] = nullcontext,
-             around_window: Sequence[AroundWindow] = ()) -> None:
+             around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None) -> None:
     """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
 
     on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
+    pictures: what an img2img pass starts from.
     """
     sampler = p.sampler
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
-            run = Pass(p, settings, module, on_event, around_window)
+            run = Pass(p, settings, module, on_event, around_window, pictures)
             try:
                 with around(), run:
-                    return method(*args, **kwargs)
+                    return run.pinned(method(*run.started(args), **kwargs))
             except AnimateDiffError as error:
                 raise stop.AnimateDiffStopped(error) from error
             finally:
@@ -59,9 +61,9 @@ class Pass:
     """The scope of one call of `p.sampler`."""
 
     def __init__(self, p: Any, settings: Settings, module: MotionModule, on_event: OnEvent,
-                 around_window: Sequence[AroundWindow] = ()):
+                 around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None):
         self.p, self.settings, self.module, self.on_event = p, settings, module, on_event
-        self.around_window = around_window
+        self.around_window, self.pictures = around_window, pictures
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
@@ -90,6 +92,9 @@ class Pass:
             self.whole_pass.callback(self.module.to, "cpu")
             self.module.to(devices.device, devices.dtype_unet)
             self._move_to(shared.sd_model)
+            if self.pictures is not None:
+                self.whole_pass.enter_context(
+                    _attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
         current = self
         return self
@@ -138,6 +143,37 @@ class Pass:
         self.sampler.model_wrap = self.denoiser.inner_model
         if hasattr(self.denoiser, "alphas"):
             self.denoiser.alphas = model.alphas_cumprod
+
+    def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of `sample_img2img(p, x, noise, …)` with the x that the clip starts from."""
+        if self.pictures is None:
+            return args
+        return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
+
+    def pinned(self, latents: torch.Tensor) -> torch.Tensor:
+        held = self.pictures and self.pictures.held
+        return held.pinned(latents) if held else latents
+
+    def _with_pictures(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The denoiser, whose answer for held frames is their pictures. It is asked after the host has mixed in what an
+        inpaint mask keeps, and before the sampler takes its step."""
+
+        def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if self.denoiser.step == 0:  # what a mask keeps, and an interrupt leaves, is the host's own start
+                self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
+            progress = self.steps_done / self.steps
+            out = plain(x, sigma, *args, **kwargs)
+            held = self.pictures.held
+            return held.into(out, progress, lambda x0: self._answer(x, sigma, x0)) if held else out
+
+        return forward
+
+    def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
+        if not hasattr(self.denoiser, "alphas"):
+            return x0
+        alpha = self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
     def _apply_model(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """The model's `apply_model(x [rows c h w], t [rows], cond)`, window by window."""
