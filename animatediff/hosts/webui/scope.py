@@ -35,16 +35,17 @@ current: Pass | None = None  # jobs run one at a time: the host queues them
 def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[int, int], None],
              around: Callable[[], AbstractContextManager[None]] = nullcontext,
              around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None) -> None:
-    """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
+    """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
 
     on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
     pictures: what an img2img pass starts from.
     """
-    sampler = p.sampler
+    sampler, undo = p.sampler, ExitStack()
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
+            undo.close()
             run = Pass(p, settings, module, on_event, around_window, pictures)
             try:
                 with around(), run:
@@ -54,7 +55,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEv
             finally:
                 on_end(run.steps_done, run.steps)
 
-        setattr(sampler, name, sample)
+        undo.enter_context(_attribute(sampler, name, sample))
 
 
 class Pass:
