@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from .. import windows
 from ..curves import Curve
 from ..settings import Settings
 
@@ -86,7 +88,7 @@ class FromPictures:
             nearer = torch.where(from_first == from_last, place * 2 >= frames, from_last > from_first)
             pictures = torch.where(nearer.to(self.last.device).view(-1, 1, 1, 1), self.last, pictures)
             curve = from_first.maximum(from_last)
-        elif s.closed_loop != "N" and frames > s.context_length:  # the first frame is the last one's neighbour
+        elif _goes_round(s):  # the last frame is the first one's neighbour
             curve = curve[place.minimum(frames - place)]
         return Held(pictures, curve) if curve.any() else None
 
@@ -107,6 +109,13 @@ class FromPictures:
         else:
             rest, x = 1 - of_first, _times(of_first, self.first)
         return x + _times(rest, noise().to(x))
+
+
+def _goes_round(s: Settings) -> bool:
+    """Whether windows go over the clip's end to its beginning."""
+    plans = (windows.plan(s.frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
+                          schedule=s.context_schedule, step=step) for step in range(4))
+    return any(a > b for plan in plans for window in plan for a, b in pairwise(window))
 
 
 def _times(shares: Tensor, latents: Tensor) -> Tensor:

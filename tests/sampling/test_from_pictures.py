@@ -108,6 +108,7 @@ def test_the_lock_from_both_ends():
 @pytest.mark.parametrize(("settings", "expected"), [
     ({"closed_loop": "R-P", "context_length": 4}, [1, 0.5, 0, 0, 0, 0, 0, 0.5]),
     ({"closed_loop": "A", "context_length": 8}, [1, 0.5, 0, 0, 0, 0, 0, 0]),  # one window, played to and fro
+    ({"closed_loop": "R+P", "context_length": 4, "context_schedule": "static standard"}, [1, 0.5, 0, 0, 0, 0, 0, 0]),
     ({"context_length": 4}, [1, 0.5, 0, 0, 0, 0, 0, 0])])
 def test_in_a_loop_the_last_frames_are_the_firsts_neighbours(settings, expected):
     assert FromPictures(clip(frame_lock="0: 1, 2: 0", **settings), FIRST).held.until.tolist() == expected
