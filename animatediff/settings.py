@@ -22,6 +22,7 @@ FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDIM", "UniPC", "LCM", "Heun")
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
+RESIZE_MODES = ("Crop and resize", "Just resize")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 GROUPS = ("clip", "image", "host")
@@ -123,6 +124,27 @@ class Settings:
         "number, one for each frame, or key frames. The prompt may name them too, as it names other LoRAs.",
         form="prose", cli="--motion-lora")
 
+    last_frame: str = _row(
+        "", "Last frame", "A picture that the clip ends with, beside the one that it starts with. For img2img.",
+        form="picture", cli="--last-frame")
+    frame_lock: str = _row(
+        "0", "Frame lock", "How long a frame is held to the given picture, by its distance from it: 1 to the end of "
+        "sampling, which makes it that picture; 0.5 for half of the steps; 0 not at all. 0: 1, 8: 0 starts with the "
+        "picture and leaves it over 8 frames, and comes to a last frame in the same way. For img2img.",
+        minimum=0, maximum=1, form="curve", cli="--frame-lock")
+    latent_power: float = _row(
+        1.0, "Latent power", "Frame i of a clip from one picture starts with the share 1 - i^power/scale of it, the "
+        "rest is noise. For img2img.", minimum=0.1, maximum=10, cli="--latent-power")
+    latent_scale: float = _row(
+        32.0, "Latent scale", "The greater, the longer frames start from the picture; 0 for all of them, wholly. For "
+        "img2img.", minimum=0, cli="--latent-scale")
+    latent_power_last: float = _row(
+        1.0, "Latent power of the last frame", "As latent power, counted back from the last frame.",
+        minimum=0.1, maximum=10, cli="--latent-power-last")
+    latent_scale_last: float = _row(
+        32.0, "Latent scale of the last frame", "As latent scale, counted back from the last frame.",
+        minimum=0, cli="--latent-scale-last")
+
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
         "", "Negative prompt", "What the clip should not show.",
@@ -139,9 +161,20 @@ class Settings:
         "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
         choices=SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
     size: str = _row(
-        "", "Size", "Width and height of the clip in pixels; empty for the size that the image model was made for "
-        "(SD1.5: 512x512, the demo model: 64x64).",
+        "", "Size", "Width and height of the clip in pixels; empty for that of the start picture, to a "
+        "multiple of 8, or that which the image model was made for (SD1.5: 512x512, the demo model: 64x64).",
         minimum=16, maximum=8192, form="size", multiple_of=8, cli="--size", group="image")
+
+    init: str = _row(
+        "", "Start picture", "A picture that the clip starts from, or a folder, an animated picture or a video with a "
+        "picture for each frame.", form="picture", cli="--init", group="image")
+    denoising_strength: float = _row(
+        0.75, "Denoising strength", "How far the clip goes from its start picture: 0 hardly, 1 all the way. As in the "
+        "WebUI, only about this share of the steps is done.",
+        minimum=0, maximum=1, cli="--denoising-strength", group="image")
+    resize_mode: str = _row(
+        RESIZE_MODES[0], "Resize mode", "How pictures come to the clip's size: cut at the sides that are too long, or "
+        "stretched.", choices=RESIZE_MODES, cli="--resize-mode", group="image")
 
     checkpoint: str = _row(
         "", "Checkpoint", "The image model: a .safetensors or .ckpt file or a diffusers folder; empty for the demo "
@@ -251,7 +284,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
-            text = {"size": "WxH", "prose": "TEXT"}.get(p.form, "NAME")
+            text = {"size": "WxH", "prose": "TEXT", "picture": "PATH"}.get(p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))

@@ -30,7 +30,10 @@ DEFAULTS = {
     "freeinit_iterations": 1, "freeinit_filter": "butterworth", "freeinit_d_s": 0.25, "freeinit_d_t": 0.25,
     "freeinit_order": 4, "freeinit_fast": False,
     "motion_lora": "",
+    "last_frame": "", "frame_lock": "0", "latent_power": 1.0, "latent_scale": 32.0, "latent_power_last": 1.0,
+    "latent_scale_last": 32.0,
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
+    "init": "", "denoising_strength": 0.75, "resize_mode": "Crop and resize",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
 
@@ -281,7 +284,8 @@ def schema_accepts(schema: dict, values: dict) -> bool:
     def fits(rule: dict, value) -> bool:
         if "$ref" in rule:
             return fits(schema["properties"][rule["$ref"].rsplit("/", 1)[1]], value)
-        if not isinstance(value, types[rule["type"]]) or (isinstance(value, bool) and rule["type"] != "boolean"):
+        kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+        if not any(isinstance(value, types[kind]) for kind in kinds) or (isinstance(value, bool) and rule["type"] != "boolean"):
             return False
         if "items" in rule and (len(value) < rule["minItems"] or not all(fits(rule["items"], v) for v in value)):
             return False

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,17 @@ from ..motion import load as load_module
 from ..motion import lora as motion_lora
 from ..motion.lora_files import Lora
 from ..motion.lora_files import load as load_lora
-from ..notices import of_clip
+from ..notices import of_clip, of_pictures
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
+from ..sampling.from_pictures import FromPictures, Held
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
 from ..sampling.windowed import Denoise
 from ..settings import Settings
 from ..travel import Schedule
 from ..version import __version__
-from . import models, samplers
+from . import models, pictures, samplers
 
 if TYPE_CHECKING:
     from .checkpoint import Components
@@ -115,6 +116,7 @@ class Pipeline:
     def resolve(self, settings: Settings) -> Settings:
         """The settings of one run: frames counted, a seed drawn, a size. Rendering them again gives the same clip."""
         seed = secrets.randbelow(2**32) if settings.seed < 0 else settings.seed
+        settings = pictures.resolved(settings)
         return dataclasses.replace(settings, frames=settings.frame_count(), seed=seed,
                                    size=settings.size or self.own_size)
 
@@ -129,6 +131,7 @@ class Pipeline:
             if settings.enable:
                 motion_lora.check_fit(lora.about, self.module)
         self._run(settings)
+        pictures.load(settings)
 
     def schedules(self, settings: Settings) -> tuple[Schedule, Schedule]:
         """The prompt and the negative prompt of each frame, as they are encoded."""
@@ -159,6 +162,7 @@ class Pipeline:
             said.append("motion LoRAs have no effect on stills")
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
+        said += of_pictures(settings, from_picture=bool(settings.init)) + pictures.notices(settings, self.own_size)
         schedules = self.schedules(settings)
         said += [note for schedule in schedules for note in schedule.notes]
         found = (note for schedule in schedules for text in schedule.texts for note in notices(text))
@@ -166,10 +170,11 @@ class Pipeline:
 
     def calls(self, settings: Settings) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates."""
-        counted = [sum(len(self._windowed(None, part, ignore).plan(step)) for step in self._run(part).call_steps)
-                   for part in self._iterations(settings)]
+        parts = [(self._run(part), part) for part in self._iterations(settings)]
+        counted = [sum(len(self._windowed(None, part, run.steps, ignore).plan(step)) for step in run.call_steps)
+                   for run, part in parts]
         seam = self._seam(settings)
-        again = sum(step >= seam.first for step in self._run(settings).call_steps) if seam else 0
+        again = sum(step >= seam.first for step in self._whole_run(settings).call_steps) if seam else 0
         return sum(counted) + again
 
     def metadata(self, settings: Settings) -> dict:
@@ -177,13 +182,15 @@ class Pipeline:
 
         Models are named without their folders, which are nobody else's business.
         """
-        values = settings.to_dict()
+        values = settings.to_dict() | pictures.named(settings)
         for key, path, demo in (("motion_module", self.module_path, models.DEMO_MODULE),
                                 ("checkpoint", self.components.path, models.DEMO_CHECKPOINT)):
             values[key] = "" if path == demo else (path or Path(values[key])).name
         values["motion_lora"] = loras.without_folders(settings.motion_lora)
         about: dict = {"animatediff": __version__, "settings": values, "prompts": _prompts(self.schedules(settings)[0]),
                        "seed": settings.seed, "checkpoint": {"name": self.components.name}}
+        if sources := pictures.metadata(settings):
+            about["pictures"] = sources
         if settings.enable and self.module is not None:
             about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
             if self.module_path is not None and self.module_path.is_file():
@@ -218,6 +225,9 @@ class Pipeline:
         encoded = self.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
+        given = self._from_pictures(settings)
+        begin = None if given is None else given.start(lambda: noise.draw(sources, shape).to(self.device))
+        held = None if given is None else given.held
         parts = self._iterations(settings)
         with ExitStack() as scope:
             if settings.enable:
@@ -229,27 +239,36 @@ class Pipeline:
                 def told(event: Event, iteration: int = iteration) -> None:
                     on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
 
-                latents = self._sampled(part, call, start, sources, told)
-                if iteration < len(parts):
-                    alpha = float(self._betas(settings).alphas_cumprod()[-1])
-                    seen = freeinit.diffused(latents, first, alpha)
-                    start = freeinit.renewed(settings, seen, noise.draw(sources, shape))
+                if iteration > 1:
+                    start = self._renewed(part, latents, begin, first, noise.draw(sources, shape))
+                latents = self._sampled(part, call, start, sources, told, clean=begin, held=held)
             if seam := self._seam(settings):
-                latents = self._repaired(latents, seam, settings, call, sources, on_event)
+                latents = self._repaired(latents, seam, settings, call, sources, on_event, held)
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
         return latents
 
     def _sampled(self, settings: Settings, call: _UNetCall, start: torch.Tensor, sources: list[torch.Generator],
-                 on_event: OnEvent) -> torch.Tensor:
-        """One iteration, from unit noise on the CPU to latents."""
-        run, loop = self._run(settings), self._windowed(call, settings, on_event)
+                 on_event: OnEvent, **pictures: Any) -> torch.Tensor:
+        """One iteration, from unit noise on the CPU to latents. pictures: `clean` and `held` of samplers.Run."""
+        run = self._run(settings)
+        loop = self._windowed(call, settings, run.steps, on_event)
 
         def report(step: int, estimate: torch.Tensor) -> None:
-            on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
+            on_event(Event("step", step + 1, run.steps, step=step + 1, steps=run.steps, latents=estimate))
 
-        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report)
+        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report, **pictures)
+
+    def _renewed(self, settings: Settings, latents: torch.Tensor, begin: torch.Tensor | None, first: torch.Tensor,
+                 fresh: torch.Tensor) -> torch.Tensor:
+        """What FreeInit's next iteration, that of the settings, starts from in place of noise. begin: the pictures that
+        the clip starts from; first: the first iteration's noise."""
+        if begin is None:
+            seen = freeinit.diffused(latents, first, float(self._betas(settings).alphas_cumprod()[-1]))
+        else:
+            seen = freeinit.diffused_over(begin, latents, first, self._run(settings).sigma_max)
+        return freeinit.renewed(settings, seen, fresh)
 
     def _seam(self, settings: Settings) -> Seam | None:
         """What of the clip is made anew around its seam; a clip that plays to and fro has none."""
@@ -259,13 +278,13 @@ class Pipeline:
         return Seam.of(frames, context, settings.seam_repair, settings.steps)
 
     def _repaired(self, latents: torch.Tensor, seam: Seam, settings: Settings, call: Denoise,
-                  sources: list[torch.Generator], on_event: OnEvent) -> torch.Tensor:
-        """The clip with the frames around its seam denoised again, in one window."""
+                  sources: list[torch.Generator], on_event: OnEvent, held: Held | None) -> torch.Tensor:
+        """The clip with the frames around its seam denoised again, in one window. Those that are held stay."""
         index = list(seam.window)
         own = [sources[i] for i in index] if len(sources) > 1 else sources
         finished = latents[index]
         start = noise.draw(own, tuple(finished.shape)).to(self.device)
-        run = self._run(settings)
+        run = self._whole_run(settings)
 
         def denoise(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
             out = call(x, t, seam.window)
@@ -273,7 +292,7 @@ class Pipeline:
             return out
 
         latents[index] = run(denoise, start, own, clean=finished, first=seam.first,
-                             hold=seam.holder(finished, start, run.noised))
+                             hold=seam.holder(finished, start, run.noised), held=held and held.to_the_end(index))
         return latents
 
     def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
@@ -314,16 +333,36 @@ class Pipeline:
         moving = settings.enable and self.module is not None
         return self.module.family.betas if moving else self.components.betas
 
+    def _from_pictures(self, settings: Settings) -> FromPictures | None:
+        given = pictures.load(settings)
+        if given is None:
+            return None
+        first = torch.cat([self.encode(picture) for picture in given.first])
+        last = self.encode(given.last[0]) if len(given.last) else None
+        return FromPictures(settings, first, last, each=len(first) > 1)
+
+    @torch.no_grad()
+    def encode(self, picture: np.ndarray) -> torch.Tensor:
+        """uint8 [h w 3] -> latents [1 c h w] in float32, the mean of what the VAE says."""
+        x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(self.device, self.vae.dtype) / 127.5 - 1
+        latents = self.vae.encode(x).latent_dist.mode().float()
+        return (latents - (getattr(self.vae.config, "shift_factor", None) or 0.0)) * self.vae.config.scaling_factor
+
     def _run(self, settings: Settings) -> samplers.Run:
         return samplers.Run(settings.sampler, self._betas(settings), settings.steps,
-                            prediction_type=self.components.prediction)
+                            prediction_type=self.components.prediction,
+                            strength=settings.denoising_strength if settings.init else None)
 
-    def _windowed(self, call, settings: Settings, on_event: OnEvent) -> WindowedDenoiser:
+    def _whole_run(self, settings: Settings) -> samplers.Run:
+        """All steps, where the clip itself, which starts from pictures, does fewer."""
+        return self._run(dataclasses.replace(settings, init="", last_frame=""))
+
+    def _windowed(self, call, settings: Settings, steps: int, on_event: OnEvent) -> WindowedDenoiser:
         """Without a motion module frames do not know each other: plain batches of the context length."""
         clip = dict(stride=settings.stride, overlap=settings.overlap, closed_loop=settings.closed_loop,
                     schedule=settings.context_schedule, method=settings.fuse_method)
         stills = dict(schedule="batched", overlap=0)
-        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=settings.steps,
+        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=steps,
                                 on_event=on_event, **(clip if settings.enable else stills))
 
 

@@ -25,9 +25,14 @@ def settings_of(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Any]
     given["enable"] = True
     if not arguments.source:
         return table.parse(given), {}
+    from . import pictures
+
     about = carried(arguments.source)
+    values = {**_repeated(about["settings"]), **given}
+    values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
+                                   arguments.source)
     try:
-        return table.parse({**_repeated(about["settings"]), **given}), about
+        return table.parse(values), about
     except SettingsError as error:
         if error.where in given:
             raise
@@ -55,10 +60,14 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
     """Where a repeated clip may differ though its settings are the same."""
     if not source:
         return []
+    said = [f"{FLAGS[name]}: the picture has changed since the clip was made from it"
+            for name, now in about.get("pictures", {}).items()
+            if (before := (source.get("pictures") or {}).get(name)) and before.get("sha256") != now["sha256"]]
     before, now = source.get("motion_module") or {}, about.get("motion_module") or {}
     if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
-        return [f"the clip was made with another motion module, {before.get('name')}; this run uses {now.get('name')}"]
-    return []
+        said.append(f"the clip was made with another motion module, {before.get('name')}; this run uses "
+                    f"{now.get('name')}")
+    return said
 
 
 def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path, Path]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
+
+if TYPE_CHECKING:
+    from ..sampling.from_pictures import Held
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,24 @@ class Run:
     """One sampling run: `run(denoise, noise, generators)`.
 
     betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
+    strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
+    the last `steps` of its grid, as many as img2img in the WebUI does.
     """
 
-    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon"):
+    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon",
+                 strength: float | None = None):
         import diffusers
         import numpy as np
         import torch
 
         from ..sampling.betas import alphas_cumprod, sigmas
+        from ..sampling.from_pictures import steps_done
 
-        self.sampler, self.steps = get(name), steps
         if steps < 1:
             raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")
+        self.sampler, self.steps = get(name), steps if strength is None else steps_done(steps, strength)
+        self.prediction_type = prediction_type
+        first = steps - self.steps
         alphas = alphas_cumprod(betas)
         options = dict(self.sampler.options)
         if self.sampler.grid == "lcm":
@@ -112,18 +121,21 @@ class Run:
         solver.alphas_cumprod = alphas
         solver.set_timesteps(steps)
         table = sigmas(betas).numpy()
+        self._sigma = lambda t: np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
         if self.sampler.grid == "lcm":
-            self.times = solver.timesteps
-            grid = table[self.times.numpy()]
+            t = solver.timesteps
+            grid = table[t.numpy()]
         else:
             t = np.array(times(self.sampler.grid, steps, table))
-            grid = np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
-            self.times, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
+            grid = self._sigma(t)
+            t, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
             if self.sampler.solver == "HeunDiscreteScheduler":  # each inner point is called twice
-                self.times = torch.cat([self.times[:1], self.times[1:].repeat_interleave(2)])
+                t = torch.cat([t[:1], t[1:].repeat_interleave(2)])
                 levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
-            solver.timesteps, solver.sigmas = self.times, levels
-        self.levels = [*map(float, grid), 0.0]  # σ before each step, and behind the last one
+            solver.timesteps, solver.sigmas = t, levels
+        self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
+        self.times = t[self._before:]
+        self.levels = [*map(float, grid[first:]), 0.0]  # σ before each step, and behind the last one
         self.sigma_max = self.levels[0]
         self.solver = solver
 
@@ -144,22 +156,25 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 first: int = 0, hold: Callable | None = None):
+                 first: int = 0, hold: Callable | None = None, held: Held | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
         latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
-        behind the last one out.
+        behind the last one out. held: frames that are held to pictures.
         """
         x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
         extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
         call_steps = self.call_steps
         begin = call_steps.index(first)
-        self.solver.set_begin_index(begin)
+        self.solver.set_begin_index(self._before + begin)
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
-            out = denoise(self.solver.scale_model_input(x, t), t, step).float()
+            seen = self.solver.scale_model_input(x, t)
+            out = denoise(seen, t, step).float()
+            if held is not None:
+                out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
             result = self.solver.step(out, t, x, **extra)
             x = result.prev_sample
             if step not in call_steps[call + 1 :]:
@@ -167,7 +182,15 @@ class Run:
                     x = hold(x, step + 1)
                 if on_step:
                     on_step(step, self._estimate(result))
-        return x
+        return x if held is None else held.pinned(x)
+
+    def _answer(self, x, x0, t):
+        """What a network says of x = αx₀ + σε that knows x₀."""
+        sigma = float(self._sigma(float(t)))
+        alpha = 1 / (1 + sigma**2) ** 0.5
+        if self.prediction_type == "v_prediction":  # v = αε − σx₀ (arXiv:2202.00512, appendix D)
+            return (alpha * x - x0) / (alpha * sigma)
+        return (x - alpha * x0) / (alpha * sigma)
 
     def _estimate(self, result):
         """What the network takes the clip to be: each solver keeps it elsewhere."""

@@ -6,7 +6,7 @@ import torch
 from animatediff.engine import samplers
 from animatediff.errors import SettingsError
 from animatediff.motion import FAMILIES
-from animatediff.sampling import noise
+from animatediff.sampling import from_pictures, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy 2 in diffusers' schedulers
 
@@ -242,3 +242,72 @@ def test_lcm_uses_the_modules_own_steps():
 def test_unknown_sampler_names_the_known_ones():
     with pytest.raises(SettingsError, match="Euler a"):
         samplers.get("euler z")
+
+
+@pytest.mark.parametrize("strength, done", [(1, 12), (0.75, 10), (0.5, 7), (0, 1)])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, done):
+    """It is the end of the whole run: the same levels, and at its first one x = α x₀ + σ ε."""
+    whole, run = samplers.Run(name, V2, 12), samplers.Run(name, V2, 12, strength=strength)
+    assert run.steps == done and run.call_steps[-1] == done - 1 and sorted(set(run.call_steps)) == list(range(done))
+    assert run.times.tolist() == whole.times.tolist()[-len(run.times):]
+    noise_, sources = unit()
+    picture = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))
+    seen, model = [], Gaussian(V2)
+
+    def denoise(x, t, step):
+        seen.append((x, float(t)))
+        return model(x, t, step)
+
+    out = run(denoise, noise_, sources, pictures=picture)
+    alpha, sigma = model.level(seen[0][1])
+    torch.testing.assert_close(seen[0][0].double(), alpha * picture.double() + sigma * noise_.double(), atol=1e-4, rtol=1e-4)
+    if strength == 1:  # almost the start from noise alone: α is 0.07
+        assert (seen[0][0] - sigma * noise_).abs().max() < 0.08 * picture.abs().max()
+    if not strength:
+        x0 = MU + alpha * S**2 / (alpha**2 * S**2 + sigma**2) * (seen[0][0].double() - alpha * MU)
+        torch.testing.assert_close(out.double(), x0, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"])
+def test_a_run_from_a_picture_reaches_the_exact_map(name):
+    """The probability flow from the level in the midst, as `Gaussian.ode` from σmax."""
+    run, model = samplers.Run(name, V2, 400, strength=0.6), Gaussian(V2)
+    noise_, sources = unit()
+    picture = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))
+    alpha, sigma = model.level(run.times[0])
+    x = alpha * picture.double() + sigma * noise_.double()
+    exact = MU + S * (x - alpha * MU) / np.sqrt(alpha**2 * S**2 + sigma**2)
+    assert (run(model, noise_, sources, pictures=picture) - exact).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, prediction):
+    """In every call; without noise of the sampler's own it is the same ε all along. Frames that are not held are bit for
+    bit as without the lock, since this model knows no neighbours."""
+    run, model, calls = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction), Gaussian(V2), []
+    noise_, sources = unit(4)
+    pictures = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))
+    held = from_pictures.Held(pictures, torch.tensor([1.0, 0.5, 0.0, 0.0]))
+
+    def denoise(x, t, step):
+        calls.append((x.clone(), float(t), step))
+        alpha, sigma = model.level(t)
+        out = model(x, t, step)
+        return out if prediction == "epsilon" else (out - sigma * x) / alpha  # v = αε − σx₀
+
+    out = run(denoise, noise_, sources, pictures=pictures, held=held)
+    assert torch.equal(out[0], pictures[0]) and (out[1] - pictures[1]).abs().mean() > 0.05
+    for x, t, step in calls:
+        alpha, sigma = model.level(t)
+        for frame in (0, 1) if step < run.steps / 2 else (0,):
+            noise_there = (x[frame].double() - alpha * pictures[frame]) / sigma
+            if run.sampler.stochastic:
+                assert noise_there.std().item() == pytest.approx(1, abs=0.2) and abs(noise_there.mean()) < 0.25
+            else:
+                torch.testing.assert_close(noise_there, noise_[frame].double(), atol=0.02, rtol=0.02)
+    again, sources = unit(4)
+    free = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction)(
+        denoise, again, sources, pictures=pictures)
+    assert torch.equal(out[2:], free[2:])

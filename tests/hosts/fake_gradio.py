@@ -23,6 +23,7 @@ ACCEPTED = {
     "HTML": _COMMON + "every show_label value",
     "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
     "Gallery": _COMMON,
+    "Image": _FORM.replace("info ", "") + "height image_mode mirror_webcam show_download_button streaming type width",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())

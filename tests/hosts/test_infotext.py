@@ -81,6 +81,8 @@ def values_of(p):
     if p.name == "motion_lora":
         names = TEXT.filter(lambda text: text.strip() and not set(text) & set('"\n\r'))
         return st.just("") | names.map('"{}": 0: 1, 8: -0.5; zoom-in'.format)
+    if p.form == "curve":
+        return st.sampled_from(["0", "0.5", "1, 0.25, 0", "0: 1, 8: 0", "0%: 1, -1: 0.5"])
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12

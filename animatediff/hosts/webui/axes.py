@@ -27,7 +27,7 @@ def add() -> None:
     there = {option.label for option in grid.axis_options}
     for p in PARAMETERS:
         label = PREFIX + p.label
-        if p.group == "clip" and label not in there:
+        if p.group == "clip" and p.form != "picture" and label not in there:
             # Loading another motion module takes long, so that axis is to change least often.
             cost = 0.5 if p.name == "motion_module" else 0.0
             grid.axis_options.append(grid.AxisOption(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from animatediff import windows
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
+from animatediff.sampling.from_pictures import steps_done
 
 TRAINING_STEPS = 1000
 
@@ -49,7 +50,7 @@ class Sampler:
 def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> int:
     """Steps that img2img does (modules/sd_samplers_common.py, setup_img2img_steps): the later part of `steps`, or all
     of them with the host's option `exact`."""
-    return steps if exact else int(min(strength, 0.999) * steps) + 1
+    return steps if exact else steps_done(steps, strength)
 
 
 def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:

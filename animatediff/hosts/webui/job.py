@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from modules import devices, errors, processing, rng, sd_samplers, shared
 
-from animatediff import windows
+from animatediff import notices, windows
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
@@ -19,7 +19,7 @@ from animatediff.sampling import noise
 from animatediff.settings import Settings
 from animatediff.video.loop import LoopMeter
 
-from . import controlnet, infotext, library, motion_loras, options, repair, results, stop, travelling
+from . import controlnet, infotext, library, motion_loras, options, pictures, repair, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
@@ -51,6 +51,7 @@ class Job:
         count = self._frame_count(controlnet.limit(folders))
         controlnet.use(self.p, folders, count)
         self.settings = replace(self.settings, frames=count)
+        pictures.check(self.p, self.settings)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         self.p.batch_size = count
@@ -72,6 +73,9 @@ class Job:
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
         self.notes += travelling.check(self.p, self.settings)
         self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
+        self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
+        if self.settings.last_frame and pictures.from_picture(self.p):
+            pictures.keep(self.settings.last_frame)
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
@@ -101,8 +105,8 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         controlnet.check(p)
         animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
-                 on_event=lambda event: self.progress(event), on_end=self._sampled,
-                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size))
+                 on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
+                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings))
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""

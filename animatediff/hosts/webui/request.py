@@ -24,11 +24,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "video_path": (None, ""),
     "video_default": (...,),
     "mask_path": (None, ""),
-    "latent_power": (...,),
-    "latent_scale": (...,),
-    "last_frame": (None, ""),
-    "latent_power_last": (...,),
-    "latent_scale_last": (...,),
     "is_i2i_batch": (False, None),
     "prompt_scheduler": (None,),
 }
@@ -52,6 +47,10 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings
             return None
     more = more or {}
     values = {key: value for key, value in values.items() if key not in BY_NAME or BY_NAME[key].name not in more}
+    if values.get("last_frame"):
+        from . import pictures
+
+        values["last_frame"] = pictures.reference(values["last_frame"])
     wanted = settings.parse({**values, **more})
     return wanted if wanted.enable else None
 

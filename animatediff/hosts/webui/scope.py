@@ -20,6 +20,7 @@ from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected, lora
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
+from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
@@ -36,39 +37,42 @@ current: Pass | None = None  # jobs run one at a time: the host queues them
 
 def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted], *, on_event: OnEvent,
              on_end: Callable[[Pass], None], around: Callable[[], AbstractContextManager[None]] = nullcontext,
-             around_window: Sequence[AroundWindow] = ()) -> None:
-    """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
+             around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None) -> None:
+    """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
 
     on_event: told of every window. on_end: told how far the pass has come, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
+    pictures: what an img2img pass starts from.
     """
-    sampler, again = p.sampler, p.sampler.sample_img2img
+    sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
-            run = Pass(p, settings, module, loras, on_event, around_window)
+            undo.close()
+            run = Pass(p, settings, module, loras, on_event, around_window, pictures)
             try:
                 with around(), run:
+                    args = run.started(args)
                     if run.iterations == 1:
                         made = method(*args, **kwargs)
                     else:
                         made = freeinit.sample(run, method, args, kwargs, from_picture=name == "sample_img2img")
-                    return repaired(run, again, made)
+                    return repaired(run, again, run.pinned(made))
             except AnimateDiffError as error:
                 raise stop.AnimateDiffStopped(error) from error
             finally:
                 on_end(run)
 
-        setattr(sampler, name, sample)
+        undo.enter_context(_attribute(sampler, name, sample))
 
 
 class Pass:
     """The scope of one call of `p.sampler`."""
 
     def __init__(self, p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted],
-                 on_event: OnEvent, around_window: Sequence[AroundWindow] = ()):
+                 on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None):
         self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
-        self.around_window = around_window
+        self.around_window, self.pictures = around_window, pictures
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
@@ -105,6 +109,9 @@ class Pass:
             self.whole_pass.callback(self.module.to, "cpu")
             self.module.to(devices.device, devices.dtype_unet)
             self.move_to(shared.sd_model)
+            if self.pictures is not None:
+                self.whole_pass.enter_context(
+                    _attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
         current = self
         return self
@@ -169,6 +176,37 @@ class Pass:
         self.sampler.model_wrap = self.denoiser.inner_model
         if hasattr(self.denoiser, "alphas"):
             self.denoiser.alphas = model.alphas_cumprod
+
+    def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of `sample_img2img(p, x, noise, …)` with the x that the clip starts from."""
+        if self.pictures is None:
+            return args
+        return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
+
+    def pinned(self, latents: torch.Tensor) -> torch.Tensor:
+        held = self.pictures and self.pictures.held
+        return held.pinned(latents) if held else latents
+
+    def _with_pictures(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The denoiser, whose answer for held frames is their pictures. It is asked after the host has mixed in what an
+        inpaint mask keeps, and before the sampler takes its step."""
+
+        def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if self.denoiser.step == 0 and not self.seam:  # what a mask keeps, and an interrupt leaves, is the host's own start
+                self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
+            progress = 1.0 if self.seam else self.steps_done / self.steps  # a repair leaves those that are held to the end
+            out = plain(x, sigma, *args, **kwargs)
+            held = self.pictures.held
+            return held.into(out, progress, lambda x0: self._answer(x, sigma, x0)) if held else out
+
+        return forward
+
+    def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
+        if not hasattr(self.denoiser, "alphas"):
+            return x0
+        alpha = self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
     def _apply_model(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """The model's `apply_model(x [rows c h w], t [rows], cond)`, window by window."""

@@ -31,6 +31,8 @@ CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie; what is not named comes into the last part.
 ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
         ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"))
+# Of img2img alone; the other tab has the controls, since both send the same arguments, but does not show them.
+IMG2IMG = (("frame_lock", "latent_power", "latent_scale"), ("last_frame",), ("latent_power_last", "latent_scale_last"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
@@ -38,6 +40,7 @@ HELP = {"enable": "Make clips instead of pictures.",
 AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
+PICTURES = "First and last frame"
 OFF = "Not enabled. With Enable AnimateDiff:"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
@@ -78,6 +81,10 @@ def build(is_img2img: bool, script: Any) -> Controls:
                         made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
                     else:
                         made[name] = _control(gr, table.BY_NAME[name], tab)
+        with gr.Accordion(PICTURES, open=False, visible=is_img2img, elem_id=f"{tab}-ad-pictures"):
+            for names in IMG2IMG:
+                with gr.Row():
+                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
         with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
             rest = [p for p in CLIP if p.name not in made]
             for start in range(0, len(rest), MORE_IN_A_ROW):
@@ -96,7 +103,8 @@ def build(is_img2img: bool, script: Any) -> Controls:
             _connect(gr, tab, last.component, components, modules, shown, (refresh, update))
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
-    fields = [(made[p.name], infotext.Field.of(p.name)) for p in CLIP]
+    hidden = () if is_img2img else sum(IMG2IMG, ())  # nothing is pasted where it cannot be seen
+    fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
     return Controls(components, fields, [str(field) for _, field in fields])
 
 
@@ -110,6 +118,8 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
     if p.choices:
         kind = gr.Radio if len(p.choices) <= LONGEST_RADIO else gr.Dropdown
         return kind(choices=list(p.choices), value=p.default, **common)
+    if p.form == "picture":
+        return gr.Image(type="pil", image_mode="RGBA", height=240, **common)
     if p.type is str:
         return gr.Textbox(value=p.default, max_lines=1, **common)
     if p.maximum is not None and p.maximum - p.minimum <= (LONGEST_SLIDER if p.type is int else 1):
@@ -117,6 +127,14 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
         return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
     # No limits: gradio's message about them names no control. The lines do, and so does the run.
     return gr.Number(value=p.default, precision=0 if p.type is int else None, min_width=NARROW, **common)
+
+
+def _field(p: Parameter) -> infotext.Field:
+    if p.form != "picture":
+        return infotext.Field.of(p.name)
+    from . import pictures
+
+    return pictures.Field.of(p.name)
 
 
 def _common(p: Parameter, tab: str) -> dict[str, str]:
@@ -184,16 +202,17 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
     page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
     wanted = {name: elem_id.format(tab=tab) for name, elem_id in HOST_CONTROLS.items()}
     theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
-    inputs = [*components, *theirs.values()]
+    # Pictures change nothing in the lines, and would be sent again with every change of another control.
+    ours = {p.name: component for p, component in zip(CLIP, components) if p.form != "picture"}
+    inputs = [*ours.values(), *theirs.values()]
 
     def told(*values: Any) -> str:
-        ours = dict(zip((p.name for p in CLIP), values))
         with ONE_BY_ONE:
-            return lines(ours, dict(zip(theirs, values[len(CLIP):])), from_picture=tab == "img2img")
+            return lines(dict(zip(ours, values)), dict(zip(theirs, values[len(ours):])), from_picture=tab == "img2img")
 
     def listed(*values: Any) -> list[Any]:
         modules.read()
-        return [gr.update(choices=modules.shown(), value=values[components.index(modules.control)]), told(*values)]
+        return [gr.update(choices=modules.shown(), value=values[list(ours).index(MODULE)]), told(*values)]
 
     for component in inputs:
         event = component.release if isinstance(component, gr.Slider) else component.change

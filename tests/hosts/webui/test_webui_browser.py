@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_webui_generation import PROMPT
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
@@ -231,3 +232,39 @@ def test_the_settings_page_has_our_section(tab):
     tab.page.locator("#settings button:has-text('AnimateDiff')").first.click()
     expect(tab.page.locator("#setting_animatediff_model_path")).to_be_visible(timeout=PATIENCE)
     shot(tab, "settings")
+
+
+def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
+    """By hand: both pictures, the lock, Generate; and back from the infotext, with the last frame's picture."""
+    for name, colour in (("first", "white"), ("last", "black")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    expect(tab.page.locator("#txt2img-ad-pictures")).to_be_hidden()
+    tab.page.click("#tabs button:text-is('img2img')")
+    ours = Tab(tab.page, "img2img")
+    ours.small()
+    ours.page.locator("#img2img-ad-pictures .label-wrap").first.click()
+    expect(ours.ours("frame-lock")).to_be_visible(timeout=PATIENCE)
+    ours.page.locator("#img2img_image input[type=file]").first.set_input_files(str(tmp_path / "first.png"))
+    ours.page.locator("#img2img-ad-last-frame input[type=file]").first.set_input_files(str(tmp_path / "last.png"))
+    picture = ours.page.locator("#img2img-ad-last-frame img").first
+    expect(picture).to_be_visible(timeout=PATIENCE)
+    lock = ours.page.locator("#img2img-ad-frame-lock input, #img2img-ad-frame-lock textarea").first
+    lock.fill("1, 0")
+    lock.press("Tab")
+    ours.tick()
+    shot(tab, "pictures", "#img2img-ad")
+    ours.generate()
+    expect(ours.page.locator("#img2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    clips = [path for path in files() if path.suffix == ".gif"]
+    with Image.open(host.data / "outputs" / clips[-1]) as clip:
+        ends = []
+        for number in (0, clip.n_frames - 1):
+            clip.seek(number)
+            ends.append(sum(clip.convert("RGB").resize((1, 1)).getpixel((0, 0))) / 3)
+    assert ends[0] > 200 and ends[1] < 60, ends
+    ours.page.locator("#img2img-ad-last-frame button[aria-label=Clear], #img2img-ad-last-frame button[title=Clear]").first.click()
+    expect(picture).to_be_hidden(timeout=PATIENCE)
+    ours.page.fill("#img2img_prompt textarea", "")
+    ours.page.locator("#img2img_tools #paste, #img2img_toprow #paste").first.click()
+    expect(picture).to_be_visible(timeout=PATIENCE)
+    expect(lock).to_have_value("1, 0")

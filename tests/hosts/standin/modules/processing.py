@@ -243,7 +243,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
     def __post_init__(self):
         super().__post_init__()
-        self.init_latent = self.image_conditioning = None
+        self.init_latent = self.image_conditioning = self.paste_to = None
 
     def init(self, all_prompts, all_seeds, all_subseeds):
         self.extra_generation_params["Denoising strength"] = self.denoising_strength

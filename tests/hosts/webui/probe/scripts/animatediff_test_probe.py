@@ -7,6 +7,7 @@
                               call n of the next job fails, or asks for the job's end and goes on
     POST /test-probe/watch    count the UNet's calls of the next job
     GET  /test-probe/calls    those calls
+    GET  /test-probe/start    what the job began with: its start latents and noise, and the first call's x and t
 
 Hooks on the UNet are there only from a job's `process` to the fault, or to the reading of the calls.
 """
@@ -21,6 +22,7 @@ COUNTED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_di
 wish = {"fault": None, "watch": False}
 handles = []
 calls = []
+start = {}
 first_options = {}
 
 
@@ -77,10 +79,13 @@ class TestProbe(scripts.Script):
         if not fault and not watch:
             return
         calls.clear()
+        start.clear()
 
         def before(module, args, kwargs):
             x = args[0] if args else kwargs["x"]
             calls.append({"rows": x.shape[0], "size": list(x.shape[2:]), "began": time.perf_counter()})
+            if len(calls) == 1:
+                start.update(x=x.tolist(), t=(args[1] if len(args) > 1 else kwargs["timesteps"]).tolist())
             if fault and len(calls) == fault["call"]:
                 if not watch:
                     take_off()
@@ -92,6 +97,11 @@ class TestProbe(scripts.Script):
                     raise RuntimeError("raised on purpose by the test's probe")
 
         handles.append(unet.register_forward_pre_hook(before, with_kwargs=True))
+
+
+    def process_before_every_sampling(self, p, *args, x=None, noise=None, **kwargs):
+        if handles and "noise" not in start:
+            start.update(latents=x.tolist(), noise=noise.tolist())
 
 
 def routes(_, app):
@@ -126,6 +136,11 @@ def routes(_, app):
     def read_calls():
         take_off()
         return calls
+
+    @app.get("/test-probe/start")
+    def read_start():
+        take_off()
+        return start
 
 
 script_callbacks.on_app_started(routes)

@@ -1,0 +1,218 @@
+"""Clips from pictures in the engine: against diffusers' img2img pipeline, held frames, and what users get wrong."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from PIL import Image
+
+from animatediff.engine import cli, pictures
+from animatediff.engine.pipeline import Pipeline
+from animatediff.errors import MediaError, SettingsError
+from animatediff.settings import parse
+from animatediff.video import metadata
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny):
+    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """one.png, other.png, and moving/ with 2.png, 3.png and 10.png."""
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "moving").mkdir()
+    colours = np.random.default_rng(0)
+    for name in ("one.png", "other.png", "moving/10.png", "moving/2.png", "moving/3.png"):
+        Image.fromarray(colours.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64)).save(folder / name)
+    (folder / "moving" / "notes.txt").write_text("not a picture")
+    (folder / "empty").mkdir()
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "one.png").read_bytes()[:200])
+    Image.new("RGBA", (50, 30), (255, 0, 0, 0)).save(folder / "clear.png")
+    return folder
+
+
+def settings(**more):
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 4, "frames": 3, "context_length": 4,
+                  "sampler": "Euler", "latent_scale": 0, **{k: str(v) if k in pictures.SOURCES else v
+                                                            for k, v in more.items()}})
+
+
+def latents_of(pipeline, path):
+    """The mean of the VAE, by diffusers' own preprocessing."""
+    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"), dtype=np.float32)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return pipeline.vae.encode(pixels / 127.5 - 1).latent_dist.mean * pipeline.vae.config.scaling_factor
+
+
+@pytest.mark.parametrize("strength, theirs", [(0.5, 0.75), (0.3, 0.5), (1, 1)])
+def test_without_motion_it_is_diffusers_img2img(pipeline, sources, strength, theirs):
+    """Four whole timesteps; the pipeline there rounds the number of steps down, the WebUI and we up."""
+    s = settings(enable=False, init=sources / "one.png", denoising_strength=strength, negative="dull", cfg=4)
+    scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+                                       timestep_spacing="linspace")
+    reference = StableDiffusionImg2ImgPipeline(pipeline.vae, None, None, pipeline.unet, scheduler, None, None,
+                                               requires_safety_checker=False)
+    reference.set_progress_bar_config(disable=True)
+    cond, uncond = pipeline.text.encode([s.prompt], [s.negative])
+    expected = reference(
+        image=latents_of(pipeline, sources / "one.png").repeat(3, 1, 1, 1), strength=theirs, num_inference_steps=4,
+        guidance_scale=4, prompt_embeds=cond.repeat(3, 1, 1), negative_prompt_embeds=uncond.repeat(3, 1, 1),
+        generator=[torch.Generator().manual_seed(3 + i) for i in range(3)], output_type="latent").images
+    torch.testing.assert_close(pipeline.sample(s), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
+
+
+def test_latent_power_and_scale_draw_each_frames_second_noise(pipeline, sources):
+    """Strength 0 leaves one step from the lowest level; what it starts from is the formula's."""
+    seen = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    pipeline.sample(settings(init=sources / "one.png", denoising_strength=0, latent_scale=2, cfg=1))
+    hook.remove()
+    first, second = [], []
+    for i in range(3):
+        source = torch.Generator().manual_seed(3 + i)
+        first.append(torch.randn(4, 8, 8, generator=source))
+        second.append(torch.randn(4, 8, 8, generator=source))
+    alpha = torch.tensor([1, 0.5, 0]).view(-1, 1, 1, 1)
+    expected = latents_of(pipeline, sources / "one.png") * alpha + torch.stack(second) * (1 - alpha)
+    sigma = (0.00085 / (1 - 0.00085)) ** 0.5  # of the schedule's first step
+    expected = (expected + sigma * torch.stack(first)) / (1 + sigma**2) ** 0.5
+    torch.testing.assert_close(seen[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{}, {"sampler": "LCM"}, {"sampler": "Heun"}, {"sampler": "DPM++ SDE"},
+                                  {"frames": 7, "closed_loop": "R+P"}, {"frames": 9, "overlap": 1}], ids=str)
+def test_both_ends_are_the_given_pictures(pipeline, sources, more):
+    s = settings(init=sources / "one.png", last_frame=sources / "other.png", frame_lock="1, 0", denoising_strength=1, **more)
+    clip = pipeline.sample(s)
+    first, last = (latents_of(pipeline, sources / name) for name in ("one.png", "other.png"))
+    torch.testing.assert_close(clip[:1], first, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(clip[-1:], last, atol=1e-4, rtol=1e-4)
+    assert min((frame - end).abs().mean() for frame in clip[1:-1] for end in (first, last)) > 0.1
+    frames = list(pipeline.render(s))
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(first / pipeline.vae.config.scaling_factor).sample[0].permute(1, 2, 0)
+    assert np.abs(frames[0] - (decoded / 2 + 0.5).clamp(0, 1).numpy() * 255).max() <= 0.51
+
+
+def test_neighbours_see_the_held_frame(pipeline, sources):
+    s = settings(init=sources / "one.png", denoising_strength=1)
+    free, held = pipeline.sample(s), pipeline.sample(parse({"frame_lock": "1, 0"}, s))
+    assert not torch.allclose(free[1:], held[1:], atol=1e-3)
+
+
+def test_a_lock_of_zero_is_no_lock(pipeline, sources):
+    s = settings(init=sources / "one.png")
+    assert torch.equal(pipeline.sample(s), pipeline.sample(parse({"frame_lock": "0: 0, 2: 0"}, s)))
+
+
+def test_a_picture_for_each_frame(pipeline, sources):
+    """In the order of their numbers, and as many frames as pictures."""
+    s = pipeline.resolve(settings(init=sources / "moving", frames=0, denoising_strength=0.05, steps=20))
+    assert s.frames == 3 and s.size == "64x64"
+    clip = pipeline.sample(s)
+    own = torch.cat([latents_of(pipeline, sources / "moving" / f"{i}.png") for i in (2, 3, 10)])
+    distance = (clip[:, None] - own[None]).abs().mean((2, 3, 4))
+    assert distance.argmin(1).tolist() == [0, 1, 2]
+
+
+def test_an_animated_picture_and_its_first_frames(pipeline, sources, tmp_path):
+    frames = [Image.open(sources / name) for name in ("one.png", "other.png", "moving/2.png")]
+    frames[0].save(tmp_path / "clip.png", save_all=True, append_images=frames[1:], default_image=False)
+    s = pipeline.resolve(settings(init=tmp_path / "clip.png", frames=2))
+    assert any("first 2 are used" in note for note in pipeline.notices(s))
+    assert (pictures.load(s).first[1] == np.array(frames[1])).all()
+    assert len(pictures.load(pipeline.resolve(settings(init=tmp_path / "clip.png", frames=0))).first) == 3
+
+
+@pytest.mark.parametrize("mode, size, expected", [
+    ("Crop and resize", "32x32", "middle"), ("Just resize", "32x32", "all"), ("Crop and resize", "", "all")])
+def test_sizes(pipeline, tmp_path, mode, size, expected):
+    """A picture of three stripes, red, green, blue; cut to a square, only green is left."""
+    picture = np.zeros((40, 123, 3), np.uint8)
+    for i in range(3):
+        picture[:, 41 * i:41 * (i + 1), i] = 255
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    s = pipeline.resolve(settings(init=tmp_path / "wide.png", size=size, resize_mode=mode))
+    assert s.size == (size or "120x40")
+    found = pictures.load(s).first[0]
+    columns = found.mean(0).argmax(1)
+    assert found.shape[:2] == (s.height, s.width) and set(columns[2:-2]) == ({1} if expected == "middle" else {0, 1, 2})
+
+
+def test_transparent_pixels_are_white(sources):
+    s = settings(init=sources / "clear.png", frames=1)
+    assert (pictures.load(s).first == 255).all()
+
+
+@pytest.mark.parametrize(("given", "error", "said"), [
+    ({"init": "gone.png"}, MediaError, "gone.png: cannot be read"), ({"init": "text.png"}, MediaError, "text.png: is neither"),
+    ({"init": "cut.png"}, MediaError, "cut.png: cannot be read"), ({"init": "empty"}, MediaError, "no pictures"),
+    ({"init": "one.png", "last_frame": "text.png"}, MediaError, "text.png"),
+    ({"last_frame": "one.png"}, SettingsError, "last_frame: a clip that starts from noise"),
+    ({"init": "moving", "frames": 5}, SettingsError, "frames: 5 frames are asked for, but .* has 3 pictures"),
+    ({"init": "moving", "frames": 0, "last_frame": "one.png"}, SettingsError, "picture of its own"),
+], ids=str)
+def test_what_cannot_be_used(pipeline, sources, given, error, said):
+    given = {k: sources / v if isinstance(v, str) else v for k, v in given.items()}
+    for refuse in (pipeline.check, pipeline.resolve, pipeline.render):
+        with pytest.raises(error, match=said):
+            refuse(settings(**given))
+
+
+def test_notices(pipeline, sources):
+    said = pipeline.notices(pipeline.resolve(settings(frame_lock="1, 0")))
+    assert any("Frame lock: without effect" in note for note in said)
+    said = pipeline.notices(pipeline.resolve(settings(init=sources / "one.png", frame_lock=1)))
+    assert any("nothing moves" in note for note in said)
+    large = pipeline.notices(pipeline.resolve(settings(init=sources / "one.png", size="512x512")))
+    assert any("--size" in note for note in large)
+
+
+@pytest.fixture
+def run(tiny, sources, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        code = cli.main(["render", *map(str, arguments), "--checkpoint", str(tiny.checkpoint), "--motion-module",
+                         str(tiny.module), "--steps", "2", "--frames", "3", "--cfg", "1", "--device", "cpu", "--quiet"])
+        return code, capsys.readouterr()
+
+    return command
+
+
+def test_a_clip_is_repeated_where_its_pictures_are_still_there(run, sources, tmp_path):
+    (tmp_path / "one.png").write_bytes((sources / "one.png").read_bytes())
+    asked = ["a red circle", "--init", tmp_path / "one.png", "--last-frame", "one.png", "--frame-lock", "0: 1, 2: 0",
+             "--seed", "4"]
+    code, out = run(*asked, "--out", "clip.gif")
+    assert code == 0 and "--frame-lock '0: 1, 2: 0'" in out.out and "--size 64x64" in out.out
+    about = json.loads(metadata.read("clip.gif"))
+    assert about["settings"]["init"] == "one.png" and str(tmp_path) not in metadata.read("clip.gif")
+    assert about["pictures"]["init"]["pictures"] == 1
+    code, out = run("--from", "clip.gif", "--out", "again.gif")
+    assert code == 0 and (tmp_path / "again.gif").read_bytes() == (tmp_path / "clip.gif").read_bytes()
+    (tmp_path / "one.png").write_bytes((sources / "other.png").read_bytes())
+    code, out = run("--from", "clip.gif", "--out", "changed.gif", "--json")
+    assert code == 0 and any("--init: the picture has changed" in note for note in json.loads(out.out)["notes"])
+    (tmp_path / "one.png").unlink()
+    code, out = run("--from", "clip.gif", "--out", "gone.gif")
+    assert code == 4 and "clip.gif: was made from the picture one.png, which is not here. Give it with --init PATH" in out.err
+    code, out = run("--from", "clip.gif", "--out", "x.gif", "--init", sources / "one.png", "--last-frame", sources / "one.png")
+    assert code == 0
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (["--init", "nowhere.png"], 4, "nowhere.png: cannot be read"), (["--last-frame", "x.png"], 2, "--last-frame"),
+    (["--frame-lock", "2"], 2, "--frame-lock: '2' is out of range"), (["--denoising-strength", "1.5"], 2, "from 0 to 1"),
+    (["--latent-power", "0"], 2, "--latent-power"), (["--resize-mode", "fill"], 2, "Crop and resize")])
+def test_the_command_line_refuses(run, words, code, said):
+    found, out = run("x", *words)
+    assert found == code and said in out.err and out.out == ""
