@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import secrets
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from ..settings import Settings
 from ..travel import Schedule
 from ..version import __version__
 from . import models, samplers
+from .resume import Keeper, content
 
 if TYPE_CHECKING:
     from .checkpoint import Components
@@ -142,11 +144,24 @@ class Pipeline:
         found = (note for schedule in schedules for text in schedule.texts for note in notices(text))
         return said + list(dict.fromkeys(found))
 
-    def calls(self, settings: Settings) -> int:
-        """UNet calls of the run (windows over all steps), for progress and estimates."""
+    def calls(self, settings: Settings, found: dict | None = None) -> int:
+        """UNet calls of the run (windows over all steps), for progress and estimates. found: the state of one that was
+        cut off, of which they are the rest."""
         run, loop, seam = self._run(settings), self._windowed(None, settings, ignore), self._seam(settings)
-        again = sum(step >= seam.first for step in run.call_steps) if seam else 0
-        return sum(len(loop.plan(step)) for step in run.call_steps) + again
+        stage, done = (found["stage"], found["step"]) if found else ("sampling", 0)
+        again = sum(step >= seam.first for step in run.call_steps) if seam and stage != "decoding" else 0
+        return again + sum(len(loop.plan(step)) for step in run.call_steps if stage == "sampling" and step >= done)
+
+    def identity(self, settings: Settings) -> dict:
+        """What a run must have in common with one that it goes on with. `settings` as `resolve` returned them."""
+        files = {"checkpoint": self.components.path, "motion module": self.module_path}
+        ours = (models.DEMO_CHECKPOINT, models.DEMO_MODULE)
+        own = settings.to_dict() | {name.replace(" ", "_"): "" if path in ours else str(path.resolve())
+                                    for name, path in files.items() if path}
+        return {"animatediff": __version__, "torch": torch.__version__.split("+")[0],
+                "diffusers": importlib.metadata.version("diffusers"), "device": self.device.type,
+                "precision": str(self.dtype).removeprefix("torch."), "settings": own,
+                **{name: {"name": path.name, "content": content(path)} for name, path in files.items() if path}}
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
@@ -165,7 +180,8 @@ class Pipeline:
                 about["motion_module"]["sha256"] = sha256(self.module_path)
         return about
 
-    def render(self, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
+    def render(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None
+               ) -> Iterator[np.ndarray]:
         """Frames uint8 [h w 3] in the order of playback, decoded one by one.
 
         Settings are checked now; sampling starts when the first frame is asked for. Whatever ends it, Ctrl-C
@@ -175,13 +191,14 @@ class Pipeline:
         self.check(settings)
 
         def frames() -> Iterator[np.ndarray]:
-            yield from self.decode(self.sample(settings, on_event), settings, on_event)
+            yield from self.decode(self.sample(settings, on_event, keeper), settings, on_event)
 
         return frames()
 
     @torch.no_grad()
-    def sample(self, settings: Settings, on_event: OnEvent = ignore) -> torch.Tensor:
-        """Latents [f c h w] in float32, as the VAE's encoder scales them."""
+    def sample(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None) -> torch.Tensor:
+        """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
+        keeper = keeper or Keeper()
         settings = self.resolve(settings)
         self.check(settings)
         height, width = settings.height // self.scale, settings.width // self.scale
@@ -199,13 +216,15 @@ class Pipeline:
 
         scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
         with scope:
-            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+            latents = keeper.stage("sampling", start, sources, lambda x, stage: run(
+                lambda x, t, step: loop(x, t, step=step), start, sources, report, stage=stage))
             if seam := self._seam(settings):
-                latents = self._repaired(latents, seam, settings, call, sources, on_event)
+                latents = keeper.stage("seam repair", latents, sources, lambda x, _: self._repaired(
+                    x, seam, settings, call, sources, on_event))
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
-        return latents
+        return keeper.stage("decoding", latents, sources, lambda x, _: x)
 
     def _seam(self, settings: Settings) -> Seam | None:
         """What of the clip is made anew around its seam; a clip that plays to and fro has none."""
