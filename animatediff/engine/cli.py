@@ -92,6 +92,12 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
                         help="a file, whose ending sets the format unless --format does, or a folder, "
                         "in which clips are numbered (default: %(default)s)")
+    render.add_argument("--resume", action="store_true",
+                        help="go on with the run that was cut off, from the state beside its files; its settings need not "
+                        "be given again, and those that are must be the same")
+    render.add_argument("--save-state", type=int, metavar="N", default=1,
+                        help="keep the run's state every N steps beside its files until it is done, for --resume; 0 for "
+                        "never (default: %(default)s)")
     render.add_argument("--quiet", action="store_true",
                         help="no progress bar, no notes: only what was written, and errors")
     table.add_cli_arguments(render)
@@ -122,7 +128,10 @@ def parser() -> argparse.ArgumentParser:
 def _render(arguments: argparse.Namespace) -> int:
     from . import pictures
 
-    settings, source = request.settings_of(arguments)
+    if arguments.save_state < 0:
+        raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
+    begun, found = _begun(arguments) if arguments.resume else (None, None)
+    settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
@@ -131,34 +140,42 @@ def _render(arguments: argparse.Namespace) -> int:
     from ..video import write
     from ..video.loop import LoopMeter
 
-    target, name = request.target(arguments.out, settings)
+    target, name = (f"{begun.parent}/", begun.stem) if begun else request.target(arguments.out, settings)
     write.check(target, settings.formats, name)
     write.probe(settings.formats)
     module_file, image_file = request.model_files(settings, arguments)
     request.check_loras(settings)
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
+    from . import resume
     from .pipeline import Pipeline, metadata_text
 
     _silence()
     pipeline = Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
     settings = pipeline.resolve(settings)
     pipeline.check(settings)
+    identity = pipeline.identity(settings)
+    if found:
+        resume.refuse_differences(found, identity, begun)
+        write.remove_leftovers(target, settings.formats, name)
+        note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
     about = pipeline.metadata(settings)
     notices = pipeline.notices(settings) + request.differences(source, about)
     for line in notices:
         note(f"Note: {line}")
-    calls = pipeline.calls(settings)
+    calls = pipeline.calls(settings, found)
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{module_file.name} on {image_file.name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
-    target, name = request.target(arguments.out, settings)  # again, with the seed that was drawn
+    if not begun:
+        target, name = request.target(arguments.out, settings)  # again, with the seed that was drawn
+    keeper = resume.Keeper(resume.path_of(target, name), identity, every=arguments.save_state, found=found)
     clip = write.ClipWriter(target, settings.formats, settings.fps, settings.loop_number, metadata_text(about),
                             name=name)
     interrupted, meter = False, LoopMeter()
     with output.Progress(calls, hidden=arguments.quiet) as progress:
         try:
             with clip:
-                for frame in pipeline.render(settings, progress):
+                for frame in pipeline.render(settings, progress, keeper):
                     clip.add(frame)
                     meter.add(frame)
                 if meter.score:
@@ -166,6 +183,9 @@ def _render(arguments: argparse.Namespace) -> int:
                     clip.describe(metadata_text(about))
         except KeyboardInterrupt:
             interrupted = True
+    clip.notes += keeper.notes
+    if not interrupted:
+        keeper.remove()
     report = {
         "written": [str(path) for path in clip.paths], "frames": clip.count, "interrupted": interrupted,
         "loop": about.get("loop"), "notes": notices + clip.notes, "settings": settings.to_dict(),
@@ -178,7 +198,23 @@ def _render(arguments: argparse.Namespace) -> int:
     if interrupted:
         kept = f"{counted(clip.count, 'finished frame')} {'is' if clip.count == 1 else 'are'} kept"
         output.say(f"Interrupted: {kept if clip.count else 'no frame was finished, nothing is kept'}")
+        if keeper.path.exists():
+            output.say("The same command with --resume goes on from here")
     return INTERRUPTED if interrupted else 0
+
+
+def _begun(arguments: argparse.Namespace) -> tuple[Path, dict] | tuple[None, None]:
+    """The file and the state of the run that --resume means; none where there is none, and what to begin with is given."""
+    from . import resume
+
+    path = resume.newest(arguments.out, request.is_folder(arguments.out))
+    if path is None:
+        if not (arguments.prompt or arguments.source):
+            raise SettingsError("there is no run here to go on with", where=arguments.out,
+                                remedy="Name its --out, or give a prompt to begin anew")
+        output.say("Note: there is no run to go on with; it begins anew")
+        return None, None
+    return path, resume.load(path)
 
 
 def _schedule(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import secrets
 from collections.abc import Iterator
@@ -29,10 +30,11 @@ from ..sampling.from_pictures import FromPictures, Held
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
 from ..sampling.windowed import Denoise
-from ..settings import Settings
+from ..settings import BY_NAME, Settings
 from ..travel import Schedule
 from ..version import __version__
 from . import models, pictures, samplers
+from .resume import Keeper, Stage, content
 
 if TYPE_CHECKING:
     from .checkpoint import Components
@@ -168,14 +170,36 @@ class Pipeline:
         found = (note for schedule in schedules for text in schedule.texts for note in notices(text))
         return said + list(dict.fromkeys(found))
 
-    def calls(self, settings: Settings) -> int:
-        """UNet calls of the run (windows over all steps), for progress and estimates."""
-        parts = [(self._run(part), part) for part in self._iterations(settings)]
-        counted = [sum(len(self._windowed(None, part, run.steps, ignore).plan(step)) for step in run.call_steps)
-                   for run, part in parts]
+    def calls(self, settings: Settings, found: dict | None = None) -> int:
+        """UNet calls of the run (windows over all steps), for progress and estimates. found: the state of one that was
+        cut off, of which they are the rest."""
+        counted = {}
+        for iteration, part in enumerate(self._iterations(settings), 1):
+            run = self._run(part)
+            loop = self._windowed(None, part, run.steps, ignore)
+            counted[_stage_name(iteration)] = [(step, len(loop.plan(step))) for step in run.call_steps]
         seam = self._seam(settings)
-        again = sum(step >= seam.first for step in self._whole_run(settings).call_steps) if seam else 0
-        return sum(counted) + again
+        counted["seam repair"] = [(step, int(step >= seam.first)) for step in self._whole_run(settings).call_steps
+                                  ] if seam else []
+        stages, done = list(counted), 0
+        if found:
+            stages, done = stages[stages.index(found["stage"]):] if found["stage"] in stages else [], found["step"]
+        return sum(calls for stage in stages for step, calls in counted[stage] if stage != stages[0] or step >= done)
+
+    def identity(self, settings: Settings) -> dict:
+        """What a run must have in common with one that it goes on with. `settings` as `resolve` returned them."""
+        files = {"checkpoint": self.components.path, "motion module": self.module_path}
+        loras = {f"motion LoRA {wish.name}": models.find_lora(wish.name) for wish in self.wishes(settings)}
+        sources = {BY_NAME[name].label: {"name": about["name"], "content": about["sha256"]}
+                   for name, about in pictures.metadata(settings).items()}
+        ours = (models.DEMO_CHECKPOINT, models.DEMO_MODULE)
+        own = settings.to_dict() | {name.replace(" ", "_"): "" if path in ours else str(path.resolve())
+                                    for name, path in files.items() if path}
+        return {"animatediff": __version__, "torch": torch.__version__.split("+")[0],
+                "diffusers": importlib.metadata.version("diffusers"), "device": self.device.type,
+                "precision": str(self.dtype).removeprefix("torch."), "settings": own,
+                **{name: {"name": path.name, "content": content(path)} for name, path in (files | loras).items() if path},
+                **sources}
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them.
@@ -197,7 +221,8 @@ class Pipeline:
                 about["motion_module"]["sha256"] = sha256(self.module_path)
         return about
 
-    def render(self, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
+    def render(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None
+               ) -> Iterator[np.ndarray]:
         """Frames uint8 [h w 3] in the order of playback, decoded one by one.
 
         Settings are checked now; sampling starts when the first frame is asked for. Whatever ends it, Ctrl-C
@@ -207,20 +232,21 @@ class Pipeline:
         self.check(settings)
 
         def frames() -> Iterator[np.ndarray]:
-            yield from self.decode(self.sample(settings, on_event), settings, on_event)
+            yield from self.decode(self.sample(settings, on_event, keeper), settings, on_event)
 
         return frames()
 
     @torch.no_grad()
-    def sample(self, settings: Settings, on_event: OnEvent = ignore) -> torch.Tensor:
-        """Latents [f c h w] in float32, as the VAE's encoder scales them."""
+    def sample(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None) -> torch.Tensor:
+        """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
+        keeper = keeper or Keeper()
         settings = self.resolve(settings)
         self.check(settings)
         height, width = settings.height // self.scale, settings.width // self.scale
         shape = (settings.frames, self.unet.config.in_channels, height, width)
         sources = noise.generators(settings.noise, settings.seed, settings.frames, settings.context_length,
                                    settings.overlap_frames)
-        first = start = noise.draw(sources, shape)
+        first = noise.draw(sources, shape)
         schedules = self.schedules(settings)
         encoded = self.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
@@ -228,7 +254,7 @@ class Pipeline:
         given = self._from_pictures(settings)
         begin = None if given is None else given.start(lambda: noise.draw(sources, shape).to(self.device))
         held = None if given is None else given.held
-        parts = self._iterations(settings)
+        parts, latents = self._iterations(settings), first.to(self.device)
         with ExitStack() as scope:
             if settings.enable:
                 weighted = self.loras(settings)
@@ -239,26 +265,30 @@ class Pipeline:
                 def told(event: Event, iteration: int = iteration) -> None:
                     on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
 
-                if iteration > 1:
-                    start = self._renewed(part, latents, begin, first, noise.draw(sources, shape))
-                latents = self._sampled(part, call, start, sources, told, clean=begin, held=held)
+                def work(x: torch.Tensor, stage: Stage, iteration: int = iteration, part: Settings = part) -> torch.Tensor:
+                    again = iteration > 1 and not stage.step
+                    begins = self._renewed(part, x, begin, first, noise.draw(sources, shape)) if again else first
+                    return self._sampled(part, call, begins, sources, told, clean=begin, held=held, stage=stage)
+
+                latents = keeper.stage(_stage_name(iteration), latents, sources, work)
             if seam := self._seam(settings):
-                latents = self._repaired(latents, seam, settings, call, sources, on_event, held)
+                latents = keeper.stage("seam repair", latents, sources, lambda x, _: self._repaired(
+                    x, seam, settings, call, sources, on_event, held))
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
-        return latents
+        return keeper.stage("decoding", latents, sources, lambda x, _: x)
 
     def _sampled(self, settings: Settings, call: _UNetCall, start: torch.Tensor, sources: list[torch.Generator],
-                 on_event: OnEvent, **pictures: Any) -> torch.Tensor:
-        """One iteration, from unit noise on the CPU to latents. pictures: `clean` and `held` of samplers.Run."""
+                 on_event: OnEvent, **more: Any) -> torch.Tensor:
+        """One iteration, from unit noise on the CPU to latents. more: of samplers.Run."""
         run = self._run(settings)
         loop = self._windowed(call, settings, run.steps, on_event)
 
         def report(step: int, estimate: torch.Tensor) -> None:
             on_event(Event("step", step + 1, run.steps, step=step + 1, steps=run.steps, latents=estimate))
 
-        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report, **pictures)
+        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report, **more)
 
     def _renewed(self, settings: Settings, latents: torch.Tensor, begin: torch.Tensor | None, first: torch.Tensor,
                  fresh: torch.Tensor) -> torch.Tensor:
@@ -393,6 +423,10 @@ class _UNetCall:
 def loaded_lora(path: Path, changed: int) -> Lora:
     """Kept in memory, as a run reads each several times. `changed`: the file's time; a new file is read."""
     return load_lora(path)
+
+
+def _stage_name(iteration: int) -> str:
+    return "sampling" if iteration == 1 else f"FreeInit iteration {iteration}"
 
 
 def _prompts(schedule: Schedule) -> dict[str, str]:

@@ -17,12 +17,15 @@ NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
 NUMBERED = re.compile(r"(\d{5,})-")
 
 
-def settings_of(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
-    """The run's settings, and what the file of --from says of itself."""
+def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = None) -> tuple[Settings, dict[str, Any]]:
+    """The run's settings, and what the file of --from says of itself. begun: settings of a run to go on with, which
+    hold where nothing else is given."""
     given = table.from_namespace(arguments)
-    if "formats" not in given and (suffix := _ending(arguments.out)):
+    if begun and given.get("seed") == -1:
+        del given["seed"]
+    if not begun and "formats" not in given and (suffix := _ending(arguments.out)):
         given["formats"] = [suffix]
-    given["enable"] = True
+    given = {**(begun or {}), **given, "enable": True}
     if not arguments.source:
         return table.parse(given), {}
     from . import pictures
@@ -110,7 +113,7 @@ def target(out: str, settings: Settings) -> tuple[str, str]:
     except OSError:
         taken = []  # not there yet; whether it can be written to is ClipWriter's question
     parts = [f"{max(taken, default=0) + 1:05d}", str(settings.seed), settings.request_id]
-    return out if _is_folder(out) else f"{out}/", "-".join(filter(None, parts))
+    return out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts))
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +130,9 @@ def _ending(out: str) -> str | None:
     """The format that the file `out` has by its ending, None for a folder."""
     from ..video.write import format_of
 
-    return None if _is_folder(out) else format_of(out)
+    return None if out.endswith(("/", "\\")) else format_of(out)
 
 
-def _is_folder(out: str) -> bool:
-    return out.endswith(("/", "\\"))
+def is_folder(out: str) -> bool:
+    """Whether `out` is a folder, in which clips are numbered."""
+    return not _ending(out)

@@ -15,6 +15,7 @@ from ..errors import SettingsError
 
 if TYPE_CHECKING:
     from ..sampling.from_pictures import Held
+    from .resume import Stage
 
 
 @dataclass(frozen=True)
@@ -156,20 +157,24 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 first: int = 0, hold: Callable | None = None, held: Held | None = None):
+                 first: int = 0, hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
         latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
-        behind the last one out. held: frames that are held to pictures.
+        behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it is
+        told of the steps that are done.
         """
         x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
         extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
         call_steps = self.call_steps
         begin = call_steps.index(first)
         self.solver.set_begin_index(self._before + begin)
+        if stage and stage.step:
+            x, begin = stage.latents, call_steps.index(stage.step)
+            self._restore(stage.solver, x)
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
             seen = self.solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
@@ -182,6 +187,8 @@ class Run:
                     x = hold(x, step + 1)
                 if on_step:
                     on_step(step, self._estimate(result))
+                if stage and step + 1 < self.steps:
+                    stage.done(step + 1, x, self._state)
         return x if held is None else held.pinned(x)
 
     def _answer(self, x, x0, t):
@@ -192,9 +199,32 @@ class Run:
             return (alpha * x - x0) / (alpha * sigma)
         return (x - alpha * x0) / (alpha * sigma)
 
+    def _state(self) -> dict[str, Any]:
+        """What the solver carries from step to step is among its plain attributes."""
+        return {name: value for name, value in vars(self.solver).items() if _plain(value)}
+
+    def _restore(self, state: dict[str, Any], like) -> None:
+        """`like`: latents; the solver's own are where these are, its tables where they were made."""
+        def there(value):
+            if isinstance(value, list):
+                return [there(part) for part in value]
+            return value.to(like.device) if getattr(value, "shape", None) == like.shape else value
+
+        for name, value in state.items():
+            setattr(self.solver, name, there(value))
+
     def _estimate(self, result):
         """What the network takes the clip to be: each solver keeps it elsewhere."""
         for name in ("pred_original_sample", "denoised"):
             if getattr(result, name, None) is not None:
                 return getattr(result, name)
         return self.solver.model_outputs[-1]
+
+
+def _plain(value) -> bool:
+    """Whether torch's files hold it without code."""
+    import torch
+
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor))

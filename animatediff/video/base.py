@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -99,6 +100,11 @@ class Part:
             self.hidden.unlink(missing_ok=True)
         except OSError:
             pass
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Hidden files that a process which was killed left of this one."""
+    return list(path.parent.glob(f".{glob.escape(path.name[-40:])}.????????.part"))
 
 
 def open_new(path: Path) -> BinaryIO:

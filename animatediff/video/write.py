@@ -27,7 +27,7 @@ from PIL import Image
 from ..errors import FormatError, MediaError
 from . import metadata as texts
 from .apng import Apng
-from .base import Clip, WriteError, WriteOptions, Writer, open_new, reason, remedy
+from .base import Clip, WriteError, WriteOptions, Writer, leftovers, open_new, reason, remedy
 from .encode import Mp4, Webm
 from .gif import Gif
 from .stills import PngFrames, Text
@@ -73,7 +73,15 @@ def probe(formats: str | Iterable[str]) -> None:
 
 def check(target: str | Path, formats: str | Iterable[str], name: str = "clip") -> None:
     """Raise MediaError, before a run, if the clip's files cannot be where they should; nothing is left there."""
-    _check_place(_stem(target, name), names(formats), make=False)
+    _check_place(stem_of(target, name), names(formats), make=False)
+
+
+def remove_leftovers(target: str | Path, formats: str | Iterable[str], name: str = "clip") -> None:
+    """Delete what a process that was killed left half written of the clip's files."""
+    for form in names(formats):
+        place = WRITERS[form].place(stem_of(target, name))
+        for path in place.glob(".*.part") if place.is_dir() else leftovers(place):
+            path.unlink(missing_ok=True)
 
 
 def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
@@ -108,7 +116,7 @@ class ClipWriter:
         probe(self.formats)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
             probe_ffmpeg()
-        self.stem = _stem(target, name)
+        self.stem = stem_of(target, name)
         self.paths: list[Path] = []
         self.notes: list[str] = []
         self.lost: dict[str, str] = {}
@@ -257,7 +265,7 @@ def _check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
                          remedy=remedy(error) or "Choose another folder") from error
 
 
-def _stem(target: str | Path, name: str) -> Path:
+def stem_of(target: str | Path, name: str) -> Path:
     """Folder and name, without extension, of a clip's files."""
     path = Path(target)
     suffix = path.suffix[1:].lower()

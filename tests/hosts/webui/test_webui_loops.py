@@ -23,8 +23,9 @@ def clip(host, settings, **fields):
     return stills(host.txt2img({**FRAMES, **settings}, **{**REST, **fields}))
 
 
-def changed(a, b):
-    return [i for i in range(len(a)) if (a[i] != b[i]).any()]
+def changed(a, b, least=0.0):
+    """The frames that differ, by more than `least` of 255 in the mean."""
+    return [i for i in range(len(a)) if np.abs(a[i].astype(float) - b[i]).mean() > least]
 
 
 @pytest.mark.parametrize("frames", [8, 11])
@@ -69,7 +70,8 @@ def test_a_repair_of_img2img(host):
     source = host.txt2img(prompt=REST["prompt"], seed=2, steps=8).images[:1]
     found = [stills(host.img2img(source, {**FRAMES, "seam_repair": s}, prompt="a red square moving right", seed=2, steps=12,
                                  denoising_strength=0.9, sampler_name="Euler")) for s in (0, 0.7)]
-    assert changed(*found) == [0, 1, 2, 5, 6, 7] and score(found[1]) < score(found[0])
+    # The host's own img2img may differ by a level in some pixels from one time to the next.
+    assert changed(*found, least=0.1) == [0, 1, 2, 5, 6, 7] and score(found[1]) < score(found[0])
 
 
 def test_the_preflight_counts_the_repair(host):

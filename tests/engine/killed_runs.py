@@ -1,0 +1,96 @@
+"""Runs that are killed, each in a process of its own, and gone on with: what test_resume.py calls, with paths to a tiny
+checkpoint, a motion module and a folder. Prints for each case what came of it as JSON.
+
+The processes are forked, so that torch is imported once.
+"""
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from animatediff.engine import resume, samplers
+from animatediff.engine.pipeline import Pipeline
+from animatediff.settings import parse
+
+torch.set_num_threads(1)
+PIPELINE = Pipeline.load(sys.argv[1], sys.argv[2], device="cpu", dtype="fp32")
+FOLDER = Path(sys.argv[3])
+
+
+def settings(**more):
+    return parse({"enable": True, "prompt": "x", "seed": 5, "steps": 4, "frames": 5, "context_length": 4, "size": "64x64",
+                  "cfg": 1.0, **more})
+
+
+def forked(work) -> int:
+    """The signal that ended it, or its exit status."""
+    if not (child := os.fork()):
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    status = os.waitpid(child, 0)[1]
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def frames(asked, keeper, on_event=lambda event: None):
+    return torch.stack([torch.from_numpy(f) for f in PIPELINE.render(asked, on_event, keeper)])
+
+
+def case(name: str, when, every: int = 1, **more) -> dict:
+    """Killed where `when(event)`; then gone on with."""
+    asked, path = settings(**more), FOLDER / f"{name}.state"
+    about = PIPELINE.identity(PIPELINE.resolve(asked))
+    plain = frames(asked, None)
+
+    def die(event):
+        if when(event):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ended = forked(lambda: frames(asked, resume.Keeper(path, about, every=every), die))
+    found = resume.load(path)
+    events = []
+    again = frames(asked, resume.Keeper(path, about, every=every, found=found), events.append)
+    calls = sum(event.kind == "window" for event in events)
+    return {"ended": ended, "stage": found["stage"], "step": found["step"], "equal": torch.equal(plain, again),
+            "calls": calls, "told": PIPELINE.calls(asked, found), "all": PIPELINE.calls(asked)}
+
+
+def in_a_window(step):
+    return lambda event: event.kind == "window" and event.step == step and event.index == 1
+
+
+def disk_full() -> dict:
+    """Files of more than 20 kB are refused by the system."""
+    asked, path = settings(frames=20, steps=2), FOLDER / "full.state"
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        keeper = resume.Keeper(path, PIPELINE.identity(PIPELINE.resolve(asked)), every=1)
+        assert torch.equal(plain, frames(asked, keeper))
+        [note] = keeper.notes
+        assert "not saved" in note and "File too large" in note and str(path) in note, note
+
+    plain = frames(asked, None)
+    return {"ended": forked(work), "left": [p.name for p in FOLDER.iterdir() if "full" in p.name]}
+
+
+if __name__ == "__main__":
+    found = {name: case(name, in_a_window(3), sampler=name, noise=noise) for name, noise in
+             zip(samplers.SAMPLERS, ["per frame", "per clip"] * 9)}
+    found["every 2"] = case("every 2", in_a_window(3), every=2, sampler="Euler a")
+    found["repair"] = case("repair", lambda e: e.kind == "window" and e.total == 1, sampler="Euler a", seam_repair=0.6)
+    found["decoding"] = case("decoding", lambda e: e.kind == "frame" and e.index == 3, sampler="Euler a", seam_repair=0.6)
+    found["disk full"] = disk_full()
+    print(json.dumps(found))

@@ -1,0 +1,178 @@
+"""Runs that were cut off by kill -9 go on and come to the very same clip."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from test_cli import files, python, run  # noqa: F401
+
+from animatediff.engine import resume, samplers
+from animatediff.errors import MediaError, SettingsError
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+              pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")]
+HERE = Path(__file__).parent
+ASKED = ["--frames", "6", "--context", "4", "--steps", "6", "--cfg", "1", "--size", "64x64", "--device", "cpu",
+         "--sampler", "Euler a", "--format", "GIF,PNG"]
+
+
+@pytest.fixture(scope="module")
+def killed(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run([sys.executable, str(HERE / "killed_runs.py"), str(tiny.checkpoint), str(tiny.module), str(folder)],
+                          capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", [*samplers.SAMPLERS, "every 2", "repair", "decoding"])
+def test_a_killed_run_goes_on_bit_for_bit(killed, name):
+    case = killed[name]
+    assert case["ended"] == signal.SIGKILL and case["equal"]
+    expected = {"every 2": ("sampling", 2), "repair": ("seam repair", 0), "decoding": ("decoding", 0)}
+    assert (case["stage"], case["step"]) == expected.get(name, ("sampling", 2))
+    assert case["calls"] == case["told"] < case["all"]
+    if name == "decoding":
+        assert case["calls"] == 0, "the latents were kept"
+
+
+def test_a_full_disk_does_not_stop_the_run(killed):
+    assert killed["disk full"] == {"ended": 0, "left": []}
+
+
+def command(files, *arguments):  # noqa: F811
+    return ["-m", "animatediff", "render", "x", *ASKED, *arguments, "--checkpoint", str(files / "image" / "tiny.safetensors"),
+            "--motion-module", str(files / "model" / "good.safetensors")]
+
+
+def kill_when(process, there):
+    until = time.time() + 120
+    while not there() and process.poll() is None and time.time() < until:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("when", ["sampling", "decoding"])
+def test_from_the_command_line(run, files, tmp_path, when):  # noqa: F811
+    there = {"sampling": tmp_path / "a.state", "decoding": tmp_path / "a" / "00000.png"}[when]
+    code, *_ = run("render", "x", *ASKED, "--seed", "3", "--out", "whole.gif")
+    assert code == 0 and not (tmp_path / "whole.state").exists()
+    kill_when(python(*command(files, "--seed", "3", "--out", "a.gif"), cwd=tmp_path), there.exists)
+    (tmp_path / ".a.gif.12345678.part").write_bytes(b"half a file")  # as the writer of a process that was killed leaves it
+    code, out, err = run("render", "x", "--resume", "--out", "a.gif", models=False)
+    assert code == 0 and "Going on behind" in err and "Wrote a.gif" in out
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "whole.gif").read_bytes()
+    for i in range(6):
+        assert (tmp_path / f"a/{i:05d}.png").read_bytes() == (tmp_path / f"whole/{i:05d}.png").read_bytes()
+    assert not list(tmp_path.glob(".*")) and not (tmp_path / "a.state").exists()
+
+
+@pytest.fixture
+def begun(run, tmp_path, monkeypatch):  # noqa: F811
+    """A run with a seed that was drawn, in a folder, cut off behind its fourth step."""
+    from animatediff.engine.pipeline import Pipeline
+
+    whole = Pipeline.render
+
+    def cut(self, settings, on_event, keeper):
+        def stopping(event):
+            if event.kind == "step" and event.index == 5:
+                raise KeyboardInterrupt
+            on_event(event)
+
+        return whole(self, settings, stopping, keeper)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "render", cut)
+        code, _, err = run("render", "x", *ASKED, "--out", "clips/")
+    assert code == 130 and "--resume" in err
+    [state] = (tmp_path / "clips").glob("*.state")
+    return state
+
+
+def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp_path):  # noqa: F811
+    code, out, err = run("render", "--resume", "--out", "clips/", "--json", models=False)
+    told = json.loads(out)
+    assert code == 0 and "4 steps of sampling" in err and told["frames"] == 6
+    assert f"clips/{begun.stem}.gif" in told["written"] and begun.stem == f"00001-{told['settings']['seed']}"
+    assert not begun.exists()
+
+
+@pytest.mark.parametrize("words, said", [
+    (["y"], "prompt is 'y', was 'x'"), (["--steps", "7"], "steps is 7, was 6"), (["--sampler", "Heun"], "sampler is 'Heun'"),
+    (["--dtype", "bf16"], "precision is bfloat16, was float32"), (["--seed", "1"], "seed is 1, was "),
+    (["--motion-module", "other.safetensors"], "the motion module is another (other.safetensors, was good.safetensors)"),
+])
+def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
+    from safetensors.torch import load_file, save_file
+
+    other = {name: value * 1.01 for name, value in load_file(files / "model" / "good.safetensors").items()}
+    save_file(other, files / "model" / "other.safetensors")
+    before = begun.read_bytes()
+    code, _, err = run("render", *words, "--resume", "--out", "clips/", models=False)
+    assert code == 2 and said in err and "without" not in err and "begin anew" in err
+    assert begun.read_bytes() == before
+    (files / "model" / "other.safetensors").unlink()
+
+
+def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
+    from animatediff.engine import pipeline
+
+    monkeypatch.setattr(pipeline, "__version__", "99")
+    code, _, err = run("render", "--resume", "--out", "clips/", models=False)
+    assert code == 2 and "animatediff is 99, was " in err
+
+
+def test_a_state_that_cannot_be_read(run, begun):  # noqa: F811
+    begun.write_bytes(begun.read_bytes()[:500])
+    code, _, err = run("render", "--resume", "--out", "clips/", models=False)
+    assert code == 4 and begun.name in err and "Delete it" in err
+
+
+def test_a_state_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"format": 1, "about": Evil()}, tmp_path / "a.state")
+    with pytest.raises(MediaError):
+        resume.load(tmp_path / "a.state")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_to_go_on_with(run):  # noqa: F811
+    code, _, err = run("render", "--resume", "--out", "a.gif", models=False)
+    assert code == 2 and "no run here" in err
+    code, out, err = run("render", "x", *ASKED, "--steps", "1", "--resume", "--out", "a.gif")
+    assert code == 0 and "begins anew" in err and "Wrote a.gif" in out
+    code, _, err = run("render", "x", "--save-state", "-1")
+    assert code == 2 and "--save-state" in err
+
+
+def test_no_state_is_kept_where_none_is_wanted(run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(resume.Keeper, "save", lambda *_: pytest.fail("saved"))
+    assert run("render", "x", *ASKED, "--steps", "3", "--save-state", "0", "--out", "a.gif")[0] == 0
+
+
+def test_what_a_file_holds_is_seen_anywhere_in_it(tmp_path):
+    path, size = tmp_path / "model", 200_000
+    path.write_bytes(bytes(size))
+    digest = resume.content(path)
+    for at in (0, size // 3, size - 1):
+        data = bytearray(size)
+        data[at] = 1
+        path.write_bytes(data)
+        assert resume.content(path) != digest
+    with pytest.raises(SettingsError, match="the checkpoint is another"):
+        about = {"checkpoint": {"name": "a", "content": "1"}}
+        resume.refuse_differences({"about": about}, {"checkpoint": {"name": "b", "content": "2"}}, path)
