@@ -37,7 +37,8 @@ def plan(
     frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
     2^(stride−1) frames apart. closed_loop matters to the schedule "uniform" alone: "none" and "ping-pong" never wrap,
     "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps with more windows across the seam,
-    "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
+    "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never wrap. steps,
+    the length of the run, is there for schedules that depend on progress; none of today's does.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
     if closed_loop == "seamless" and schedule == "uniform":

@@ -189,7 +189,7 @@ class Pipeline:
     def identity(self, settings: Settings) -> dict:
         """What a run must have in common with one that it goes on with. `settings` as `resolve` returned them."""
         files = {"checkpoint": self.components.path, "motion module": self.module_path}
-        loras = {f"motion LoRA {wish.name}": models.find_lora(wish.name) for wish in self.wishes(settings)}
+        named = {f"motion LoRA {wish.name}": models.find_lora(wish.name) for wish in self.wishes(settings)}
         sources = {BY_NAME[name].label: {"name": about["name"], "content": about["sha256"]}
                    for name, about in pictures.metadata(settings).items()}
         ours = (models.DEMO_CHECKPOINT, models.DEMO_MODULE)
@@ -198,7 +198,7 @@ class Pipeline:
         return {"animatediff": __version__, "torch": torch.__version__.split("+")[0],
                 "diffusers": importlib.metadata.version("diffusers"), "device": self.device.type,
                 "precision": str(self.dtype).removeprefix("torch."), "settings": own,
-                **{name: {"name": path.name, "content": content(path)} for name, path in (files | loras).items() if path},
+                **{name: {"name": path.name, "content": content(path)} for name, path in (files | named).items() if path},
                 **sources}
 
     def metadata(self, settings: Settings) -> dict:

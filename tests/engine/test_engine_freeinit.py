@@ -66,7 +66,8 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
 
     begun = []
     sampled = ours._sampled
-    monkeypatch.setattr(ours, "_sampled", lambda part, call, start, *a: begun.append(start) or sampled(part, call, start, *a))
+    monkeypatch.setattr(ours, "_sampled",
+                        lambda part, call, start, *a, **k: begun.append(start) or sampled(part, call, start, *a, **k))
     found = ours.sample(s)
     scale = expected.abs().max().item()
     torch.testing.assert_close(begun[0], first)
@@ -103,7 +104,7 @@ def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline):
         starts.append(noise.draw(sources, (12, 4, 8, 8)))
         given = []
         sampled = pipeline._sampled
-        pipeline._sampled = lambda part, call, start, *a: given.append(start) or sampled(part, call, start, *a)
+        pipeline._sampled = lambda part, call, start, *a, **k: given.append(start) or sampled(part, call, start, *a, **k)
         try:
             pipeline.sample(s)
         finally:
