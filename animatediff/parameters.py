@@ -28,11 +28,12 @@ class Parameter:
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
     in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
-    words, "curve" is a number, a list or key frames (see `curves`), each value within the range. aliases: names under which existing API clients send the parameter. spellings: pairs of another spelling
-    of a choice and that choice. cli: its flag, "" where the command line has none. api_only: choices that mean
-    something to API clients alone; the help has a sentence on each, which begins with its name and a colon.
-    group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own controls for) or "host" (where
-    and with what it runs).
+    words, "mask" is a picture's or video's path or, in an API, the file itself, "curve" is a number, a list or key
+    frames (see `curves`), each value within the range. aliases: names under which existing API clients send the
+    parameter. spellings: pairs of another spelling of a choice and that choice. cli: its flag, "" where the command
+    line has none. api_only: choices that mean something to API clients alone; the help has a sentence on each, which
+    begins with its name and a colon. group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own
+    controls for) or "host" (where and with what it runs).
     """
 
     name: str
@@ -78,6 +79,8 @@ class Parameter:
         if self.form == "curve":
             return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 1.2, 1.4) or key frames "
                     "(0: 1, 8: 1.5, 100%: 1)")
+        if self.form == "mask":
+            return "a picture or video (a file's path; in an API also base64 or a data URI)"
         if self.type is bool:
             return "true or false"
         if self.choices:

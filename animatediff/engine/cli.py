@@ -124,8 +124,11 @@ def _render(arguments: argparse.Namespace) -> int:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
     settings.schedules(settings.prompt, settings.negative, settings.frame_count())  # refuses what cannot be read
-    from ..video import write
+    settings = request.with_mask(settings, arguments)
+    from ..video import masks, write
 
+    if settings.motion_mask:
+        masks.read(settings.motion_mask, settings.frame_count())  # refuses what cannot be read
     target, name = request.target(arguments.out, settings)
     write.check(target, settings.formats, name)
     write.probe(settings.formats)

@@ -16,7 +16,7 @@ import torch
 from .. import windows
 from ..errors import ModelError
 from ..layout import ClipLayout
-from ..motion import MotionModule, injected
+from ..motion import Mask, MotionModule, Steering, injected
 from ..motion import load as load_module
 from ..notices import of_clip
 from ..sampling import Event, OnEvent, WindowedDenoiser, noise
@@ -25,6 +25,7 @@ from ..sampling.mixing import TravellingPrompt
 from ..settings import Settings
 from ..travel import Schedule
 from ..version import __version__
+from ..video import masks
 from . import models, samplers
 
 if TYPE_CHECKING:
@@ -120,11 +121,19 @@ class Pipeline:
                                  remedy="Load one, or set enable to false for stills")
             self.module.check_frames(min(settings.frame_count(), settings.context_length))
         self.schedules(settings)
+        self.steering(settings)
         self._run(settings)
 
     def schedules(self, settings: Settings) -> tuple[Schedule, Schedule]:
         """The prompt and the negative prompt of each frame."""
         return settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+
+    def steering(self, settings: Settings) -> Steering | None:
+        """How strongly the motion module acts; None for as it was trained. MediaError for a mask that cannot be read."""
+        if not settings.enable:
+            return None
+        frames, path = settings.frame_count(), settings.motion_mask
+        return Steering.of(settings, frames, Mask(*masks.read(path, frames)) if path else None)
 
     def notices(self, settings: Settings) -> list[str]:
         """What a user may not expect of these settings; none of it stops the run."""
@@ -160,6 +169,10 @@ class Pipeline:
             about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
             if self.module_path is not None and self.module_path.is_file():
                 about["motion_module"]["sha256"] = sha256(self.module_path)
+            if settings.motion_mask:
+                path = Path(settings.motion_mask).expanduser()
+                values["motion_mask"] = _without_home(path)
+                about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
         return about
 
     def render(self, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
@@ -190,13 +203,19 @@ class Pipeline:
         prompts = [TravellingPrompt(*pair).to(self.device) for pair in zip(schedules, encoded)]
         call = _UNetCall(self.unet, prompts[:1] if settings.cfg == 1 else prompts, settings.cfg, self.dtype)
         run, loop = self._run(settings), self._windowed(call, settings, on_event)
+        steering = self.steering(settings)
+        steer_of = steering and (lambda *site: steering.at(call.step, settings.steps, *site))
+
+        def denoise(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+            call.step = step
+            return loop(x, t, step=step)
 
         def report(step: int, estimate: torch.Tensor) -> None:
             on_event(Event("step", step + 1, settings.steps, step=step + 1, steps=settings.steps, latents=estimate))
 
-        scope = injected(self.unet, self.module, call.layout_of) if settings.enable else nullcontext()
+        scope = injected(self.unet, self.module, call.layout_of, steer_of) if settings.enable else nullcontext()
         with scope:
-            latents = run(lambda x, t, step: loop(x, t, step=step), start, sources, report)
+            latents = run(denoise, start, sources, report)
         if not torch.isfinite(latents).all():
             raise ModelError(f"sampling in {self.dtype} ran over its range of numbers", where="dtype",
                              remedy="Use bf16 or fp32")
@@ -251,6 +270,7 @@ class _UNetCall:
     def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype):
         self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
         self.layout = ClipLayout((), ())
+        self.step = 0  # of the sampler, as told by whoever runs it
 
     def layout_of(self, rows: int) -> ClipLayout:
         """Injection asks in every call of the UNet; the answer holds for the call under way."""
@@ -272,6 +292,11 @@ def _prompts(schedule: Schedule) -> dict[str, str]:
     """Where the nearest prompt changes: number of the frame and prompt."""
     nearest = schedule.nearest
     return {str(i): text for i, text in enumerate(nearest) if not i or text != nearest[i - 1]}
+
+
+def _without_home(path: Path) -> str:
+    """A path whose place is kept, but not the user's name."""
+    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def sha256(path: Path) -> str:

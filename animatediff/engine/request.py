@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -54,10 +55,12 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
     """Where a repeated clip may differ though its settings are the same."""
     if not source:
         return []
-    before, now = source.get("motion_module") or {}, about.get("motion_module") or {}
-    if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
-        return [f"the clip was made with another motion module, {before.get('name')}; this run uses {now.get('name')}"]
-    return []
+    said = []
+    for key, what in (("motion_module", "motion module"), ("motion_mask", "motion mask")):
+        before, now = source.get(key) or {}, about.get(key) or {}
+        if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
+            said.append(f"the clip was made with another {what}, {before.get('name')}; this run uses {now.get('name')}")
+    return said
 
 
 def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path, Path]:
@@ -79,6 +82,18 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
         raise ModelError(f"was made with {' and '.join(things)}, which {'is' if len(missing) == 1 else 'are'} not here",
                          where=arguments.source, remedy=f"Give {' and '.join(f'{flag} PATH' for flag in flags)}")
     return found[0], found[1]
+
+
+def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """A mask that the file of --from names is looked for where it was, and beside that file."""
+    name = settings.motion_mask
+    if not name or not arguments.source or hasattr(arguments, "motion_mask"):
+        return settings
+    for path in (Path(name).expanduser(), Path(arguments.source).parent / Path(name).name):
+        if path.is_file():
+            return dataclasses.replace(settings, motion_mask=str(path))
+    raise MediaError(f"was made with the motion mask {name}, which is not here", where=arguments.source,
+                     remedy="Give --motion-mask PATH")
 
 
 def target(out: str, settings: Settings) -> tuple[str, str]:
