@@ -107,7 +107,7 @@ class Settings:
         minimum=0, maximum=2, form="curve", cli="--motion-effect")
     motion_mask: str = _row(
         "", "Motion mask", "A picture that says where there is motion: white for all of it, black for the least. An "
-        " animated picture or a video has a mask for each frame.", form="mask", cli="--motion-mask")
+        "animated picture or a video has a mask for each frame.", form="mask", cli="--motion-mask")
     motion_mask_min: float = _row(
         0.0, "Motion scale in black", "What black in the motion mask stands for, as a factor of the motion scale; 0.4 "
         "is enough to keep most things still.", minimum=0, maximum=10, cli="--motion-mask-min")

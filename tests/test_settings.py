@@ -26,6 +26,8 @@ DEFAULTS = {
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
+    "motion_scale": "1", "motion_scale_steps": "1", "motion_effect": "1", "motion_mask": "", "motion_mask_min": 0.0,
+    "motion_mask_max": 1.0,
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
@@ -233,6 +235,7 @@ VALUES = {
     "seed": st.integers(-1, 2**32 - 1), "steps": st.integers(1, 1000), "cfg": st.floats(0, 100),
     "size": st.tuples(st.integers(2, 1024), st.integers(2, 1024)).map(lambda s: f"{8 * s[0]}x{8 * s[1]}"),
     "sampler": st.sampled_from(settings.SAMPLERS), "noise": st.sampled_from(settings.NOISE_KINDS),
+    "motion_scale": st.sampled_from(("1", "0.4, 1.2", "0: 1, 8: 1.5, 100%: 0")), "motion_mask": TEXT,
 }
 
 
@@ -272,7 +275,8 @@ def schema_accepts(schema: dict, values: dict) -> bool:
     def fits(rule: dict, value) -> bool:
         if "$ref" in rule:
             return fits(schema["properties"][rule["$ref"].rsplit("/", 1)[1]], value)
-        if not isinstance(value, types[rule["type"]]) or (isinstance(value, bool) and rule["type"] != "boolean"):
+        kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+        if not any(isinstance(value, types[kind]) for kind in kinds) or (isinstance(value, bool) and rule["type"] != "boolean"):
             return False
         if "items" in rule and (len(value) < rule["minItems"] or not all(fits(rule["items"], v) for v in value)):
             return False

@@ -171,7 +171,7 @@ class Pipeline:
                 about["motion_module"]["sha256"] = sha256(self.module_path)
             if settings.motion_mask:
                 path = Path(settings.motion_mask).expanduser()
-                values["motion_mask"] = _without_home(path)
+                values["motion_mask"] = masks.without_home(settings.motion_mask)
                 about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
         return about
 
@@ -292,11 +292,6 @@ def _prompts(schedule: Schedule) -> dict[str, str]:
     """Where the nearest prompt changes: number of the frame and prompt."""
     nearest = schedule.nearest
     return {str(i): text for i, text in enumerate(nearest) if not i or text != nearest[i - 1]}
-
-
-def _without_home(path: Path) -> str:
-    """A path whose place is kept, but not the user's name."""
-    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def sha256(path: Path) -> str:

@@ -70,7 +70,10 @@ class Steering:
         becomes, as Pillow resizes."""
         if (height, width) not in self._sized:
             self._sized[height, width] = torch.cat([
-                F.interpolate(torch.tensor(picture)[None, None] / 255, (height, width), mode="bilinear", antialias=True)[0]
+                # In float64 the weights of white add up to 1.
+                F.interpolate(
+                    torch.tensor(picture)[None, None].double() / 255, (height, width), mode="bilinear", antialias=True
+                )[0].float()
                 for picture in self.mask.pictures
             ])
         return self._sized[height, width]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
     `source`: a path, or a file's bytes. An animation is stretched over the clip: each frame gets what is shown at the
     same share of the way. MediaError says `name`, or the path.
     """
-    where = f"motion mask {name or ('' if isinstance(source, bytes) else source)}".strip()
+    where = f"motion mask {name or ('' if isinstance(source, bytes) else source)!s:.80}".strip()
     with _opened(source, where) as file:
         found = _kind(file.read(_HEAD))
         if found is None:
@@ -72,6 +73,12 @@ def decoded(text: str) -> bytes | None:
     return data if _kind(data) else None
 
 
+def without_home(path: str) -> str:
+    """A path as clips carry it: found again by the same user, who is not named."""
+    home, written = str(Path.home()), Path(path)
+    return f"~/{written.relative_to(home).as_posix()}" if written.is_relative_to(home) else path
+
+
 def ending(data: bytes) -> str:
     """What a file of these bytes is to end in."""
     return (_kind(data) or ("",))[0]
@@ -81,12 +88,12 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if path.is_file():  # a pipe would have us wait
             return open(path, "rb")
         what = "is a folder" if path.is_dir() else "there is no such file"
-    except (OSError, RuntimeError) as error:
-        what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
     raise MediaError(what, where=where, remedy=REMEDY)
 
 

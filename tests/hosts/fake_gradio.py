@@ -23,6 +23,9 @@ ACCEPTED = {
     "HTML": _COMMON + "every show_label value",
     "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
     "Gallery": _COMMON,
+    # What paints: Image in 3.41, ImageMask in 4.40.
+    "Image": _COMMON + "brush_color height image_mode source tool type",
+    "ImageMask": _COMMON + "brush height image_mode type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
@@ -78,6 +81,8 @@ def gradio(version: str = "3.41.2") -> ModuleType:
     module.update = lambda **kwargs: kwargs | {"__type__": "update"}
     for name in ACCEPTED:
         setattr(module, name, type(name, (Block,), {}))
+    delattr(module, "Image" if version.startswith("4") else "ImageMask")
+    module.Brush = lambda **kwargs: kwargs
 
     class Dropdown(module.Dropdown):
         """Of 3.41, whose choices are texts; those of 4 are pairs of a label and a value."""

@@ -78,6 +78,11 @@ def values_of(p):
         return st.sampled_from(p.choices)
     if p.name == "prompt_weights":
         return st.just("") | TEXT.filter(lambda text: text.strip() and ";" not in text).map("pw_a = {}".format)
+    if p.form == "curve":
+        places = st.floats(-99, 99).map("{:g}".format)
+        numbers = st.floats(p.minimum, p.maximum).map("{:g}".format)
+        return st.lists(numbers | st.tuples(places, numbers).map(": ".join), min_size=1, max_size=4).filter(
+            lambda parts: len({":" in part for part in parts}) == 1).map(", ".join)
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12

@@ -11,12 +11,12 @@ from modules import devices, errors, processing, rng, sd_samplers, shared
 
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, injected
+from animatediff.motion import MotionModule, Steering, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
 
-from . import controlnet, infotext, library, options, results, stop, travelling
+from . import controlnet, infotext, library, motion_mask, options, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
@@ -35,6 +35,7 @@ class Job:
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
         self.module: MotionModule | None = None
+        self.steering: Steering | None = None  # None: the module acts as it was trained
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.cut_short: tuple[int, int] | None = None  # steps done and asked for, of a clip that was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
@@ -45,7 +46,9 @@ class Job:
         folders = controlnet.folders(self.p)
         count = self._frame_count(controlnet.limit(folders))
         controlnet.use(self.p, folders, count)
-        self.settings = replace(self.settings, frames=count)
+        mask = motion_mask.read(self.settings.motion_mask, count)
+        self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.steering = Steering.of(self.settings, count, mask)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         self.p.batch_size = count
@@ -92,7 +95,8 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         controlnet.check(p)
         animated(p, self.settings, self.module, on_event=lambda event: self.progress(event), on_end=self._sampled,
-                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size))
+                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size),
+                 steering=self.steering)
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""

@@ -17,7 +17,7 @@ from modules.sd_samplers_common import InterruptedException
 
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, injected
+from animatediff.motion import MotionModule, Steering, injected
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.settings import Settings
 
@@ -33,17 +33,18 @@ current: Pass | None = None  # jobs run one at a time: the host queues them
 
 def animated(p: Any, settings: Settings, module: MotionModule, *, on_event: OnEvent, on_end: Callable[[int, int], None],
              around: Callable[[], AbstractContextManager[None]] = nullcontext,
-             around_window: Sequence[AroundWindow] = ()) -> None:
+             around_window: Sequence[AroundWindow] = (), steering: Steering | None = None) -> None:
     """Make the sampling call that `p.sampler`, a throwaway, is for a call with motion.
 
     on_event: told of every window. on_end(done, steps): told how many sampler steps were done, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
+    steering: how strongly the module acts, if not as it was trained.
     """
     sampler = p.sampler
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
-            run = Pass(p, settings, module, on_event, around_window)
+            run = Pass(p, settings, module, on_event, around_window, steering)
             try:
                 with around(), run:
                     return method(*args, **kwargs)
@@ -59,9 +60,10 @@ class Pass:
     """The scope of one call of `p.sampler`."""
 
     def __init__(self, p: Any, settings: Settings, module: MotionModule, on_event: OnEvent,
-                 around_window: Sequence[AroundWindow] = ()):
+                 around_window: Sequence[AroundWindow] = (), steering: Steering | None = None):
         self.p, self.settings, self.module, self.on_event = p, settings, module, on_event
         self.around_window = around_window
+        self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
@@ -125,7 +127,8 @@ class Pass:
             self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
             self._renew_denoiser(model)
             stack.enter_context(_attribute(model, "apply_model", self._apply_model(model.apply_model)))
-            stack.enter_context(injected(model.model.diffusion_model, self.module, lambda rows: self.layout))
+            stack.enter_context(injected(model.model.diffusion_model, self.module, lambda rows: self.layout,
+                                         self.steer_of))
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:
