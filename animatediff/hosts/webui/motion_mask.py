@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from animatediff.settings import Settings
 from animatediff.video import masks
 
 NAME = "motion_mask"
+KEPT = re.compile(r"[0-9a-f]{16}\.\w+")
 IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
 
 
@@ -66,9 +68,8 @@ def keep(data: bytes) -> str:
 def find(value: str) -> Path:
     """The file that a name or a path means. A server that hides its folders (--hide-ui-dir-config) takes those alone
     that its pages may read anyway."""
-    kept = folder() / value
-    if Path(value).name == value and kept.is_file():
-        return kept
+    if KEPT.fullmatch(value) and (folder() / value).is_file():
+        return folder() / value
     path = Path(os.path.expanduser(value))
     if shared.cmd_opts.hide_ui_dir_config:
         real = Path(os.path.realpath(path))
