@@ -20,6 +20,8 @@ def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
         return ["the frame lock is 1 everywhere, so that nothing moves; 0: 1, 8: 0 lets go over 8 frames"]
     return []
 
+LONG_SCALES = {32: 1.15, 64: 1.28}
+
 
 def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[str]:
     """`name` and `family` (motion.Family): of the motion module. `sampler`: under its name in the WebUI."""
@@ -42,4 +44,9 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
         said.append("with a stop frequency of 0, FreeInit keeps nothing from one iteration to the next")
     if settings.noise == "FreeNoise" and frames <= context:
         said.append(f"{frames} frames are one window, in which FreeNoise has nothing to shuffle")
+    if family.name == "LongAnimateDiff" and window >= min(LONG_SCALES) and settings.motion_scale == "1":
+        trained = max(frames for frames in LONG_SCALES if frames <= window)
+        said.append(f"LongAnimateDiff's authors use a motion scale of {LONG_SCALES[trained]} with {trained} frames in a window")
+    if settings.motion_mask and settings.motion_mask_min == settings.motion_mask_max:
+        said.append("black and white in the motion mask stand for the same, so it says nothing of where there is motion")
     return said

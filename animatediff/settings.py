@@ -145,6 +145,27 @@ class Settings:
         32.0, "Latent scale of the last frame", "As latent scale, counted back from the last frame.",
         minimum=0, cli="--latent-scale-last")
 
+    motion_scale: str = _row(
+        "1", "Motion scale", "How strongly frames differ: less than 1 calms motion, more than 1 strengthens it. One "
+        "number, one for each frame, or key frames.", minimum=0, maximum=10, form="curve", cli="--motion-scale")
+    motion_scale_steps: str = _row(
+        "1", "Motion scale over the steps", "A factor of the motion scale at each sampling step: one number, one for "
+        "each step, or steps with a number, such as 0%: 1.3, 50%: 1.", minimum=0, maximum=10, form="curve",
+        cli="--motion-scale-steps")
+    motion_effect: str = _row(
+        "1", "Motion effect", "The share of the motion module's work that reaches the picture; 0 is as without it, "
+        "every frame a picture of its own. One number, one for each frame, or key frames.",
+        minimum=0, maximum=2, form="curve", cli="--motion-effect")
+    motion_mask: str = _row(
+        "", "Motion mask", "A picture that says where there is motion: white for all of it, black for the least. An "
+        "animated picture or a video has a mask for each frame.", form="mask", cli="--motion-mask")
+    motion_mask_min: float = _row(
+        0.0, "Motion scale in black", "What black in the motion mask stands for, as a factor of the motion scale; 0.4 "
+        "is enough to keep most things still.", minimum=0, maximum=10, cli="--motion-mask-min")
+    motion_mask_max: float = _row(
+        1.0, "Motion scale in white", "What white in the motion mask stands for, as a factor of the motion scale.",
+        minimum=0, maximum=10, cli="--motion-mask-max")
+
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
         "", "Negative prompt", "What the clip should not show.",
@@ -284,7 +305,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
-            text = {"size": "WxH", "prose": "TEXT", "picture": "PATH"}.get(p.form, "NAME")
+            text = {"size": "WxH", "prose": "TEXT", "picture": "PATH", "mask": "PATH"}.get(p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))

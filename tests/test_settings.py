@@ -32,6 +32,8 @@ DEFAULTS = {
     "motion_lora": "",
     "last_frame": "", "frame_lock": "0", "latent_power": 1.0, "latent_scale": 32.0, "latent_power_last": 1.0,
     "latent_scale_last": 32.0,
+    "motion_scale": "1", "motion_scale_steps": "1", "motion_effect": "1", "motion_mask": "", "motion_mask_min": 0.0,
+    "motion_mask_max": 1.0,
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
     "init": "", "denoising_strength": 0.75, "resize_mode": "Crop and resize",
     "checkpoint": "", "device": "auto", "dtype": "auto",
@@ -245,6 +247,7 @@ VALUES = {
     "seed": st.integers(-1, 2**32 - 1), "steps": st.integers(1, 1000), "cfg": st.floats(0, 100),
     "size": st.tuples(st.integers(2, 1024), st.integers(2, 1024)).map(lambda s: f"{8 * s[0]}x{8 * s[1]}"),
     "sampler": st.sampled_from(settings.SAMPLERS), "noise": st.sampled_from(settings.NOISE_KINDS),
+    "motion_scale": st.sampled_from(("1", "0.4, 1.2", "0: 1, 8: 1.5, 100%: 0")), "motion_mask": TEXT,
 }
 
 

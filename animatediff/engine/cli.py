@@ -135,11 +135,14 @@ def _render(arguments: argparse.Namespace) -> int:
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
-    settings = pictures.resolved(settings)  # refuses what cannot be read, as the next line does
+    settings = pictures.resolved(settings)  # refuses what cannot be read, as the next lines do
     settings.schedules(settings.prompt, settings.negative, settings.frame_count())
-    from ..video import write
+    settings = request.with_mask(settings, arguments)
+    from ..video import masks, write
     from ..video.loop import LoopMeter
 
+    if settings.motion_mask:
+        masks.read(settings.motion_mask, settings.frame_count())
     target, name = (f"{begun.parent}/", begun.stem) if begun else request.target(arguments.out, settings)
     write.check(target, settings.formats, name)
     write.probe(settings.formats)

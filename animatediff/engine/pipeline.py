@@ -18,11 +18,12 @@ import torch
 from .. import loras, windows
 from ..errors import ModelError
 from ..layout import ClipLayout
-from ..motion import MotionModule, injected
+from ..motion import Mask, MotionModule, Steering, injected
 from ..motion import load as load_module
 from ..motion import lora as motion_lora
 from ..motion.lora_files import Lora
 from ..motion.lora_files import load as load_lora
+from ..motion.steering import SteerOf
 from ..notices import of_clip, of_pictures
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
@@ -33,6 +34,7 @@ from ..sampling.windowed import Denoise
 from ..settings import BY_NAME, Settings
 from ..travel import Schedule
 from ..version import __version__
+from ..video import masks
 from . import models, pictures, samplers
 from .resume import Keeper, Stage, content
 
@@ -132,6 +134,7 @@ class Pipeline:
         for lora, _ in self.loras(settings):
             if settings.enable:
                 motion_lora.check_fit(lora.about, self.module)
+        self.steering(settings)
         self._run(settings)
         pictures.load(settings)
 
@@ -149,6 +152,13 @@ class Pipeline:
         """Those, from their files. ModelError for a name that is unknown, and for a file that is no motion LoRA."""
         found = [(models.find_lora(wish.name), wish.weight) for wish in self.wishes(settings)]
         return [(loaded_lora(path, path.stat().st_mtime_ns), weight) for path, weight in found]
+
+    def steering(self, settings: Settings) -> Steering | None:
+        """How strongly the motion module acts; None for as it was trained. MediaError for a mask that cannot be read."""
+        if not settings.enable:
+            return None
+        frames, path = settings.frame_count(), settings.motion_mask
+        return Steering.of(settings, frames, Mask(*masks.read(path, frames)) if path else None)
 
     def notices(self, settings: Settings) -> list[str]:
         """What a user may not expect of these settings; none of it stops the run."""
@@ -219,6 +229,10 @@ class Pipeline:
             about["motion_module"] = {"name": self.module.name, "family": self.module.family.name}
             if self.module_path is not None and self.module_path.is_file():
                 about["motion_module"]["sha256"] = sha256(self.module_path)
+            if settings.motion_mask:
+                path = Path(settings.motion_mask).expanduser()
+                values["motion_mask"] = masks.without_home(settings.motion_mask)
+                about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
         return about
 
     def render(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None
@@ -254,13 +268,14 @@ class Pipeline:
         given = self._from_pictures(settings)
         begin = None if given is None else given.start(lambda: noise.draw(sources, shape).to(self.device))
         held = None if given is None else given.held
+        call.steering = self.steering(settings)
         parts, latents = self._iterations(settings), first.to(self.device)
         with ExitStack() as scope:
             if settings.enable:
                 weighted = self.loras(settings)
                 scope.enter_context(motion_lora.applied(self.module, weighted, settings.frames))
                 scope.enter_context(motion_lora.applied_to_unet(self.unet, weighted, settings.frames, call.layout_of))
-                scope.enter_context(injected(self.unet, self.module, call.layout_of))
+                scope.enter_context(injected(self.unet, self.module, call.layout_of, call.steer_of))
             for iteration, part in enumerate(parts, 1):
                 def told(event: Event, iteration: int = iteration) -> None:
                     on_event(dataclasses.replace(event, iteration=iteration, iterations=len(parts)))
@@ -288,7 +303,11 @@ class Pipeline:
         def report(step: int, estimate: torch.Tensor) -> None:
             on_event(Event("step", step + 1, run.steps, step=step + 1, steps=run.steps, latents=estimate))
 
-        return run(lambda x, t, step: loop(x, t, step=step), start.to(self.device), sources, report, **more)
+        def denoise(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+            call.step, call.steps = step, run.steps
+            return loop(x, t, step=step)
+
+        return run(denoise, start.to(self.device), sources, report, **more)
 
     def _renewed(self, settings: Settings, latents: torch.Tensor, begin: torch.Tensor | None, first: torch.Tensor,
                  fresh: torch.Tensor) -> torch.Tensor:
@@ -317,6 +336,7 @@ class Pipeline:
         run = self._whole_run(settings)
 
         def denoise(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+            call.step, call.steps = step, run.steps
             out = call(x, t, seam.window)
             on_event(Event("window", 1, 1, step=step + 1, steps=seam.steps, frames=seam.window, latents=latents))
             return out
@@ -402,10 +422,17 @@ class _UNetCall:
     def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype):
         self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
         self.layout = ClipLayout((), ())
+        self.step, self.steps = 0, 1  # of the sampler, as told by whoever runs it
+        self.steering: Steering | None = None
 
     def layout_of(self, rows: int) -> ClipLayout:
         """Injection asks in every call of the UNet; the answer holds for the call under way."""
         return self.layout
+
+    @property
+    def steer_of(self) -> SteerOf | None:
+        """For injection."""
+        return self.steering and (lambda *site: self.steering.at(self.step, self.steps, *site))
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
         """x [f c h w] -> ε [f c h w] in float32."""

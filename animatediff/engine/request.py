@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -66,10 +67,10 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
     said = [f"{FLAGS[name]}: the picture has changed since the clip was made from it"
             for name, now in about.get("pictures", {}).items()
             if (before := (source.get("pictures") or {}).get(name)) and before.get("sha256") != now["sha256"]]
-    before, now = source.get("motion_module") or {}, about.get("motion_module") or {}
-    if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
-        said.append(f"the clip was made with another motion module, {before.get('name')}; this run uses "
-                    f"{now.get('name')}")
+    for key, what in (("motion_module", "motion module"), ("motion_mask", "motion mask")):
+        before, now = source.get(key) or {}, about.get(key) or {}
+        if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
+            said.append(f"the clip was made with another {what}, {before.get('name')}; this run uses {now.get('name')}")
     return said
 
 
@@ -101,6 +102,18 @@ def check_loras(settings: Settings) -> None:
 
     for wish in loras.of_clip(settings.motion_lora, settings.schedules(settings.prompt, "", settings.frame_count())[0]):
         library.describe_lora(models.find_lora(wish.name))
+
+
+def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """A mask that the file of --from names is looked for where it was, and beside that file."""
+    name = settings.motion_mask
+    if not name or not arguments.source or hasattr(arguments, "motion_mask"):
+        return settings
+    for path in (Path(name).expanduser(), Path(arguments.source).parent / Path(name).name):
+        if path.is_file():
+            return dataclasses.replace(settings, motion_mask=str(path))
+    raise MediaError(f"was made with the motion mask {name}, which is not here", where=arguments.source,
+                     remedy="Give --motion-mask PATH")
 
 
 def target(out: str, settings: Settings) -> tuple[str, str]:

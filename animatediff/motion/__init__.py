@@ -7,13 +7,16 @@ from animatediff.motion.families import FAMILIES, BetaSchedule, Family, detect
 from animatediff.motion.inject import injected
 from animatediff.motion.load import Description, describe, load
 from animatediff.motion.network import MotionModule
+from animatediff.motion.steering import Mask, Steering
 
 __all__ = [
     "FAMILIES",
     "BetaSchedule",
     "Description",
     "Family",
+    "Mask",
     "MotionModule",
+    "Steering",
     "build",
     "describe",
     "detect",

@@ -20,13 +20,14 @@ from animatediff.motion.places import Places, find_places
 
 if TYPE_CHECKING:
     from animatediff.motion.load import Description
+    from animatediff.motion.steering import SteerOf
 
 
 class MotionHook:
     """Forward hook that sends a submodule's output through one site."""
 
-    def __init__(self, module: MotionModule, site: Site, layout_of: LayoutOf):
-        self.module, self.site, self.layout_of = module, site, layout_of
+    def __init__(self, module: MotionModule, site: Site, layout_of: LayoutOf, steer_of: SteerOf | None = None):
+        self.module, self.site, self.layout_of, self.steer_of = module, site, layout_of, steer_of
 
     def __call__(self, host: nn.Module, args, output):
         x = output[0] if isinstance(output, tuple) else output
@@ -39,7 +40,9 @@ class MotionHook:
     def _site(self, x: Tensor, numbers: Group) -> Tensor:
         self.module.window = numbers
         try:
-            return self.site(x, len(numbers))
+            if self.steer_of is None:
+                return self.site(x, len(numbers))
+            return self.site(x, len(numbers), *self.steer_of(numbers, *x.shape[2:]))
         finally:
             self.module.window = ()
 
@@ -64,13 +67,16 @@ class NormOverFrames:
 
 
 @contextmanager
-def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iterator[MotionModule]:
+def injected(
+    unet: nn.Module, module: MotionModule, layout_of: LayoutOf, steer_of: SteerOf | None = None
+) -> Iterator[MotionModule]:
     """Run `unet` with `module` for the length of the block; afterwards the UNet is as it was, whatever happened.
 
     `unet` is a UNet in LDM layout (`input_blocks`, `middle_block`, `output_blocks`: A1111, Forge, ComfyUI) or
     diffusers' `UNet2DConditionModel`. `layout_of(rows)` is asked at every place of every UNet call and must
-    answer cheaply. The module has to be on the UNet's device; its dtype may differ. A UNet carries one
-    motion module at a time: a second scope on it is refused, and leaves the first as it is.
+    answer cheaply; so must `steer_of`, if it is given, about scale and effect (see `steering`). The module has to be on
+    the UNet's device; its dtype may differ. A UNet carries one motion module at a time: a second scope on it is
+    refused, and leaves the first as it is.
     """
     places = find_places(unet)
     check_fit(places, module)
@@ -83,7 +89,7 @@ def injected(unet: nn.Module, module: MotionModule, layout_of: LayoutOf) -> Iter
     try:
         for name, host in places.sites.items():
             if name in sites:
-                handles.append(host.register_forward_hook(MotionHook(module, sites[name], layout_of)))
+                handles.append(host.register_forward_hook(MotionHook(module, sites[name], layout_of, steer_of)))
         norms = places.resnet_norms if module.family.resnet_norm_over_frames else []
         norms = norms + (places.out_norms if module.family.out_norm_over_frames else [])
         for norm in norms:

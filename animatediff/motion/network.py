@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
 CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
+Scale = float | Tensor
 
 
 def sinusoids(frames: int, channels: int) -> Tensor:
@@ -77,9 +78,14 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.pos_encoder = PositionalEncoding(frames, channels, stored)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
+        """`scale`: of the keys, a number or [b frame]."""
         x = self.pos_encoder(x)
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.to_q, self.to_k, self.to_v))
+        if isinstance(scale, Tensor):
+            k = k * scale[:, None, :, None]
+        elif scale != 1:
+            k = k * scale
         return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -118,9 +124,9 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms):
-            x = attention(norm(x)) + x
+            x = attention(norm(x), scale) + x
         return self.ff(self.ff_norm(x)) + x
 
 
@@ -135,11 +141,19 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, frames, stored)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0) -> Tensor:
+        """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
         n, c, h, w = x.shape
         tokens = self._normed(x, frames).permute(0, 3, 1, 2).reshape(-1, frames, c).to(self.proj_in.weight.dtype)
-        change = self._in_tiles(tokens).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1).reshape(n, c, h, w)
-        return x + change.to(x.dtype)
+        if isinstance(scale, Tensor):
+            scale = scale.flatten(1).T.repeat(n // frames, 1).to(tokens)
+        change = self._in_tiles(tokens, scale).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1)
+        change = change.reshape(n, c, h, w).to(x.dtype)
+        if isinstance(effect, Tensor):
+            change = change * effect[:, None].repeat(n // frames, 1, 1, 1).to(change)
+        elif effect != 1:
+            change = change * effect
+        return x + change
 
     def _normed(self, x: Tensor, frames: int) -> Tensor:
         """GroupNorm in fp32 at least, over C/32 x H x W of a frame or of all of a clip's: -> [clip frame c (h w)]."""
@@ -152,21 +166,23 @@ class TemporalTransformer(nn.Module):
         normed = F.group_norm(x, self.norm.num_groups, weight, bias, self.norm.eps)
         return normed.reshape(n // frames, frames, c, -1)
 
-    def _tokens(self, tokens: Tensor) -> Tensor:
+    def _tokens(self, tokens: Tensor, scale: Scale = 1.0) -> Tensor:
         x = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            x = block(x)
+            x = block(x, scale)
         return self.proj_out(x)
 
-    def _in_tiles(self, tokens: Tensor) -> Tensor:
+    def _in_tiles(self, tokens: Tensor, scale: Scale = 1.0) -> Tensor:
         """`_tokens` in tiles of [(clip position) frame c]: small ones for a CPU's cache, else below the grid limit."""
         learning = torch.is_grad_enabled()
         tile = MOST_POSITIONS
         if tokens.device.type == "cpu" and not learning:
             tile = max(1, CPU_TILE_TOKENS // tokens.shape[1])
         if tokens.shape[0] <= tile:
-            return self._tokens(tokens)
-        return torch.cat([self._tokens(part) for part in tokens.split(tile)])
+            return self._tokens(tokens, scale)
+        parts = tokens.split(tile)
+        scales = scale.split(tile) if isinstance(scale, Tensor) else [scale] * len(parts)
+        return torch.cat([self._tokens(part, of_part) for part, of_part in zip(parts, scales)])
 
 
 class Site(nn.Module):
@@ -176,8 +192,8 @@ class Site(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(*args, **kwargs)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        return self.temporal_transformer(x, frames)
+    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0) -> Tensor:
+        return self.temporal_transformer(x, frames, scale, effect)
 
 
 class Level(nn.Module):

@@ -23,7 +23,10 @@ ACCEPTED = {
     "HTML": _COMMON + "every show_label value",
     "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
     "Gallery": _COMMON,
-    "Image": _FORM.replace("info ", "") + "height image_mode mirror_webcam show_download_button streaming type width",
+    # source, tool and brush_color: of 3.41, which paints in an Image.
+    "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
+             "streaming tool type width",
+    "ImageMask": _COMMON + "brush height image_mode type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
@@ -79,6 +82,9 @@ def gradio(version: str = "3.41.2") -> ModuleType:
     module.update = lambda **kwargs: kwargs | {"__type__": "update"}
     for name in ACCEPTED:
         setattr(module, name, type(name, (Block,), {}))
+    if not version.startswith("4"):
+        del module.ImageMask
+    module.Brush = lambda **kwargs: kwargs
 
     class Dropdown(module.Dropdown):
         """Of 3.41, whose choices are texts; those of 4 are pairs of a label and a value."""

@@ -82,7 +82,10 @@ def values_of(p):
         names = TEXT.filter(lambda text: text.strip() and not set(text) & set('"\n\r'))
         return st.just("") | names.map('"{}": 0: 1, 8: -0.5; zoom-in'.format)
     if p.form == "curve":
-        return st.sampled_from(["0", "0.5", "1, 0.25, 0", "0: 1, 8: 0", "0%: 1, -1: 0.5"])
+        places = st.floats(-99, 99).map("{:g}".format)
+        numbers = st.floats(p.minimum, p.maximum).map("{:g}".format)
+        return st.lists(numbers | st.tuples(places, numbers).map(": ".join), min_size=1, max_size=4).filter(
+            lambda parts: len({":" in part for part in parts}) == 1).map(", ".join)
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12

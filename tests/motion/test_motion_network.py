@@ -90,7 +90,7 @@ def test_tiles_change_nothing(learning, make_module, monkeypatch):
         monkeypatch.setattr(network, "MOST_POSITIONS", 5)
         calls = []
         monkeypatch.setattr(
-            type(site), "_tokens", lambda self, t, old=type(site)._tokens: calls.append(len(t)) or old(self, t)
+            type(site), "_tokens", lambda self, t, s, old=type(site)._tokens: calls.append(len(t)) or old(self, t, s)
         )
         tiled = site(x, 4)
     assert len(calls) > 1 and max(calls) == 5 and sum(calls) == 2 * 6 * 6

@@ -13,13 +13,13 @@ from modules import devices, errors, processing, rng, sd_samplers, shared
 from animatediff import notices, windows
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, injected
+from animatediff.motion import MotionModule, Steering, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
 from animatediff.video.loop import LoopMeter
 
-from . import controlnet, infotext, library, motion_loras, options, pictures, repair, results, stop, travelling
+from . import controlnet, infotext, library, motion_loras, motion_mask, options, pictures, repair, results, stop, travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed
@@ -40,6 +40,7 @@ class Job:
         self.notes: list[str] = []
         self.module: MotionModule | None = None
         self.loras: motion_loras.Passes = ([], [])  # of this clip
+        self.steering: Steering | None = None  # None: the module acts as it was trained
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.cut_short: tuple[int, int, str] | None = None  # done and asked for, and of what, where it was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
@@ -50,7 +51,9 @@ class Job:
         folders = controlnet.folders(self.p)
         count = self._frame_count(controlnet.limit(folders))
         controlnet.use(self.p, folders, count)
-        self.settings = replace(self.settings, frames=count)
+        mask = motion_mask.read(self.settings.motion_mask, count)
+        self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.steering = Steering.of(self.settings, count, mask)
         pictures.check(self.p, self.settings)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
@@ -106,7 +109,8 @@ class Job:
         controlnet.check(p)
         animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
                  on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
-                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings))
+                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings),
+                 steering=self.steering)
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""

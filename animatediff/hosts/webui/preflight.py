@@ -80,6 +80,7 @@ def preflight(
     problem: str = "",
     checkpoint: Checkpoint | None = None,
     probe: Callable[[Iterable[str]], None] | None = None,
+    read_mask: Callable[[str, int], Any] | None = None,
     source_frames: int | None = None,
     loras: Sequence[tuple[LoraDescription, Curve]] = (),
     missing: Sequence[str] = (),
@@ -89,7 +90,7 @@ def preflight(
     steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. slider: the steps that are
     asked for, 0 for `steps`. hires_steps: of the second pass, 0 for none. module, problem: the motion module that the
     settings name, or why there is none. checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError
-    for formats that cannot be written. loras, missing: the motion LoRAs that are asked for, with their weights, and what
+    for formats that cannot be written. read_mask: raises it for a motion mask that cannot be read for so many frames. loras, missing: the motion LoRAs that are asked for, with their weights, and what
     is wrong with others. prompts: the prompt and the negative prompt.
     """
     frames = settings.frame_count(source_frames)
@@ -126,7 +127,7 @@ def preflight(
     found = _Findings(module, checkpoint)
     found.problems += [problem, *missing] if problem else missing
     found.fit(loras)
-    found.check(settings, frames, probe)
+    found.check(settings, frames, probe, read_mask)
     found.read(settings, frames, prompts)
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
@@ -145,7 +146,7 @@ class _Findings:
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
 
-    def check(self, settings: Settings, frames: int, probe: Callable | None) -> None:
+    def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
         if self.checkpoint is not None and self.checkpoint.problem:
             self.problems.append(self.checkpoint.problem)
@@ -155,6 +156,8 @@ class _Findings:
             self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
             self._attempt(probe, settings.formats)
+        if read_mask is not None:
+            self._attempt(read_mask, settings.motion_mask, frames)
 
     def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
         for about, _ in loras if self.module is not None else ():

@@ -11,7 +11,7 @@ from animatediff.errors import AnimateDiffError
 from animatediff.settings import Settings
 from animatediff.video.write import WRITERS, probe
 
-from . import library, motion_loras
+from . import library, motion_loras, motion_mask
 from .calls import Sampler, from_picture_steps
 from .preflight import Preflight, preflight
 
@@ -30,8 +30,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         settings, steps=done, from_picture=from_picture, slider=steps, clips=int(host.get("clips") or 1), sampler=first,
         hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
         hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
-        checkpoint=library.checkpoint(), probe=probed, source_frames=sources, loras=loras, missing=missing,
-        prompts=(prompt, str(host.get("negative") or "")))
+        checkpoint=library.checkpoint(), probe=probed, read_mask=motion_mask.read, source_frames=sources, loras=loras,
+        missing=missing, prompts=(prompt, str(host.get("negative") or "")))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

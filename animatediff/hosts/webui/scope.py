@@ -18,7 +18,7 @@ from modules.sd_samplers_common import InterruptedException
 
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, injected, lora
+from animatediff.motion import MotionModule, Steering, injected, lora
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.seam import Seam
@@ -37,19 +37,21 @@ current: Pass | None = None  # jobs run one at a time: the host queues them
 
 def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted], *, on_event: OnEvent,
              on_end: Callable[[Pass], None], around: Callable[[], AbstractContextManager[None]] = nullcontext,
-             around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None) -> None:
+             around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
+             steering: Steering | None = None) -> None:
     """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
 
     on_event: told of every window. on_end: told how far the pass has come, however it ended.
     around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
     pictures: what an img2img pass starts from.
+    steering: how strongly the module acts, if not as it was trained.
     """
     sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
     for name in ("sample", "sample_img2img"):
 
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
             undo.close()
-            run = Pass(p, settings, module, loras, on_event, around_window, pictures)
+            run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
             try:
                 with around(), run:
                     args = run.started(args)
@@ -70,9 +72,11 @@ class Pass:
     """The scope of one call of `p.sampler`."""
 
     def __init__(self, p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted],
-                 on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None):
+                 on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
+                 steering: Steering | None = None):
         self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
         self.around_window, self.pictures = around_window, pictures
+        self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout = NOTHING
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
@@ -163,7 +167,7 @@ class Pass:
             stack.enter_context(_attribute(model, "apply_model", self._apply_model(model.apply_model)))
             unet, layout_of = model.model.diffusion_model, lambda rows: self.layout
             stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
-            stack.enter_context(injected(unet, self.module, layout_of))
+            stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:

@@ -4,7 +4,8 @@
     script.infotext_fields, script.paste_field_names = controls.infotext_fields, controls.paste_field_names
     return controls.components                # one for each name in request.ORDER
 
-Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules, its refresh button.
+Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules and the painted mask, a
+button.
 The lines are made anew when a control is changed, ours or one of the host's that matter; those are found on the page by
 their elem_id once it is complete. Works with gradio 3.41 and 4.40, of which the common part is used.
 """
@@ -22,6 +23,7 @@ from animatediff.errors import AnimateDiffError
 from animatediff.parameters import Parameter
 
 from . import infotext
+from .mask_painter import Painter
 
 if TYPE_CHECKING:
     from .preflight import Preflight
@@ -33,6 +35,7 @@ ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_numb
         ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"))
 # Of img2img alone; the other tab has the controls, since both send the same arguments, but does not show them.
 IMG2IMG = (("frame_lock", "latent_power", "latent_scale"), ("last_frame",), ("latent_power_last", "latent_scale_last"))
+MOTION = (("motion_scale", "motion_effect"), ("motion_scale_steps",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
@@ -41,6 +44,7 @@ AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
 PICTURES = "First and last frame"
+STRENGTH = "Motion scale and mask"
 OFF = "Not enabled. With Enable AnimateDiff:"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
@@ -85,6 +89,11 @@ def build(is_img2img: bool, script: Any) -> Controls:
             for names in IMG2IMG:
                 with gr.Row():
                     made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+        with gr.Accordion(STRENGTH, open=False, elem_id=f"{tab}-ad-motion"):
+            for names in MOTION:
+                with gr.Row():
+                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+            painter = Painter(gr, tab)
         with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
             rest = [p for p in CLIP if p.name not in made]
             for start in range(0, len(rest), MORE_IN_A_ROW):
@@ -100,7 +109,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:
-            _connect(gr, tab, last.component, components, modules, shown, (refresh, update))
+            _connect(gr, tab, last.component, components, modules, painter, shown, (refresh, update))
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
     hidden = () if is_img2img else sum(IMG2IMG, ())  # nothing is pasted where it cannot be seen
@@ -196,9 +205,10 @@ class _Modules:
         return self.labels.get(name, name)
 
 
-def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, shown: Any,
+def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, painter: Painter, shown: Any,
              buttons: tuple[Any, Any]) -> None:
-    """Attach the events, in the gradio context of the page's tab. None of them has a control as output but the list."""
+    """Attach the events, in the gradio context of the page's tab. What is told of the run is their only output, beside
+    the list's refresh and the painted mask."""
     page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
     wanted = {name: elem_id.format(tab=tab) for name, elem_id in HOST_CONTROLS.items()}
     theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
@@ -219,6 +229,8 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
         if component in (theirs.get("prompt"), theirs.get("negative")):
             event = component.blur  # not at every letter
         event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
+    size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{tab}_{side}") in page]
+    painter.connect(components[[p.name for p in CLIP].index("motion_mask")], size, **QUIET)
     for button in buttons:
         button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
 
