@@ -31,13 +31,15 @@ from .shapes import Scene
 ROOT = Path(__file__).resolve().parent.parent
 ZOOM = 2.5  # of lengths, over a clip
 PAN = 22.0  # pixels of 64, over a clip
-# By how much the picture is enlarged over a clip, and how far its content moves to the right.
-CAMERAS = {"zoom-in": (ZOOM, 0.0), "zoom-out": (1 / ZOOM, 0.0), "pan-left": (1.0, PAN), "pan-right": (1.0, -PAN)}
+# By how much the picture is enlarged over a clip, how far its content moves to the right, and how much stronger than they
+# were trained the matrices are stored: guidance holds on to a shape's size.
+CAMERAS = {"zoom-in": (ZOOM, 0.0, 1.5), "zoom-out": (1 / ZOOM, 0.0, 1.5), "pan-left": (1.0, PAN, 1.0),
+           "pan-right": (1.0, -PAN, 1.0)}
 
 
 def through(camera: str, scene: Scene) -> Scene:
     """A clip's scene as a camera sees it that moves evenly and is where it was in the middle of the clip."""
-    zoom, pan = CAMERAS[camera]
+    zoom, pan, _ = CAMERAS[camera]
     time = torch.linspace(-0.5, 0.5, len(scene))
     scale = torch.exp(math.log(zoom) * time)
     x = SIZE / 2 + scale * (scene.x - SIZE / 2) + pan * SIZE / 64 * time
@@ -64,8 +66,8 @@ def layers(module: MotionModule) -> dict[str, nn.Linear]:
 
 
 def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline, *, steps: int, batch: int, rank: int,
-        rate: float, seed: int) -> dict[str, torch.Tensor]:
-    """The trained matrices, in the original naming."""
+        rate: float, seed: int, strength: float) -> dict[str, torch.Tensor]:
+    """The trained matrices times `strength`, in the original naming."""
     torch.manual_seed(seed)
     places = layers(base.module)
     added = nn.ModuleList(LowRank(layer, rank) for layer in places.values())
@@ -94,9 +96,9 @@ def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline
     found = {}
     for name, change in zip(places, added):
         attention, layer = name.split(".to_")
-        for part in ("down", "up"):
-            key = f"{attention}.processor.to_{layer.removesuffix('.0')}_lora.{part}.weight"
-            found[key] = getattr(change, part).weight.detach().half().contiguous()
+        key = f"{attention}.processor.to_{layer.removesuffix('.0')}_lora"
+        found[f"{key}.down.weight"] = change.down.weight.detach().half()
+        found[f"{key}.up.weight"] = (change.up.weight.detach() * strength).half()
     return found
 
 
@@ -126,7 +128,7 @@ def make(name: str, options: argparse.Namespace) -> None:
     seen = lambda scene: through(name, scene)  # noqa: E731
     latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, seen=seen)
     weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
-                  rate=options.rate, seed=options.seed)
+                  rate=options.rate, seed=options.seed, strength=CAMERAS[name][2])
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.out / f"{name}.safetensors", metadata={"format": "pt"})
 

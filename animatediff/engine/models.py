@@ -62,7 +62,8 @@ def find(name: str) -> Path:
 def find_lora(name: str) -> Path:
     """The motion LoRA a user named: a path, or a name in a folder of motion modules or in the package's."""
     path = Path(name).expanduser()
-    if name and path.exists():
+    # A name such as zoom-in is not a folder that happens to be called so.
+    if path.is_file() or path.is_dir() and len(path.parts) > 1:
         return path
     from ..motion import library
 

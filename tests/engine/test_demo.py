@@ -5,7 +5,9 @@ from safetensors import safe_open
 from animatediff.engine import models
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import Settings
+from benchmarks import motion_lora
 from benchmarks.demo_quality import prompts, score
+
 
 @pytest.fixture(scope="module")
 def demo():
@@ -55,3 +57,24 @@ def test_the_readmes_circle_moves_right(demo):
     sights, direction = track(list(demo.render(Settings(enable=True, prompt="a red circle moving right", seed=1))))
     assert direction == "right"
     assert {s.colour for s in sights if s} == {"red"}
+
+
+LORAS = sorted(path.stem for path in models.DEMO_LORAS.glob("*.safetensors"))
+
+
+def test_motion_loras_are_small_and_found_by_their_names():
+    assert {"pan-left", "zoom-in"} <= set(LORAS)
+    for name in LORAS:
+        path = models.find_lora(name)
+        assert path.parent == models.DEMO_LORAS and path.stat().st_size <= 2e6
+        with safe_open(path, "pt") as file:
+            assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}
+
+
+@pytest.mark.parametrize("name", LORAS)
+def test_motion_loras_move_the_camera_as_they_are_called(demo, name):
+    """A short version of `python -m benchmarks motion_lora`."""
+    asked, seeds = motion_lora.prompts()[:3], [7]
+    with_it, without = (motion_lora.score(demo, text, asked, seeds) for text in (name, ""))
+    assert sum(name in each.cameras for each in with_it) >= 2, with_it
+    assert sum(name in each.cameras for each in without) <= 1, without

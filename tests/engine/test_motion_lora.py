@@ -78,6 +78,11 @@ def test_a_weight_of_0_is_none(pipeline):
     assert torch.equal(pipeline.sample(settings("a red circle <lora:good:0>")), plain)
 
 
+def test_a_folder_of_the_same_name_is_not_meant(files, tmp_path):
+    (tmp_path / "good").mkdir()
+    assert models.find_lora("good") == files / "good.safetensors"
+
+
 def test_a_tag_in_a_key_frame_is_a_curve(pipeline):
     """As the weight that its prompt has in each frame."""
     prompt = {"travel_interpolation": "linear"}
