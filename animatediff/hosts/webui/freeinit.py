@@ -29,14 +29,12 @@ def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: 
     """
     p, info = run.p, shared.sd_model.sd_checkpoint_info
     picture, place = (args[1], 2) if from_picture else (None, 1)
-    first = args[place].clone()
+    clip, start, first = None, args[place], args[place].clone()
     all_steps = _steps(p, picture, kwargs.get("steps"))
-    clip, start = None, first
     for run.iteration, steps in enumerate(run.settings.iterations(all_steps), 1):
-        if run.iteration > 1:
-            _back_to(info, run)
         more = kwargs if steps == all_steps else {**kwargs, "steps": steps}
         if clip is not None:
+            _back_to(info, run)
             start = _renewed(run, picture, clip, first, more.get("steps"))
             _begin(run, steps)
         conds = (_sooner(cond, steps / all_steps) for cond in args[place + 1:place + 3])

@@ -284,6 +284,15 @@ def test_key_frames_are_the_only_ones_with_a_hint(host, hints, tmp_path):
         assert agree(frame, alone(host, i, ControlNet=[unit(image=raw)])), f"frame {i}"
 
 
+def test_each_of_free_inits_iterations_has_a_units_steps_from_the_first(host, hints):
+    """A unit for the first half of the steps acts in the last iteration, which keeps nothing of the one before; and
+    a unit with a folder gives each frame its hint there."""
+    settings, folder = {**STILL, "freeinit_iterations": 2, "freeinit_d_s": 0}, str(hints)
+    none, half, whole, fourth = (np.stack(frames_of(ask(host, settings, steps=8, **more))) for more in (
+        {}, *({"ControlNet": [unit(batch_images=folder, guidance_end=end)]} for end in (0.5, 1.0, 0.25))))
+    assert min(np.abs(a - b).max() for a, b in ((half, none), (whole, half), (fourth, half), (fourth, none))) > 5
+
+
 def test_with_motion_too(host, hints):
     moving = {**STILL, "model": "motion.safetensors", "batch_size": 6, "overlap": 0}
     made = np.stack(frames_of(ask(host, moving, ControlNet=[unit(batch_images=str(hints))])))
