@@ -32,8 +32,8 @@ class Parameter:
     `curves`), each value within the range. aliases: names under which existing API clients send the parameter.
     spellings: pairs of another spelling of a choice and that choice. cli: its flag, "" where the command line has none.
     api_only: choices that mean something to API clients alone; the help has a sentence on each, which begins with its
-    name and a colon. group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own controls for) or "host" (where
-    and with what it runs).
+    name and a colon. group: "clip" (also what WebUI users set here), "image" (what a WebUI has its own controls for) or
+    "host" (where and with what it runs).
     """
 
     name: str

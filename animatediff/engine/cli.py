@@ -119,12 +119,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    from . import pictures
-
     settings, source = request.settings_of(arguments)
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
+    from . import pictures
+
     settings = pictures.resolved(settings)  # refuses what cannot be read, as the next line does
     settings.schedules(settings.prompt, settings.negative, settings.frame_count())
     from ..video import write

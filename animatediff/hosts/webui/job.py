@@ -97,7 +97,8 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         controlnet.check(p)
         animated(p, self.settings, self.module, on_event=lambda event: self.progress(event), on_end=self._sampled,
-                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings))
+                 around=self._shown, around_window=controlnet.around_window(p, p.batch_size),
+                 pictures=pictures.of_pass(p, self.settings))
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
