@@ -288,7 +288,8 @@ def schema_accepts(schema: dict, values: dict) -> bool:
         if "$ref" in rule:
             return fits(schema["properties"][rule["$ref"].rsplit("/", 1)[1]], value)
         kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-        if not any(isinstance(value, types[kind]) for kind in kinds) or (isinstance(value, bool) and rule["type"] != "boolean"):
+        fitting = any(isinstance(value, types[kind]) for kind in kinds)
+        if not fitting or (isinstance(value, bool) and rule["type"] != "boolean"):
             return False
         if "items" in rule and (len(value) < rule["minItems"] or not all(fits(rule["items"], v) for v in value)):
             return False

@@ -126,8 +126,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    from . import pictures
-
     if arguments.save_state < 0:
         raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
     begun, found = _begun(arguments) if arguments.resume else (None, None)
@@ -135,6 +133,8 @@ def _render(arguments: argparse.Namespace) -> int:
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
+    from . import pictures
+
     settings = pictures.resolved(settings)  # refuses what cannot be read, as the next lines do
     settings.schedules(settings.prompt, settings.negative, settings.frame_count())
     settings = request.with_mask(settings, arguments)

@@ -19,8 +19,10 @@ SOURCES = ("init", "last_frame")
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 [f h w 3] in the clip's size: `first`, one or one for each frame, and `last`, [0 h w 3] where there is none.
-    `more`: whether the source has pictures beyond the clip's frames."""
+    """uint8 [f h w 3] in the clip's size: `first`, one or one for each frame, and `last`, [0 h w 3] for none.
+
+    more: whether the source has pictures beyond the clip's frames.
+    """
 
     first: np.ndarray
     last: np.ndarray
@@ -64,7 +66,7 @@ def notices(settings: Settings, own_size: str) -> list[str]:
         said.append(f"{settings.init} has more pictures than the clip has frames; the first {settings.frames} are used")
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
-        said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size sets another size")
+        said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")
     return said
 
 

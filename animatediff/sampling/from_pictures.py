@@ -36,8 +36,8 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     last = last.flip(0)
     total = (first + last).clamp(min=1)
     first, last = first / total, last / total
-    first[-1], last[0] = 0, 0
-    first[0] = last[-1] = 1
+    first[-1], last[-1] = 0, 1
+    first[0], last[0] = 1, 0
     return first, last
 
 
@@ -72,8 +72,9 @@ class Held:
 class FromPictures:
     """A clip's start, in latents.
 
-    first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last: [1 c h w]
-    of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has been changed.
+    first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last:
+    [1 c h w], of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has
+    been changed.
     """
 
     def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None, *, each: bool = False,
@@ -97,7 +98,7 @@ class FromPictures:
         return Held(pictures, curve) if curve.any() else None
 
     def start(self, noise: Callable[[], Tensor]) -> Tensor:
-        """Latents [f c h w] to which the sampler adds its own noise. `noise`: draws more [f c h w], where it is needed."""
+        """Latents [f c h w] to which the sampler adds its own noise. `noise`: draws more [f c h w], if it is needed."""
         x = self._mixed(noise)
         return x if self.held is None else self.held.into(x, 0.0, lambda pictures: pictures)
 

@@ -261,7 +261,8 @@ def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, do
 
     out = run(denoise, noise_, sources, pictures=picture)
     alpha, sigma = model.level(seen[0][1])
-    torch.testing.assert_close(seen[0][0].double(), alpha * picture.double() + sigma * noise_.double(), atol=1e-4, rtol=1e-4)
+    expected = alpha * picture.double() + sigma * noise_.double()
+    torch.testing.assert_close(seen[0][0].double(), expected, atol=1e-4, rtol=1e-4)
     if strength == 1:  # almost the start from noise alone: α is 0.07
         assert (seen[0][0] - sigma * noise_).abs().max() < 0.08 * picture.abs().max()
     if not strength:
@@ -284,8 +285,8 @@ def test_a_run_from_a_picture_reaches_the_exact_map(name):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, prediction):
-    """In every call; without noise of the sampler's own it is the same ε all along. Frames that are not held are bit for
-    bit as without the lock, since this model knows no neighbours."""
+    """In every call; without noise of the sampler's own it is the same ε all along. Frames that are not held are bit
+    for bit as without the lock, since this model knows no neighbours."""
     run, model, calls = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction), Gaussian(V2), []
     noise_, sources = unit(4)
     pictures = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))

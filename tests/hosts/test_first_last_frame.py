@@ -30,7 +30,8 @@ FIRST, LAST = picture(0), picture(1)
 
 def clip(host, settings: dict, **fields) -> np.ndarray:
     settings = {"returns": "frames", "latent_scale": 0, **settings}
-    return frames_of(animate(host, settings, "img2img", **{"init_images": [FIRST], "denoising_strength": 0.9, **fields}))
+    fields = {"init_images": [FIRST], "denoising_strength": 0.9, **fields}
+    return frames_of(animate(host, settings, "img2img", **fields))
 
 
 def still(host, image: Image.Image) -> np.ndarray:
@@ -108,7 +109,8 @@ def test_pictures_of_the_page_and_of_requests(host):
 
 @pytest.mark.parametrize(("settings", "sources", "said"), [
     ({"last_frame": "aGVsbG8="}, 1, "not of a picture"), ({"last_frame": "/etc/hostname"}, 1, "base64"),
-    ({"last_frame": 5}, 1, "no picture"), ({"frame_lock": "2"}, 1, "frame_lock"), ({"last_frame": text(LAST)}, 6, "own"),
+    ({"last_frame": 5}, 1, "no picture"), ({"frame_lock": "2"}, 1, "frame_lock"),
+    ({"last_frame": text(LAST)}, 6, "own"),
     ({"last_frame": "0" * 16}, 1, "not kept")], ids=str)
 def test_refused_before_anything_is_computed(host, settings, sources, said):
     answer = animate(host, settings, "img2img", init_images=[picture(i) for i in range(sources)])
@@ -118,7 +120,8 @@ def test_refused_before_anything_is_computed(host, settings, sources, said):
 def test_in_txt2img_a_note_says_that_they_do_nothing(host):
     asked = {"frame_lock": "1, 0", "last_frame": text(LAST), "returns": "frames"}
     answer = animate(host, asked)
-    assert "Last frame and Frame lock: without effect" in str(answer.info["extra_generation_params"]["AnimateDiff notes"])
+    notes = str(answer.info["extra_generation_params"]["AnimateDiff notes"])
+    assert "Last frame and Frame lock: without effect" in notes
     assert (frames_of(answer) == frames_of(animate(host, {"returns": "frames"}))).all()
 
 

@@ -29,7 +29,8 @@ def test_a_folder_in_the_order_of_its_numbers(tmp_path):
 def test_animated_pictures(tmp_path, name, exact):
     frames = moving(5, shades=False)
     first, *rest = map(Image.fromarray, frames)
-    first.save(tmp_path / name, save_all=True, append_images=rest, **({"lossless": True} if name.endswith("webp") else {}))
+    lossless = {"lossless": True} if name.endswith("webp") else {}
+    first.save(tmp_path / name, save_all=True, append_images=rest, **lossless)
     found = arrays(tmp_path / name)
     assert len(found) == 5
     for a, b in zip(found, frames):
@@ -63,7 +64,8 @@ def test_transparent_is_white(tmp_path):
 def test_cut_and_stretched():
     wide = Image.fromarray(np.repeat(np.arange(60, dtype=np.uint8)[None], 20, 0))
     assert np.asarray(read.fitted(wide, 20, 20)).mean() == pytest.approx(29.5, abs=0.6)
-    assert np.ptp(np.asarray(read.fitted(wide, 20, 20))) < 22 < np.ptp(np.asarray(read.fitted(wide, 20, 20, crop=False)))
+    cut, stretched = read.fitted(wide, 20, 20), read.fitted(wide, 20, 20, crop=False)
+    assert np.ptp(np.asarray(cut)) < 22 < np.ptp(np.asarray(stretched))
     assert read.fitted(wide, 60, 20) is wide
 
 
@@ -79,7 +81,8 @@ def test_base64(ahead):
 
 
 @pytest.mark.parametrize(("text", "said"), [("/tmp/x.png", "base64"), ("häh", "base64"), ("http://x/y.png", "base64"),
-                                            ("aGVsbG8=", "not of a picture"), ("data:image/png;base64,", "not of a picture")])
+                                            ("aGVsbG8=", "not of a picture"),
+                                            ("data:image/png;base64,", "not of a picture")])
 def test_what_is_no_picture(text, said):
     with pytest.raises(ValueError, match=said):
         read.decoded(text)
@@ -91,7 +94,8 @@ def test_files_that_are_none(tmp_path):
     picture = io.BytesIO()
     Image.fromarray(moving(1)[0]).save(picture, "PNG")
     (tmp_path / "cut.png").write_bytes(picture.getvalue()[:300])
-    for name, said in (("x.txt", "neither"), ("empty", "no pictures"), ("gone", "cannot be read"), ("cut.png", "cannot be")):
+    wrong = {"x.txt": "neither", "empty": "no pictures", "gone": "cannot be read", "cut.png": "cannot be read"}
+    for name, said in wrong.items():
         with pytest.raises(MediaError, match=said) as caught:
             arrays(tmp_path / name)
         assert name in caught.value.where and caught.value.remedy

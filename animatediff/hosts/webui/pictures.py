@@ -1,7 +1,7 @@
 """Pictures that a clip of img2img starts from and ends with.
 
-The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of its
-pixels, under which it is kept in memory and, once a clip is made with it, in a folder beside the clips.
+The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of
+its pixels, under which it is kept in memory and, once a clip is made with it, in a folder beside the clips.
 """
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def of_pass(p: Any, settings: Settings) -> FromPictures | None:
 
 
 def _latents(p: Any, image: Image.Image) -> torch.Tensor:
-    """[1 c h w] of a picture, brought to the clip's size as StableDiffusionProcessingImg2Img.init does with the start."""
+    """[1 c h w] of a picture, brought to the clip's size as the host's `init` of img2img does with the start."""
     image = images.flatten(image, shared.opts.img2img_background_color)
     if p.paste_to:  # "Only masked": the region that is computed
         x, y, width, height = p.paste_to
