@@ -33,7 +33,7 @@ CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie; what is not named comes into the last part.
 ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
         ("context_length", "stride", "overlap"), ("closed_loop",))
-MOTION = (("motion_scale", "motion_effect"), ("motion_scale_steps",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
+MOTION = (("motion_scale", "motion_scale_steps"), ("motion_effect",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
