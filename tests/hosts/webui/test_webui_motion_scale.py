@@ -99,9 +99,10 @@ def test_windows_and_img2img(host, calm):
 
 
 def test_the_infotext_names_the_mask_and_makes_the_clip_again(host, files):
-    answer = host.txt2img({**FRAMES, "motion_mask": mask(None), "motion_mask_min": 0.4}, prompt=PROMPT, **{**EULER, "steps": 4})
+    answer = host.txt2img({**FRAMES, "motion_mask": mask(None, (80, 48)), "motion_mask_min": 0.4}, prompt=PROMPT,
+                          **{**EULER, "steps": 4})
     text = answer.expect().info["infotexts"][0]
-    assert mask(None)[:40] not in text and "motion_mask_min: 0.4" in text
+    assert mask(None, (80, 48))[:60] not in text and "motion_mask_min: 0.4" in text
     [kept] = [path for path in files() if "AnimateDiff-masks" in str(path)]
     assert kept.suffix == ".png" and kept.name in text
     again = host.txt2img({**FRAMES, "motion_mask": kept.name, "motion_mask_min": 0.4}, prompt=PROMPT, **{**EULER, "steps": 4})
