@@ -13,7 +13,9 @@ import time
 from ast import literal_eval
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_models import write_module
 
 HERE = Path(__file__).parent
@@ -99,3 +101,30 @@ def test_modules_are_listed_with_their_family_and_sent_by_name(page, served):
     page.wait_for_function("document.querySelector('#sent textarea').value", timeout=30_000)
     sent = literal_eval(page.input_value("#sent textarea"))
     assert sent[:3] == (True, "v2.safetensors", 12)
+
+
+def test_a_mask_is_painted_and_used(page, served):
+    page.locator("#txt2img-ad-motion .label-wrap").first.click()
+    page.click("#txt2img-ad-mask-blank")
+    surface = page.locator("#txt2img-ad-mask-canvas canvas").first
+    surface.wait_for(timeout=30_000)
+    page.wait_for_timeout(3000)  # the canvas takes its picture's size
+    page.locator("#txt2img-ad-mask-canvas button[aria-label*=Draw], #txt2img-ad-mask-canvas button[aria-label*=draw]").first.click()
+    surface.scroll_into_view_if_needed()
+    box = surface.bounding_box()
+    for row in range(1, 10):
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + row / 10 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + row / 10 * box["height"], steps=20)
+        page.mouse.up()
+    page.wait_for_timeout(2000)  # it sends its strokes
+    if folder := os.environ.get("WEBUI_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/gradio4-mask.png")
+    page.click("#txt2img-ad-mask-take")
+    name = "document.querySelector('#txt2img-ad-motion-mask input, #txt2img-ad-motion-mask textarea').value"
+    page.wait_for_function(name, timeout=30_000)
+    [kept] = served[1].rglob(page.evaluate(name))
+    with Image.open(kept) as mask:
+        painted = np.asarray(mask.convert("L"))
+    assert painted.shape == (512, 512)
+    assert painted[:, 60:190].mean() > 20 and painted[:, 256:].max() == 0

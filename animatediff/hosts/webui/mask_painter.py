@@ -23,7 +23,7 @@ class Painter:
     def __init__(self, gr: Any, tab: str):
         self.gr = gr
         common = {"label": LABEL, "type": "pil", "image_mode": "RGBA", "elem_id": f"{tab}-ad-mask-canvas"}
-        if hasattr(gr, "ImageMask"):
+        if int(gr.__version__.split(".")[0]) >= 4:
             self.canvas = gr.ImageMask(brush=gr.Brush(colors=[WHITE], color_mode="fixed"), **common)
         else:
             self.canvas = gr.Image(source="upload", tool="sketch", brush_color=WHITE, height=HEIGHT, **common)

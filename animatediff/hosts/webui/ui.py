@@ -35,7 +35,7 @@ ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_numb
         ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"))
 # Of img2img alone; the other tab has the controls, since both send the same arguments, but does not show them.
 IMG2IMG = (("frame_lock", "latent_power", "latent_scale"), ("last_frame",), ("latent_power_last", "latent_scale_last"))
-MOTION = (("motion_scale", "motion_effect"), ("motion_scale_steps",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
+MOTION = (("motion_scale", "motion_scale_steps"), ("motion_effect",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "

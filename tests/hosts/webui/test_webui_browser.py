@@ -268,3 +268,37 @@ def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
     ours.page.locator("#img2img_tools #paste, #img2img_toprow #paste").first.click()
     expect(picture).to_be_visible(timeout=PATIENCE)
     expect(lock).to_have_value("1, 0")
+
+
+def test_a_mask_is_painted_and_used(tab, host, files):
+    """A black canvas of the clip's size, a stroke over its left half, a click: the run takes that mask."""
+    import numpy as np
+    from PIL import Image
+
+    tab.small(frames=4)
+    tab.ours("motion").locator(".label-wrap").first.click()
+    canvas = tab.ours("mask-canvas")
+    canvas.scroll_into_view_if_needed()
+    tab.page.click("#txt2img-ad-mask-blank")
+    surface = canvas.locator("canvas[key=interface]")
+    expect(surface).to_be_visible(timeout=PATIENCE)
+    tab.page.wait_for_timeout(2000)  # the canvas takes its picture's size
+    box = surface.bounding_box()
+    for row in range(1, 12):
+        tab.page.mouse.move(box["x"] + 0.05 * box["width"], box["y"] + row / 12 * box["height"])
+        tab.page.mouse.down()
+        tab.page.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + row / 12 * box["height"], steps=5)
+        tab.page.mouse.up()
+    shot(tab, "mask", "#txt2img-ad")
+    tab.page.click("#txt2img-ad-mask-take")
+    field = tab.ours("motion-mask").locator("textarea, input").first
+    expect(field).not_to_have_value("", timeout=PATIENCE)
+    name = field.input_value()
+    tab.tick()
+    tab.generate()
+    expect(tab.page.locator("#html_info_txt2img").first).to_contain_text(name, timeout=PATIENCE)
+    [kept] = [path for path in files() if path.name == name]
+    painted = np.asarray(Image.open(host.data / "outputs" / kept).convert("L"))
+    assert painted.shape == (64, 64)
+    assert painted[:, 5:20].mean() > 100 and painted[:, 40:].mean() < 20
+    shot(tab, "mask-used", "#txt2img-ad")
