@@ -33,9 +33,6 @@ CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie; what is not named comes into the last part.
 ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
         ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"))
-# Of img2img alone; the other tab has the controls, since both send the same arguments, but does not show them.
-IMG2IMG = (("frame_lock", "latent_power", "latent_scale"), ("last_frame",), ("latent_power_last", "latent_scale_last"))
-MOTION = (("motion_scale", "motion_scale_steps"), ("motion_effect",), ("motion_mask", "motion_mask_min", "motion_mask_max"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
@@ -43,8 +40,6 @@ HELP = {"enable": "Make clips instead of pictures.",
 AUTOMATIC = "Automatic"
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
 MORE = "More AnimateDiff settings"
-PICTURES = "First and last frame"
-STRENGTH = "Motion scale and mask"
 OFF = "Not enabled. With Enable AnimateDiff:"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
@@ -55,6 +50,30 @@ HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "
 LAST_ON_PAGE = "{tab}_gallery"
 QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
 ONE_BY_ONE = Lock()  # gradio answers a page's events side by side, and an older answer must not overwrite a newer one
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the accordion that opens by itself. `img2img`: of that tab alone; the other has the controls, since both
+    send the same arguments, but does not show them."""
+
+    title: str
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+    img2img: bool = False
+
+
+MOTION = "motion"
+PARTS = (
+    Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
+    Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
+                                              ("latent_power_last", "latent_scale_last")), img2img=True),
+    Part("Motion LoRA, scale and mask", MOTION, (("motion_lora",), ("motion_scale", "motion_scale_steps"),
+                                                 ("motion_effect",),
+                                                 ("motion_mask", "motion_mask_min", "motion_mask_max"))),
+    Part("FreeInit and noise", "freeinit", (("noise",), ("freeinit_iterations", "freeinit_fast"),
+                                            ("freeinit_filter", "freeinit_order"), ("freeinit_d_s", "freeinit_d_t"))),
+)
 
 
 @dataclass(frozen=True)
@@ -85,15 +104,14 @@ def build(is_img2img: bool, script: Any) -> Controls:
                         made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
                     else:
                         made[name] = _control(gr, table.BY_NAME[name], tab)
-        with gr.Accordion(PICTURES, open=False, visible=is_img2img, elem_id=f"{tab}-ad-pictures"):
-            for names in IMG2IMG:
-                with gr.Row():
-                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
-        with gr.Accordion(STRENGTH, open=False, elem_id=f"{tab}-ad-motion"):
-            for names in MOTION:
-                with gr.Row():
-                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
-            painter = Painter(gr, tab)
+        for part in PARTS:
+            with gr.Accordion(part.title, open=False, visible=is_img2img or not part.img2img,
+                              elem_id=f"{tab}-ad-{part.name}"):
+                for names in part.rows:
+                    with gr.Row():
+                        made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+                if part.name == MOTION:
+                    painter = Painter(gr, tab)
         with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
             rest = [p for p in CLIP if p.name not in made]
             for start in range(0, len(rest), MORE_IN_A_ROW):
@@ -112,7 +130,8 @@ def build(is_img2img: bool, script: Any) -> Controls:
             _connect(gr, tab, last.component, components, modules, painter, shown, (refresh, update))
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
-    hidden = () if is_img2img else sum(IMG2IMG, ())  # nothing is pasted where it cannot be seen
+    # Nothing is pasted where it cannot be seen.
+    hidden = [name for part in PARTS if part.img2img and not is_img2img for name in sum(part.rows, ())]
     fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
     return Controls(components, fields, [str(field) for _, field in fields])
 
