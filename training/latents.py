@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from .clips import SIZE, random_clip, stack
-from .shapes import Scene, render
+from .clips import SIZE, Clip, random_clip, stack
+from .shapes import render
 from .vae import SCALING
 
 
 @torch.no_grad()
 def cached(folder: Path, vae: AutoencoderKL, *, clips: int, seed: int,
-           seen: Callable[[Scene], Scene] = lambda scene: scene) -> tuple[torch.Tensor, list[str]]:
-    """The training set; read from `folder/latents.pt` when it is there. `seen`: a clip's scene as the camera has it."""
+           draw: Callable[[random.Random], Clip] = random_clip) -> tuple[torch.Tensor, list[str]]:
+    """The training set; read from `folder/latents.pt` when it is there."""
     path = folder / "latents.pt"
     if path.exists():
         stored = torch.load(path, weights_only=True)
@@ -24,8 +24,8 @@ def cached(folder: Path, vae: AutoencoderKL, *, clips: int, seed: int,
     rng = random.Random(seed)
     latents, captions = [], []
     for first in range(0, clips, 8):
-        batch = [random_clip(rng) for _ in range(min(8, clips - first))]
-        pictures, _ = render(stack([seen(c.scene) for c in batch]), SIZE)
+        batch = [draw(rng) for _ in range(min(8, clips - first))]
+        pictures, _ = render(stack([c.scene for c in batch]), SIZE)
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(pictures).latent_dist.mean.float() * SCALING
         latents.append(mean.unflatten(0, (len(batch), -1)).half())

@@ -7,10 +7,10 @@ say so: what the clips have in common is the camera's.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,28 +22,31 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 
-from .clips import FRAMES, SIZE
+from .clips import FRAMES, SIZE, Clip, random_clip
 from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
 from .latents import cached
 from .loop import train
-from .shapes import Scene
 
 ROOT = Path(__file__).resolve().parent.parent
-ZOOM = 2.5  # of lengths, over a clip
+# What is seen large may be cut off a little, and small things stay visible. Scenes fill the frame as they are: a zoom that is
+# the same in both directions drives half of the shapes over the edge, and what has seen that lets shapes jump into corners.
+SMALL, LARGE = 0.52, 1.14
 PAN = 22.0  # pixels of 64, over a clip
-# By how much the picture is enlarged over a clip, how far its content moves to the right, and how much stronger than they
+# How large the scene is seen at the beginning and at the end, how far it moves to the right, and how much stronger than they
 # were trained the matrices are stored: guidance holds on to a shape's size.
-CAMERAS = {"zoom-in": (ZOOM, 0.0, 1.5), "zoom-out": (1 / ZOOM, 0.0, 1.5), "pan-left": (1.0, PAN, 1.0),
-           "pan-right": (1.0, -PAN, 1.0)}
+CAMERAS = {"zoom-in": (SMALL, LARGE, 0.0, 1.5), "zoom-out": (LARGE, SMALL, 0.0, 1.5), "pan-left": (1.0, 1.0, PAN, 1.0),
+           "pan-right": (1.0, 1.0, -PAN, 1.0)}
 
 
-def through(camera: str, scene: Scene) -> Scene:
-    """A clip's scene as a camera sees it that moves evenly and is where it was in the middle of the clip."""
-    zoom, pan, _ = CAMERAS[camera]
-    time = torch.linspace(-0.5, 0.5, len(scene))
-    scale = torch.exp(math.log(zoom) * time)
-    x = SIZE / 2 + scale * (scene.x - SIZE / 2) + pan * SIZE / 64 * time
-    return replace(scene, x=x, y=SIZE / 2 + scale * (scene.y - SIZE / 2), radius=scene.radius * scale)
+def filmed(camera: str, rng: random.Random) -> Clip:
+    """A random clip whose whole scene is scaled about the middle of the frame, and shifted, as by an even camera."""
+    begin, end, pan, _ = CAMERAS[camera]
+    clip = random_clip(rng)
+    scene, time = clip.scene, torch.linspace(0, 1, len(clip.scene))
+    scale = begin * (end / begin) ** time
+    x = SIZE / 2 + scale * (scene.x - SIZE / 2) + pan * SIZE / 64 * (time - 0.5)
+    y = SIZE / 2 + scale * (scene.y - SIZE / 2)
+    return replace(clip, scene=replace(scene, x=x, y=y, radius=scene.radius * scale))
 
 
 class LowRank(nn.Module):
@@ -125,10 +128,9 @@ def make(name: str, options: argparse.Namespace) -> None:
     folder = options.work / name
     folder.mkdir(parents=True, exist_ok=True)
     base = Pipeline.load(device="cpu", dtype="fp32")
-    seen = lambda scene: through(name, scene)  # noqa: E731
-    latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, seen=seen)
+    latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, draw=partial(filmed, name))
     weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
-                  rate=options.rate, seed=options.seed, strength=CAMERAS[name][2])
+                  rate=options.rate, seed=options.seed, strength=CAMERAS[name][3])
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.out / f"{name}.safetensors", metadata={"format": "pt"})
 
