@@ -62,6 +62,21 @@ def test_loops():
     assert scores["seamless"] < 1.5 < scores["open"] and all(row["median step"] > 0.3 for row in rows)
 
 
+def test_stillness_of_a_shape_that_moves_as_told():
+    from benchmarks.noise import stillness
+
+    def frame(x: int, ground: int) -> np.ndarray:
+        picture = np.full((64, 64, 3), ground, np.uint8)
+        picture[20:40, x:x + 20] = (200, 30, 30)
+        return picture
+
+    still = stillness([frame(10, 240)] * 4)
+    assert still == {"change": 0, "jump": 0, "wandering": 0, "background": 0}
+    moved = stillness([frame(10, 240), frame(10, 240), frame(16, 240), frame(16, 230)])
+    assert moved["jump"] == pytest.approx(6, abs=0.1) and moved["wandering"] == pytest.approx(3, abs=0.1)
+    assert moved["background"] == pytest.approx(np.std([240, 240, 240, 230]) * 3**0.5)
+
+
 def test_memory():
     pytest.importorskip("diffusers")
     from benchmarks import memory
