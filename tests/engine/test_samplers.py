@@ -242,3 +242,16 @@ def test_lcm_uses_the_modules_own_steps():
 def test_unknown_sampler_names_the_known_ones():
     with pytest.raises(SettingsError, match="Euler a"):
         samplers.get("euler z")
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatch):
+    def clip(at_once):
+        monkeypatch.setattr(samplers, "AT_ONCE", at_once)
+        x, sources = unit(frames=7)
+        seen = []
+        out = samplers.Run(name, V2, 4)(Gaussian(V2), x, sources, lambda step, estimate: seen.append(estimate.clone()))
+        return torch.stack([out, *seen])
+
+    whole = clip(64)
+    assert all(torch.equal(whole, clip(at_once)) for at_once in (1, 3, 7))
