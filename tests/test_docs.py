@@ -126,12 +126,13 @@ def flags_in_source(*paths: str) -> set[str]:
     return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
 
 
+OTHERS = {"--api", "--api-auth", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg"}  # the WebUI's, FizzNodes'
 MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name != "performance.md"], ids=lambda p: p.name)
 def test_flags_in_the_docs_exist(page):
-    known = known_flags() | flags_in_source(*MAINS) | {"--api", "--api-auth", "--neg"}
+    known = known_flags() | flags_in_source(*MAINS) | OTHERS
     assert set(FLAG.findall(read(page))) <= known
 
 
