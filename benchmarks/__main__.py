@@ -21,7 +21,7 @@ NAMES = {
     "unet_step": "one UNet step of 16 frames against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
-    "memory": "peak memory at 16, 64 and 256 frames",
+    "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
 }
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 LENGTHS = (16, 64, 256)
+LONG = (32, 1000)  # of clips whose run is kept for --resume, by the sampler that remembers most
 # Widths of UNet and VAE, text, pixels. "demo": as shipped. "middle": activations weigh as much as the weights do.
 MODELS = {
     "tiny": dict(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, pixels=64),
@@ -29,6 +30,8 @@ FORMATS = ("GIF", "GIF, ffmpeg's palette", "MP4", "WEBM", "WEBP", "APNG", "PNG")
 def run(quick: bool = False) -> list[dict]:
     lengths = (4, 8) if quick else LENGTHS
     cases = [("render", model, frames) for model in (["tiny"] if quick else ["demo", "middle"]) for frames in lengths]
+    cases += [("long", model, frames) for model in (["tiny"] if quick else ["tiny", "demo"])
+              for frames in ((4, 70) if quick else LONG)]
     formats = ("GIF", "MP4") if quick else FORMATS
     cases += [("write", name, frames) for name in formats for frames in lengths]
     return [measure(*case, size=48 if quick else 512) for case in cases]
@@ -53,8 +56,7 @@ def _environment() -> dict[str, str]:
 
 def _child(work: str, what: str, frames: int, size: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        prepare = _render if work == "render" else _write
-        task, pixels = prepare(what, size, Path(folder))
+        task, pixels = WORKS[work](what, size, Path(folder))
         task(2)  # imports, codecs, thread pools and buffers that stay
         base, start = _resident(), time.perf_counter()
         reset = _reset_peak()
@@ -82,10 +84,11 @@ def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], i
     return task, size
 
 
-def _render(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -> tuple[Callable[[int], None], int]:
     """The whole way from a prompt to files, in windows of 16, with guidance."""
     from animatediff.engine import models
     from animatediff.engine.pipeline import Pipeline
+    from animatediff.engine.resume import Keeper
     from animatediff.settings import Settings
     from animatediff.video.write import ClipWriter
 
@@ -99,15 +102,23 @@ def _render(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], 
     pixels = pipeline.resolve(Settings()).width
 
     def task(frames: int) -> None:
-        settings = Settings(
-            prompt="a red circle moving right", frames=frames, steps=1, seed=1,
-            context_length=4 if name == "tiny" else 16, formats=RENDERED,
-        )  # fmt: skip
+        settings = Settings(**{
+            "enable": True, "prompt": "a red circle moving right", "frames": frames, "steps": 1, "seed": 1,
+            "context_length": 4 if name == "tiny" else 16, "formats": RENDERED, **more})
+        keeper = Keeper(folder / "out.state", {}, every=1) if keep else None
         with ClipWriter(folder / "out", RENDERED, fps=8) as writer:
-            for frame in pipeline.render(settings):
+            for frame in pipeline.render(settings, keeper=keeper):
                 writer.add(frame)
 
     return task, pixels
+
+
+def _long(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+    """As _render, with steps enough for a multistep solver's memory, and the state written after each."""
+    return _render(name, size, folder, steps=3, sampler="UniPC", keep=True)
+
+
+WORKS = {"render": _render, "long": _long, "write": _write}
 
 
 def _status(field: str) -> int | None:

@@ -41,6 +41,7 @@ from .resume import Keeper, Stage, content
 if TYPE_CHECKING:
     from .checkpoint import Components
 
+KEPT = 32  # pictures of a clip that plays to and fro
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -346,7 +347,8 @@ class Pipeline:
         return latents
 
     def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
-        """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback."""
+        """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback. What comes back in a long clip is
+        decoded again, rather than kept."""
         order = windows.playback(len(latents), settings.context_length, settings.closed_loop)
         if not settings.enable:
             order = list(range(len(latents)))
@@ -354,7 +356,7 @@ class Pipeline:
         kept: dict[int, np.ndarray] = {}
         for place, frame in enumerate(order):
             picture = kept.pop(frame) if frame in kept else self._picture(latents[frame : frame + 1])
-            if last_use[frame] > place:
+            if last_use[frame] > place and len(kept) < KEPT:
                 kept[frame] = picture
             on_event(Event("frame", place + 1, len(order), frames=(frame,)))
             yield picture

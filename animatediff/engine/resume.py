@@ -1,7 +1,7 @@
 """A run's state on disk, so that a run that was cut off goes on behind its last finished step.
 
 A run is a row of stages: each takes the clip's latents and gives them back. The state is one file beside the clip's files:
-what the run is (`about`), the stage, the steps done in it, the latents, the solver's attributes, and the states of the
+what the run is (`about`), the stage, the steps done in it, the latents, the solvers' attributes, and the states of the
 noise sources. It is a torch file that is read with weights_only, which runs no code. A new ingredient of a run either is a stage of
 its own or draws from the noise sources, and then has nothing to do here; a new file or setting that changes the clip
 belongs into `about` (Pipeline.identity).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _SAMPLES, _SAMPLE = 64, 1 << 16  # pieces of a file, and bytes of each
 
 @dataclass
 class Stage:
-    """A stage that does steps: where it begins (`step`, `latents` and `solver` are of the run that was cut off), and what it
+    """A stage that does steps: where it begins (`step`, `latents` and `solvers` are of the run that was cut off), and what it
     tells of each step that is done."""
 
     keeper: Keeper
@@ -37,12 +37,12 @@ class Stage:
     sources: Sequence[torch.Generator]
     step: int = 0
     latents: Tensor | None = None
-    solver: dict[str, Any] = field(default_factory=dict)
+    solvers: list[dict[str, Any]] | None = None
 
-    def done(self, steps: int, latents: Tensor, solver: Callable[[], dict[str, Any]]) -> None:
+    def done(self, steps: int, latents: Tensor, solvers: Callable[[], list[dict[str, Any]]]) -> None:
         """`steps` are done in this stage, and it has more."""
         if self.keeper.every and steps % self.keeper.every == 0:
-            self.keeper.save(self.name, steps, latents, self.sources, solver())
+            self.keeper.save(self.name, steps, latents, self.sources, solvers())
 
 
 class Keeper:
@@ -65,20 +65,20 @@ class Keeper:
             found, self.found = self.found, None
             for source, state in zip(sources, found["generators"]):
                 source.set_state(state)
-            stage.step, stage.solver = found["step"], found["solver"]
+            stage.step, stage.solvers = found["step"], found["solvers"]
             latents = stage.latents = found["latents"].to(latents.device)
         elif self.every and self._begun:  # what the stages before have made
-            self.save(name, 0, latents, sources, {})
+            self.save(name, 0, latents, sources, [])
         self._begun = True
         return work(latents, stage)
 
     def save(self, stage: str, step: int, latents: Tensor, sources: Sequence[torch.Generator],
-             solver: dict[str, Any]) -> None:
+             solvers: list[dict[str, Any]]) -> None:
         """Atomically: a state is whole or the one before. Where it cannot be written, the run goes on and says so once."""
         part = Part(self.path)
         try:
             torch.save({"format": FORMAT, "about": self.about, "stage": stage, "step": step, "latents": latents,
-                        "solver": solver, "generators": [source.get_state() for source in sources]}, part.file)
+                        "solvers": solvers, "generators": [source.get_state() for source in sources]}, part.file)
             part.keep()
         except (OSError, RuntimeError) as error:
             part.drop()

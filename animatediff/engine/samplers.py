@@ -34,6 +34,7 @@ class Sampler:
     note: str = ""
 
 
+AT_ONCE = 64  # frames of a solver
 LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
 _MULTISTEP = ("final_sigmas_type", "zero")
 SAMPLERS: dict[str, Sampler] = {
@@ -168,27 +169,31 @@ class Run:
         told of the steps that are done.
         """
         x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
-        extra = {"generator": generators if len(generators) > 1 else generators[0]} if self.sampler.stochastic else {}
         call_steps = self.call_steps
         begin = call_steps.index(first)
-        self.solver.set_begin_index(self._before + begin)
+        parts = self._parts(len(x), generators)
+        for part in parts:
+            part.solver.set_begin_index(self._before + begin)
         if stage and stage.step:
             x, begin = stage.latents, call_steps.index(stage.step)
-            self._restore(stage.solver, x)
+            for part, state in zip(parts, stage.solvers):
+                part.restore(state, x)
+            stage.latents = stage.solvers = None  # no second copy
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
             seen = self.solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
             if held is not None:
                 out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
-            result = self.solver.step(out, t, x, **extra)
-            x = result.prev_sample
-            if step not in call_steps[call + 1 :]:
+            ends = step not in call_steps[call + 1 :]
+            x, estimate = _stepped(parts, out, t, x, estimate=bool(ends and on_step))
+            del seen, out
+            if ends:
                 if hold:
                     x = hold(x, step + 1)
                 if on_step:
-                    on_step(step, self._estimate(result))
+                    on_step(step, estimate)
                 if stage and step + 1 < self.steps:
-                    stage.done(step + 1, x, self._state)
+                    stage.done(step + 1, x, lambda: [part.state() for part in parts])
         return x if held is None else held.pinned(x)
 
     def _answer(self, x, x0, t):
@@ -199,12 +204,49 @@ class Run:
             return (alpha * x - x0) / (alpha * sigma)
         return (x - alpha * x0) / (alpha * sigma)
 
-    def _state(self) -> dict[str, Any]:
+    def _parts(self, frames: int, generators) -> list[_Part]:
+        """Solvers for some frames each, since the intermediates of one for a long clip are many times the clip. A single
+        generator draws for all frames at once, and so wants one solver."""
+        import copy
+
+        if len(generators) == 1 or frames <= AT_ONCE:
+            return [_Part(self.solver, slice(None), generators if self.sampler.stochastic else [])]
+        self.solver.is_scale_input_called = True  # by the first part, for all
+        starts = range(0, frames, AT_ONCE)
+        return [_Part(copy.deepcopy(self.solver) if start else self.solver, slice(start, start + AT_ONCE),
+                      generators[start : start + AT_ONCE] if self.sampler.stochastic else []) for start in starts]
+
+
+@dataclass
+class _Part:
+    """A solver and the frames that it is for; no solver makes frames know each other."""
+
+    solver: Any
+    rows: slice
+    generators: list[Any]
+
+    def step(self, out, t, x, *, estimate: bool):
+        """The next latents of these frames and, if wanted, what the network takes them to be."""
+        own = self.generators
+        extra = {"generator": own if len(own) > 1 else own[0]} if own else {}
+        result = self.solver.step(out[self.rows], t, x[self.rows], **extra)
+        return result.prev_sample, self._estimate(result) if estimate else None
+
+    def _estimate(self, result):
+        """Each solver keeps it elsewhere."""
+        for name in ("pred_original_sample", "denoised"):
+            if getattr(result, name, None) is not None:
+                return getattr(result, name)
+        return self.solver.model_outputs[-1]
+
+    def state(self) -> dict[str, Any]:
         """What the solver carries from step to step is among its plain attributes."""
         return {name: value for name, value in vars(self.solver).items() if _plain(value)}
 
-    def _restore(self, state: dict[str, Any], like) -> None:
-        """`like`: latents; the solver's own are where these are, its tables where they were made."""
+    def restore(self, state: dict[str, Any], x) -> None:
+        """x: the clip's latents; the solver's own are where these are, its tables where they were made."""
+        like = x[self.rows]
+
         def there(value):
             if isinstance(value, list):
                 return [there(part) for part in value]
@@ -213,12 +255,17 @@ class Run:
         for name, value in state.items():
             setattr(self.solver, name, there(value))
 
-    def _estimate(self, result):
-        """What the network takes the clip to be: each solver keeps it elsewhere."""
-        for name in ("pred_original_sample", "denoised"):
-            if getattr(result, name, None) is not None:
-                return getattr(result, name)
-        return self.solver.model_outputs[-1]
+
+def _stepped(parts: list[_Part], out, t, x, *, estimate: bool):
+    """The clip's next latents and estimate, part by part."""
+    if len(parts) == 1:
+        return parts[0].step(out, t, x, estimate=estimate)
+    latents, estimates = x.new_empty(x.shape), x.new_empty(x.shape) if estimate else None  # x stays: solvers keep it
+    for part in parts:
+        latents[part.rows], taken = part.step(out, t, x, estimate=estimate)
+        if estimate:
+            estimates[part.rows] = taken
+    return latents, estimates
 
 
 def _plain(value) -> bool:

@@ -71,4 +71,7 @@ def draw(sources: list[torch.Generator], shape: tuple[int, int, int, int]) -> to
         return torch.randn(shape, generator=sources[0])
     if len(sources) != frames:
         raise ValueError(f"{len(sources)} generators for {frames} frames")
-    return torch.stack([torch.randn(picture, generator=source) for source in sources])
+    noise = torch.empty(shape)
+    for frame, source in zip(noise, sources):
+        torch.randn(picture, generator=source, out=frame)
+    return noise

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -69,6 +70,16 @@ def test_memory():
     case = memory.measure("render", "tiny", 8, 0)
     check([case, memory.measure("write", "PNG", 4, 48)])
     assert case["before MiB"] > 100 and case["peak MiB"] >= 0  # torch and diffusers are in that process
+
+
+@pytest.mark.skipif("RUN_SLOW" not in os.environ, reason="RUN_SLOW is not set: minutes")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
+def test_a_clip_of_1000_frames_takes_little_more_memory_than_one_of_32():
+    from benchmarks import memory
+
+    short, long = (memory.measure("long", "tiny", frames, 0) for frames in memory.LONG)
+    assert long["before MiB"] + long["peak MiB"] < 1.2 * (short["before MiB"] + short["peak MiB"])
+    assert long["peak MiB"] - short["peak MiB"] < 24, "some copies of the latents, 1 MiB each, and what lists need"
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")

@@ -20,6 +20,7 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
 torch.set_num_threads(1)
+samplers.AT_ONCE = 2  # so that a clip of 5 frames has several solvers
 PIPELINE = Pipeline.load(sys.argv[1], sys.argv[2], device="cpu", dtype="fp32")
 FOLDER = Path(sys.argv[3])
 

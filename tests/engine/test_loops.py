@@ -31,6 +31,17 @@ def test_ping_pong_is_the_open_clip_to_and_fro(pipeline, frames):
         np.testing.assert_array_equal(picture, there[min(k, 2 * frames - 2 - k)])
 
 
+def test_a_long_clip_that_plays_to_and_fro_keeps_few_pictures(pipeline, monkeypatch):
+    from animatediff.engine import pipeline as engine
+
+    asked = settings(frames=9, closed_loop="ping-pong")
+    whole = list(pipeline.render(asked))
+    decoded, picture = [], pipeline._picture
+    monkeypatch.setattr(pipeline, "_picture", lambda latents: decoded.append(latents) or picture(latents))
+    monkeypatch.setattr(engine, "KEPT", 3)
+    assert all((a == b).all() for a, b in zip(pipeline.render(asked), whole)) and len(decoded) == 16 - 3
+
+
 def test_to_and_fro_the_prompt_is_not_closed(pipeline):
     travelling = dict(prompt="0: x\n8: y", frames=12)
     ends = {loop: pipeline.schedules(settings(closed_loop=loop, **travelling))[0].mixes[-1]

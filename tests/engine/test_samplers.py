@@ -312,3 +312,16 @@ def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, predict
     free = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction)(
         denoise, again, sources, pictures=pictures)
     assert torch.equal(out[2:], free[2:])
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatch):
+    def clip(at_once):
+        monkeypatch.setattr(samplers, "AT_ONCE", at_once)
+        x, sources = unit(frames=7)
+        seen = []
+        out = samplers.Run(name, V2, 4)(Gaussian(V2), x, sources, lambda step, estimate: seen.append(estimate.clone()))
+        return torch.stack([out, *seen])
+
+    whole = clip(64)
+    assert all(torch.equal(whole, clip(at_once)) for at_once in (1, 3, 7))
