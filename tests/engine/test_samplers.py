@@ -259,7 +259,7 @@ def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, do
         seen.append((x, float(t)))
         return model(x, t, step)
 
-    out = run(denoise, noise_, sources, pictures=picture)
+    out = run(denoise, noise_, sources, clean=picture)
     alpha, sigma = model.level(seen[0][1])
     expected = alpha * picture.double() + sigma * noise_.double()
     torch.testing.assert_close(seen[0][0].double(), expected, atol=1e-4, rtol=1e-4)
@@ -279,7 +279,7 @@ def test_a_run_from_a_picture_reaches_the_exact_map(name):
     alpha, sigma = model.level(run.times[0])
     x = alpha * picture.double() + sigma * noise_.double()
     exact = MU + S * (x - alpha * MU) / np.sqrt(alpha**2 * S**2 + sigma**2)
-    assert (run(model, noise_, sources, pictures=picture) - exact).abs().max() < 0.03
+    assert (run(model, noise_, sources, clean=picture) - exact).abs().max() < 0.03
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -298,7 +298,7 @@ def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, predict
         out = model(x, t, step)
         return out if prediction == "epsilon" else (out - sigma * x) / alpha  # v = αε − σx₀
 
-    out = run(denoise, noise_, sources, pictures=pictures, held=held)
+    out = run(denoise, noise_, sources, clean=pictures, held=held)
     assert torch.equal(out[0], pictures[0]) and (out[1] - pictures[1]).abs().mean() > 0.05
     for x, t, step in calls:
         alpha, sigma = model.level(t)
@@ -310,5 +310,5 @@ def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, predict
                 torch.testing.assert_close(noise_there, noise_[frame].double(), atol=0.02, rtol=0.02)
     again, sources = unit(4)
     free = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction)(
-        denoise, again, sources, pictures=pictures)
+        denoise, again, sources, clean=pictures)
     assert torch.equal(out[2:], free[2:])
