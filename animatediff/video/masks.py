@@ -30,7 +30,7 @@ GIF_DEFAULT = 100  # milliseconds of a frame that does not say
 _KINDS = ((rb"\x89PNG\r\n\x1a\n", "png", ""), (rb"\xff\xd8\xff", "jpg", ""), (rb"GIF8[79]a", "gif", ""),
           (rb"RIFF....WEBP", "webp", ""), (rb"BM", "bmp", ""), (rb"II\*\0|MM\0\*", "tif", ""),
           (rb"....ftyp", "mp4", "mp4"), (rb"\x1aE\xdf\xa3", "webm", "matroska"), (rb"RIFF....AVI ", "avi", "avi"))
-_HEAD = 16
+HEAD = 16
 _DATA_URI = re.compile(r"data:[\w./+;=-]*,", re.ASCII)
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 
@@ -43,7 +43,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
     """
     where = f"motion mask {name or ('' if isinstance(source, bytes) else source)!s:.80}".strip()
     with _opened(source, where) as file:
-        found = _kind(file.read(_HEAD))
+        found = kind(file.read(HEAD))
         if found is None:
             raise MediaError("is neither a picture nor a video", where=where, remedy=REMEDY)
         shown = partial(_of_video if found[1] else _of_picture, file, found[1])
@@ -70,7 +70,7 @@ def decoded(text: str) -> bytes | None:
         data = base64.b64decode("".join(text[match.end() if match else 0:].split()), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return data if _kind(data) else None
+    return data if kind(data) else None
 
 
 def without_home(path: str) -> str:
@@ -81,7 +81,19 @@ def without_home(path: str) -> str:
 
 def ending(data: bytes) -> str:
     """What a file of these bytes is to end in."""
-    return (_kind(data) or ("",))[0]
+    return (kind(data) or ("",))[0]
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits in 8, which Pillow would cut off; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+
+
+def kind(head: bytes) -> tuple[str, str] | None:
+    """Of a file that begins so, the ending and, of a video, the container; None for what is neither."""
+    return next(((end, box) for magic, end, box in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
 
 
 def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
@@ -95,11 +107,6 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     raise MediaError(what, where=where, remedy=REMEDY)
-
-
-def _kind(head: bytes) -> tuple[str, str] | None:
-    """Ending and, of a video, container."""
-    return next(((end, box) for magic, end, box in _KINDS if re.match(magic, head[:_HEAD], re.DOTALL)), None)
 
 
 def _of_picture(file: BinaryIO, _: str) -> Shown:
@@ -128,10 +135,7 @@ def _of_video(file: BinaryIO, container: str) -> Shown:
 
 def _gray(image: Image.Image) -> np.ndarray:
     """Black where the picture is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    image = image.convert("RGBA")
+    image = eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("L")
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
     return np.asarray(image)

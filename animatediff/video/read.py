@@ -1,4 +1,7 @@
-"""Pictures that users bring: files, folders, animated pictures, videos, and pictures in a request's text."""
+"""Pictures that users bring: files, folders, animated pictures, videos, and pictures in a request's text.
+
+What opens a file is chosen by its first bytes, as for masks, and never by what else this Pillow or ffmpeg knows.
+"""
 from __future__ import annotations
 
 import base64
@@ -7,12 +10,15 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, ImageSequence
 
 from ..errors import MediaError
+from .masks import HEAD, PICTURES, eight_bits, kind
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+REMEDY = "Give a picture, a folder of pictures, or a video"
 WHITE = (255, 255, 255, 255)
 DATA_URI = re.compile(r"data:[\w./+;=-]*,", re.ASCII)
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
@@ -23,8 +29,7 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
     """RGB pictures of one file or of a folder, in the order of their numbers, one by one. MediaError names the file."""
     path = Path(path)
     if path.is_dir():
-        known = Image.registered_extensions()
-        files = sorted((file for file in path.iterdir() if file.suffix.lower() in known), key=_numbered)
+        files = sorted((file for file in path.iterdir() if file.suffix.lower() in ENDINGS), key=_numbered)
         if not files:
             raise MediaError("the folder has no pictures", where=str(path), remedy="Give one picture for each frame")
         for file in files:
@@ -41,8 +46,8 @@ def decoded(text: str) -> Image.Image:
     except (binascii.Error, ValueError):
         raise ValueError("is no picture in base64") from None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).convert("RGBA")
+        with Image.open(io.BytesIO(data), formats=PICTURES) as image:
+            return eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     except UNREADABLE:
         raise ValueError("is base64, but not of a picture that can be read") from None
 
@@ -60,49 +65,41 @@ def flat(image: Image.Image) -> Image.Image:
     """RGB, on white where the picture is transparent."""
     if image.mode == "RGB":
         return image
-    image = image.convert("RGBA")
+    image = eight_bits(image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
 
 
 def _of_file(path: Path) -> Iterator[Image.Image]:
     try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise MediaError(f"cannot be read ({error.strerror})", where=str(path),
-                         remedy="Give a picture, a folder of pictures, or a video") from error
-    try:
-        image = Image.open(path)
-    except UNREADABLE as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise _damaged(path, error) from error
-        yield from _of_video(path)
-        return
-    with image:
-        try:
-            for frame in ImageSequence.Iterator(image):
-                yield flat(ImageOps.exif_transpose(frame))
-        except UNREADABLE as error:
-            raise _damaged(path, error) from error
+        if path.exists() and not path.is_file():  # a pipe would have us wait
+            raise MediaError("is no file", where=str(path), remedy=REMEDY)
+        with open(path, "rb") as file:
+            found = kind(file.read(HEAD))
+            if found is None:
+                raise MediaError("is neither a picture nor a video", where=str(path), remedy=REMEDY)
+            file.seek(0)
+            yield from _of_video(file, found[1]) if found[1] else _of_picture(file)
+    except MediaError:
+        raise
+    except Exception as error:  # decoders raise anything at a damaged file
+        raise MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=str(path),
+                         remedy=REMEDY) from error
 
 
-def _of_video(path: Path) -> Iterator[Image.Image]:
+def _of_picture(file: BinaryIO) -> Iterator[Image.Image]:
+    with Image.open(file, formats=PICTURES) as image:
+        for frame in ImageSequence.Iterator(image):
+            yield flat(ImageOps.exif_transpose(frame))
+
+
+def _of_video(file: BinaryIO, container: str) -> Iterator[Image.Image]:
     from .encode import library
 
-    av = library()
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise MediaError("is neither a picture nor a video", where=str(path), remedy="Give another file")
-            for frame in container.decode(video=0):
-                yield frame.to_image()
-    except av.FFmpegError as error:
-        raise MediaError(f"is neither a picture nor a video ({error.strerror or error})", where=str(path),
-                         remedy="Give another file") from error
-
-
-def _damaged(path: Path, error: BaseException) -> MediaError:
-    return MediaError(f"cannot be read ({error})", where=str(path), remedy="Take another file")
+    with library().open(file, format=container) as opened:
+        if not opened.streams.video:
+            raise ValueError("it has no pictures")
+        for frame in opened.decode(video=0):
+            yield frame.to_image()
 
 
 def _numbered(path: Path) -> list[Any]:

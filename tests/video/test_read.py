@@ -99,3 +99,18 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(MediaError, match=said) as caught:
             arrays(tmp_path / name)
         assert name in caught.value.where and caught.value.remedy
+
+
+def test_nothing_but_pictures_and_videos_is_ever_opened(tmp_path):
+    """No program of PostScript, no list of other files, whatever the ending; sixteen bits are not cut off."""
+    other = tmp_path / "other.png"
+    Image.new("RGB", (4, 4)).save(other)
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
+    (tmp_path / "y.mp4").write_text(f"ffconcat version 1.0\nfile {other}\n")
+    for name in ("x.png", "y.mp4"):
+        with pytest.raises(MediaError, match="neither a picture nor a video"):
+            arrays(tmp_path / name)
+        with pytest.raises(ValueError, match="not of a picture"):
+            read.decoded(base64.b64encode((tmp_path / name).read_bytes()).decode())
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
+    assert arrays(tmp_path / "deep.png")[0][0, 0].tolist() == [156] * 3

@@ -51,7 +51,7 @@ def find(name: str) -> Image.Image:
     """The picture of this name; SettingsError where it is gone."""
     if name not in _pictures:
         try:
-            with Image.open(_file(name)) as image:
+            with Image.open(_file(name), formats=("PNG",)) as image:
                 _remember(image.convert("RGBA"))
         except read.UNREADABLE:
             pass
