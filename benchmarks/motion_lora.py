@@ -17,7 +17,7 @@ from training.shapes import BACKGROUNDS, COLOURS, SHAPES
 
 from .measure import track
 
-ZOOM, PAN = 1.25, 6.0  # from here on a clip counts as moved: factor of lengths, pixels of 64
+ZOOM, PAN = 1.25, 12.0  # from here on a clip counts as moved: factor of lengths, pixels of 64
 SEEDS = (1000, 2000)  # frames draw from seed + i: neighbouring seeds would be almost the same noise
 WEIGHTS = (1.0, -1.0)
 
