@@ -93,5 +93,8 @@ if __name__ == "__main__":
     found["every 2"] = case("every 2", in_a_window(3), every=2, sampler="Euler a")
     found["repair"] = case("repair", lambda e: e.kind == "window" and e.total == 1, sampler="Euler a", seam_repair=0.6)
     found["decoding"] = case("decoding", lambda e: e.kind == "frame" and e.index == 3, sampler="Euler a", seam_repair=0.6)
+    for name, step in (("FreeInit", 3), ("FreeInit's beginning", 1)):
+        found[name] = case(name, lambda e, step=step: e.iteration == 2 and in_a_window(step)(e), sampler="Euler a",
+                           freeinit_iterations=2)
     found["disk full"] = disk_full()
     print(json.dumps(found))

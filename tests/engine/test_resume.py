@@ -33,11 +33,13 @@ def killed(tiny, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", [*samplers.SAMPLERS, "every 2", "repair", "decoding"])
+@pytest.mark.parametrize("name", [*samplers.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
+                                  "FreeInit's beginning"])
 def test_a_killed_run_goes_on_bit_for_bit(killed, name):
     case = killed[name]
     assert case["ended"] == signal.SIGKILL and case["equal"]
-    expected = {"every 2": ("sampling", 2), "repair": ("seam repair", 0), "decoding": ("decoding", 0)}
+    expected = {"every 2": ("sampling", 2), "repair": ("seam repair", 0), "decoding": ("decoding", 0),
+                "FreeInit": ("FreeInit iteration 2", 2), "FreeInit's beginning": ("FreeInit iteration 2", 0)}
     assert (case["stage"], case["step"]) == expected.get(name, ("sampling", 2))
     assert case["calls"] == case["told"] < case["all"]
     if name == "decoding":
