@@ -151,7 +151,8 @@ def _render(arguments: argparse.Namespace) -> int:
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     from . import resume
-    from .pipeline import Pipeline, metadata_text
+    from .about import metadata_text
+    from .pipeline import Pipeline
 
     _silence()
     pipeline = Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)

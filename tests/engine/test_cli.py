@@ -309,15 +309,15 @@ def test_a_full_disk_loses_no_finished_file(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("done, said", [(0, "nothing is kept"), (1, "1 finished frame is kept"),
                                         (2, "2 finished frames are kept")])
 def test_ctrl_c_while_decoding_keeps_the_frames(run, tmp_path, monkeypatch, done, said):
-    picture, seen = engine.Pipeline._picture, []
+    picture, seen = engine.vae.decode, []
 
-    def interrupted(self, latents):
-        seen.append(self)
+    def interrupted(*given):
+        seen.append(given)
         if len(seen) > done:
             raise KeyboardInterrupt
-        return picture(self, latents)
+        return picture(*given)
 
-    monkeypatch.setattr(engine.Pipeline, "_picture", interrupted)
+    monkeypatch.setattr(engine.vae, "decode", interrupted)
     code, out, err = run("render", "x", *QUICK, "--out", "demo.gif", "--format", "GIF,PNG", "--json")
     assert code == 130 and said in err
     assert json.loads(out)["interrupted"] and len(list((tmp_path / "demo").glob("*.png"))) == done

@@ -11,6 +11,7 @@ from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNetMot
 from animatediff.engine import pipeline as engine
 from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
+from animatediff.engine.sample import Sampling
 from animatediff.motion import build
 from animatediff.motion.naming import to_diffusers
 from animatediff.sampling import noise
@@ -65,9 +66,9 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
                       guidance_scale=3.0, height=64, width=64, num_frames=4, output_type="latent").frames[0].transpose(0, 1)
 
     begun = []
-    sampled = ours._sampled
-    monkeypatch.setattr(ours, "_sampled",
-                        lambda part, call, start, *a, **k: begun.append(start) or sampled(part, call, start, *a, **k))
+    sampled = Sampling.sampled
+    monkeypatch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
+        begun.append(start) or sampled(self, part, call, start, *a, **k)))
     found = ours.sample(s)
     scale = expected.abs().max().item()
     torch.testing.assert_close(begun[0], first)
@@ -96,19 +97,18 @@ def test_kinds_of_noise_differ(pipeline):
     assert all(not torch.allclose(a, b, atol=1e-2) for i, a in enumerate(clips) for b in clips[:i])
 
 
-def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline):
+def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
     starts = []
     for overlap in (0, 3):
         s = settings(noise="FreeNoise", frames=12, overlap=overlap, freeinit_iterations=1, steps=1)
         sources = noise.generators("FreeNoise", 3, 12, 4, overlap)
         starts.append(noise.draw(sources, (12, 4, 8, 8)))
         given = []
-        sampled = pipeline._sampled
-        pipeline._sampled = lambda part, call, start, *a, **k: given.append(start) or sampled(part, call, start, *a, **k)
-        try:
+        sampled = Sampling.sampled
+        with monkeypatch.context() as patch:
+            patch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
+                given.append(start) or sampled(self, part, call, start, *a, **k)))
             pipeline.sample(s)
-        finally:
-            del pipeline._sampled
         assert torch.equal(given[0], starts[-1])
     assert not torch.equal(*starts)
 

@@ -10,9 +10,10 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
 from animatediff import windows
-from animatediff.engine import models
+from animatediff.engine import about, device, models, vae
 from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
+from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError, SettingsError
 from animatediff.settings import parse
 from tiny_models import write_module
@@ -175,8 +176,8 @@ def test_prompt_and_negative_of_different_length(pipeline):
 
 
 def test_a_clip_of_one_window_closes_by_playing_back(pipeline, monkeypatch):
-    decoded, picture = [], pipeline._picture
-    monkeypatch.setattr(pipeline, "_picture", lambda latents: decoded.append(latents) or picture(latents))
+    decoded, picture = [], vae.decode
+    monkeypatch.setattr(vae, "decode", lambda *given: decoded.append(given) or picture(*given))
     out = list(pipeline.render(settings(frames=4, closed_loop="A")))
     assert len(decoded) == 4  # what comes back is not decoded again
     straight = list(pipeline.render(settings(frames=4)))
@@ -242,21 +243,21 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
 
 def test_betas_are_the_familys(pipeline, tmp_path):
     lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
-    run = Pipeline(pipeline.components, lcm)._run(settings(sampler="LCM", steps=60))
-    assert run.sigma_max == pytest.approx(25.15, abs=0.01)
-    assert pipeline._run(settings(enable=False)).sigma_max == pytest.approx(14.61, abs=0.01)
+    moving, still = settings(sampler="LCM", steps=60), settings(enable=False)
+    assert Sampling(Pipeline(pipeline.components, lcm), moving).sampler(moving).sigma_max == pytest.approx(25.15, abs=0.01)
+    assert Sampling(pipeline, still).sampler(still).sigma_max == pytest.approx(14.61, abs=0.01)
 
 
 def test_metadata_repeats_the_clip(pipeline, tiny):
     s = pipeline.resolve(settings(seed=-1, frames=0, context_length=2))
     assert s.seed >= 0 and s.frames == 2 and pipeline.resolve(s) == s
-    text = engine.metadata_text(pipeline.metadata(s))
-    about = json.loads(text)
-    assert about["seed"] == s.seed and about["motion_module"]["family"] == "v2"
-    assert about["motion_module"]["name"] == about["settings"]["motion_module"] == tiny.module.name
-    assert len(about["motion_module"]["sha256"]) == 64
+    text = about.metadata_text(pipeline.metadata(s))
+    told = json.loads(text)
+    assert told["seed"] == s.seed and told["motion_module"]["family"] == "v2"
+    assert told["motion_module"]["name"] == told["settings"]["motion_module"] == tiny.module.name
+    assert len(told["motion_module"]["sha256"]) == 64
     assert str(tiny.folder.parent) not in text  # no folders of the user's machine
-    again = parse(about["settings"])
+    again = parse(told["settings"])
     assert torch.equal(pipeline.sample(again), pipeline.sample(s))
 
 
@@ -271,7 +272,7 @@ def test_notices(pipeline):
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_half_precision(tiny, pipeline, dtype):
     half = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype=dtype)
-    assert half.dtype == engine.DTYPES[dtype]
+    assert half.dtype == device.DTYPES[dtype]
     a, b = (p.sample(settings(steps=2, frames=2, cfg=1)).flatten() for p in (half, pipeline))
     assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.98
     assert next(half.decode(a.view(2, 4, 8, 8), settings())).dtype == np.uint8
@@ -308,17 +309,17 @@ def test_numbers_out_of_range_are_an_error(pipeline, monkeypatch):
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert engine.pick_device("auto").type == "cpu"
+    assert device.pick_device("auto").type == "cpu"
     for name in ("cuda", "cuda:1", "mps"):
         with pytest.raises(ModelError, match=name):
-            engine.pick_device(name)
+            device.pick_device(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert engine.pick_device("auto").type == "cuda"
+    assert device.pick_device("auto").type == "cuda"
     with pytest.raises(ModelError, match="cuda:1"):
-        engine.pick_device("cuda:1")
-    assert engine.pick_dtype("auto", torch.device("cuda")) == torch.float16
-    assert engine.pick_dtype("auto", torch.device("cpu")) == torch.float32
+        device.pick_device("cuda:1")
+    assert device.pick_dtype("auto", torch.device("cuda")) == torch.float16
+    assert device.pick_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 def test_modules_are_found_by_name(tiny, monkeypatch, tmp_path):

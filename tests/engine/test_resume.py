@@ -135,9 +135,9 @@ def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
 
 
 def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
-    from animatediff.engine import pipeline
+    from animatediff.engine import about
 
-    monkeypatch.setattr(pipeline, "__version__", "99")
+    monkeypatch.setattr(about, "__version__", "99")
     code, _, err = run("render", "--resume", "--out", "clips/", models=False)
     assert code == 2 and "animatediff is 99, was " in err
 

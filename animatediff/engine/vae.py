@@ -1,0 +1,34 @@
+"""Pictures to latents and back."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+
+
+@torch.no_grad()
+def encode(vae, picture: np.ndarray) -> Tensor:
+    """uint8 [h w 3] -> latents [1 c h w] in float32, the mean of what the VAE says."""
+    x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
+    return (vae.encode(x).latent_dist.mode().float() - _shift(vae)) * vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decode(vae, latents: Tensor, name: str) -> np.ndarray:
+    """Latents [1 c h w] -> uint8 [h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is switched to fp32 for good."""
+    latents = latents / vae.config.scaling_factor + _shift(vae)
+    x = vae.decode(latents.to(vae.device, vae.dtype)).sample
+    if not torch.isfinite(x).all() and vae.dtype != torch.float32:
+        vae.float()
+        x = vae.decode(latents.to(vae.device)).sample
+    if not torch.isfinite(x).all():
+        raise ModelError("the VAE's pictures hold values that are no numbers", where=name,
+                         remedy="Use another checkpoint or VAE")
+    x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
+    return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _shift(vae) -> float:
+    return getattr(vae.config, "shift_factor", None) or 0.0
