@@ -33,9 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL, LARGE = 0.52, 1.14
 PAN = 22.0  # pixels of 64, over a clip
 # How large the scene is seen at the beginning and at the end, how far it moves to the right, and how much stronger than they
-# were trained the matrices are stored: guidance holds on to a shape's size.
-CAMERAS = {"zoom-in": (SMALL, LARGE, 0.0, 1.5), "zoom-out": (LARGE, SMALL, 0.0, 1.5), "pan-left": (1.0, 1.0, PAN, 1.0),
-           "pan-right": (1.0, 1.0, -PAN, 1.0)}
+# were trained the matrices are stored: guidance holds on to a shape's size and place.
+CAMERAS = {"zoom-in": (SMALL, LARGE, 0.0, 1.5), "zoom-out": (LARGE, SMALL, 0.0, 1.5), "pan-left": (1.0, 1.0, PAN, 1.5),
+           "pan-right": (1.0, 1.0, -PAN, 1.5)}
 
 
 def filmed(camera: str, rng: random.Random) -> Clip:
