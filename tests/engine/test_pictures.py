@@ -103,6 +103,21 @@ def test_both_ends_are_the_given_pictures(pipeline, sources, more):
     assert np.abs(frames[0] - (decoded / 2 + 0.5).clamp(0, 1).numpy() * 255).max() <= 0.51
 
 
+@pytest.mark.parametrize("more", [
+    {"freeinit_iterations": 2}, {"freeinit_iterations": 2, "freeinit_fast": True, "sampler": "Euler a"},
+    {"seam_repair": 0.75, "frames": 9, "context_length": 8},
+    {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
+@pytest.mark.parametrize("cfg", [1, 4])
+def test_a_lock_stands_beside_what_samples_again(pipeline, sources, more, cfg):
+    """FreeInit starts the clip anew, and the seam's repair its ends: the pictures stay at both, and the rest changes."""
+    s = settings(**{"init": sources / "one.png", "last_frame": sources / "other.png", "frame_lock": "1, 0", "cfg": cfg, **more})
+    found = pipeline.sample(s)
+    torch.testing.assert_close(found[:1], latents_of(pipeline, sources / "one.png"), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[-1:], latents_of(pipeline, sources / "other.png"), atol=1e-5, rtol=1e-5)
+    once = pipeline.sample(parse({"freeinit_iterations": 1, "seam_repair": 0}, s))
+    assert torch.isfinite(found).all() and (found[1:-1] - once[1:-1]).abs().max() > 0.01
+
+
 def test_neighbours_see_the_held_frame(pipeline, sources):
     s = settings(init=sources / "one.png", denoising_strength=1)
     free, held = pipeline.sample(s), pipeline.sample(parse({"frame_lock": "1, 0"}, s))
