@@ -38,6 +38,19 @@ def test_unet_step(capsys):
     assert "128 pixels bf16, round 1" in capsys.readouterr().out
 
 
+def test_motion_part():
+    pytest.importorskip("diffusers")
+    from benchmarks import motion_part
+
+    rows = motion_part.run(quick=True)
+    check(rows)
+    assert [row["channels"] for row in rows if row["dtype"] == "fp32"] == ["320", "640", "1280", "1280", "all places"]
+    for dtype, tolerance in (("fp32", 1e-5), ("bf16", 0.1)):
+        *places, total = (row for row in rows if row["dtype"] == dtype)
+        assert all(float(row["largest difference"]) < tolerance for row in places), places
+        assert total["ours s"] == pytest.approx(sum(row["ours s"] * row["in the UNet"] for row in places))
+
+
 def test_writers():
     for name in ("imageio", "imageio_ffmpeg", "av"):
         pytest.importorskip(name)

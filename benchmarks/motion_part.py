@@ -1,0 +1,75 @@
+"""The motion part alone: each kind of place in SD1.5's UNet, our transformer against diffusers' with the same weights.
+
+16 frames without guidance. A row is one kind of place, and how often the UNet has it; the last row of a size is their sum.
+"""
+from __future__ import annotations
+
+import torch
+
+from animatediff.motion.naming import to_diffusers
+from animatediff.motion.network import TemporalTransformer
+
+from .timing import alternate
+
+FRAMES, HEADS, POSITIONS = 16, 8, 32
+PLACES = ((320, 8, 5), (640, 16, 5), (1280, 32, 5), (1280, 64, 6))  # channels, pixels per position, how often
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def run(quick: bool = False) -> list[dict]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtypes = ("fp16", "bf16") if device == "cuda" else ("fp32", "bf16")
+    sizes, rounds = ((64,), 1) if quick else ((256, 512), 5)
+    return [row for name in dtypes for pixels in sizes for row in _size(pixels, name, rounds, device)]
+
+
+@torch.no_grad()
+def _size(pixels: int, dtype: str, rounds: int, device: str) -> list[dict]:
+    rows, total = [], {"ours": 0.0, "diffusers": 0.0}
+    for channels, per, often in PLACES:
+        ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
+        side = pixels // per
+        x = torch.randn(FRAMES, channels, side, side, generator=torch.Generator().manual_seed(side)).to(device, DTYPES[dtype])
+
+        def matched() -> torch.Tensor:
+            ours.over_frames = True  # diffusers takes its GroupNorm over all frames, the original v2 over each
+            out = ours(x, FRAMES)
+            ours.over_frames = False
+            return out
+
+        found = alternate({"ours": lambda: done(ours(x, FRAMES)), "diffusers": lambda: done(theirs(x, num_frames=FRAMES))},
+                          rounds=rounds, warm_up={"ours": matched}, say=f"{pixels} pixels {dtype}, {channels} channels")
+        apart = (found["ours"].first - found["diffusers"].first).abs().max().item()
+        times = {name: timing.median for name, timing in found.items()}
+        for name, seconds in times.items():
+            total[name] += often * seconds
+        rows.append(_row(pixels, dtype, str(channels), f"{side}×{side}", often, times, f"{apart:.1e}"))
+    return [*rows, _row(pixels, dtype, "all places", "", sum(often for *_, often in PLACES), total, "")]
+
+
+def _row(pixels: int, dtype: str, channels: str, places: str, often: int, times: dict[str, float], apart: str) -> dict:
+    return {"pixels": pixels, "dtype": dtype, "channels": channels, "positions": places, "in the UNet": often,
+            "ours s": times["ours"], "diffusers s": times["diffusers"], "diffusers/ours": times["diffusers"] / times["ours"], "largest difference": apart}
+
+
+def done(out: torch.Tensor) -> torch.Tensor:
+    """The result, computed: a GPU works behind the caller's back."""
+    if out.is_cuda:
+        torch.cuda.synchronize()
+    return out
+
+
+def pair(channels: int) -> tuple[TemporalTransformer, torch.nn.Module]:
+    """Ours and diffusers', with the same random weights."""
+    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+    torch.manual_seed(channels)
+    ours = TemporalTransformer(channels, HEADS, POSITIONS, True, False)
+    theirs = AnimateDiffTransformer3D(
+        num_attention_heads=HEADS, attention_head_dim=channels // HEADS, in_channels=channels, norm_num_groups=32,
+        cross_attention_dim=None, activation_fn="geglu", attention_bias=False, double_self_attention=True,
+        positional_embeddings="sinusoidal", num_positional_embeddings=POSITIONS)  # fmt: skip
+    place = "down_blocks.0.motion_modules.0."
+    named = to_diffusers({f"{place}temporal_transformer.{name}": value for name, value in ours.state_dict().items()})
+    theirs.load_state_dict({name.removeprefix(place): value for name, value in named.items()}, strict=False)
+    return ours.eval(), theirs.eval()
