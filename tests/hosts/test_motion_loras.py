@@ -94,6 +94,16 @@ def test_the_module_that_stays_in_memory_keeps_nothing(there):
     assert np.array_equal(frames_of(animate(there, FRAMES)), first) and job.loaded.cache_info().misses == kept
 
 
+def test_two_modules_that_take_turns_are_read_once(there):
+    from animatediff.hosts.webui import job
+
+    job.loaded.cache_clear()
+    models = ("moving.safetensors", "merged.safetensors")
+    clips = [frames_of(animate(there, {**FRAMES, "model": models[k % 2]})) for k in range(4)]
+    assert job.loaded.cache_info().misses == 2
+    assert np.array_equal(clips[0], clips[2]) and np.array_equal(clips[1], clips[3]) and not near(*clips[:2])
+
+
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
 def test_what_fails_leaves_nothing(there, error):
     before, first = (snapshot(there), plain(there)), frames_of(animate(there, FRAMES))

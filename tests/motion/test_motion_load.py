@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from animatediff.errors import ModelError
 from animatediff.motion import FAMILIES, MotionModule, describe, detect, load
 from animatediff.motion.naming import to_diffusers, to_hotshot
 
+ROOT = Path(__file__).parents[2]
 NAMINGS = {"original": dict, "diffusers": to_diffusers, "hotshot": to_hotshot}
 WRAPPERS = {
     "safetensors": lambda state: state,
@@ -308,3 +313,32 @@ def test_containers_are_told_by_content(make_module, tmp_path):
     write(state, tmp_path / "b.pth").rename(tmp_path / "b.safetensors")
     for name in ("a.ckpt", "b.safetensors"):
         assert load(tmp_path / name).state_dict().keys() == state.keys()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="needs Linux's account of memory")
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_a_file_takes_little_more_memory_than_its_size(suffix, make_module, tmp_path):
+    """In a process of its own; the pages of a mapped file count as well."""
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from animatediff.motion import load
+
+        def resident(key):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+        load(sys.argv[1])
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS:")
+        module = load(sys.argv[2])
+        assert all(tensor.isfinite().all() for tensor in module.state_dict().values())  # all of it is read
+        print(resident("VmHWM:") - before)
+    """
+    small, large = (write(make_module("v2", widths=widths).state_dict(), tmp_path / f"{widths[0]}.{suffix}")
+                    for widths in ((32, 32, 64, 64), (128, 256, 256, 256)))
+    done = subprocess.run([sys.executable, "-c", script, small, large], capture_output=True, text=True, cwd=ROOT,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    size = large.stat().st_size / 2**20
+    assert size > 80 and 0.9 * size < float(done.stdout) < 1.3 * size

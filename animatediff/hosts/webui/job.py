@@ -262,9 +262,10 @@ class _OneGenerator:
         return rng.randn_without_seed((self.count, *self.shape), generator=self.generator).to(shared.device)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def loaded(path: str, changed: int) -> MotionModule:
-    """The motion module, kept in memory until another is asked for. `changed`: the file's time; a new file is read."""
+    """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
+    `changed`: the file's time; a new file is read."""
     return load_module(Path(path), dtype=devices.dtype_unet)
 
 
