@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -150,56 +151,66 @@ class Webm(Video):
         return {"crf": str(self.clip.options.webm_crf), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 
 
-def paletted(frames: Callable[[], Iterator[np.ndarray]], fps: Fraction, dither: bool
-             ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """ffmpeg's palettegen over all frames, then paletteuse: yields indices [h w] and the palette [256 3].
+class Palette:
+    """ffmpeg's palettegen over frames that are added one by one, and paletteuse for those frames.
 
-    `frames` is called twice. Holds one frame at a time, and palettegen a count of each colour that it has seen
-    (measured: 325 MB after 48 noisy frames of 512×512, where every frame brings new colours).
+    Holds a frame, and palettegen a count of each colour that it has seen (measured: 325 MB after 48 noisy frames of
+    512×512, where every frame brings new colours).
     """
-    av = library()
-    height, width = next(frames()).shape[:2]
 
-    def source(graph: Any, w: int, h: int, pixels: str) -> Any:
-        return graph.add_buffer(width=w, height=h, format=pixels, time_base=1 / fps)
+    def __init__(self, fps: Fraction):
+        self.fps, self.count = fps, 0
+        self._graph = library().filter.Graph()
+        self._pictures: Any = None
+        self._sink: Any = None
 
-    def ready(sink: Any) -> Iterator[Any]:
-        # Asking is also what makes the filters work; frames pile up in the graph otherwise.
-        while True:
-            try:
-                yield sink.pull()
-            except (av.BlockingIOError, av.EOFError):
-                return
+    def add(self, frame: np.ndarray) -> None:
+        if self._pictures is None:
+            self._pictures, self._sink = self._source(self._graph, frame), self._graph.add("buffersink")
+            maker = self._graph.add("palettegen", "reserve_transparent=0")
+            self._graph.link_nodes(self._pictures, maker, self._sink).configure()
+        self._pictures.push(_video_frame(frame, self.count, self.fps))
+        list(_ready(self._sink))
+        self.count += 1
 
-    maker = av.filter.Graph()
-    pictures, sink = source(maker, width, height, "rgb24"), maker.add("buffersink")
-    maker.link_nodes(pictures, maker.add("palettegen", "reserve_transparent=0"), sink).configure()
-    for index, frame in enumerate(frames()):
-        pictures.push(_video_frame(frame, index, fps))
-        list(ready(sink))
-    pictures.push(None)
-    palette, = ready(sink)
-    palette.pts, palette.time_base = 0, 1 / fps
-    colours = palette.to_ndarray(format="rgb24").reshape(-1, 3)
-
-    user = av.filter.Graph()
-    pictures, book = source(user, width, height, "rgb24"), source(user, 16, 16, palette.format.name)
-    use = user.add("paletteuse", f"dither={'sierra2_4a' if dither else 'none'}:diff_mode=rectangle")
-    sink = user.add("buffersink")
-    pictures.link_to(use, 0, 0)
-    book.link_to(use, 0, 1)
-    use.link_to(sink)
-    user.configure()
-    book.push(palette)
-    book.push(None)
-
-    for index, frame in enumerate(frames()):
-        pictures.push(_video_frame(frame, index, fps))
-        for picture in ready(sink):
+    def mapped(self, frames: Iterator[np.ndarray], dither: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices [h w] of each of the frames, and the palette [256 3]. No frame can be added any more."""
+        self._pictures.push(None)
+        palette, = _ready(self._sink)
+        palette.pts, palette.time_base = 0, 1 / self.fps
+        colours = palette.to_ndarray(format="rgb24").reshape(-1, 3)
+        first = next(frames)
+        graph = library().filter.Graph()
+        pictures, sink = self._source(graph, first), graph.add("buffersink")
+        book = graph.add_buffer(width=16, height=16, format=palette.format.name, time_base=1 / self.fps)
+        use = graph.add("paletteuse", f"dither={'sierra2_4a' if dither else 'none'}:diff_mode=rectangle")
+        pictures.link_to(use, 0, 0)
+        book.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        book.push(palette)
+        book.push(None)
+        for index, frame in enumerate(chain([first], frames)):
+            pictures.push(_video_frame(frame, index, self.fps))
+            for picture in _ready(sink):
+                yield picture.to_ndarray()[0], colours
+        pictures.push(None)
+        for picture in _ready(sink):
             yield picture.to_ndarray()[0], colours
-    pictures.push(None)
-    for picture in ready(sink):
-        yield picture.to_ndarray()[0], colours
+
+    def _source(self, graph: Any, frame: np.ndarray) -> Any:
+        height, width = frame.shape[:2]
+        return graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / self.fps)
+
+
+def _ready(sink: Any) -> Iterator[Any]:
+    """What a graph has made. Asking is also what makes its filters work; frames pile up in it otherwise."""
+    av = library()
+    while True:
+        try:
+            yield sink.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
 
 
 def _video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:

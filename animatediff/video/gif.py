@@ -9,8 +9,11 @@ import io
 import struct
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +21,7 @@ from PIL import Image
 from ..errors import MediaError
 from . import palette as palettes
 from .base import Clip, StreamWriter, changed
+from .encode import Palette
 from .metadata import gif_comment
 from .timing import gif_delay
 
@@ -33,7 +37,7 @@ class Gif(StreamWriter):
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
         self._spool: Spool | None = None
-        self._histogram = palettes.Histogram()
+        self._colours: palettes.Histogram | Palette | None = None
 
     def add(self, frame: np.ndarray) -> None:
         if max(frame.shape[:2]) > _LARGEST:
@@ -46,10 +50,10 @@ class Gif(StreamWriter):
                 self.append(self._opening(frame.shape, None))
             self.append(_picture(indices, (0, 0), gif_delay(self.count, self.clip.fps), colours))
         else:
-            if style == "clip":
-                self._histogram.add(frame)  # first: every frame in the spool must have been counted
             if self._spool is None:
+                self._colours = Palette(self.clip.fps) if style == "ffmpeg" else palettes.Histogram()
                 self._spool = Spool(self.path.parent)
+            self._colours.add(frame)  # first: every frame in the spool must have been counted
             self._spool.add(frame)
         self.count += 1
 
@@ -68,15 +72,13 @@ class Gif(StreamWriter):
     def _second_pass(self, spool: Spool) -> None:
         dither = self.clip.options.gif_dither
         if self.clip.options.gif_palette == "ffmpeg":
-            from .encode import paletted
-
-            frames = paletted(lambda: iter(spool), self.clip.fps, dither)
+            frames = self._colours.mapped(iter(spool), dither)
         else:
-            exact, colours = self._histogram.exact, self._histogram.palette()
+            exact, colours = self._colours.exact, self._colours.palette()
             book = _book(colours)  # one for all frames: Pillow keeps the colours that it has looked up in it
             frames = ((_mapped(frame, book, exact, dither), colours) for frame in spool)
         before = None
-        for index, (indices, colours) in enumerate(frames):
+        for index, (indices, colours) in enumerate(_ahead(frames)):
             if before is None:
                 self.append(self._opening(indices.shape, colours))
             left, top, right, bottom = changed(before, indices)
@@ -121,6 +123,15 @@ class Spool:
             self._file.close()
         except OSError:
             pass  # what a full disk did not take is not wanted any more
+
+
+def _ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items, made in a thread while the caller works on the ones before."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = deque(thread.submit(next, items, None) for _ in range(2))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, items, None))
+            yield item
 
 
 def _table(colours: np.ndarray) -> bytes:

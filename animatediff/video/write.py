@@ -14,6 +14,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -97,6 +98,8 @@ def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
 class ClipWriter:
     """Streams a clip's frames to all formats asked for; PNG frames first. See the module's text for names.
 
+    A frame is written in a thread, while the caller makes the next one.
+
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
     `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
 
@@ -122,6 +125,8 @@ class ClipWriter:
         self.lost: dict[str, str] = {}
         self.count = 0
         self._size: tuple[int, int] | None = None
+        self._thread = ThreadPoolExecutor(1, "clip writer")
+        self._pending: Future[None] | None = None
         self._closed = False
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
@@ -147,25 +152,37 @@ class ClipWriter:
         self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
 
     def add(self, frame: Image.Image | np.ndarray) -> None:
-        """Hand the next frame to every format. Raises only for a bad frame, or when no format is left."""
+        """Hand the next frame to every format. Raises only for a bad frame, or when the frame before left no format."""
         if self._closed:
             raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
         pixels = self._checked(frame)
-        with _uninterrupted():
-            for name, writer in list(self._writers.items()):
-                try:
-                    writer.add(pixels)
-                except Exception as error:
-                    self._lose(name, writer, error)
-            self.count += 1
+        self._settle()
         if not self._writers:
             self._closed = True
+            self._thread.shutdown()
             self.paths = self._in_order()
             raise self._error()
+        self._pending = self._thread.submit(self._write, pixels)
+        self.count += 1
+
+    def _write(self, pixels: np.ndarray) -> None:
+        for name, writer in list(self._writers.items()):
+            try:
+                writer.add(pixels)
+            except Exception as error:
+                self._lose(name, writer, error)
+
+    def _settle(self) -> None:
+        """Wait until the frame under way is whole in every file."""
+        if self._pending is not None:
+            wait([self._pending])
+            written, self._pending = self._pending, None
+            written.result()
 
     def describe(self, metadata: str) -> None:
         """Another settings text, for what is known only behind the last frame. Only files whose text is written last
         carry it: GIF with one palette, WebP, TXT."""
+        self._settle()
         self.clip = replace(self.clip, metadata=texts.check(metadata))
         for writer in self._writers.values():
             writer.clip = self.clip
@@ -184,6 +201,8 @@ class ClipWriter:
 
     def _finish(self) -> None:
         self._closed = True
+        self._settle()
+        self._thread.shutdown()
         for name, writer in list(self._writers.items()):
             try:
                 self._kept[name] = writer.finish() if self.count else writer.abort()

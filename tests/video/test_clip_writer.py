@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def test_all_formats_at_once(tmp_path):
     with ClipWriter(tmp_path / "new" / "demo.gif", [name.lower() for name in ALL], 8, 0, SETTINGS) as clip:
         for index, frame in enumerate(frames):
             clip.add(Image.fromarray(frame) if index % 2 else frame)
-            assert (tmp_path / f"new/demo/{index:05d}.png").exists(), "frames are on disk at once"
+            if index:
+                assert (tmp_path / f"new/demo/{index - 1:05d}.png").exists(), "frames are on disk while the next is made"
     endings = [WRITERS[name].extension for name in ALL if name != "PNG"]
     pictures = [f"new/demo/{i:05d}.png" for i in range(5)]
     assert tree(tmp_path) == sorted([f"new/demo.{e}" for e in endings] + pictures)
@@ -37,6 +39,24 @@ def test_all_formats_at_once(tmp_path):
     for index, frame in enumerate(frames):
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"new/demo/{index:05d}.png")), frame)
     assert json.loads((tmp_path / "new/demo.txt").read_text("utf-8")) == json.loads(SETTINGS)
+
+
+def test_a_frame_is_written_while_the_next_is_made(tmp_path, monkeypatch):
+    begun, made, add = threading.Event(), threading.Event(), WRITERS["PNG"].add
+
+    def slow(self, frame):
+        begun.set()
+        assert made.wait(10), "the caller was not let go"
+        add(self, frame)
+
+    monkeypatch.setattr(WRITERS["PNG"], "add", slow)
+    with ClipWriter(tmp_path, ["PNG"]) as clip:
+        for frame in moving(3):
+            begun.clear()
+            clip.add(frame)
+            assert begun.wait(10)
+            made.set()
+    assert len(clip.paths) == 3 and not [t for t in threading.enumerate() if t.name.startswith("clip writer")]
 
 
 def test_what_is_known_last_is_in_the_files_that_end_with_their_text(tmp_path):
