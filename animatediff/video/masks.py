@@ -1,15 +1,11 @@
 """Masks that users bring: a picture, or an animated picture or video with a mask for each frame.
 
-What opens a file is chosen by its first bytes, so that nothing else than a picture or a video is ever read: no list of
-other files, and nothing that an interpreter runs. What is refused is not quoted.
+What is refused is not quoted.
 """
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,17 +17,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import MediaError
+from .opening import HEAD, PICTURES, eight_bits, from_base64, kind
 
-PICTURES = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 REMEDY = "Give a PNG, JPEG, WebP, GIF, BMP or TIFF, or an MP4, MOV, WebM, MKV or AVI"
 LARGEST = 512  # pixels of a side that are kept; a clip's latents have no more up to 4096 pixels
 GIF_DEFAULT = 100  # milliseconds of a frame that does not say
-# The first bytes of a file (... where any do), the ending it gets, and the name of a video's container for ffmpeg.
-_KINDS = ((rb"\x89PNG\r\n\x1a\n", "png", ""), (rb"\xff\xd8\xff", "jpg", ""), (rb"GIF8[79]a", "gif", ""),
-          (rb"RIFF....WEBP", "webp", ""), (rb"BM", "bmp", ""), (rb"II\*\0|MM\0\*", "tif", ""),
-          (rb"....ftyp", "mp4", "mp4"), (rb"\x1aE\xdf\xa3", "webm", "matroska"), (rb"RIFF....AVI ", "avi", "avi"))
-HEAD = 16
-_DATA_URI = re.compile(r"data:[\w./+;=-]*,", re.ASCII)
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 
 
@@ -65,35 +55,14 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
 
 def decoded(text: str) -> bytes | None:
     """A picture or video in base64, or as a data URI; None where the text is none."""
-    match = _DATA_URI.match(text)
-    try:
-        data = base64.b64decode("".join(text[match.end() if match else 0:].split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return data if kind(data) else None
+    data = from_base64(text)
+    return data if data and kind(data) else None
 
 
 def without_home(path: str) -> str:
     """A path as clips carry it: found again by the same user, who is not named."""
     home, written = str(Path.home()), Path(path)
     return f"~/{written.relative_to(home).as_posix()}" if written.is_relative_to(home) else path
-
-
-def ending(data: bytes) -> str:
-    """What a file of these bytes is to end in."""
-    return (kind(data) or ("",))[0]
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of 16 bits in 8, which Pillow would cut off; others as they are."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-
-
-def kind(head: bytes) -> tuple[str, str] | None:
-    """Of a file that begins so, the ending and, of a video, the container; None for what is neither."""
-    return next(((end, box) for magic, end, box in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
 
 
 def _opened(source: str | Path | bytes, where: str) -> BinaryIO:

@@ -1,11 +1,6 @@
-"""Pictures that users bring: files, folders, animated pictures, videos, and pictures in a request's text.
-
-What opens a file is chosen by its first bytes, as for masks, and never by what else this Pillow or ffmpeg knows.
-"""
+"""Pictures that users bring: files, folders, animated pictures, videos, and pictures in a request's text."""
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import re
 from collections.abc import Iterator
@@ -15,12 +10,11 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageOps, ImageSequence
 
 from ..errors import MediaError
-from .masks import HEAD, PICTURES, eight_bits, kind
+from .opening import HEAD, PICTURES, eight_bits, from_base64, kind
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 REMEDY = "Give a picture, a folder of pictures, or a video"
 WHITE = (255, 255, 255, 255)
-DATA_URI = re.compile(r"data:[\w./+;=-]*,", re.ASCII)
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _DIGITS = re.compile(r"(\d+)")
 
@@ -40,11 +34,9 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
 
 def decoded(text: str) -> Image.Image:
     """A picture in base64, or as a data URI. ValueError says what is wrong, as the predicate of a sentence."""
-    match = DATA_URI.match(text)
-    try:
-        data = base64.b64decode("".join(text[match.end() if match else 0:].split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("is no picture in base64") from None
+    data = from_base64(text)
+    if data is None:
+        raise ValueError("is no picture in base64")
     try:
         with Image.open(io.BytesIO(data), formats=PICTURES) as image:
             return eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from animatediff.errors import MediaError
-from animatediff.video import masks
+from animatediff.video import masks, opening
 
 RAMP = np.linspace(0, 255, 48).round().astype(np.uint8)[None].repeat(32, 0)
 
@@ -31,7 +31,7 @@ def test_pictures(tmp_path, name, tolerance):
     assert of_frame == (0,) * 5 and len(pictures) == 1 and pictures[0].dtype == np.uint8
     assert np.abs(pictures[0].astype(int) - RAMP).max() <= tolerance
     again, _ = masks.read(masks.decoded(base64.b64encode(path.read_bytes()).decode()), 5)
-    assert np.array_equal(again[0], pictures[0]) and name.endswith(masks.ending(path.read_bytes()))
+    assert np.array_equal(again[0], pictures[0]) and name.endswith(opening.ending(path.read_bytes()))
 
 
 def test_colours_depths_and_transparency(tmp_path):

@@ -18,7 +18,7 @@ from animatediff.errors import MediaError, SettingsError
 from animatediff.motion import Mask
 from animatediff.motion.library import inside
 from animatediff.settings import Settings
-from animatediff.video import masks
+from animatediff.video import masks, opening
 
 NAME = "motion_mask"
 KEPT = re.compile(r"[0-9a-f]{16}\.\w+")
@@ -52,7 +52,7 @@ def named(value: str) -> str:
 
 def keep(data: bytes) -> str:
     """Save a picture's or video's file for clips that are made with it later."""
-    file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{masks.ending(data)}"
+    file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
