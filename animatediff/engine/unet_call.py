@@ -42,7 +42,7 @@ class UNetCall:
             out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
             return out.unflatten(0, (len(chosen), -1))
 
-        out = self.reuse.answers(frames, len(self.roles), self.step, self.steps, float(t), of_roles)
+        out = self.reuse.answers(frames, len(self.roles), self.step, self.steps, t, of_roles)
         if len(self.roles) == 1:
             return out[0]
         with_prompt, without = out

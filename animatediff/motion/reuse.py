@@ -79,17 +79,17 @@ class Reuse:
         """The host's, but nothing while inner blocks rest."""
         return lambda rows: NOTHING if self.resting else layout_of(rows)
 
-    def answers(self, frames: Group, roles: int, step: int, steps: int, noise: float,
+    def answers(self, frames: Group, roles: int, step: int, steps: int, t: Tensor,
                 call: Callable[[Sequence[int]], Tensor]) -> Tensor:
         """[role f c h w]: the UNet's answers for these frames in each role, of which 0 is a prompt and the last may be the
         negative one.
 
-        call(roles): asks the UNet for some roles -> the same; it says `shows` before each call of the UNet. noise: the
-        timestep or σ, by which a run that begins anew is told.
+        call(roles): asks the UNet for some roles -> the same; it says `shows` before each call of the UNet. t: its timestep;
+        where noise has risen, another run begins, and nothing of the one before counts.
         """
         if self.speed == "exact":
             return call(range(roles))
-        whole = self.is_whole(step, steps)
+        whole, noise = self.is_whole(step, steps), float(t.max())
         if noise > self.noise or (whole and step != self.step):
             self.kept.rows.clear()
             self.differences.clear()
