@@ -132,7 +132,8 @@ def preflight(
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     found.notice(settings, frames, sampler)
-    found.notices += notices.of_pictures(settings, from_picture=from_picture) + notices.of_speed(settings, steps)
+    found.notices += notices.of_pictures(settings, from_picture=from_picture)
+    found.notices += notices.of_speed(settings, sampler.steps(steps, from_picture=from_picture))
     return Preflight(frames, played, seconds, (fewest, most), calls,
                      tuple((label, facts[label]) for label in LABELS if label in facts),
                      tuple(found.problems), tuple(found.notices), tuple(found.schedules))

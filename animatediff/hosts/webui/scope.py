@@ -28,6 +28,7 @@ from animatediff.settings import Settings
 from . import freeinit, stop
 from .repair import repaired
 from .rows import Rows, equal_lengths, take
+from .run_facts import sampler as sampler_of
 
 NOTHING = ClipLayout((), ())
 _absent = object()
@@ -53,6 +54,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
             undo.close()
             run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
+            run.from_picture = name == "sample_img2img"
             try:
                 with around(), run:
                     args = run.started(args)
@@ -80,6 +82,7 @@ class Pass:
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(settings.speed)
+        self.from_picture = False  # whether the host samples as in img2img
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
@@ -251,10 +254,12 @@ class Pass:
                         out[list(roles)] = answer.unflatten(0, (len(roles), -1)).to(out.dtype)
                     return out
 
-                out = self.reuse.answers(frames, rows.roles, self.step, self.steps, t, of_roles)
+                out = self.reuse.answers(frames, rows.roles, self.step, called, t, of_roles)
                 return out.transpose(0, 1).flatten(1, 2)
 
             self.step = self.steps_done
+            called = sampler_of(self.sampler.config.name).steps(
+                self.steps, from_picture=self.from_picture or self.seam is not None)
             whole = self._one_window(denoise) if self.seam else self._windows(len(parts), denoise)
             return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
