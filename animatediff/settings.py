@@ -168,8 +168,8 @@ class Settings:
         minimum=0, maximum=10, cli="--motion-mask-max")
 
     speed: str = _row(
-        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: about half of the "
-        "steps go on with most of what the UNet made before, which hardly shows. draft: about two thirds, for drafts.",
+        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of the "
+        "steps go on with most of what the UNet made before, which hardly shows. draft: three in five do.",
         choices=SPEEDS, cli="--speed")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")

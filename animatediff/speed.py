@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-SHARES = {"exact": 1.0, "balanced": 0.55, "draft": 0.35}  # of the steps that are whole
+SHARES = {"exact": 1.0, "balanced": 0.55, "draft": 0.4}  # of the steps that are whole
 LEAST = 7  # whole steps: where there are so few, neighbours differ too much
 POWER = 1.6
 
