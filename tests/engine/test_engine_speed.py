@@ -22,7 +22,7 @@ def pipeline(tiny):
 
 
 def settings(**more):
-    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 10, "frames": 4, "context_length": 4,
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 9, "frames": 4, "context_length": 4,
                   "size": "64x64", "sampler": "Euler", "speed": "draft", **more})
 
 
@@ -38,14 +38,13 @@ def rows(pipeline):
 @pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
 def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sampler):
     pipeline.sample(settings(sampler=sampler))
-    whole = speed.whole_steps("draft", 10)
-    expected = [8 if step in whole else 4 for step in range(10) for _ in range(2 if sampler == "Heun" else 1)]
+    whole = speed.whole_steps("draft", 9)
+    expected = [8 if step in whole else 4 for step in range(9) for _ in range(2 if sampler == "Heun" else 1)]
     assert rows == (expected[:-1] if sampler == "Heun" else expected)
 
 
 @pytest.mark.parametrize("more", [{}, {"cfg": 1}, {"frames": 6, "closed_loop": "seamless"},
-                                  {"enable": False}, {"freeinit_iterations": 2, "steps": 8}, {"seam_repair": 0.5},
-                                  {"sampler": "Euler a"}, {"sampler": "LCM"}], ids=str)
+                                  {"enable": False}, {"freeinit_iterations": 2, "steps": 8}], ids=str)
 def test_the_same_seed_gives_the_same_clip_near_the_exact_one(pipeline, rows, more):
     before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]
     found = pipeline.sample(settings(**more))

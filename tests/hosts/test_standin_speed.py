@@ -35,7 +35,7 @@ def apart(a, b):
     return float(np.abs(a.astype(float) - b).mean())
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "Euler a"])
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
     answer = animate(host, DRAFT, sampler_name=sampler, steps=10)
     count = 9 if sampler == "DDIM" else 10  # the WebUI's calls the model once less than it has steps
@@ -75,10 +75,10 @@ def test_each_pass_begins_anew(host, rows):
     assert snapshot(host) == before
 
 
-@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5}, {"video_length": 9, "context_length": 4}], ids=str)
+@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5}, {"video_length": 6, "context_length": 4}], ids=str)
 def test_other_ways_to_sample_go_with_it(host, more):
     before = snapshot(host)
-    found, exact, other = (frames_of(animate(host, {**one, **more}, steps=9, seed=seed))
+    found, exact, other = (frames_of(animate(host, {**one, **more}, steps=8, seed=seed))
                            for one, seed in ((DRAFT, 7), (EXACT, 7), (EXACT, 99)))
     assert 0 < apart(found, exact) < 0.5 * apart(other, exact)
     assert snapshot(host) == before
