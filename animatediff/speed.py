@@ -1,7 +1,7 @@
 """In which sampler steps the UNet runs as a whole; in the others it goes on with what the last of these made.
 
-Neighbouring steps are the more alike the later they are, so whole steps lie apart by a growing number: all of the first,
-which decide on layout and motion, and the last (DeepCache's non-uniform strategy, arXiv:2312.00858).
+Neighbouring steps are the more alike the later they are, so whole steps lie apart by a growing number: dense at the
+beginning, which decides on layout and motion, and the last one (DeepCache's non-uniform steps, arXiv:2312.00858).
 """
 from __future__ import annotations
 

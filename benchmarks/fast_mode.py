@@ -1,7 +1,8 @@
 """The speed presets against exact: how long a clip takes, and what is lost.
 
-The demo model: prompts of demo_quality, whole clips from prompt to frames, one preset after the other for each prompt. PSNR is of
-a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame is flicker.
+The demo model: prompts of demo_quality, whole clips from prompt to frames, one preset after the other for each prompt.
+PSNR is of a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame is
+flicker.
 
 SD1.5 at its full size with a v2 module and random weights: the UNet's calls of a clip alone, with guidance, time only.
 """

@@ -96,10 +96,11 @@ def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
 
 
 def inner_blocks(unet: nn.Module) -> list[nn.Module]:
-    """All blocks but the outermost on each side, in the order in which they run; the first convolution is the way down's.
+    """All blocks but the outermost on each side, in the order in which they run; on the way down that is the first
+    convolution.
 
-    LDM: input blocks 1 to 11, the middle, output blocks 0 to 10 (of SD1.5). diffusers: the same as resnets, attentions and
-    resizers.
+    LDM: input blocks 1 to 11, the middle, output blocks 0 to 10 (of SD1.5). diffusers: the same as resnets, attentions
+    and resizers.
     """
     if hasattr(unet, "input_blocks"):
         return [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]

@@ -1,7 +1,7 @@
 """Sampler steps that do not run the whole UNet, for the presets of `animatediff.speed`.
 
-* Deep features are kept over neighbouring steps (DeepCache, arXiv:2312.00858): what the inner blocks make, motion included,
-  changes little from step to step, so only the outermost block on each side runs, on what they made last.
+* Deep features are kept over neighbouring steps (DeepCache, arXiv:2312.00858): what the inner blocks make, motion
+  included, changes little from step to step, so only the outermost block on each side runs, on what they made last.
 * So is the difference that the negative prompt makes (CFG-Cache of FasterCache, arXiv:2410.19355; Adaptive Guidance,
   arXiv:2312.12487): the UNet runs for the prompt alone.
 
@@ -27,7 +27,7 @@ Row = tuple[int, int]  # role, frame
 
 
 class Kept:
-    """A feature map for each role and frame: the first ones on the device, more in the host's memory, the rest not at all."""
+    """A feature map for each role and frame: the first on the device, more in the host's memory, the rest not at all."""
 
     def __init__(self, device_bytes: int = DEVICE_BYTES, host_bytes: int = HOST_BYTES):
         self.device_bytes, self.host_bytes = device_bytes, host_bytes
@@ -81,11 +81,11 @@ class Reuse:
 
     def answers(self, frames: Group, roles: int, step: int, steps: int, t: Tensor,
                 call: Callable[[Sequence[int]], Tensor]) -> Tensor:
-        """[role f c h w]: the UNet's answers for these frames in each role, of which 0 is a prompt and the last may be the
-        negative one.
+        """[role f c h w]: the UNet's answers for these frames in each role, of which 0 is a prompt and the last may be
+        the negative one.
 
-        call(roles): asks the UNet for some roles -> the same; it says `shows` before each call of the UNet. t: its timestep;
-        where noise has risen, another run begins, and nothing of the one before counts.
+        call(roles): asks the UNet for some roles -> the same; it says `shows` before each call of the UNet. t: its
+        timestep; where noise has risen, another run begins, and nothing of the one before counts.
         """
         if self.speed == "exact":
             return call(range(roles))
@@ -132,8 +132,8 @@ class Reuse:
             self.differences.clear()
 
     def _resting(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """A block's `forward` that gives zeros of its output's shape instead: for hosts and extensions that look at what
-        lies between blocks, or add to it. No zero comes past the border."""
+        """A block's `forward` that gives zeros of its output's shape instead: for hosts and extensions that look at
+        what lies between blocks, or add to it. No zero comes past the border."""
         form: tuple = ()
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
