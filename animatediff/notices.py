@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import windows
+from . import speed, windows
 from .curves import Curve
 from .settings import BY_NAME, Settings
 
@@ -19,6 +19,17 @@ def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
     if Curve.read(settings.frame_lock).constant == 1:
         return ["the frame lock is 1 everywhere, so that nothing moves; 0: 1, 8: 0 lets go over 8 frames"]
     return []
+
+
+def of_speed(settings: Settings, steps: int) -> list[str]:
+    """`steps`: those that are done."""
+    if settings.speed == "exact":
+        return []
+    whole = len(speed.whole_steps(settings.speed, steps))
+    if whole == steps:
+        return [f"speed {settings.speed}: without effect, since up to {speed.LEAST} steps are always computed whole"]
+    return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
+
 
 LONG_SCALES = {32: 1.15, 64: 1.28}
 

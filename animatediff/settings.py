@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from . import fuse, loras, travel, windows
+from . import fuse, loras, speed, travel, windows
 from .errors import SettingsError
 from .parameters import Parameter
 
@@ -23,6 +23,7 @@ SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDI
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 RESIZE_MODES = ("Crop and resize", "Just resize")
+SPEEDS = tuple(speed.SHARES)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 GROUPS = ("clip", "image", "host")
@@ -165,6 +166,11 @@ class Settings:
     motion_mask_max: float = _row(
         1.0, "Motion scale in white", "What white in the motion mask stands for, as a factor of the motion scale.",
         minimum=0, maximum=10, cli="--motion-mask-max")
+
+    speed: str = _row(
+        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of the "
+        "steps go on with most of what the UNet made before, which hardly shows. draft: three in five do.",
+        choices=SPEEDS, cli="--speed")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(

@@ -62,29 +62,37 @@ def prompts() -> list[Prompt]:
 
 
 def score(pipeline: Pipeline, asked: Iterable[Prompt], seeds: Iterable[int], settings: Settings) -> dict:
-    """Shares in 0..1. Colour and shape of a clip are right when most of its frames show them."""
-    colour, shape, direction, steadiness, misses = [], [], [], [], []
-    for prompt in asked:
-        for seed in seeds:
-            one = dataclasses.replace(settings, prompt=prompt.text, seed=seed)
-            frames = list(pipeline.render(one))
-            sights, found = track(frames)
-            half = len(frames) / 2
-            colour.append(sum(s is not None and s.colour == prompt.colour for s in sights) > half)
-            shape.append(sum(s is not None and s.shape == prompt.shape for s in sights) > half)
-            if prompt.direction:
-                direction.append(found == prompt.direction)
-            seen = [s.background.mean() for s in sights if s]
-            steadiness.append(float(np.abs(np.diff(seen)).mean()) if len(seen) > 1 else 255.0)
-            if not (colour[-1] and shape[-1] and (not prompt.direction or direction[-1])):
-                misses.append(f"{prompt.text} (seed {seed}): {found}")
+    """The summary of the clips of these prompts and seeds."""
+    return summary([
+        verdict(list(pipeline.render(dataclasses.replace(settings, prompt=prompt.text, seed=seed))), prompt, seed)
+        for prompt in asked for seed in seeds
+    ])  # fmt: skip
+
+
+def verdict(frames: list[np.ndarray], prompt: Prompt, seed: int) -> dict:
+    """What one clip shows of its prompt. Colour and shape are right when most of its frames show them."""
+    sights, found = track(frames)
+    half = len(frames) / 2
+    colour = sum(s is not None and s.colour == prompt.colour for s in sights) > half
+    shape = sum(s is not None and s.shape == prompt.shape for s in sights) > half
+    direction = found == prompt.direction if prompt.direction else None
+    seen = [s.background.mean() for s in sights if s]
+    step = float(np.abs(np.diff(seen)).mean()) if len(seen) > 1 else 255.0
+    missed = not (colour and shape and direction is not False)
+    return {"colour": colour, "shape": shape, "direction": direction, "step": step,
+            "miss": f"{prompt.text} (seed {seed}): {found}" if missed else ""}
+
+
+def summary(verdicts: list[dict]) -> dict:
+    """Shares in 0..1."""
+    directions = [one["direction"] for one in verdicts if one["direction"] is not None]
     return {
-        "clips": len(colour),
-        "colour": float(np.mean(colour)),
-        "shape": float(np.mean(shape)),
-        "direction": float(np.mean(direction)) if direction else float("nan"),
-        "background step, of 255": float(np.mean(steadiness)),
-        "misses": misses,
+        "clips": len(verdicts),
+        "colour": float(np.mean([one["colour"] for one in verdicts])),
+        "shape": float(np.mean([one["shape"] for one in verdicts])),
+        "direction": float(np.mean(directions)) if directions else float("nan"),
+        "background step, of 255": float(np.mean([one["step"] for one in verdicts])),
+        "misses": [one["miss"] for one in verdicts if one["miss"]],
     }
 
 

@@ -25,7 +25,7 @@ DEFAULTS = {
     "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "none",
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
-    "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
+    "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "", "speed": "exact",
     "seam_repair": 0.0,
     "freeinit_iterations": 1, "freeinit_filter": "butterworth", "freeinit_d_s": 0.25, "freeinit_d_t": 0.25,
     "freeinit_order": 4, "freeinit_fast": False,

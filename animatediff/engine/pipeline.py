@@ -19,7 +19,7 @@ from ..motion import load as load_module
 from ..motion import lora as motion_lora
 from ..motion.lora_files import Lora
 from ..motion.lora_files import load as load_lora
-from ..notices import of_clip, of_pictures
+from ..notices import of_clip, of_pictures, of_speed
 from ..sampling import Event, OnEvent
 from ..sampling.events import ignore
 from ..settings import Settings
@@ -150,6 +150,7 @@ class Pipeline:
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
         said += of_pictures(settings, from_picture=bool(settings.init)) + pictures.notices(settings, self.own_size)
+        said += of_speed(settings, Sampling(self, settings).sampler(settings).steps)
         schedules = self.schedules(settings)
         said += [note for schedule in schedules for note in schedule.notes]
         found = (note for schedule in schedules for text in schedule.texts for note in notices(text))

@@ -30,7 +30,8 @@ _SAMPLES, _SAMPLE = 64, 1 << 16  # pieces of a file, and bytes of each
 @dataclass
 class Stage:
     """A stage that does steps: where it begins (`step`, `latents` and `solvers` are of the run that was cut off), and what it
-    tells of each step that is done."""
+    tells of each step that is done. can_begin: whether a run can go on with this step (counted from 0), as it can where the
+    step needs nothing of those before but what is saved."""
 
     keeper: Keeper
     name: str
@@ -38,11 +39,14 @@ class Stage:
     step: int = 0
     latents: Tensor | None = None
     solvers: list[dict[str, Any]] | None = None
+    saved: int = 0
+    can_begin: Callable[[int], bool] = lambda step: True
 
     def done(self, steps: int, latents: Tensor, solvers: Callable[[], list[dict[str, Any]]]) -> None:
         """`steps` are done in this stage, and it has more."""
-        if self.keeper.every and steps % self.keeper.every == 0:
+        if self.keeper.every and steps - self.saved >= self.keeper.every and self.can_begin(steps):
             self.keeper.save(self.name, steps, latents, self.sources, solvers())
+            self.saved = steps
 
 
 class Keeper:
@@ -65,7 +69,8 @@ class Keeper:
             found, self.found = self.found, None
             for source, state in zip(sources, found["generators"]):
                 source.set_state(state)
-            stage.step, stage.solvers = found["step"], found["solvers"]
+            stage.step = stage.saved = found["step"]
+            stage.solvers = found["solvers"]
             latents = stage.latents = found["latents"].to(latents.device)
         elif self.every and self._begun:  # what the stages before have made
             self.save(name, 0, latents, sources, [])

@@ -14,6 +14,7 @@ from .. import windows
 from ..errors import ModelError
 from ..motion import injected
 from ..motion import lora as motion_lora
+from ..motion.reuse import Reuse
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
 from ..sampling.events import ignore
 from ..sampling.from_pictures import FromPictures, Held
@@ -125,6 +126,8 @@ class Sampling:
         """One iteration, from unit noise on the CPU to latents. more: of samplers.Run."""
         run = self.sampler(settings)
         loop = self.windowed(call, settings, run.steps, on_event)
+        if stage := more.get("stage"):
+            stage.can_begin = lambda step: call.reuse.is_whole(step, run.steps)
 
         def report(step: int, estimate: Tensor) -> None:
             on_event(Event("step", step + 1, run.steps, step=step + 1, steps=run.steps, latents=estimate))
@@ -141,7 +144,8 @@ class Sampling:
         schedules = pipeline.schedules(s)
         encoded = pipeline.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(pipeline.device) for pair in zip(schedules, encoded)]
-        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, pipeline.steering(s))
+        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, pipeline.steering(s),
+                        Reuse(s.speed))
 
     @contextmanager
     def _motion(self, call: UNetCall) -> Iterator[None]:
@@ -152,7 +156,9 @@ class Sampling:
                 weighted = pipeline.loras(s)
                 scope.enter_context(motion_lora.applied(pipeline.module, weighted, s.frames))
                 scope.enter_context(motion_lora.applied_to_unet(pipeline.unet, weighted, s.frames, call.layout_of))
-                scope.enter_context(injected(pipeline.unet, pipeline.module, call.layout_of, call.steer_of))
+                layout_of = call.reuse.layout_of(call.layout_of)
+                scope.enter_context(injected(pipeline.unet, pipeline.module, layout_of, call.steer_of))
+            scope.enter_context(call.reuse.installed(pipeline.unet))
             yield
 
     def _from_pictures(self) -> FromPictures | None:

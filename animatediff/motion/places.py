@@ -93,3 +93,23 @@ def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
     # Others share SD1.5's four levels but not its features; the text encoder's width tells.
     text = next((m.attn2.to_k.weight.shape[-1] for m in unet.modules() if hasattr(m, "attn2")), 0)
     return "SDXL" if levels == 3 else {1024: "SD2.x", 1280: "the SDXL refiner"}.get(text, "SD1.5")
+
+
+def inner_blocks(unet: nn.Module) -> list[nn.Module]:
+    """All blocks but the outermost on each side, in the order in which they run; on the way down that is the first
+    convolution.
+
+    LDM: input blocks 1 to 11, the middle, output blocks 0 to 10 (of SD1.5). diffusers: the same as resnets, attentions
+    and resizers.
+    """
+    if hasattr(unet, "input_blocks"):
+        return [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]
+
+    def parts(block: nn.Module) -> list[nn.Module]:
+        attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
+        resizers = getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []
+        return [m for pair in zip(block.resnets, attentions) for m in pair if m is not None] + [*resizers]
+
+    down, up = ([m for block in side for m in parts(block)] for side in (unet.down_blocks, unet.up_blocks))
+    outermost = 2 if getattr(unet.up_blocks[-1], "attentions", None) else 1
+    return [*down, unet.mid_block, *up[:-outermost]]

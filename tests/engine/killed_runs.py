@@ -96,5 +96,9 @@ if __name__ == "__main__":
     for name, step in (("FreeInit", 3), ("FreeInit's beginning", 1)):
         found[name] = case(name, lambda e, step=step: e.iteration == 2 and in_a_window(step)(e), sampler="Euler a",
                            freeinit_iterations=2)
+    for name, more in (("draft", {}), ("draft, FreeInit", {"freeinit_iterations": 2}), ("draft, repair", {"seam_repair": 0.6})):
+        found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == 9 and (
+            e.iteration == 2 if "FreeInit" in name else e.total == 1 if "repair" in name else True), sampler="Euler a", steps=10,
+                           speed="draft", cfg=1.0 if more else 5.0, **more)
     found["disk full"] = disk_full()
     print(json.dumps(found))

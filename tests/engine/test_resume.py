@@ -34,12 +34,14 @@ def killed(tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [*samplers.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
-                                  "FreeInit's beginning"])
+                                  "FreeInit's beginning", "draft", "draft, FreeInit", "draft, repair"])
 def test_a_killed_run_goes_on_bit_for_bit(killed, name):
     case = killed[name]
     assert case["ended"] == signal.SIGKILL and case["equal"]
     expected = {"every 2": ("sampling", 2), "repair": ("seam repair", 0), "decoding": ("decoding", 0),
-                "FreeInit": ("FreeInit iteration 2", 2), "FreeInit's beginning": ("FreeInit iteration 2", 0)}
+                "FreeInit": ("FreeInit iteration 2", 2), "FreeInit's beginning": ("FreeInit iteration 2", 0),
+                "draft": ("sampling", 7), "draft, FreeInit": ("FreeInit iteration 2", 7),  # the ninth step reuses
+                "draft, repair": ("seam repair", 0)}
     assert (case["stage"], case["step"]) == expected.get(name, ("sampling", 2))
     assert case["calls"] == case["told"] < case["all"]
     if name == "decoding":

@@ -46,6 +46,11 @@ class Sampler:
             return list(range(grid if grid > 1 else 0))
         return list(range(grid if self.name == "UniPC" else max(grid - 1, 0)))
 
+    def steps(self, steps: int, *, from_picture: bool = False) -> int:
+        """Steps in which the denoiser is called; arguments as of `calls`."""
+        calls = self.calls(steps, from_picture=from_picture)
+        return calls[-1] + 1 if calls else steps
+
 
 def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> int:
     """Steps that img2img does (modules/sd_samplers_common.py, setup_img2img_steps): the later part of `steps`, or all

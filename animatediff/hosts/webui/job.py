@@ -182,6 +182,8 @@ class Job:
 
     def _sampled(self, run: Pass) -> None:
         """A pass has ended; one that was interrupted says so in the clip's infotext."""
+        if run.reuse.calls:
+            self.notes.append(run.reuse.note)
         (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
         if run.finished:
             done, of, what = run.finished, run.iterations, "FreeInit iterations"

@@ -133,6 +133,7 @@ def preflight(
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     found.notice(settings, frames, sampler)
     found.notices += notices.of_pictures(settings, from_picture=from_picture)
+    found.notices += notices.of_speed(settings, sampler.steps(steps, from_picture=from_picture))
     return Preflight(frames, played, seconds, (fewest, most), calls,
                      tuple((label, facts[label]) for label in LABELS if label in facts),
                      tuple(found.problems), tuple(found.notices), tuple(found.schedules))

@@ -19,6 +19,7 @@ from modules.sd_samplers_common import InterruptedException
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.motion.reuse import Reuse
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.seam import Seam
@@ -27,6 +28,7 @@ from animatediff.settings import Settings
 from . import freeinit, stop
 from .repair import repaired
 from .rows import Rows, equal_lengths, take
+from .run_facts import sampler as sampler_of
 
 NOTHING = ClipLayout((), ())
 _absent = object()
@@ -52,6 +54,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
             undo.close()
             run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
+            run.from_picture = name == "sample_img2img"
             try:
                 with around(), run:
                     args = run.started(args)
@@ -78,7 +81,8 @@ class Pass:
         self.around_window, self.pictures = around_window, pictures
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
-        self.layout = NOTHING
+        self.layout, self.reuse = NOTHING, Reuse(settings.speed)
+        self.from_picture = False  # whether the host samples as in img2img
         self.parts: list[int] | None = None  # rows of each frame in the call that comes next
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
@@ -165,9 +169,10 @@ class Pass:
             self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
             self._renew_denoiser(model)
             stack.enter_context(_attribute(model, "apply_model", self._apply_model(model.apply_model)))
-            unet, layout_of = model.model.diffusion_model, lambda rows: self.layout
+            unet, layout_of = model.model.diffusion_model, self.reuse.layout_of(lambda rows: self.layout)
             stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
             stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
+            stack.enter_context(self.reuse.installed(unet))
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:
@@ -230,23 +235,31 @@ class Pass:
             def denoise(frames_x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
                 index = rows.table[list(frames)]  # [frame role]
                 latents = frames_x.unflatten(1, (rows.roles, -1))
-                out = torch.empty_like(latents)
-                for roles in [range(rows.roles)] if self.together else [[r] for r in range(rows.roles)]:
-                    chosen = index[:, list(roles)].T.flatten()
-                    self.layout = ClipLayout.contiguous(frames, groups=len(roles))
-                    batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
-                    try:
-                        with ExitStack() as stack:
-                            for enter in self.around_window:
-                                stack.enter_context(enter(frames, len(roles)))
-                            their_cond = take(cond, chosen, x.shape[0])
-                            answer = plain(batch, t[chosen.to(t.device)], their_cond, *args, **kwargs)
-                    finally:
-                        self.layout = NOTHING
-                    out[:, list(roles)] = answer.unflatten(0, (len(roles), -1)).transpose(0, 1).to(out.dtype)
-                return out.flatten(1, 2)
+
+                def of_roles(asked: Sequence[int]) -> torch.Tensor:
+                    out = latents.new_empty((len(asked), len(frames), *latents.shape[2:]))
+                    for roles in [asked] if self.together else [[role] for role in asked]:
+                        chosen = index[:, list(roles)].T.flatten()
+                        self.layout = ClipLayout.contiguous(frames, groups=len(roles))
+                        self.reuse.shows(frames, roles)
+                        batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
+                        try:
+                            with ExitStack() as stack:
+                                for enter in self.around_window:
+                                    stack.enter_context(enter(frames, len(roles)))
+                                their_cond = take(cond, chosen, x.shape[0])
+                                answer = plain(batch, t[chosen.to(t.device)], their_cond, *args, **kwargs)
+                        finally:
+                            self.layout = NOTHING
+                        out[list(roles)] = answer.unflatten(0, (len(roles), -1)).to(out.dtype)
+                    return out
+
+                out = self.reuse.answers(frames, rows.roles, self.step, called, t, of_roles)
+                return out.transpose(0, 1).flatten(1, 2)
 
             self.step = self.steps_done
+            called = sampler_of(self.sampler.config.name).steps(
+                self.steps, from_picture=self.from_picture or self.seam is not None)
             whole = self._one_window(denoise) if self.seam else self._windows(len(parts), denoise)
             return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 

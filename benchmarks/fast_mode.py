@@ -1,0 +1,108 @@
+"""The speed presets against exact: how long a clip takes, and what is lost.
+
+The demo model: prompts of demo_quality, whole clips from prompt to frames, one preset after the other for each prompt.
+PSNR is of a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame is
+flicker.
+
+SD1.5 at its full size with a v2 module and random weights: the UNet's calls of a clip alone, with guidance, time only.
+"""
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import torch
+
+from animatediff.engine.pipeline import Pipeline
+from animatediff.engine.unet_call import UNetCall
+from animatediff.motion import injected
+from animatediff.motion.reuse import Reuse
+from animatediff.settings import SPEEDS, Settings
+from benchmarks import unet_step
+from benchmarks.demo_quality import prompts, summary, verdict
+from benchmarks.timing import alternate
+
+STEPS, CFG, SEED = 20, 5.0, 1
+
+
+def run(quick: bool = False) -> list[dict]:
+    rows = demo(prompts()[::32] if quick else prompts())
+    plan = unet_step.QUICK if quick else dataclasses.replace(unet_step.Plan(), pixels=(128,), rounds=1)
+    return rows + full_size(plan, list(rows[0]))
+
+
+def demo(asked: list) -> list[dict]:
+    pipeline = Pipeline.load()
+    seconds, verdicts, psnr = ({speed: [] for speed in SPEEDS} for _ in range(3))
+    for number, prompt in enumerate(asked, 1):
+        exact = None
+        for speed in SPEEDS:
+            began = time.perf_counter()
+            frames = list(pipeline.render(Settings(enable=True, prompt=prompt.text, seed=SEED, speed=speed)))
+            seconds[speed].append(time.perf_counter() - began)
+            verdicts[speed].append(verdict(frames, prompt, SEED))
+            exact = exact or frames
+            psnr[speed].append(_psnr(frames, exact))
+        shown = ", ".join(f"{speed} {seconds[speed][-1]:.3g} s {psnr[speed][-1]:.3g} dB" for speed in SPEEDS)
+        print(f"  {number} of {len(asked)}: {shown}", flush=True)
+    rows = []
+    for speed in SPEEDS:
+        found = summary(verdicts[speed])
+        for miss in found.pop("misses"):
+            print(f"  {speed} missed: {miss}")
+        rows.append({"model": "demo", "pixels": 64, "speed": speed, **_times(seconds, speed), **found,
+                     "PSNR dB": "" if speed == "exact" else float(np.mean(psnr[speed])),
+                     "lowest": "" if speed == "exact" else float(np.min(psnr[speed]))})
+    return rows
+
+
+@torch.no_grad()
+def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
+    print("  building the networks …", flush=True)
+    unet, module = unet_step.networks(plan)
+    rows = []
+    for pixels in plan.pixels:
+        random = torch.Generator().manual_seed(pixels)
+        x = torch.randn(unet_step.FRAMES, 4, pixels // 8, pixels // 8, generator=random)
+        roles = [_Text(torch.randn(1, unet_step.TOKENS, plan.text, generator=random)) for _ in range(2)]
+
+        def clip(speed: str, x=x, roles=roles) -> None:
+            call = UNetCall(unet, roles, CFG, torch.float32, reuse=Reuse(speed))
+            call.steps = STEPS
+            with injected(unet, module, call.reuse.layout_of(call.layout_of)), call.reuse.installed(unet):
+                for step, t in enumerate(torch.linspace(999, 0, STEPS)):
+                    call.step = step
+                    call(x, t, tuple(range(unet_step.FRAMES)))
+
+        def warm() -> None:
+            unet(x[:1], 999, roles[0].text)
+
+        found = alternate({speed: lambda speed=speed: clip(speed) for speed in SPEEDS}, rounds=plan.rounds,
+                          warm_up={speed: warm for speed in SPEEDS}, say=f"{pixels} pixels")
+        seconds = {speed: timing.seconds for speed, timing in found.items()}
+        name = "SD1.5, the UNet alone" if plan.text == 768 else "toy"
+        rows += [dict.fromkeys(columns, "") | {"model": name, "pixels": pixels, "speed": speed, **_times(seconds, speed)}
+                 for speed in SPEEDS]
+    return rows
+
+
+@dataclasses.dataclass
+class _Text:
+    """A prompt that does not travel."""
+
+    text: torch.Tensor
+
+    def of(self, frames: tuple[int, ...]) -> torch.Tensor:
+        return self.text.expand(len(frames), -1, -1)
+
+
+def _times(seconds: dict[str, list[float]], speed: str) -> dict[str, float]:
+    """Medians: of a clip's seconds, and of how many times as fast as the exact clip beside it."""
+    ratios = np.array(seconds["exact"]) / seconds[speed]
+    return {"s a clip": float(np.median(seconds[speed])), "times as fast": float(np.median(ratios))}
+
+
+def _psnr(frames: list[np.ndarray], exact: list[np.ndarray]) -> float:
+    error = float(((np.stack(frames).astype(np.float64) - np.stack(exact)) ** 2).mean())
+    return 10 * float(np.log10(255**2 / error)) if error else float("inf")

@@ -1,0 +1,91 @@
+"""The speed presets on the command line and in the engine, and what they do to the demo model's clips."""
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from test_cli import files, run  # noqa: F401
+
+from animatediff import speed
+from animatediff.engine.pipeline import Pipeline
+from animatediff.settings import parse
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+SLOW = pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="renders the demo model's clips: RUN_SLOW=1")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny):
+    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+
+
+def settings(**more):
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 9, "frames": 4, "context_length": 4,
+                  "size": "64x64", "sampler": "Euler", "speed": "draft", **more})
+
+
+@pytest.fixture
+def rows(pipeline):
+    """Of each call of the UNet."""
+    seen = []
+    handle = pipeline.unet.conv_in.register_forward_hook(lambda m, args, out: seen.append(len(out)))
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
+def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sampler):
+    pipeline.sample(settings(sampler=sampler))
+    whole = speed.whole_steps("draft", 9)
+    expected = [8 if step in whole else 4 for step in range(9) for _ in range(2 if sampler == "Heun" else 1)]
+    assert rows == (expected[:-1] if sampler == "Heun" else expected)
+
+
+@pytest.mark.parametrize("more", [{}, {"cfg": 1}, {"frames": 6, "closed_loop": "seamless"},
+                                  {"enable": False}, {"freeinit_iterations": 2, "steps": 8}], ids=str)
+def test_the_same_seed_gives_the_same_clip_near_the_exact_one(pipeline, rows, more):
+    before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]
+    found = pipeline.sample(settings(**more))
+    asked = sum(rows)
+    assert torch.equal(pipeline.sample(settings(**more)), found)
+    rows.clear()
+    exact = pipeline.sample(settings(**more, speed="exact"))
+    noise = pipeline.sample(settings(**more, speed="exact", seed=4))
+    assert 0 < (found - exact).std() < 0.5 * (noise - exact).std()
+    assert asked < sum(rows) or more == {"cfg": 1}, "rows are left out with the negative prompt"
+    assert [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()] == before
+
+
+def test_few_steps_are_exact(pipeline):
+    few = {"steps": speed.LEAST, "frames": 6}
+    assert torch.equal(pipeline.sample(settings(**few)), pipeline.sample(settings(**few, speed="exact")))
+
+
+def test_an_interrupt_leaves_the_unet_as_it_was(pipeline):
+    def stop(event):
+        if event.step == 9:
+            raise KeyboardInterrupt
+
+    before = [(name, sorted(vars(m)), len(m._forward_hooks)) for name, m in pipeline.unet.named_modules()]
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.sample(settings(), stop)
+    assert [(name, sorted(vars(m)), len(m._forward_hooks)) for name, m in pipeline.unet.named_modules()] == before
+
+
+def test_the_command_line_says_what_it_does(run, tmp_path):  # noqa: F811
+    code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8", "--speed", "draft", "--out", "a.gif")
+    assert code == 0 and "speed draft: the whole UNet runs in 7 of 8 steps" in err
+    code, _, err = run("render", "x", "--speed", "fast")
+    assert code == 2 and "--speed" in err and "draft" in err
+
+
+@SLOW
+def test_the_demos_clips_hold():
+    """25 dB is the least that a preset may come to."""
+    demo = Pipeline.load()
+    for prompt in ("a red circle moving right", "a green star moving up on a black background"):
+        asked = {"enable": True, "prompt": prompt, "seed": 1}
+        exact, *others = (np.stack(list(demo.render(parse({**asked, "speed": name})))).astype(float) for name in speed.SHARES)
+        assert all(10 * np.log10(255**2 / ((other - exact) ** 2).mean()) > 25 for other in others)

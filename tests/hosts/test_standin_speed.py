@@ -1,0 +1,102 @@
+# ruff: noqa: F401, F811
+"""The speed presets in the stand-in for the WebUI. What a reusing step makes is held by tests/motion/test_reuse.py; here it
+is that the host's passes ask for what they should, and that everything is undone."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from test_standin_adapter import animate, failing, frames_of, host, library, snapshot  # noqa: E402
+
+from animatediff.speed import whole_steps  # noqa: E402
+
+DRAFT = {"speed": "draft", "returns": "frames", "video_length": 4}
+EXACT = {**DRAFT, "speed": "exact"}
+
+
+@pytest.fixture
+def rows(host):
+    """Of each call of the UNet, and how many of its inner blocks really ran."""
+    seen = []
+    unet = host.shared.sd_model.model.diffusion_model
+    handles = [unet.register_forward_pre_hook(lambda m, args: seen.append([len(args[0]), 0]) or None),
+               unet.middle_block[0].register_forward_hook(lambda m, args, out: seen[-1].__setitem__(1, 1))]
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+def apart(a, b):
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
+    answer = animate(host, DRAFT, sampler_name=sampler, steps=10)
+    count = 9 if sampler == "DDIM" else 10  # the WebUI's calls the model once less than it has steps
+    assert rows == [[8, 1] if step in whole_steps("draft", count) else [4, 0] for step in range(count)]
+    assert f"speed draft: the UNet ran as a whole for 7 of {count} windows" in "".join(answer.info["extra_generation_params"]["AnimateDiff notes"])
+    assert "speed: draft" in answer.info["infotexts"][0]
+    found, exact = frames_of(answer), frames_of(animate(host, EXACT, sampler_name=sampler, steps=10))
+    other = frames_of(animate(host, EXACT, sampler_name=sampler, steps=10, seed=99))
+    assert 0 < apart(found, exact) < 0.5 * apart(other, exact)
+    assert np.array_equal(frames_of(animate(host, DRAFT, sampler_name=sampler, steps=10)), found)
+
+
+def test_apart_roles_and_parts_of_and(host, rows):
+    host.opts.data["batch_cond_uncond"] = False
+    try:
+        animate(host, DRAFT, steps=9)
+    finally:
+        host.opts.data["batch_cond_uncond"] = True
+    whole = [step in whole_steps("draft", 9) for step in range(9)]
+    assert rows == [row for step in whole for row in ([[4, 1], [4, 1]] if step else [[4, 0]])]
+    rows.clear()
+    animate(host, DRAFT, steps=9, prompt="a red circle AND a square :0.5")
+    assert rows == [[12, 1] if step else [4, 0] for step in whole]
+
+
+def test_few_steps_are_the_exact_clip(host):
+    assert np.array_equal(*(frames_of(animate(host, one, steps=7)) for one in (DRAFT, EXACT)))
+
+
+def test_each_pass_begins_anew(host, rows):
+    fields = {"steps": 8, "enable_hr": True, "hr_upscaler": "Latent", "denoising_strength": 1.0, "hr_second_pass_steps": 8}
+    before = snapshot(host)
+    answer = animate(host, DRAFT, **fields)
+    assert answer.status == 200, answer
+    first = [one for one in rows[:8]]
+    assert first == [[8, 1]] * 6 + [[4, 0], [8, 1]] and rows[8] == [8, 1]
+    assert snapshot(host) == before
+
+
+@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5}, {"video_length": 6, "context_length": 4}], ids=str)
+def test_other_ways_to_sample_go_with_it(host, more):
+    before = snapshot(host)
+    found, exact, other = (frames_of(animate(host, {**one, **more}, steps=8, seed=seed))
+                           for one, seed in ((DRAFT, 7), (EXACT, 7), (EXACT, 99)))
+    assert 0 < apart(found, exact) < 0.5 * apart(other, exact)
+    assert snapshot(host) == before
+
+
+def test_a_fault_in_a_reusing_step_is_undone(host, rows):
+    before, unet = snapshot(host), host.shared.sd_model.model.diffusion_model
+
+    def fail(module, args):
+        if len(rows) == 9:
+            raise RuntimeError("out of luck")
+
+    handle = unet.input_blocks[0].register_forward_pre_hook(fail)
+    try:
+        answer = animate(host, DRAFT, steps=10)
+    finally:
+        handle.remove()
+    assert answer.status != 200 and rows[8] == [4, 0]
+    assert snapshot(host) == before
+    answer = animate(host, {**DRAFT, "speed": "fast"})
+    assert answer.status == 422 and "speed" in str(answer.detail) and "draft" in str(answer.detail)
