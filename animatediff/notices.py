@@ -36,8 +36,8 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
     loop, back = settings.closed_loop, windows.to_and_fro(frames, context, settings.closed_loop)
     if loop in ("R-P", "R+P") and frames <= context:
         said.append(f"{frames} frames are one window, which closed loop {loop} cannot close; use seamless, which can")
-    elif loop != "none" and not back and settings.context_schedule != "uniform":
-        said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
+    elif loop != "none" and not back and settings.context_schedule not in windows.CLOSING:
+        said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform or views")
     if settings.seam_repair and back:
         said.append("a clip that plays to and fro has no seam to repair")
     if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):

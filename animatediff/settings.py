@@ -76,7 +76,8 @@ class Settings:
         maximum=120, form="file name", cli="--request-id")
     context_schedule: str = _row(
         "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move "
-        "from step to step; only \"uniform\" can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
+        "from step to step. views: the whole clip at once, and windows inside the motion module "
+        "alone. Only uniform and views can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
     fuse_method: str = _row(
         "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import windows
 from ..errors import ModelError
+from ..layout import Views
 from ..motion import injected
 from ..motion import lora as motion_lora
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
@@ -141,7 +142,8 @@ class Sampling:
         schedules = pipeline.schedules(s)
         encoded = pipeline.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(pipeline.device) for pair in zip(schedules, encoded)]
-        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, pipeline.steering(s))
+        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, pipeline.steering(s),
+                        lambda frames, step: Views.of(s, s.frames, frames, step))
 
     @contextmanager
     def _motion(self, call: UNetCall) -> Iterator[None]:

@@ -19,7 +19,7 @@ class WindowedDenoiser:
     """Denoise window by window and join the overlaps: Σ w·x / Σ w for each frame, summed in float32. A frame
     that one window alone holds keeps its value exactly.
 
-    Memory for one window at a time, whatever the clip's length. `steps` is the number of sampler steps,
+    Memory for one window at a time, whatever the clip's length; with the schedule "views" for all of the clip. `steps` is the number of sampler steps,
     for schedules that need it; the caller passes the step, since a sampler may call more than once in a step.
     """
 
@@ -35,8 +35,8 @@ class WindowedDenoiser:
     on_event: OnEvent = ignore
 
     def plan(self, step: int) -> list[tuple[int, ...]]:
-        """The windows of this step."""
-        return windows.plan(
+        """The frames of each call of the denoiser in this step."""
+        return windows.calls(
             self.frames, self.context, stride=self.stride, overlap=self.overlap,
             closed_loop=self.closed_loop, schedule=self.schedule, step=step, steps=self.steps,
         )

@@ -17,7 +17,7 @@ from modules import devices, sd_models, shared
 from modules.sd_samplers_common import InterruptedException
 
 from animatediff.errors import AnimateDiffError, ModelError
-from animatediff.layout import ClipLayout
+from animatediff.layout import ClipLayout, Views
 from animatediff.motion import MotionModule, Steering, injected, lora
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
@@ -233,7 +233,8 @@ class Pass:
                 out = torch.empty_like(latents)
                 for roles in [range(rows.roles)] if self.together else [[r] for r in range(rows.roles)]:
                     chosen = index[:, list(roles)].T.flatten()
-                    self.layout = ClipLayout.contiguous(frames, groups=len(roles))
+                    views = Views.of(self.settings, len(parts), frames, self.step)
+                    self.layout = ClipLayout.contiguous(frames, len(roles), views)
                     batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
                     try:
                         with ExitStack() as stack:
