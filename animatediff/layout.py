@@ -1,8 +1,9 @@
 """How the rows of one UNet batch are laid out: which rows are which frames of which clip and role."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from . import fuse, windows
@@ -63,8 +64,13 @@ class ClipLayout:
     def contiguous(cls, frames: Group | int, groups: int = 1, views: Views | None = None) -> "ClipLayout":
         """`groups` runs of rows one after another, each showing the same frames: (group frame)."""
         numbers = tuple(range(frames)) if isinstance(frames, int) else tuple(frames)
-        n = len(numbers)
-        return cls(tuple(tuple(range(g * n, (g + 1) * n)) for g in range(groups)), (numbers,) * groups, views)
+        return cls.stacked([numbers] * groups, views)
+
+    @classmethod
+    def stacked(cls, frames: Sequence[Group], views: Views | None = None) -> "ClipLayout":
+        """Runs of rows one after another, each showing frames of its own."""
+        ends = list(accumulate(map(len, frames), initial=0))
+        return cls(tuple(tuple(range(*ends_of)) for ends_of in pairwise(ends)), tuple(frames), views)
 
     @property
     def is_contiguous(self) -> bool:

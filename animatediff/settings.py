@@ -167,6 +167,11 @@ class Settings:
         1.0, "Motion scale in white", "What white in the motion mask stands for, as a factor of the motion scale.",
         minimum=0, maximum=10, cli="--motion-mask-max")
 
+    windows_per_call: int = _row(
+        0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the GPU's "
+        "memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64, cli="--windows-per-call",
+        group="host")
+
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(
         "", "Negative prompt", "What the clip should not show.",

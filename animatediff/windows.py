@@ -55,9 +55,9 @@ def calls(frames: int, context: int, *, schedule: str = "uniform", **options) ->
 
 
 def count(frames: int, context: int, **options) -> int:
-    """How many calls of the UNet a step has. With stride > 1, or "uniform" with "none", the number differs between
+    """How many calls of the UNet a step has, one for each window that differs. With stride > 1, or "uniform" with "none", the number differs between
     steps. `options` are those of `plan`."""
-    return len(calls(frames, context, **options))
+    return len(set(calls(frames, context, **options)))
 
 
 def total(frames: int, context: int, *, steps: int, **options) -> int:

@@ -1,7 +1,7 @@
-"""The denoiser of one window: a call of the UNet with what its frames are told."""
+"""The denoiser of windows: a call of the UNet with what its frames are told."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -9,15 +9,18 @@ from ..layout import ClipLayout, Group, Views
 from ..motion import Steering
 from ..motion.steering import SteerOf
 from ..sampling.mixing import TravellingPrompt
+from .memory import WhileSampling
 
 
 class UNetCall:
-    """Denoiser of one window: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1."""
+    """Denoiser of windows, mostly one: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1.
+    Where memory is short, `memory` says that there is a call for each window, and for each of cond and uncond."""
 
-    def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype,
+    def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype, memory: WhileSampling,
                  steering: Steering | None = None,
                  views_of: Callable[[Group, int], Views | None] = lambda frames, step: None):
         self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
+        self.memory = memory
         self.layout = ClipLayout((), ())
         self.step, self.steps = 0, 1  # of the sampler, as told by whoever runs it
         self.steering = steering
@@ -32,13 +35,28 @@ class UNetCall:
         """For injection."""
         return self.steering and (lambda *site: self.steering.at(self.step, self.steps, *site))
 
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
-        """x [f c h w] -> ε [f c h w] in float32."""
-        self.layout = ClipLayout.contiguous(frames, len(self.roles), self.views_of(frames, self.step))
-        prompts = torch.cat([role.of(frames) for role in self.roles])
-        rows = torch.cat([x] * len(self.roles)).to(self.dtype)
-        out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, *windows: Group) -> torch.Tensor:
+        """x [(window frame) c h w] -> ε, the same shape, in float32."""
+        return self.memory(lambda: self._guided(x, t, windows))
+
+    def _guided(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group]) -> torch.Tensor:
+        most = self.memory.windows
+        if len(windows) > most:  # given up since they were put together
+            fewer = [windows[i : i + most] for i in range(0, len(windows), most)]
+            parts = x.split([sum(map(len, some)) for some in fewer])
+            return torch.cat([self._guided(part, t, some) for part, some in zip(parts, fewer)])
+        together = [[role] for role in self.roles] if self.memory.apart else [self.roles]
+        out = torch.cat([self._of_roles(x, t, windows, roles) for roles in together])
         if len(self.roles) == 1:
             return out
         with_prompt, without = out.chunk(2)
         return without + self.cfg * (with_prompt - without)
+
+    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group], roles: list[TravellingPrompt]
+                  ) -> torch.Tensor:
+        """[(role window frame) c h w]."""
+        views = self.views_of(windows[0], self.step)  # of the whole clip, which has a call to itself
+        self.layout = ClipLayout.stacked([*windows] * len(roles), views)
+        prompts = torch.cat([role.of(window) for role in roles for window in windows])
+        rows = torch.cat([x] * len(roles)).to(self.dtype)
+        return self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()

@@ -143,6 +143,8 @@ class TransformerBlock(nn.Module):
 class TemporalTransformer(nn.Module):
     """What sits at one place of the UNet: x [(clip frame) c h w] -> x + change, same shape and dtype."""
 
+    most_positions = MOST_POSITIONS  # at a time
+
     def __init__(self, channels: int, heads: int, frames: int, stored: bool, over_frames: bool):
         super().__init__()
         self.over_frames, self.max_frames = over_frames, frames
@@ -199,10 +201,10 @@ class TemporalTransformer(nn.Module):
 
     def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None) -> Tensor:
         """`_tokens` of [position frame c], below the grid limit."""
-        if tokens.shape[0] <= MOST_POSITIONS:
+        if tokens.shape[0] <= self.most_positions:
             return self._tokens(tokens, scale, in_windows)
-        parts = tokens.split(MOST_POSITIONS)
-        scales = scale.split(MOST_POSITIONS) if isinstance(scale, Tensor) else [scale] * len(parts)
+        parts = tokens.split(self.most_positions)
+        scales = scale.split(self.most_positions) if isinstance(scale, Tensor) else [scale] * len(parts)
         return torch.cat([self._tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
 
     def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
