@@ -32,7 +32,8 @@ class Views:
         s, whole = settings, tuple(range(clip))
         if s.context_schedule != "views" or tuple(frames) != whole:
             return None
-        plan = windows.plan(clip, s.context_length, overlap=s.overlap, closed_loop=s.closed_loop, schedule="views", step=step)
+        plan = windows.plan(clip, s.context_length, overlap=s.overlap, closed_loop=s.closed_loop, schedule="views",
+                            step=step)
         if plan == [whole]:
             return None
         shares = fuse.shares(plan, s.fuse_method, frames=clip, overlap=s.overlap_frames)

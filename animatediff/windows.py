@@ -55,8 +55,8 @@ def calls(frames: int, context: int, *, schedule: str = "uniform", **options) ->
 
 
 def count(frames: int, context: int, **options) -> int:
-    """How many calls of the UNet a step has, one for each window that differs. With stride > 1, or "uniform" with "none", the number differs between
-    steps. `options` are those of `plan`."""
+    """How many calls of the UNet a step has, one for each window that differs. With stride > 1, or "uniform" with
+    "none", the number differs between steps. `options` are those of `plan`."""
     return len(set(calls(frames, context, **options)))
 
 

@@ -211,7 +211,7 @@ def test_the_number_of_windows_is_known_before_the_run(case):
     calls = [whole if options["schedule"] == "views" else windows.plan(frames, context, **{**options, "step": step})
              for step in range(5)]
     counted = [windows.count(frames, context, **{**options, "step": step}) for step in range(5)]
-    assert counted == [*map(len, calls)]
+    assert counted == [len(set(plan)) for plan in calls]
     assert windows.calls(frames, context, **{**options, "step": 3}) == calls[3]
     del options["step"]
     assert windows.total(frames, context, steps=5, **options) == sum(counted)

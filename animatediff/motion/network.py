@@ -177,7 +177,7 @@ class TemporalTransformer(nn.Module):
         """For copies and files, which are without the packed weights."""
         return self.__dict__ | {"_packed": None}
 
-    def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None) -> Tensor:
+    def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
         """GroupNorm in fp32 at least, over C/32 x H x W of a frame or of all of a clip's: -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
         x = _wide(x)
@@ -199,7 +199,7 @@ class TemporalTransformer(nn.Module):
             x = block(x, scale, in_windows)
         return self.proj_out(x)
 
-    def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None) -> Tensor:
+    def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         """`_tokens` of [position frame c], below the grid limit."""
         if tokens.shape[0] <= self.most_positions:
             return self._tokens(tokens, scale, in_windows)
@@ -207,7 +207,8 @@ class TemporalTransformer(nn.Module):
         scales = scale.split(self.most_positions) if isinstance(scale, Tensor) else [scale] * len(parts)
         return torch.cat([self._tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
 
-    def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
+    def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None = None
+                  ) -> Tensor:
         """x and its norm [clip frame c place] -> x + change, in tiles of places whose intermediates stay in the cache.
 
         Layouts change by transposed copies of matrices [frame·c, place], which are several times as fast as permuted ones.

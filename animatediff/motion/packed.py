@@ -67,7 +67,7 @@ class PackedBlock:
         (value, gate), (of_value, of_gate) = both.weight.chunk(2), both.bias.chunk(2)
         self.value, self.gate, self.down = Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias)
 
-    def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None) -> Tensor:
+    def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
         normed = self.norm(x)
         return self.down.plus(self.value.times(normed, self.gate.gelu(normed)), x)
@@ -87,7 +87,7 @@ class PackedTransformer:
         self.last = Packed(transformer.proj_out.weight, transformer.proj_out.bias)
         self.made_of = [(weakref.ref(weight), *_written(weight)) for weight in transformer.parameters()]
 
-    def __call__(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None) -> Tensor:
+    def __call__(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = self.first(tokens)
         for block in self.blocks:
             x = block(x, scale, in_windows)
