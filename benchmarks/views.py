@@ -16,7 +16,7 @@ from benchmarks.timing import alternate
 from benchmarks.unet_step import TIMESTEP, TOKENS, Plan, networks
 
 CONTEXT = 16
-QUICK, PLAN = Plan((32, 64, 64, 64), 32, (64,), 2), Plan((160, 320, 640, 640), 768, (128,), 5)
+QUICK, PLAN = Plan((32, 64, 64, 64), 32, (64,), 2), Plan((160, 320, 640, 640), 768, (128,), 3)
 
 
 def run(quick: bool = False) -> list[dict]:

@@ -45,18 +45,19 @@ class UNetCall:
             fewer = [windows[i : i + most] for i in range(0, len(windows), most)]
             parts = x.split([sum(map(len, some)) for some in fewer])
             return torch.cat([self._guided(part, t, some) for part, some in zip(parts, fewer)])
-        together = [[role] for role in self.roles] if self.memory.apart else [self.roles]
-        out = torch.cat([self._of_roles(x, t, windows, roles) for roles in together])
-        if len(self.roles) == 1:
-            return out
-        with_prompt, without = out.chunk(2)
+        roles = range(len(self.roles))
+        together = [[role] for role in roles] if self.memory.apart else [roles]
+        out = torch.cat([self._of_roles(x, t, windows, chosen) for chosen in together])
+        if len(roles) == 1:
+            return out[0]
+        with_prompt, without = out
         return without + self.cfg * (with_prompt - without)
 
-    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group], roles: list[TravellingPrompt]
-                  ) -> torch.Tensor:
-        """[(role window frame) c h w]."""
+    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group], chosen: Sequence[int]) -> torch.Tensor:
+        """[role (window frame) c h w] of some roles, in one call."""
         views = self.views_of(windows[0], self.step)  # of the whole clip, which has a call to itself
-        self.layout = ClipLayout.stacked([*windows] * len(roles), views)
-        prompts = torch.cat([role.of(window) for role in roles for window in windows])
-        rows = torch.cat([x] * len(roles)).to(self.dtype)
-        return self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
+        self.layout = ClipLayout.stacked([*windows] * len(chosen), views)
+        prompts = torch.cat([self.roles[role].of(window) for role in chosen for window in windows])
+        rows = torch.cat([x] * len(chosen)).to(self.dtype)
+        out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
+        return out.unflatten(0, (len(chosen), -1))
