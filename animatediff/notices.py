@@ -20,6 +20,7 @@ def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
         return ["the frame lock is 1 everywhere, so that nothing moves; 0: 1, 8: 0 lets go over 8 frames"]
     return []
 
+MANY = 64  # frames in a call
 LONG_SCALES = {32: 1.15, 64: 1.28}
 
 
@@ -38,6 +39,9 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
         said.append(f"{frames} frames are one window, which closed loop {loop} cannot close; use seamless, which can")
     elif loop != "none" and not back and settings.context_schedule not in windows.CLOSING:
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform or views")
+    if settings.context_schedule == "views" and frames > max(context, MANY):
+        said.append(f"views has all {frames} frames in one call of the UNet, which takes memory for as many pictures at "
+                    "once; other context schedules take it for one window")
     if settings.seam_repair and back:
         said.append("a clip that plays to and fro has no seam to repair")
     if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):
