@@ -29,7 +29,7 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("DefaultCPUAllocator", "not enough memory", "out of memory"))
+        words in str(error) for words in ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED"))
 
 
 def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int]:
