@@ -31,6 +31,7 @@ def of_speed(settings: Settings, steps: int) -> list[str]:
     return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
 
 
+MANY = 64  # frames in a call
 LONG_SCALES = {32: 1.15, 64: 1.28}
 
 
@@ -47,8 +48,11 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
     loop, back = settings.closed_loop, windows.to_and_fro(frames, context, settings.closed_loop)
     if loop in ("R-P", "R+P") and frames <= context:
         said.append(f"{frames} frames are one window, which closed loop {loop} cannot close; use seamless, which can")
-    elif loop != "none" and not back and settings.context_schedule != "uniform":
-        said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform")
+    elif loop != "none" and not back and settings.context_schedule not in windows.CLOSING:
+        said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform or views")
+    if settings.context_schedule == "views" and frames > max(context, MANY):
+        said.append(f"views has all {frames} frames in one call of the UNet, which takes memory for as many pictures at "
+                    "once; other context schedules take it for one window")
     if settings.seam_repair and back:
         said.append("a clip that plays to and fro has no seam to repair")
     if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):

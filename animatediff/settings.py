@@ -77,7 +77,8 @@ class Settings:
         maximum=120, form="file name", cli="--request-id")
     context_schedule: str = _row(
         "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move "
-        "from step to step; only \"uniform\" can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
+        "from step to step. views: the whole clip at once, and windows inside the motion module "
+        "alone. Only uniform and views can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
     fuse_method: str = _row(
         "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(
@@ -171,6 +172,10 @@ class Settings:
         "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of the "
         "steps go on with most of what the UNet made before, which hardly shows. draft: three in five do.",
         choices=SPEEDS, cli="--speed")
+    windows_per_call: int = _row(
+        0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the GPU's "
+        "memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64, cli="--windows-per-call",
+        group="host")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(

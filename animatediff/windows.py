@@ -19,6 +19,7 @@ from .errors import SettingsError
 Window = tuple[int, ...]
 Plan = list[Window]
 CLOSED_LOOPS = ("none", "seamless", "ping-pong", "R-P", "R+P", "A")
+CLOSING = ("uniform", "views")  # schedules that close loops
 
 
 def plan(
@@ -35,37 +36,32 @@ def plan(
     """The windows of sampling step `step`, in the order in which they are denoised.
 
     frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
-    2^(stride−1) frames apart. closed_loop matters to the schedule "uniform" alone: "none" and "ping-pong" never wrap,
-    "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps with more windows across the seam,
-    "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never wrap. steps,
-    the length of the run, is there for schedules that depend on progress; none of today's does.
+    2^(stride−1) frames apart. closed_loop matters to the schedules in CLOSING alone: "none" and "ping-pong" never wrap,
+    "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps, with more windows across the seam in
+    "uniform", "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never
+    wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
-    if closed_loop == "seamless" and schedule == "uniform":
-        return _ring(frames, context, stride, overlap, step)
-    if frames <= context:
+    if frames <= context and not (closed_loop == "seamless" and schedule in CLOSING):
         return [tuple(range(frames))]
     return SCHEDULES[schedule](frames, context, stride, overlap, closed_loop, step)
 
 
-def count(
-    frames: int,
-    context: int,
-    *,
-    stride: int = 1,
-    overlap: int = -1,
-    closed_loop: str = "none",
-    schedule: str = "uniform",
-    step: int = 0,
-    steps: int | None = None,
-) -> int:
-    """How many windows step `step` has. With stride > 1, or "uniform" with "none", the number differs between steps."""
-    return len(plan(frames, context, stride=stride, overlap=overlap, closed_loop=closed_loop, schedule=schedule,
-                    step=step, steps=steps))
+def calls(frames: int, context: int, *, schedule: str = "uniform", **options) -> Plan:
+    """The frames of each call of the UNet in a step: the windows, save with "views", whose windows are those of the
+    motion module alone and whose calls hold the whole clip. `options` are those of `plan`."""
+    found = plan(frames, context, schedule=schedule, **options)
+    return [tuple(range(frames))] if schedule == "views" else found
+
+
+def count(frames: int, context: int, **options) -> int:
+    """How many calls of the UNet a step has, one for each window that differs. With stride > 1, or "uniform" with
+    "none", the number differs between steps. `options` are those of `plan`."""
+    return len(set(calls(frames, context, **options)))
 
 
 def total(frames: int, context: int, *, steps: int, **options) -> int:
-    """How many windows a run of `steps` steps has in all. `options` are those of `plan` but step."""
+    """How many calls of the UNet a run of `steps` steps has in all. `options` are those of `plan` but step."""
     return sum(count(frames, context, step=step, steps=steps, **options) for step in range(steps))
 
 
@@ -105,6 +101,8 @@ def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: 
     the WebUI extension's: windows that would wrap are replaced by the clip's last and first window; the same window
     is not computed twice, the larger c do not wrap either, and what remains uncovered gets a window of its own.
     """
+    if closed_loop == "seamless":
+        return _ring(frames, context, stride, overlap, step)
     if closed_loop in ("none", "ping-pong"):
         windows = list(_cut_at_the_seam(frames, context, overlap, step))
         for distance in _distances(frames, context, stride):
@@ -176,12 +174,20 @@ def _batched(frames: int, context: int, stride: int, overlap: int, closed_loop: 
     return _static_standard(frames, context, stride, 0, closed_loop, step)
 
 
+def _views(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
+    """As static standard; round the clip where a loop is closed."""
+    if closed_loop in ("none", "ping-pong"):
+        return _static_standard(frames, context, stride, overlap, closed_loop, step)
+    return _ring(frames, context, 1, overlap, step)
+
+
 Schedule = Callable[[int, int, int, int, str, int], Plan]
 SCHEDULES: dict[str, Schedule] = {
     "uniform": _uniform,
     "uniform standard": _uniform_standard,
     "static standard": _static_standard,
     "batched": _batched,
+    "views": _views,
 }
 
 

@@ -22,6 +22,7 @@ NAMES = {
     "unet_step": "one UNet step of 16 frames against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
+    "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
     "noise": "how still shapes at rest keep in long clips, by kind of noise and with FreeInit",
     "fast_mode": "the speed presets: time against scores, PSNR and flicker",
     "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",

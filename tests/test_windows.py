@@ -50,7 +50,7 @@ def faults(plan: list[tuple[int, ...]], frames: int, context: int, may_wrap: boo
 
 
 def may_wrap(options: dict) -> bool:
-    return options["schedule"] == "uniform" and options["closed_loop"] not in OPEN
+    return options["schedule"] in ("uniform", "views") and options["closed_loop"] not in OPEN
 
 
 @settings(max_examples=1500, deadline=None)
@@ -64,7 +64,7 @@ def test_every_plan_keeps_the_invariants(case):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_invariants_hold_for_all_small_clips(schedule):
-    loops = LOOPS if schedule == "uniform" else ("none",)
+    loops = LOOPS if schedule in ("uniform", "views") else ("none",)
     for context in range(1, 8):
         for frames in range(1, 20):
             for overlap in range(context):
@@ -207,10 +207,14 @@ def test_where_known_algorithms_fail_and_ours_does_not():
 @given(plans())
 def test_the_number_of_windows_is_known_before_the_run(case):
     frames, context, options = case
-    assert windows.count(frames, context, **options) == len(windows.plan(frames, context, **options))
+    whole = [tuple(range(frames))]
+    calls = [whole if options["schedule"] == "views" else windows.plan(frames, context, **{**options, "step": step})
+             for step in range(5)]
+    counted = [windows.count(frames, context, **{**options, "step": step}) for step in range(5)]
+    assert counted == [len(set(plan)) for plan in calls]
+    assert windows.calls(frames, context, **{**options, "step": 3}) == calls[3]
     del options["step"]
-    told = windows.total(frames, context, steps=5, **options)
-    assert told == sum(len(windows.plan(frames, context, step=k, steps=5, **options)) for k in range(5))
+    assert windows.total(frames, context, steps=5, **options) == sum(counted)
 
 
 @pytest.mark.parametrize("frames, context, overlap", [(36, 16, 4), (64, 16, 4), (97, 16, 8), (100, 7, 6), (17, 16, 0)])
@@ -293,7 +297,7 @@ def test_the_prompt_closes_with_the_windows_but_for_r_minus_p():
 @pytest.mark.parametrize("args, options, where", [
     ((0, 16), {}, "frames"), ((16, 0), {}, "context_length"), ((16, 8), dict(stride=0), "stride"),
     ((16, 8), dict(overlap=8), "overlap"), ((16, 8), dict(overlap=-2), "overlap"), ((16, 8), dict(step=-1), "step"),
-    ((16, 8), dict(closed_loop="R"), "closed_loop"), ((16, 8), dict(schedule="views"), "context_schedule"),
+    ((16, 8), dict(closed_loop="R"), "closed_loop"), ((16, 8), dict(schedule="viewed"), "context_schedule"),
 ])
 def test_refusals_name_the_parameter(args, options, where):
     with pytest.raises(SettingsError) as refusal:

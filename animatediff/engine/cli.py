@@ -180,6 +180,9 @@ def _render(arguments: argparse.Namespace) -> int:
         try:
             with clip:
                 for frame in pipeline.render(settings, progress, keeper):
+                    if progress.notes != about.get("memory", []):
+                        about["memory"] = [*progress.notes]
+                        clip.describe(metadata_text(about))
                     clip.add(frame)
                     meter.add(frame)
                 if meter.score:
@@ -192,7 +195,7 @@ def _render(arguments: argparse.Namespace) -> int:
         keeper.remove()
     report = {
         "written": [str(path) for path in clip.paths], "frames": clip.count, "interrupted": interrupted,
-        "loop": about.get("loop"), "notes": notices + clip.notes, "settings": settings.to_dict(),
+        "loop": about.get("loop"), "notes": notices + progress.notes + clip.notes, "settings": settings.to_dict(),
         "metadata": about,
     }
     if arguments.json:

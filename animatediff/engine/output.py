@@ -62,9 +62,14 @@ class Progress:
 
         self.bar = tqdm(total=calls, desc="Sampling", unit="call", file=sys.stderr, disable=hidden, dynamic_ncols=True)
         self.decoding = False
+        self.notes: list[str] = []
 
     def __call__(self, event) -> None:
-        if event.kind == "window":
+        if event.kind == "note":
+            self.notes.append(event.text)
+            if not self.bar.disable:
+                self.bar.write(f"Note: {event.text}", file=sys.stderr)
+        elif event.kind == "window":
             self.bar.update()
             iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""
             self.bar.set_postfix_str(f"{iteration}step {event.step}/{event.steps}", refresh=False)

@@ -25,7 +25,7 @@ from ..sampling.events import ignore
 from ..settings import Settings
 from ..travel import Schedule
 from ..video import masks
-from . import about, models, pictures, vae
+from . import about, memory, models, pictures, vae
 from .device import pick_device, pick_dtype
 from .resume import Keeper
 from .sample import Sampling
@@ -195,20 +195,29 @@ class Pipeline:
         return vae.encode(self.vae, picture)
 
     def decode(self, latents: torch.Tensor, settings: Settings, on_event: OnEvent = ignore) -> Iterator[np.ndarray]:
-        """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback. What comes back in a long clip is
-        decoded again, rather than kept."""
+        """Latents [f c h w] -> uint8 [h w 3] one by one, in the order of playback, decoded as many at once as memory
+        allows. What comes back in a long clip is decoded again, rather than kept."""
         order = windows.playback(len(latents), settings.context_length, settings.closed_loop)
         if not settings.enable:
             order = list(range(len(latents)))
         last_use = {frame: place for place, frame in enumerate(order)}
         kept: dict[int, np.ndarray] = {}
-        for place, frame in enumerate(order):
-            picture = kept.pop(frame) if frame in kept else vae.decode(self.vae, latents[frame : frame + 1],
-                                                                       self.components.name)
-            if last_use[frame] > place and len(kept) < KEPT:
-                kept[frame] = picture
-            on_event(Event("frame", place + 1, len(order), frames=(frame,)))
-            yield picture
+        with memory.WhileDecoding(self, on_event) as in_use:
+            for place, frame in enumerate(order):
+                if frame not in kept:
+                    soon = dict.fromkeys(order[place : place + memory.MOST_PICTURES])
+                    due = [other for other in soon if other not in kept]
+
+                    def decoded(due: list[int] = due) -> dict[int, np.ndarray]:
+                        together = due[: in_use.pictures]
+                        return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name)))
+
+                    kept |= in_use(decoded)
+                picture = kept.pop(frame)
+                if last_use[frame] > place and len(kept) < KEPT:
+                    kept[frame] = picture
+                on_event(Event("frame", place + 1, len(order), frames=(frame,)))
+                yield picture
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import windows
 from ..errors import ModelError
+from ..layout import Views
 from ..motion import injected
 from ..motion import lora as motion_lora
 from ..motion.reuse import Reuse
@@ -21,7 +22,7 @@ from ..sampling.from_pictures import FromPictures, Held
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
 from ..settings import Settings
-from . import pictures, samplers
+from . import memory, pictures, samplers
 from .resume import Keeper, Stage
 from .unet_call import UNetCall
 
@@ -72,8 +73,8 @@ class Sampling:
         clip = dict(stride=settings.stride, overlap=settings.overlap, closed_loop=settings.closed_loop,
                     schedule=settings.context_schedule, method=settings.fuse_method)
         stills = dict(schedule="batched", overlap=0)
-        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=steps,
-                                on_event=on_event, **(clip if settings.enable else stills))
+        return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=steps, on_event=on_event,
+                                per_call=lambda: call.memory.windows, **(clip if settings.enable else stills))
 
     def calls(self, found: dict | None = None) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates. found: the state of one that was
@@ -97,12 +98,13 @@ class Sampling:
         shape = (s.frames, pipeline.unet.config.in_channels, s.height // pipeline.scale, s.width // pipeline.scale)
         sources = noise.generators(s.noise, s.seed, s.frames, s.context_length, s.overlap_frames)
         first = noise.draw(sources, shape)
-        call = self._unet_call()
+        in_use = memory.WhileSampling(pipeline, on_event, s.windows_per_call)
+        call = self._unet_call(in_use)
         given = self._from_pictures()
         begin = None if given is None else given.start(lambda: noise.draw(sources, shape).to(pipeline.device))
         held = None if given is None else given.held
         latents = first.to(pipeline.device)
-        with self._motion(call):
+        with in_use, self._motion(call):
             for iteration, part in enumerate(self.iterations, 1):
                 def told(event: Event, iteration: int = iteration) -> None:
                     on_event(dataclasses.replace(event, iteration=iteration, iterations=len(self.iterations)))
@@ -138,14 +140,14 @@ class Sampling:
 
         return run(denoise, start.to(self.pipeline.device), sources, report, **more)
 
-    def _unet_call(self) -> UNetCall:
+    def _unet_call(self, in_use: memory.WhileSampling) -> UNetCall:
         """With each distinct prompt encoded once."""
         pipeline, s = self.pipeline, self.settings
         schedules = pipeline.schedules(s)
         encoded = pipeline.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(pipeline.device) for pair in zip(schedules, encoded)]
-        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, pipeline.steering(s),
-                        Reuse(s.speed))
+        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, in_use,
+                        pipeline.steering(s), lambda frames, step: Views.of(s, s.frames, frames, step), Reuse(s.speed))
 
     @contextmanager
     def _motion(self, call: UNetCall) -> Iterator[None]:

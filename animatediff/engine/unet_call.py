@@ -1,26 +1,32 @@
-"""The denoiser of one window: a call of the UNet with what its frames are told."""
+"""The denoiser of windows: a call of the UNet with what its frames are told."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 
-from ..layout import ClipLayout
+from ..layout import ClipLayout, Group, Views
 from ..motion import Steering
 from ..motion.reuse import Reuse
 from ..motion.steering import SteerOf
 from ..sampling.mixing import TravellingPrompt
+from .memory import WhileSampling
 
 
 class UNetCall:
-    """Denoiser of one window: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1."""
+    """Denoiser of windows, mostly one: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1.
+    Where memory is short, `memory` says that there is a call for each window, and for each of cond and uncond."""
 
-    def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype,
-                 steering: Steering | None = None, reuse: Reuse | None = None):
+    def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype, memory: WhileSampling,
+                 steering: Steering | None = None,
+                 views_of: Callable[[Group, int], Views | None] = lambda frames, step: None, reuse: Reuse | None = None):
         self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
+        self.memory = memory
         self.layout = ClipLayout((), ())
         self.step, self.steps = 0, 1  # of the sampler, as told by whoever runs it
         self.steering = steering
+        self.views_of = views_of  # of a call's frames, in a sampler step
         self.reuse = reuse or Reuse("exact")
 
     def layout_of(self, rows: int) -> ClipLayout:
@@ -32,18 +38,34 @@ class UNetCall:
         """For injection."""
         return self.steering and (lambda *site: self.steering.at(self.step, self.steps, *site))
 
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
-        """x [f c h w] -> ε [f c h w] in float32."""
-        def of_roles(chosen: Sequence[int]) -> torch.Tensor:
-            self.layout = ClipLayout.contiguous(frames, groups=len(chosen))
-            self.reuse.shows(frames, chosen)
-            prompts = torch.cat([self.roles[role].of(frames) for role in chosen])
-            rows = torch.cat([x] * len(chosen)).to(self.dtype)
-            out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
-            return out.unflatten(0, (len(chosen), -1))
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, *windows: Group) -> torch.Tensor:
+        """x [(window frame) c h w] -> ε, the same shape, in float32."""
+        return self.memory(lambda: self._guided(x, t, windows))
 
-        out = self.reuse.answers(frames, len(self.roles), self.step, self.steps, t, of_roles)
+    def _guided(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group]) -> torch.Tensor:
+        most = self.memory.windows
+        if len(windows) > most:  # given up since they were put together
+            fewer = [windows[i : i + most] for i in range(0, len(windows), most)]
+            parts = x.split([sum(map(len, some)) for some in fewer])
+            return torch.cat([self._guided(part, t, some) for part, some in zip(parts, fewer)])
+        frames = tuple(chain.from_iterable(windows))
+
+        def call(chosen: Sequence[int]) -> torch.Tensor:
+            together = [[role] for role in chosen] if self.memory.apart else [chosen]
+            return torch.cat([self._of_roles(x, t, windows, some) for some in together])
+
+        out = self.reuse.answers(frames, len(self.roles), self.step, self.steps, t, call)
         if len(self.roles) == 1:
             return out[0]
         with_prompt, without = out
         return without + self.cfg * (with_prompt - without)
+
+    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group], chosen: Sequence[int]) -> torch.Tensor:
+        """[role (window frame) c h w] of some roles, in one call."""
+        views = self.views_of(windows[0], self.step)  # of the whole clip, which has a call to itself
+        self.layout = ClipLayout.stacked([*windows] * len(chosen), views)
+        self.reuse.shows(tuple(chain.from_iterable(windows)), chosen)
+        prompts = torch.cat([self.roles[role].of(window) for role in chosen for window in windows])
+        rows = torch.cat([x] * len(chosen)).to(self.dtype)
+        out = self.unet(rows, t.to(x.device), encoder_hidden_states=prompts.to(self.dtype)).sample.float()
+        return out.unflatten(0, (len(chosen), -1))

@@ -17,7 +17,8 @@ def encode(vae, picture: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def decode(vae, latents: Tensor, name: str) -> np.ndarray:
-    """Latents [1 c h w] -> uint8 [h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is switched to fp32 for good."""
+    """Latents [n c h w] -> uint8 [n h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is
+    switched to fp32 for good."""
     latents = latents / vae.config.scaling_factor + _shift(vae)
     x = vae.decode(latents.to(vae.device, vae.dtype)).sample
     if not torch.isfinite(x).all() and vae.dtype != torch.float32:
@@ -26,8 +27,8 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
     if not torch.isfinite(x).all():
         raise ModelError("the VAE's pictures hold values that are no numbers", where=name,
                          remedy="Use another checkpoint or VAE")
-    x = (x[0].float() / 2 + 0.5).clamp(0, 1) * 255
-    return x.round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    x = (x.float() / 2 + 0.5).clamp(0, 1) * 255
+    return x.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def _shift(vae) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from animatediff.errors import ModelError
 from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
+from animatediff.motion.in_windows import InWindows
 from animatediff.motion.network import MotionModule, Site
 from animatediff.motion.places import Places, find_places
 
@@ -32,19 +33,20 @@ class MotionHook:
     def __call__(self, host: nn.Module, args, output):
         x = output[0] if isinstance(output, tuple) else output
         layout: ClipLayout = self.layout_of(x.shape[0])
-        for group in layout.groups:
-            self.module.check_frames(len(group))
-        x = apply_by_clip(x, layout, self._site)
-        return (x, *output[1:]) if isinstance(output, tuple) else x
+        for window in layout.views.windows if layout.views else layout.groups:
+            self.module.check_frames(len(window))
 
-    def _site(self, x: Tensor, numbers: Group) -> Tensor:
-        self.module.window = numbers
-        try:
-            if self.steer_of is None:
-                return self.site(x, len(numbers))
-            return self.site(x, len(numbers), *self.steer_of(numbers, *x.shape[2:]))
-        finally:
-            self.module.window = ()
+        def run(clips: Tensor, numbers: Group) -> Tensor:
+            in_windows = layout.views and InWindows(layout.views, numbers, clips, self.module)
+            steer = self.steer_of(numbers, *clips.shape[2:]) if self.steer_of else (1.0, 1.0)
+            self.module.window = numbers
+            try:
+                return self.site(clips, len(numbers), *steer, in_windows)
+            finally:
+                self.module.window = ()
+
+        x = apply_by_clip(x, layout, run)
+        return (x, *output[1:]) if isinstance(output, tuple) else x
 
 
 class NormOverFrames:
@@ -58,12 +60,19 @@ class NormOverFrames:
         self.layout_of = layout_of
 
     def __call__(self, norm: nn.Module, args, output: Tensor) -> Tensor:
-        def over_frames(x: Tensor, numbers: Group) -> Tensor:
-            frames, (n, c, h, w) = len(numbers), x.shape
-            clips = x.reshape(-1, frames, c, h, w).transpose(1, 2).reshape(-1, c, frames * h, w)
-            return norm.forward(clips).view(-1, c, frames, h, w).transpose(1, 2).reshape(n, c, h, w)
+        layout = self.layout_of(args[0].shape[0])
 
-        return apply_by_clip(args[0], self.layout_of(args[0].shape[0]), over_frames, rest=output)
+        def over_frames(clips: Tensor) -> Tensor:
+            frames, c, h, w = clips.shape[1:]
+            normed = norm.forward(clips.transpose(1, 2).reshape(-1, c, frames * h, w))
+            return normed.view(-1, c, frames, h, w).transpose(1, 2)
+
+        def run(x: Tensor, numbers: Group) -> Tensor:
+            clips = x.unflatten(0, (-1, len(numbers)))
+            in_windows = layout.views and InWindows(layout.views, numbers, x)
+            return (in_windows(over_frames, clips) if in_windows else over_frames(clips)).reshape(x.shape)
+
+        return apply_by_clip(args[0], layout, run, rest=output)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from animatediff.motion.packed import PackedTransformer, packed
 if TYPE_CHECKING:
     from animatediff.layout import Group
     from animatediff.motion.families import Family
+    from animatediff.motion.in_windows import InWindows
 
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
@@ -129,14 +130,20 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = LayerNorm(channels)
 
-    def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
+    def forward(self, x: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
+        x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
+        return self.ff(self.ff_norm(x)) + x
+
+    def _attended(self, x: Tensor, scale: Scale) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms):
             x = attention(norm(x), scale) + x
-        return self.ff(self.ff_norm(x)) + x
+        return x
 
 
 class TemporalTransformer(nn.Module):
     """What sits at one place of the UNet: x [(clip frame) c h w] -> x + change, same shape and dtype."""
+
+    most_positions = MOST_POSITIONS  # at a time
 
     def __init__(self, channels: int, heads: int, frames: int, stored: bool, over_frames: bool):
         super().__init__()
@@ -147,17 +154,19 @@ class TemporalTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels)
         self._packed: PackedTransformer | None = None
 
-    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0) -> Tensor:
+    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
+                in_windows: InWindows | None = None) -> Tensor:
         """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
         n, c, h, w = x.shape
-        normed = self._normed(x, frames)
+        normed = self._normed(x, frames, in_windows)
         scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each for each in (scale, effect))
         if x.device.type == "cpu" and not torch.is_grad_enabled():
-            return self._in_tiles(x.reshape(normed.shape), normed, scale, effect).view(n, c, h, w)
+            return self._in_tiles(x.reshape(normed.shape), normed, scale, effect, in_windows).view(n, c, h, w)
         tokens = normed.permute(0, 3, 1, 2).reshape(-1, frames, c).to(self.proj_in.weight.dtype)
         if isinstance(scale, Tensor):
             scale = scale.T.repeat(n // frames, 1).to(tokens)
-        change = self._in_parts(tokens, scale).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1).to(x.dtype)
+        change = self._in_parts(tokens, scale, in_windows).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1)
+        change = change.to(x.dtype)
         if isinstance(effect, Tensor):
             change = change * effect[:, None].to(change)
         elif effect != 1:
@@ -168,32 +177,38 @@ class TemporalTransformer(nn.Module):
         """For copies and files, which are without the packed weights."""
         return self.__dict__ | {"_packed": None}
 
-    def _normed(self, x: Tensor, frames: int) -> Tensor:
+    def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
         """GroupNorm in fp32 at least, over C/32 x H x W of a frame or of all of a clip's: -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
         x = _wide(x)
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
         if self.over_frames:
-            clips = x.reshape(n // frames, frames, c, -1).transpose(1, 2)
-            return F.group_norm(clips, self.norm.num_groups, weight, bias, self.norm.eps).transpose(1, 2)
+
+            def over_frames(clips: Tensor) -> Tensor:
+                normed = F.group_norm(clips.transpose(1, 2), self.norm.num_groups, weight, bias, self.norm.eps)
+                return normed.transpose(1, 2)
+
+            clips = x.reshape(n // frames, frames, c, -1)
+            return in_windows(over_frames, clips) if in_windows else over_frames(clips)
         normed = F.group_norm(x, self.norm.num_groups, weight, bias, self.norm.eps)
         return normed.reshape(n // frames, frames, c, -1)
 
-    def _tokens(self, tokens: Tensor, scale: Scale = 1.0) -> Tensor:
+    def _tokens(self, tokens: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
         x = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            x = block(x, scale)
+            x = block(x, scale, in_windows)
         return self.proj_out(x)
 
-    def _in_parts(self, tokens: Tensor, scale: Scale) -> Tensor:
+    def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         """`_tokens` of [position frame c], below the grid limit."""
-        if tokens.shape[0] <= MOST_POSITIONS:
-            return self._tokens(tokens, scale)
-        parts = tokens.split(MOST_POSITIONS)
-        scales = scale.split(MOST_POSITIONS) if isinstance(scale, Tensor) else [scale] * len(parts)
-        return torch.cat([self._tokens(part, of_part) for part, of_part in zip(parts, scales)])
+        if tokens.shape[0] <= self.most_positions:
+            return self._tokens(tokens, scale, in_windows)
+        parts = tokens.split(self.most_positions)
+        scales = scale.split(self.most_positions) if isinstance(scale, Tensor) else [scale] * len(parts)
+        return torch.cat([self._tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
 
-    def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale) -> Tensor:
+    def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None = None
+                  ) -> Tensor:
         """x and its norm [clip frame c place] -> x + change, in tiles of places whose intermediates stay in the cache.
 
         Layouts change by transposed copies of matrices [frame·c, place], which are several times as fast as permuted ones.
@@ -208,7 +223,7 @@ class TemporalTransformer(nn.Module):
                 tile = slice(begin, begin + size)
                 tokens = seen[:, tile].to(self.proj_in.weight.dtype).contiguous().t().contiguous().view(-1, frames, c)
                 of_keys = scale[:, tile].T.to(tokens) if isinstance(scale, Tensor) else scale
-                change = work(tokens, of_keys).flatten(1).t().contiguous().to(x.dtype)
+                change = work(tokens, of_keys, in_windows).flatten(1).t().contiguous().to(x.dtype)
                 if isinstance(effect, Tensor):
                     change = (change.view(frames, c, -1) * effect[:, None, tile].to(change)).view(change.shape)
                 elif effect != 1:
@@ -224,8 +239,9 @@ class Site(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(*args, **kwargs)
 
-    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0) -> Tensor:
-        return self.temporal_transformer(x, frames, scale, effect)
+    def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
+                in_windows: InWindows | None = None) -> Tensor:
+        return self.temporal_transformer(x, frames, scale, effect, in_windows)
 
 
 class Level(nn.Module):

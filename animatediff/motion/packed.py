@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from animatediff.motion.in_windows import InWindows
     from animatediff.motion.network import Scale, TemporalAttention, TemporalTransformer, TransformerBlock
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -66,11 +67,15 @@ class PackedBlock:
         (value, gate), (of_value, of_gate) = both.weight.chunk(2), both.bias.chunk(2)
         self.value, self.gate, self.down = Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias)
 
-    def __call__(self, x: Tensor, scale: Scale) -> Tensor:
-        for attention in self.attentions:
-            x = attention(x, scale)
+    def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
+        x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
         normed = self.norm(x)
         return self.down.plus(self.value.times(normed, self.gate.gelu(normed)), x)
+
+    def _attended(self, x: Tensor, scale: Scale) -> Tensor:
+        for attention in self.attentions:
+            x = attention(x, scale)
+        return x
 
 
 class PackedTransformer:
@@ -82,10 +87,10 @@ class PackedTransformer:
         self.last = Packed(transformer.proj_out.weight, transformer.proj_out.bias)
         self.made_of = [(weakref.ref(weight), *_written(weight)) for weight in transformer.parameters()]
 
-    def __call__(self, tokens: Tensor, scale: Scale) -> Tensor:
+    def __call__(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = self.first(tokens)
         for block in self.blocks:
-            x = block(x, scale)
+            x = block(x, scale, in_windows)
         return self.last(x)
 
     def is_of(self, transformer: TemporalTransformer) -> bool:

@@ -95,12 +95,13 @@ class Reuse:
             self.differences.clear()
         self.step, self.noise = step, noise
         self.reusing = not whole and self.kept.has([(role, frame) for role in range(roles) for frame in frames])
-        self.calls, self.whole = self.calls + 1, self.whole + (not self.reusing)
-        alone = self.reusing and roles > 1
+        reused = self.reusing
+        alone = reused and roles > 1
         try:
             out = call(range(1) if alone else range(roles))
         finally:
             self.rows, self.reusing, self.resting = [], False, False
+        self.calls, self.whole = self.calls + 1, self.whole + (not reused)
         if alone:
             return torch.cat([out, out + torch.stack([self.differences[frame] for frame in frames], 1)])
         if roles > 1:

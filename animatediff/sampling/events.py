@@ -9,7 +9,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Event:
     """`kind` is "iteration" (before one of several begins), "window" (after a window has been denoised), "step" (after a
-    sampler step) or "frame" (decoded).
+    sampler step), "frame" (decoded) or "note" (`text` is something that the user may not expect).
 
     Counts are 1-based: window `index` of `total` in step `step` of `steps`; step `index` of `total`; frame
     `index` of `total`. `latents` [f c h w] is the clip as it stands, for previews; not a copy.
@@ -24,6 +24,7 @@ class Event:
     latents: Any = None
     iteration: int = 1
     iterations: int = 1
+    text: str = ""
 
 
 OnEvent = Callable[[Event], None]

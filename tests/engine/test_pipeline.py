@@ -160,6 +160,32 @@ def test_calls_events_and_memory(pipeline, sampler):
     assert step_one == plan * (len(step_one) // len(plan))
 
 
+def test_views_call_the_unet_once_a_step(pipeline):
+    """And one window is the plain clip, bit for bit."""
+    s, events = settings(frames=9, overlap=1, context_schedule="views"), []
+    with Spy(pipeline.unet) as spy:
+        seen = pipeline.sample(s, events.append)
+    assert spy.rows == [18, 18] and pipeline.calls(s) == 2
+    assert [event.frames for event in events if event.kind == "window"] == [tuple(range(9))] * 2
+    windowed = pipeline.sample(settings(frames=9, overlap=1, context_schedule="static standard"))
+    stills = pipeline.sample(settings(frames=9, enable=False))
+    assert (seen - windowed).abs().mean() < 0.5 * (seen - stills).abs().mean()
+    one = settings(frames=4, context_schedule="views")
+    assert torch.equal(pipeline.sample(one), pipeline.sample(settings(frames=4)))
+    assert hooks(pipeline.unet) == 0 and pipeline.module.window == ()
+
+
+def test_views_go_with_what_changes_from_frame_to_frame(pipeline):
+    """A motion scale for each frame, an effect, a seam that is repaired, and a seamless loop. With no effect, windows
+    make no difference."""
+    s = settings(frames=9, overlap=1, context_schedule="views", closed_loop="seamless", seam_repair=0.5)
+    varied = settings(frames=9, overlap=1, context_schedule="views", motion_scale="0: 0.5, 8: 1.5")
+    assert torch.isfinite(pipeline.sample(s)).all() and torch.isfinite(pipeline.sample(varied)).all()
+    without = pipeline.sample(settings(frames=9, overlap=1, context_schedule="views", motion_effect="0"))
+    windowed = pipeline.sample(settings(frames=9, overlap=1, context_schedule="batched", motion_effect="0"))
+    torch.testing.assert_close(without, windowed, atol=0.01, rtol=0.001)  # of values up to 50
+
+
 def test_cfg_one_skips_the_negative(pipeline):
     with Spy(pipeline.unet) as spy:
         without = pipeline.sample(settings(cfg=1, negative="dull"))

@@ -91,3 +91,37 @@ def test_events_count_windows_and_steps():
 def test_a_clip_of_another_length_is_refused():
     with pytest.raises(ValueError, match="16 frames"):
         WindowedDenoiser(frame_wise, 16, 16)(clip(15), 1.0)
+
+
+def test_a_window_that_comes_twice_is_denoised_once():
+    options = dict(stride=2, overlap=0, closed_loop="seamless")
+    plan = windows.plan(2, 1, **options)
+    assert plan == [(0,), (1,), (0,)]
+    seen = []
+    loop = WindowedDenoiser(lambda x, sigma, *numbers: seen.append(numbers) or x, 2, 1, **options)
+    x = clip(2)
+    torch.testing.assert_close(loop(x, 1.0), x)
+    assert seen == [((0,),), ((1,),)] and loop.plan(0) == [(0,), (1,)]
+
+
+def test_the_shares_of_a_window_that_comes_twice_add_up(monkeypatch):
+    plan = [(0, 1), (1, 2), (0, 1)]
+    monkeypatch.setattr(windows, "calls", lambda *args, **options: plan)
+    answers = {(0, 1): 1.0, (1, 2): 4.0}
+    loop = WindowedDenoiser(lambda x, sigma, window: torch.full_like(x, answers[window]), 3, 2, method="flat")
+    torch.testing.assert_close(loop(clip(3), 1.0)[:, 0, 0, 0], torch.tensor([1.0, 2.0, 4.0]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(**ANY, together=st.integers(2, 5))
+def test_several_windows_at_once_give_the_same(frames, context, overlap, step, together, **options):
+    def mixes_frames(x, sigma, *numbers):
+        return torch.cat([part * 0.1 + part.mean(0) * 0.7 for part in x.split([*map(len, numbers)])])
+
+    overlap, x = min(overlap, context - 1), clip(frames)
+    one = WindowedDenoiser(mixes_frames, frames, context, overlap=overlap, **options)
+    events = []
+    several = WindowedDenoiser(mixes_frames, frames, context, overlap=overlap, **options, per_call=lambda: together,
+                               on_event=events.append)
+    assert torch.equal(several(x, 0.7, step=step), one(x, 0.7, step=step))
+    assert [event.frames for event in events] == several.plan(step)

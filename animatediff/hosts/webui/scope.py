@@ -17,7 +17,7 @@ from modules import devices, sd_models, shared
 from modules.sd_samplers_common import InterruptedException
 
 from animatediff.errors import AnimateDiffError, ModelError
-from animatediff.layout import ClipLayout
+from animatediff.layout import ClipLayout, Views
 from animatediff.motion import MotionModule, Steering, injected, lora
 from animatediff.motion.reuse import Reuse
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
@@ -240,7 +240,8 @@ class Pass:
                     out = latents.new_empty((len(asked), len(frames), *latents.shape[2:]))
                     for roles in [asked] if self.together else [[role] for role in asked]:
                         chosen = index[:, list(roles)].T.flatten()
-                        self.layout = ClipLayout.contiguous(frames, groups=len(roles))
+                        views = Views.of(self.settings, len(parts), frames, self.step)
+                        self.layout = ClipLayout.contiguous(frames, len(roles), views)
                         self.reuse.shows(frames, roles)
                         batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
                         try:

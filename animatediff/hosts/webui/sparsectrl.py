@@ -34,13 +34,19 @@ class SparseSite(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         from animatediff.motion.grouping import apply_by_clip
+        from animatediff.motion.in_windows import InWindows
 
         from . import scope
 
         layout = scope.current.layout if scope.current is not None else ClipLayout((), ())
         if not layout.groups:  # single pictures: every row is a clip of its own
             return self.temporal_transformer(x, 1)
-        return apply_by_clip(x, layout, lambda x, numbers: self.temporal_transformer(x, len(numbers)))
+
+        def run(x: torch.Tensor, numbers: tuple[int, ...]) -> torch.Tensor:
+            in_windows = layout.views and InWindows(layout.views, numbers, x)
+            return self.temporal_transformer(x, len(numbers), in_windows=in_windows)
+
+        return apply_by_clip(x, layout, run)
 
 
 class MotionWrapper(nn.Module):

@@ -1,0 +1,244 @@
+"""What a run gives up when memory is short: in which order, that the clip is the same, and that nothing is left of it."""
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+
+from animatediff.engine import memory
+from animatediff.engine.pipeline import Pipeline
+from animatediff.settings import parse
+from animatediff.windows import CLOSED_LOOPS, SCHEDULES
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+TWO, WINDOWS = "windows are denoised 2 at once", "windows are denoised one by one"
+APART, PARTS = "prompt and negative prompt are denoised apart", "attention is computed in parts"
+
+
+@pytest.fixture(scope="module")
+def single(tiny):
+    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny):
+    """In float64, since at this size the innermost norms have one value in a group, and blow up what fp32 rounds."""
+    pipeline = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
+    pipeline.unet.double(), pipeline.module.double()
+    return pipeline
+
+
+def settings(**more):
+    return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 1, "frames": 9, "context_length": 4,
+                  "overlap": 1, "context_schedule": "static standard", "size": "64x64", "sampler": "Euler", **more})
+
+
+def state_of(pipeline):
+    """All that a rung may change."""
+    unet = pipeline.unet
+    shadows = [name for network in (unet, pipeline.module) for name, part in network.named_modules()
+               if {"forward", "most_positions"} & set(vars(part))]
+    hooks = sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in unet.modules())
+    return {name: id(value) for name, value in unet.attn_processors.items()}, shadows, hooks, pipeline.unet.device
+
+
+def close(a, b):
+    """1e-5 of the largest value."""
+    assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+class Short:
+    """The networks have memory for so many rows of the UNet, so many pictures, and attention at once or not."""
+
+    def __init__(self, monkeypatch, pipeline, *, rows=1000, whole=True, pictures=1000,
+                 error=torch.OutOfMemoryError("no more")):
+        self.rows, self.calls, self.pictures = [], 0, []
+        forward, decode = pipeline.unet.forward, pipeline.vae.decode
+
+        def unet(x, *args, **kwargs):
+            self.calls += 1
+            sliced = any("Sliced" in type(p).__name__ for p in pipeline.unet.attn_processors.values())
+            if len(x) > rows or not whole and not sliced:
+                raise error
+            self.rows.append(len(x))
+            return forward(x, *args, **kwargs)
+
+        def picture(x, *args, **kwargs):
+            if len(x) > pictures:
+                raise error
+            self.pictures.append(len(x))
+            return decode(x, *args, **kwargs)
+
+        monkeypatch.setattr(pipeline.unet, "forward", unet)
+        monkeypatch.setattr(pipeline.vae, "decode", picture)
+
+
+@pytest.mark.parametrize("limits, rungs, rows, schedule", [
+    (dict(rows=16), [TWO], {8, 16}, "static standard"),
+    (dict(rows=8), [TWO, WINDOWS], {8}, "static standard"),
+    (dict(rows=4), [TWO, WINDOWS, APART], {4}, "static standard"),
+    (dict(whole=False), [TWO, WINDOWS, APART, PARTS], {4}, "static standard"),
+    (dict(rows=9), [TWO, WINDOWS, APART], {9}, "views"),
+], ids=["two", "one", "apart", "parts", "views"])  # fmt: skip
+def test_each_rung_gives_the_same_clip(pipeline, monkeypatch, limits, rungs, rows, schedule):
+    asked, told = settings(windows_per_call=4, context_schedule=schedule), []
+    expected = pipeline.sample(settings(windows_per_call=1, context_schedule=schedule))
+    with monkeypatch.context() as patch:
+        before = state_of(pipeline)
+        short = Short(patch, pipeline, **limits)
+        found = pipeline.sample(asked, told.append)
+        left = state_of(pipeline)
+    assert [event.text.removeprefix("memory was short: ") for event in told if event.kind == "note"] == rungs
+    assert set(short.rows) == rows
+    assert left[0] == before[0] and left[2:] == before[2:] and not [name for name in left[1] if "temporal" in name]
+    close(found, expected)
+
+
+def test_in_fp32_too(single, monkeypatch):
+    asked = dict(size="128x128", frames=7)
+    expected = single.sample(settings(**asked, windows_per_call=1))
+    close(single.sample(settings(**asked, windows_per_call=2)), expected)
+    short = Short(monkeypatch, single, whole=False)
+    close(single.sample(settings(**asked)), expected)
+    assert set(short.rows) == {4}
+
+
+def test_a_rung_is_kept_for_the_run_and_forgotten_after_it(pipeline, monkeypatch):
+    short = Short(monkeypatch, pipeline, rows=4)
+    for _ in range(2):
+        short.calls, short.rows = 0, []
+        pipeline.sample(settings(steps=3))
+        assert short.calls - len(short.rows) == 1, "one call fails"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")])
+def test_the_hosts_memory_counts_too(pipeline, monkeypatch, error):
+    expected = pipeline.sample(settings())
+    Short(monkeypatch, pipeline, rows=4, error=error)
+    close(pipeline.sample(settings()), expected)
+
+
+def test_at_the_end_of_the_ladder_the_error_is_the_first_ones(pipeline, monkeypatch):
+    before = state_of(pipeline)
+    with monkeypatch.context() as patch:
+        Short(patch, pipeline, rows=3, error=MemoryError("of the host"))
+        with pytest.raises(torch.OutOfMemoryError, match="of the host"):
+            pipeline.sample(settings())
+    assert state_of(pipeline) == before
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="mat1 and mat2"):
+        Short(patch, pipeline, rows=3, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        pipeline.sample(settings())
+
+
+def test_stills_have_no_motion_module_to_cut(pipeline, monkeypatch):
+    asked = settings(enable=False)
+    expected = pipeline.sample(asked)
+    Short(monkeypatch, pipeline, whole=False)
+    close(pipeline.sample(asked), expected)
+
+
+class Network:
+    def __init__(self, place):
+        self.device, self.way = torch.device(place), []
+
+    def to(self, place):
+        self.device = torch.device(place)
+        self.way.append(str(place))
+
+
+def test_networks_that_wait_leave_the_device_and_come_back(monkeypatch):
+    monkeypatch.setattr(memory, "fits", lambda device, work, most: (work(), 1))
+    vae, text, unet = Network("cuda:1"), Network("cuda:1"), Network("cuda:1")
+    told = []
+    run = SimpleNamespace(vae=vae, text=text, unet=unet, module=None, device=torch.device("cpu"))
+    run.unet.attn_processors, run.unet.set_attn_processor = {}, lambda found: None
+    run.unet.set_attention_slice = lambda size: None
+
+    def work():
+        if vae.device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return "done"
+
+    with memory.WhileSampling(run, told.append, 2) as in_use:
+        assert in_use(work) == "done" and unet.device.type == "cuda" and text.device.type == "cpu"
+    assert vae.way == text.way == ["cpu", "cuda:1"] and not unet.way
+    assert [event.text[18:] for event in told] == [WINDOWS, APART, PARTS, "networks that wait do so in the host's memory"]
+
+    def picture():
+        if unet.device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return "picture"
+
+    with memory.WhileDecoding(run, told.append) as in_use:
+        assert in_use(picture) == "picture" and vae.device.type == "cuda"
+    assert unet.way == ["cpu", "cuda:1"]
+
+
+@pytest.mark.parametrize("loop, order", [("none", list(range(11))), ("ping-pong", [*range(11), *range(9, 0, -1)])])
+def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loop, order):
+    asked = settings(frames=11, closed_loop=loop)
+    latents = torch.randn(11, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    alone = [next(pipeline.decode(latents[i : i + 1], settings(frames=1))) for i in order]
+    monkeypatch.setattr(memory, "fits", lambda device, work, most: (work(), 8))
+    short, told = Short(monkeypatch, pipeline, pictures=4), []
+    together = list(pipeline.decode(latents, asked, told.append))
+    assert short.pictures[:3] == [1, 4, 4] and sum(short.pictures) == 11
+    assert np.abs(np.stack(together).astype(int) - np.stack(alone)).max() <= 1
+    assert [event.text[18:] for event in told if event.kind == "note"] == ["pictures are decoded 4 at once"]
+    assert [event.frames[0] for event in told if event.kind == "frame"] == order
+
+
+def test_what_fits_is_reckoned_from_what_one_took(monkeypatch):
+    """100 taken, 310 free in the driver and 140 in torch's own store: 0.8 of 450 holds three."""
+    facts = dict(memory_allocated=60, max_memory_allocated=160, memory_reserved=200, mem_get_info=(310, 1000),
+                 reset_peak_memory_stats=None)
+    for name, value in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert memory.fits(gpu, lambda: "done", 8) == ("done", 3)
+    assert memory.fits(gpu, lambda: "done", 2) == ("done", 2)
+    assert memory.fits(cpu, lambda: "done", 8) == ("done", 1)
+    facts["mem_get_info"] = (0, 1000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1000))
+    assert memory.fits(gpu, lambda: "done", 8) == ("done", 1)
+
+
+@hypothesis(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@given(frames=st.integers(2, 12), context=st.integers(2, 6), overlap=st.integers(-1, 3), together=st.integers(2, 5),
+       loop=st.sampled_from(CLOSED_LOOPS), schedule=st.sampled_from(list(SCHEDULES)), stride=st.integers(1, 3),
+       cfg=st.sampled_from([1.0, 5.0]), effect=st.sampled_from(["1", "0: 0.5, 3: 1.5"]))
+def test_several_windows_a_call_give_the_same_clip(pipeline, frames, context, overlap, together, loop, schedule, stride,
+                                                   cfg, effect):
+    asked = dict(frames=frames, context_length=context, overlap=min(overlap, context - 1), closed_loop=loop,
+                 context_schedule=schedule, stride=stride, cfg=cfg, motion_effect=effect, prompt="0: x\n1: y")
+    one, several = (pipeline.sample(settings(**asked, windows_per_call=n)) for n in (1, together))
+    close(several, one)
+
+
+def test_the_file_and_the_report_say_it(tiny, tmp_path, monkeypatch, capsys):
+    from animatediff.engine import cli
+    from animatediff.video import metadata
+
+    load = Pipeline.load
+
+    def short(*args, **kwargs):
+        pipeline = load(*args, **kwargs)
+        Short(monkeypatch, pipeline, rows=4)
+        return pipeline
+
+    monkeypatch.setattr(Pipeline, "load", short)
+    code = cli.main(["render", "a red circle", "--frames", "9", "--context", "4", "--steps", "1", "--size", "64x64",
+                     "--seed", "5", "--device", "cpu", "--checkpoint", str(tiny.checkpoint), "--motion-module",
+                     str(tiny.module), "--format", "GIF,PNG,MP4", "--out", str(tmp_path) + "/", "--json"])
+    out, err = capsys.readouterr()
+    report, expected = json.loads(out), f"memory was short: {APART}"
+    assert code == 0 and expected in report["notes"] and f"Note: {expected}" in err
+    for path in report["written"]:
+        assert json.loads(metadata.read(path))["memory"] == [expected], path
