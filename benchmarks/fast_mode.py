@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from animatediff.engine.pipeline import Pipeline
-from animatediff.engine.unet_call import UNetCall
+from animatediff.layout import ClipLayout
 from animatediff.motion import injected
 from animatediff.motion.reuse import Reuse
 from animatediff.settings import SPEEDS, Settings
@@ -23,7 +23,7 @@ from benchmarks import unet_step
 from benchmarks.demo_quality import prompts, summary, verdict
 from benchmarks.timing import alternate
 
-STEPS, CFG, SEED = 20, 5.0, 1
+STEPS, SEED = 20, 1
 
 
 def run(quick: bool = False) -> list[dict]:
@@ -65,18 +65,25 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
     for pixels in plan.pixels:
         random = torch.Generator().manual_seed(pixels)
         x = torch.randn(unet_step.FRAMES, 4, pixels // 8, pixels // 8, generator=random)
-        roles = [_Text(torch.randn(1, unet_step.TOKENS, plan.text, generator=random)) for _ in range(2)]
+        text = torch.randn(2, unet_step.TOKENS, plan.text, generator=random)
 
-        def clip(speed: str, x=x, roles=roles) -> None:
-            call = UNetCall(unet, roles, CFG, torch.float32, reuse=Reuse(speed))
-            call.steps = STEPS
-            with injected(unet, module, call.reuse.layout_of(call.layout_of)), call.reuse.installed(unet):
+        def clip(speed: str, x=x, text=text) -> None:
+            reuse, frames = Reuse(speed), tuple(range(len(x)))
+
+            def layout_of(rows: int) -> ClipLayout:
+                return ClipLayout.contiguous(frames, rows // len(frames))
+
+            with injected(unet, module, reuse.layout_of(layout_of)), reuse.installed(unet):
                 for step, t in enumerate(torch.linspace(999, 0, STEPS)):
-                    call.step = step
-                    call(x, t, tuple(range(unet_step.FRAMES)))
+                    def call(roles, t=t):
+                        reuse.shows(frames, roles)
+                        told = text[list(roles)].repeat_interleave(len(frames), 0)
+                        return unet(torch.cat([x] * len(roles)), t, told).sample.unflatten(0, (len(roles), -1))
+
+                    reuse.answers(frames, 2, step, STEPS, t, call)
 
         def warm() -> None:
-            unet(x[:1], 999, roles[0].text)
+            unet(x[:1], 999, text[:1])
 
         found = alternate({speed: lambda speed=speed: clip(speed) for speed in SPEEDS}, rounds=plan.rounds,
                           warm_up={speed: warm for speed in SPEEDS}, say=f"{pixels} pixels")
@@ -85,16 +92,6 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
         rows += [dict.fromkeys(columns, "") | {"model": name, "pixels": pixels, "speed": speed, **_times(seconds, speed)}
                  for speed in SPEEDS]
     return rows
-
-
-@dataclasses.dataclass
-class _Text:
-    """A prompt that does not travel."""
-
-    text: torch.Tensor
-
-    def of(self, frames: tuple[int, ...]) -> torch.Tensor:
-        return self.text.expand(len(frames), -1, -1)
 
 
 def _times(seconds: dict[str, list[float]], speed: str) -> dict[str, float]:
