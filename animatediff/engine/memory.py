@@ -48,11 +48,18 @@ def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int
 
 class Memory:
     """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what was
-    changed for that in the networks. Every rung that is taken is told as an event of the kind "note"."""
+    changed for that in the networks. Every rung that is taken is told as an event of the kind "note".
 
-    def __init__(self, pipeline: Pipeline, on_event: OnEvent):
+    `at_once`: of what a call may hold several. Where that is not given, it is one until the first call has shown how many
+    fit; where that call ran out of memory, it stays so.
+    """
+
+    most, what = 1, ""
+
+    def __init__(self, pipeline: Pipeline, on_event: OnEvent, at_once: int = 0):
         self.pipeline, self.on_event, self.device = pipeline, on_event, pipeline.device
-        self.rungs: list[Callable[[], str]] = []  # each makes calls smaller and says how, or "" where it cannot
+        self.measured, self.at_once, self.short = at_once > 0, at_once or 1, False
+        self.rungs: list[Callable[[], str]] = [self._fewer]  # each makes calls smaller and says how, or "" where it cannot
         self.undo = ExitStack()
 
     def __enter__(self) -> Any:
@@ -62,6 +69,15 @@ class Memory:
         self.undo.close()
 
     def __call__(self, work: Callable[[], T]) -> T:
+        if self.measured:
+            return self._repeated(work)
+        self.measured = True
+        result, fitting = fits(self.device, lambda: self._repeated(work), self.most)
+        if not self.short:
+            self.at_once = fitting
+        return result
+
+    def _repeated(self, work: Callable[[], T]) -> T:
         while True:
             try:
                 return work()
@@ -72,6 +88,7 @@ class Memory:
             self._down(shortage)
 
     def _down(self, shortage: BaseException) -> None:
+        self.short = True
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -83,6 +100,12 @@ class Memory:
         if isinstance(shortage, torch.OutOfMemoryError):
             raise shortage
         raise torch.OutOfMemoryError(str(shortage)) from shortage
+
+    def _fewer(self) -> str:
+        if self.at_once == 1:
+            return ""
+        self.at_once //= 2
+        return f"{self.what} {'one by one' if self.at_once == 1 else f'{self.at_once} at once'}"
 
     def away(self, *networks: Any) -> str:
         """Networks that are not used now wait in the host's memory."""
@@ -98,29 +121,14 @@ def _device_of(network: Any) -> torch.device:
 
 
 class WhileSampling(Memory):
-    """`windows`: how many a call may hold. `apart`: cond and uncond each have a call."""
+    """`at_once`: windows. `apart`: cond and uncond each have a call."""
 
-    def __init__(self, pipeline: Pipeline, on_event: OnEvent, windows: int):
-        """`windows`: 0 for as many as fit."""
-        super().__init__(pipeline, on_event)
-        self.measured, self.windows, self.apart, self.in_parts = windows > 0, windows or 1, False, False
-        self.rungs = [self._fewer_windows, self._roles_apart, self._attention_in_parts,
-                      lambda: self.away(pipeline.vae, pipeline.text)]
+    most, what = MOST_WINDOWS, "windows are denoised"
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        if self.measured:
-            return super().__call__(work)
-        self.measured = True
-        once = super().__call__
-        result, windows = fits(self.device, lambda: once(work), MOST_WINDOWS)
-        self.windows = 1 if self.apart else windows
-        return result
-
-    def _fewer_windows(self) -> str:
-        if self.windows == 1:
-            return ""
-        self.windows //= 2
-        return f"windows are denoised {'one by one' if self.windows == 1 else f'{self.windows} at once'}"
+    def __init__(self, pipeline: Pipeline, on_event: OnEvent, at_once: int):
+        super().__init__(pipeline, on_event, at_once)
+        self.apart = self.in_parts = False
+        self.rungs += [self._roles_apart, self._attention_in_parts, lambda: self.away(pipeline.vae, pipeline.text)]
 
     def _roles_apart(self) -> str:
         if self.apart:
@@ -143,23 +151,10 @@ class WhileSampling(Memory):
 
 
 class WhileDecoding(Memory):
-    """`pictures`: how many a call may hold."""
+    """`at_once`: pictures."""
+
+    most, what = MOST_PICTURES, "pictures are decoded"
 
     def __init__(self, pipeline: Pipeline, on_event: OnEvent):
         super().__init__(pipeline, on_event)
-        self.measured, self.pictures = False, 1
-        self.rungs = [self._fewer_pictures, lambda: self.away(pipeline.unet, pipeline.module, pipeline.text)]
-
-    def __call__(self, work: Callable[[], T]) -> T:
-        if self.measured:
-            return super().__call__(work)
-        self.measured = True
-        once = super().__call__
-        result, self.pictures = fits(self.pipeline.vae.device, lambda: once(work), MOST_PICTURES)
-        return result
-
-    def _fewer_pictures(self) -> str:
-        if self.pictures == 1:
-            return ""
-        self.pictures //= 2
-        return f"pictures are decoded {'one by one' if self.pictures == 1 else f'{self.pictures} at once'}"
+        self.rungs.append(lambda: self.away(pipeline.unet, pipeline.module, pipeline.text))

@@ -209,7 +209,7 @@ class Pipeline:
                     due = [other for other in soon if other not in kept]
 
                     def decoded(due: list[int] = due) -> dict[int, np.ndarray]:
-                        together = due[: in_use.pictures]
+                        together = due[: in_use.at_once]
                         return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name)))
 
                     kept |= in_use(decoded)

@@ -74,7 +74,7 @@ class Sampling:
                     schedule=settings.context_schedule, method=settings.fuse_method)
         stills = dict(schedule="batched", overlap=0)
         return WindowedDenoiser(call, settings.frame_count(), settings.context_length, steps=steps, on_event=on_event,
-                                per_call=lambda: call.memory.windows, **(clip if settings.enable else stills))
+                                per_call=lambda: call.memory.at_once, **(clip if settings.enable else stills))
 
     def calls(self, found: dict | None = None) -> int:
         """UNet calls of the run (windows over all steps), for progress and estimates. found: the state of one that was

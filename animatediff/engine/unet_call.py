@@ -43,7 +43,7 @@ class UNetCall:
         return self.memory(lambda: self._guided(x, t, windows))
 
     def _guided(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group]) -> torch.Tensor:
-        most = self.memory.windows
+        most = self.memory.at_once
         if len(windows) > most:  # given up since they were put together
             fewer = [windows[i : i + most] for i in range(0, len(windows), most)]
             parts = x.split([sum(map(len, some)) for some in fewer])
