@@ -156,6 +156,7 @@ class Sampling:
         with ExitStack() as scope:
             if s.enable:
                 weighted = pipeline.loras(s)
+                scope.callback(pipeline.module.release)
                 scope.enter_context(motion_lora.applied(pipeline.module, weighted, s.frames))
                 scope.enter_context(motion_lora.applied_to_unet(pipeline.unet, weighted, s.frames, call.layout_of))
                 layout_of = call.reuse.layout_of(call.layout_of)

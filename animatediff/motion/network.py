@@ -285,6 +285,11 @@ class MotionModule(nn.Module):
         """Every site under its name, e.g. `down_blocks.0.motion_modules.1`."""
         return {name: site for name, site in self.named_modules() if isinstance(site, Site)}
 
+    def release(self) -> None:
+        """Give back what sites keep from call to call; the next call makes it anew."""
+        for site in self.sites().values():
+            site.temporal_transformer._packed = None
+
     def check_frames(self, frames: int) -> None:
         """Refuse a window that is longer than the positional encoding."""
         if frames > self.max_frames:

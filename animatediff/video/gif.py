@@ -30,7 +30,7 @@ _TABLE_OF_256 = 0xF7  # table present, 8 bits of colour resolution, 2 ** (7 + 1)
 
 
 class Gif(StreamWriter):
-    """Animated GIF. One palette for the clip needs two passes, so the frames wait on disk; memory holds two frames."""
+    """Animated GIF. One palette for the clip needs two passes, so the frames wait on disk; memory holds a few."""
 
     format, extension = "GIF", "gif"
 

@@ -224,6 +224,22 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error):
+    sites, seen = [site.temporal_transformer for site in pipeline.module.sites().values()], []
+
+    def look(event):
+        seen.append(sum(site._packed is not None for site in sites))
+        if error:
+            raise error
+
+    try:
+        pipeline.sample(settings(), look)
+    except KeyboardInterrupt:
+        assert error
+    assert seen[0] == len(sites) and not any(site._packed for site in sites)
+
+
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("kind", ["window", "step", "frame"])
 def test_nothing_is_left_in_the_unet(pipeline, error, kind):

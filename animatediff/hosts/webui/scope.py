@@ -115,6 +115,7 @@ class Pass:
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             self.whole_pass.callback(self.module.to, "cpu")
+            self.whole_pass.callback(self.module.release)
             self.module.to(devices.device, devices.dtype_unet)
             self.move_to(shared.sd_model)
             if self.pictures is not None:
