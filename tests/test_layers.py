@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = {"errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices", "layout",
-        "speed"}
+        "speed", "attribute"}
 CORE = PURE | {"motion", "sampling", "video"}
 LIBRARIES = {"torch", "einops", "numpy", "PIL", "safetensors"}
 # Part -> parts of the package and libraries that it may import, next to itself and Python's own.

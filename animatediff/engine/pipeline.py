@@ -20,12 +20,12 @@ from ..motion import lora as motion_lora
 from ..motion.lora_files import Lora
 from ..motion.lora_files import load as load_lora
 from ..notices import of_clip, of_pictures, of_speed
-from ..sampling import Event, OnEvent
+from ..sampling import Event, OnEvent, memory
 from ..sampling.events import ignore
 from ..settings import Settings
 from ..travel import Schedule
 from ..video import masks
-from . import about, memory, models, pictures, vae
+from . import about, models, pictures, vae
 from .device import pick_device, pick_dtype
 from .resume import Keeper
 from .sample import Sampling
@@ -202,7 +202,7 @@ class Pipeline:
             order = list(range(len(latents)))
         last_use = {frame: place for place, frame in enumerate(order)}
         kept: dict[int, np.ndarray] = {}
-        with memory.WhileDecoding(self, on_event) as in_use:
+        with memory.WhileDecoding(self.device, on_event, lambda: (self.unet, self.module, self.text)) as in_use:
             for place, frame in enumerate(order):
                 if frame not in kept:
                     soon = dict.fromkeys(order[place : place + memory.MOST_PICTURES])

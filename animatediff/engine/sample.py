@@ -16,13 +16,13 @@ from ..layout import Views
 from ..motion import injected
 from ..motion import lora as motion_lora
 from ..motion.reuse import Reuse
-from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, noise
+from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, memory, noise
 from ..sampling.events import ignore
 from ..sampling.from_pictures import FromPictures, Held
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
 from ..settings import Settings
-from . import memory, pictures, samplers
+from . import pictures, samplers
 from .resume import Keeper, Stage
 from .unet_call import UNetCall
 
@@ -98,7 +98,8 @@ class Sampling:
         shape = (s.frames, pipeline.unet.config.in_channels, s.height // pipeline.scale, s.width // pipeline.scale)
         sources = noise.generators(s.noise, s.seed, s.frames, s.context_length, s.overlap_frames)
         first = noise.draw(sources, shape)
-        in_use = memory.WhileSampling(pipeline, on_event, s.windows_per_call)
+        in_use = memory.WhileSampling(pipeline.device, on_event, lambda: (pipeline.vae, pipeline.text),
+                                      s.windows_per_call, pipeline.unet, pipeline.module)
         call = self._unet_call(in_use)
         given = self._from_pictures()
         begin = None if given is None else given.start(lambda: noise.draw(sources, shape).to(pipeline.device))

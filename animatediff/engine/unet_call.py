@@ -10,8 +10,8 @@ from ..layout import ClipLayout, Group, Views
 from ..motion import Steering
 from ..motion.reuse import Reuse
 from ..motion.steering import SteerOf
+from ..sampling.memory import WhileSampling
 from ..sampling.mixing import TravellingPrompt
-from .memory import WhileSampling
 
 
 class UNetCall:
@@ -40,14 +40,9 @@ class UNetCall:
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, *windows: Group) -> torch.Tensor:
         """x [(window frame) c h w] -> ε, the same shape, in float32."""
-        return self.memory(lambda: self._guided(x, t, windows))
+        return self.memory.of_windows(lambda x, some: self._guided(x, t, some), x, windows)
 
     def _guided(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group]) -> torch.Tensor:
-        most = self.memory.at_once
-        if len(windows) > most:  # given up since they were put together
-            fewer = [windows[i : i + most] for i in range(0, len(windows), most)]
-            parts = x.split([sum(map(len, some)) for some in fewer])
-            return torch.cat([self._guided(part, t, some) for part, some in zip(parts, fewer)])
         frames = tuple(chain.from_iterable(windows))
 
         def call(chosen: Sequence[int]) -> torch.Tensor:

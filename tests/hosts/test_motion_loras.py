@@ -116,13 +116,13 @@ def test_what_fails_leaves_nothing(there, error):
 
     def fail(*_):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) >= 2:
             raise error("no")
 
     handle = unet.register_forward_pre_hook(fail)
     answer = animate(there, {"motion_lora": "zoom: 0.8; pan: 0: 1, 5: 0"})
     handle.remove()
-    assert answer.status == 500 and len(calls) == 2
+    assert answer.status == 500 and len(calls) >= 2
     assert (snapshot(there), plain(there)) == before and np.array_equal(frames_of(animate(there, FRAMES)), first)
 
 

@@ -291,7 +291,7 @@ def test_everything_is_as_before(host, name):
     if what:
         failing(host, call, getattr(host.state, what) if isinstance(what, str) else what)
     answer = animate(host, {"freeinit_iterations": 3}, **fields)
-    assert answer.status == (500 if callable(what) else 200), answer
+    assert answer.status == (500 if what is error else 200), answer
     assert plain(host) == wanted and snapshot(host) == before
     assert sys.modules["animatediff.hosts.webui.scope"].current is None
 

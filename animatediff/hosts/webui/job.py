@@ -26,7 +26,7 @@ from .run_facts import probed
 from .scope import Pass, animated
 
 KEY = "AnimateDiff"
-SCORE = f"{KEY} loop score"
+SCORE, SHORTAGE, INTERRUPTED = f"{KEY} loop score", f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
 ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
 
 
@@ -86,7 +86,7 @@ class Job:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._write()  # of a clip before that lost frames on its way
         self.cut_short = None
-        for name in (f"{KEY} interrupted", SCORE):
+        for name in (SCORE, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
@@ -184,6 +184,11 @@ class Job:
         """A pass has ended; one that was interrupted says so in the clip's infotext."""
         if run.reuse.calls:
             self.notes.append(run.reuse.note)
+        if given_up := list(dict.fromkeys(run.notes)):
+            self.notes += given_up
+            facts = self.p.extra_generation_params
+            said = [facts.get(SHORTAGE, ""), *(note.partition(": ")[2] for note in given_up)]
+            facts[SHORTAGE] = "; ".join(filter(None, said))
         (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
         if run.finished:
             done, of, what = run.finished, run.iterations, "FreeInit iterations"
@@ -191,7 +196,7 @@ class Job:
             what = f"steps of FreeInit iteration 1 of {run.iterations}"
         if done < of and (shared.state.interrupted or shared.state.skipped):
             self.cut_short = done, of, what
-            self.p.extra_generation_params[f"{KEY} interrupted"] = f"{done} of {of} {what} done"
+            self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 
     @contextmanager
     def _shown(self):

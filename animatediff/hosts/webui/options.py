@@ -10,11 +10,13 @@ from animatediff.errors import AnimateDiffError
 from animatediff.settings import BY_NAME
 from animatediff.video.base import WriteOptions
 
+MOST_WINDOWS = 16
 SECTION = ("animatediff", "AnimateDiff")
 FOLDER_OPTION = "animatediff_model_path"
 OWN_FOLDER = Path(__file__).absolute().parents[3] / "model"
 FORMATS_OPTION = "animatediff_default_save_formats"
 PREVIEW_OPTION = "animatediff_live_preview"
+WINDOWS_OPTION = "animatediff_windows_per_call"
 # Fields of WriteOptions that are offered: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
@@ -50,6 +52,9 @@ def infos() -> dict[str, Any]:
         PREVIEW_OPTION: shared.OptionInfo(
             True, "Live preview plays the clip", gr.Checkbox
         ).info("off: the live preview shows single frames"),
+        WINDOWS_OPTION: shared.OptionInfo(
+            0, "Windows per call", gr.Slider, {"minimum": 0, "maximum": MOST_WINDOWS, "step": 1}
+        ).info("context windows that the UNet is given at once; 0: as many as fit into the GPU's memory, up to 4"),
     }
     for name, (key, label, explanation) in WRITING.items():
         default, choices = getattr(WriteOptions, name), WriteOptions.CHOICES.get(name)
@@ -91,3 +96,9 @@ def default_formats() -> tuple[str, ...]:
 
 def live_preview() -> bool:
     return bool(shared.opts.data.get(PREVIEW_OPTION, True))
+
+
+def windows_per_call() -> int:
+    """0: as many as fit. Also where the value is none of ours."""
+    value = shared.opts.data.get(WINDOWS_OPTION, 0)
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= MOST_WINDOWS else 0

@@ -16,24 +16,23 @@ import torch
 from modules import devices, sd_models, shared
 from modules.sd_samplers_common import InterruptedException
 
+from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError
-from animatediff.layout import ClipLayout, Views
 from animatediff.motion import MotionModule, Steering, injected, lora
 from animatediff.motion.reuse import Reuse
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
+from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
-from . import freeinit, stop
+from . import freeinit, options, stop
 from .repair import repaired
 from .rows import Rows, equal_lengths, take
 from .run_facts import sampler as sampler_of
+from .unet_call import NOTHING, AroundWindow, UNetCall
 
-NOTHING = ClipLayout((), ())
 _absent = object()
-# Makes a context from the frames of a window and the number of roles; the call has rows [(role frame)].
-AroundWindow = Callable[[tuple[int, ...], int], AbstractContextManager[None]]
 current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
@@ -68,7 +67,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
             finally:
                 on_end(run)
 
-        undo.enter_context(_attribute(sampler, name, sample))
+        undo.enter_context(attribute(sampler, name, sample))
 
 
 class Pass:
@@ -87,6 +86,7 @@ class Pass:
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
         self.finished = 0  # of several iterations
+        self.notes: list[str] = []  # what was done for want of memory
         self.error: Exception | None = None
         self.model: Any = None
         self.step = 0  # of the call that is under way, or was last
@@ -109,8 +109,8 @@ class Pass:
         if current is not None:
             raise ModelError("another clip is being sampled", remedy="Wait until it is finished.")
         with self.whole_pass:
-            self.together = shared.opts.batch_cond_uncond
-            # One call for all roles; the window loop splits it again where the user wants it split.
+            self.apart = not shared.opts.batch_cond_uncond
+            # One call for all roles; UNetCall splits it again where the user wants it split.
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
@@ -120,7 +120,7 @@ class Pass:
             self.move_to(shared.sd_model)
             if self.pictures is not None:
                 self.whole_pass.enter_context(
-                    _attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
+                    attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
         current = self
         return self
@@ -153,7 +153,7 @@ class Pass:
         """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
         self.ended = self.steps_done, self.steps
         with _option("img2img_fix_steps", False), _option("img2img_extra_noise", 0.0), \
-                _attribute(self.p, "denoising_strength", self.settings.seam_repair):
+                attribute(self.p, "denoising_strength", self.settings.seam_repair):
             self.seam, self.iteration = seam, self.iterations + 1
             self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
                                 iterations=self.iterations))
@@ -169,8 +169,11 @@ class Pass:
         with ExitStack() as stack:
             self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
             self._renew_denoiser(model)
-            stack.enter_context(_attribute(model, "apply_model", self._apply_model(model.apply_model)))
+            stack.enter_context(attribute(model, "apply_model", self._apply_model(model.apply_model)))
             unet, layout_of = model.model.diffusion_model, self.reuse.layout_of(lambda rows: self.layout)
+            self.memory = stack.enter_context(
+                WhileSampling(devices.device, lambda event: self.notes.append(event.text), lambda: _waiting(model),
+                              options.windows_per_call(), unet, self.module, self.apart))
             stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
             stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
             stack.enter_context(self.reuse.installed(unet))
@@ -233,36 +236,15 @@ class Pass:
                 raise ModelError(f"the UNet is called with a batch that is not the clip's: {error}",
                                  remedy="Another extension changes the batch; disable it for this clip.") from error
 
-            def denoise(frames_x: torch.Tensor, t: torch.Tensor, frames: tuple[int, ...]) -> torch.Tensor:
-                index = rows.table[list(frames)]  # [frame role]
-                latents = frames_x.unflatten(1, (rows.roles, -1))
-
-                def of_roles(asked: Sequence[int]) -> torch.Tensor:
-                    out = latents.new_empty((len(asked), len(frames), *latents.shape[2:]))
-                    for roles in [asked] if self.together else [[role] for role in asked]:
-                        chosen = index[:, list(roles)].T.flatten()
-                        views = Views.of(self.settings, len(parts), frames, self.step)
-                        self.layout = ClipLayout.contiguous(frames, len(roles), views)
-                        self.reuse.shows(frames, roles)
-                        batch = latents[:, list(roles)].transpose(0, 1).flatten(0, 1)
-                        try:
-                            with ExitStack() as stack:
-                                for enter in self.around_window:
-                                    stack.enter_context(enter(frames, len(roles)))
-                                their_cond = take(cond, chosen, x.shape[0])
-                                answer = plain(batch, t[chosen.to(t.device)], their_cond, *args, **kwargs)
-                        finally:
-                            self.layout = NOTHING
-                        out[list(roles)] = answer.unflatten(0, (len(roles), -1)).to(out.dtype)
-                    return out
-
-                out = self.reuse.answers(frames, rows.roles, self.step, called, t, of_roles)
-                return out.transpose(0, 1).flatten(1, 2)
-
             self.step = self.steps_done
             called = sampler_of(self.sampler.config.name).steps(
                 self.steps, from_picture=self.from_picture or self.seam is not None)
-            whole = self._one_window(denoise) if self.seam else self._windows(len(parts), denoise)
+
+            def of_rows(batch: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+                return plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
+
+            call = UNetCall(self, rows, of_rows, called)
+            whole = self._one_window(call) if self.seam else self._windows(len(parts), call)
             return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
         return apply_model
@@ -282,7 +264,7 @@ class Pass:
         return WindowedDenoiser(
             denoise, frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
             schedule=s.context_schedule, method=s.fuse_method, steps=self.steps,
-            on_event=self._after_window)
+            on_event=self._after_window, per_call=lambda: self.memory.at_once)
 
     def _after_window(self, event: Event) -> None:
         self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
@@ -303,18 +285,11 @@ def _schedule(model: Any, module: MotionModule, p: Any) -> Iterator[torch.Tensor
         model.alphas_cumprod, model.alphas_cumprod_original = before
 
 
-@contextmanager
-def _attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute of this object alone, for the length of the block."""
-    before = vars(thing).get(name, _absent)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        if before is _absent:
-            delattr(thing, name)
-        else:
-            setattr(thing, name, before)
+def _waiting(model: Any) -> list[Any]:
+    """Networks of which sampling makes no use. The VAE may be drawing a live preview; where the host itself moves networks
+    (--medvram), it knows best."""
+    encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
+    return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
 
 
 @contextmanager

@@ -275,9 +275,9 @@ class Host:
         """The probe's fingerprint of the model, the settings and the callbacks."""
         return self.get("/test-probe/state").expect().body
 
-    def fault(self, kind: str, call: int, script: str = "") -> None:
+    def fault(self, kind: str, call: int, **more: Any) -> None:
         """Let the UNet's call number `call` (from 1) of the next job fail; see probe/."""
-        self.post("/test-probe/fault", {"kind": kind, "call": call, "script": script}).expect()
+        self.post("/test-probe/fault", {"kind": kind, "call": call, **more}).expect()
 
     def watch(self) -> None:
         """Count the UNet's calls of the next job."""

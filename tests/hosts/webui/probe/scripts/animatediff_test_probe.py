@@ -3,13 +3,15 @@
     GET  /test-probe/state    fingerprint of everything that a job must leave as it was
     POST /test-probe/reset    the settings as they were at start-up
     POST /test-probe/options  settings, those too that the host's API does not let anyone change
-    POST /test-probe/fault    {"kind": "RuntimeError" | "OutOfMemory" | "interrupt" | "skip" | "stop", "call": n}: the UNet's
-                              call n of the next job fails, or asks for the job's end and goes on
+    POST /test-probe/fault    {"kind": "RuntimeError" | "interrupt" | "skip" | "stop", "call": n}: the UNet's call n of the
+                              next job fails, or asks for the job's end and goes on; {"kind": "OutOfMemory", "call": n}: so
+                              does each from n on, but with "rows" those of so many rows, or with "parts" those whose
+                              self-attention is computed in parts
     POST /test-probe/watch    count the UNet's calls of the next job
     GET  /test-probe/calls    those calls
     GET  /test-probe/start    what the job began with: its start latents and noise, and the first call's x and t
 
-Hooks on the UNet are there only from a job's `process` to the fault, or to the reading of the calls.
+Hooks on the UNet are there only from a job's `process` to the fault, or to the next job or reading.
 """
 import copy
 import hashlib
@@ -61,6 +63,12 @@ def take_off():
         handles.pop().remove()
 
 
+def has_memory(fault, unet, x):
+    if fault.get("parts"):
+        return all("forward" in vars(m) for name, m in unet.named_modules() if name.endswith("attn1"))
+    return x.shape[0] <= fault.get("rows", 0)
+
+
 class TestProbe(scripts.Script):
     def title(self):
         return "AnimateDiff test probe"
@@ -86,13 +94,14 @@ class TestProbe(scripts.Script):
             calls.append({"rows": x.shape[0], "size": list(x.shape[2:]), "began": time.perf_counter()})
             if len(calls) == 1:
                 start.update(x=x.tolist(), t=(args[1] if len(args) > 1 else kwargs["timesteps"]).tolist())
-            if fault and len(calls) == fault["call"]:
+            if fault and fault["kind"] == "OutOfMemory":
+                if len(calls) >= fault["call"] and not has_memory(fault, unet, x):
+                    raise torch.OutOfMemoryError("out of memory, on purpose, by the test's probe")
+            elif fault and len(calls) == fault["call"]:
                 if not watch:
                     take_off()
                 if fault["kind"] in ("interrupt", "skip", "stop"):
                     getattr(shared.state, {"stop": "stop_generating"}.get(fault["kind"], fault["kind"]))()
-                elif fault["kind"] == "OutOfMemory":
-                    raise torch.OutOfMemoryError("out of memory, on purpose, by the test's probe")
                 else:
                     raise RuntimeError("raised on purpose by the test's probe")
 
@@ -111,6 +120,7 @@ def routes(_, app):
 
     @app.get("/test-probe/state")
     def read_state():
+        take_off()
         return state()
 
     @app.post("/test-probe/reset")

@@ -7,26 +7,27 @@ one rung further down, so the run goes on behind its last finished call, with th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from ..sampling import Event, OnEvent
-
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
+from ..layout import Group
+from ..motion import MotionModule
+from ..motion.in_parts import in_parts
+from .events import Event, OnEvent
 
 MOST_WINDOWS, MOST_PICTURES = 4, 8  # in a call, where memory is no limit
 SHARE = 0.8  # of the free memory, which is in pieces
-TILE = 1_024  # positions of a temporal attention at a time
+OutOfMemoryError = torch.cuda.OutOfMemoryError  # torch 2.1, the WebUI's, has it under this name alone
 T = TypeVar("T")
 
 
 def is_shortage(error: BaseException) -> bool:
     """Whether memory did not do: of a GPU, of the host by Python, or by torch, which has no class of its own for that."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in ("DefaultCPUAllocator", "not enough memory", "out of memory", "ALLOC_FAILED"))
@@ -50,17 +51,21 @@ class Memory:
     """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what was
     changed for that in the networks. Every rung that is taken is told as an event of the kind "note".
 
-    `at_once`: of what a call may hold several. Where that is not given, it is one until the first call has shown how many
-    fit; where that call ran out of memory, it stays so.
+    waiting: gives the networks that these calls have no use for. `at_once`: of what a call may hold several. Where that is
+    not given, it is one until the first call has shown how many fit; where that call ran out of memory, it stays so.
     """
 
     most, what = 1, ""
 
-    def __init__(self, pipeline: Pipeline, on_event: OnEvent, at_once: int = 0):
-        self.pipeline, self.on_event, self.device = pipeline, on_event, pipeline.device
+    def __init__(self, device: torch.device, on_event: OnEvent, waiting: Callable[[], Iterable[Any]], at_once: int = 0):
+        self.device, self.on_event, self.waiting = device, on_event, waiting
         self.measured, self.at_once, self.short = at_once > 0, at_once or 1, False
-        self.rungs: list[Callable[[], str]] = [self._fewer]  # each makes calls smaller and says how, or "" where it cannot
+        self.rungs = [self._fewer, *self.own_rungs(), self._away]
         self.undo = ExitStack()
+
+    def own_rungs(self) -> list[Callable[[], str]]:
+        """Between fewer in a call and networks that wait. Each makes calls smaller and says how, or "" where it cannot."""
+        return []
 
     def __enter__(self) -> Any:
         return self
@@ -97,9 +102,9 @@ class Memory:
                 self.on_event(Event("note", 1, 1, text=f"memory was short: {said}"))
                 return
             del self.rungs[0]
-        if isinstance(shortage, torch.OutOfMemoryError):
+        if isinstance(shortage, OutOfMemoryError):
             raise shortage
-        raise torch.OutOfMemoryError(str(shortage)) from shortage
+        raise OutOfMemoryError(str(shortage)) from shortage
 
     def _fewer(self) -> str:
         if self.at_once == 1:
@@ -107,9 +112,9 @@ class Memory:
         self.at_once //= 2
         return f"{self.what} {'one by one' if self.at_once == 1 else f'{self.at_once} at once'}"
 
-    def away(self, *networks: Any) -> str:
+    def _away(self) -> str:
         """Networks that are not used now wait in the host's memory."""
-        there = [(network, place) for network in networks if network and (place := _device_of(network)).type != "cpu"]
+        there = [(network, place) for network in self.waiting() if network and (place := _device_of(network)).type != "cpu"]
         for network, place in there:
             self.undo.callback(network.to, place)
             network.to("cpu")
@@ -121,14 +126,33 @@ def _device_of(network: Any) -> torch.device:
 
 
 class WhileSampling(Memory):
-    """`at_once`: windows. `apart`: cond and uncond each have a call."""
+    """`at_once`: windows. `apart`: cond and uncond each have a call. `in_parts`: attention takes rows in turns."""
 
     most, what = MOST_WINDOWS, "windows are denoised"
 
-    def __init__(self, pipeline: Pipeline, on_event: OnEvent, at_once: int):
-        super().__init__(pipeline, on_event, at_once)
-        self.apart = self.in_parts = False
-        self.rungs += [self._roles_apart, self._attention_in_parts, lambda: self.away(pipeline.vae, pipeline.text)]
+    def __init__(self, device: torch.device, on_event: OnEvent, waiting: Callable[[], Iterable[Any]], at_once: int,
+                 unet: nn.Module, module: MotionModule | None, apart: bool = False):
+        super().__init__(device, on_event, waiting, at_once)
+        self.unet, self.module = unet, module
+        self.apart, self.in_parts = apart, False
+
+    def own_rungs(self) -> list[Callable[[], str]]:
+        return [self._roles_apart, self._attention_in_parts]
+
+    def of_windows(self, work: Callable[[Tensor, Sequence[Group]], Tensor], x: Tensor, windows: Sequence[Group]) -> Tensor:
+        """x [(window frame) …] -> the same: what `work` makes of the rows of some windows, at most `at_once` of them."""
+        some: Sequence[Group] = ()
+        done: list[Tensor] = []
+
+        def call() -> Tensor:
+            nonlocal some
+            some = windows[: self.at_once]
+            return work(x[: sum(map(len, some))], some)
+
+        while windows:
+            done.append(self(call))
+            x, windows = x[len(done[-1]) :], windows[len(some) :]
+        return done[0] if len(done) == 1 else torch.cat(done)
 
     def _roles_apart(self) -> str:
         if self.apart:
@@ -140,13 +164,7 @@ class WhileSampling(Memory):
         if self.in_parts:
             return ""
         self.in_parts = True
-        unet, module = self.pipeline.unet, self.pipeline.module
-        sites = [site.temporal_transformer for site in module.sites().values()] if module else []
-        self.undo.callback(unet.set_attn_processor, dict(unet.attn_processors))
-        unet.set_attention_slice("max")
-        for site in sites:
-            self.undo.callback(delattr, site, "most_positions")
-            site.most_positions = TILE
+        self.undo.enter_context(in_parts(self.unet, self.module))
         return "attention is computed in parts"
 
 
@@ -154,7 +172,3 @@ class WhileDecoding(Memory):
     """`at_once`: pictures."""
 
     most, what = MOST_PICTURES, "pictures are decoded"
-
-    def __init__(self, pipeline: Pipeline, on_event: OnEvent):
-        super().__init__(pipeline, on_event)
-        self.rungs.append(lambda: self.away(pipeline.unet, pipeline.module, pipeline.text))

@@ -1,0 +1,101 @@
+"""Short memory in the stand-in for the WebUI: the same clip with less at a time, said in its infotext, and nothing left of it."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
+
+CLIP = {"video_length": 9, "batch_size": 4, "overlap": 1, "context_schedule": "static standard", "returns": "frames"}
+TWO, ONE = "memory was short: windows are denoised 2 at once", "memory was short: windows are denoised one by one"
+APART = "memory was short: prompt and negative prompt are denoised apart"
+PARTS = "memory was short: attention is computed in parts"
+OPTION = "animatediff_windows_per_call"
+SHORTAGES = {"out of memory": lambda: torch.cuda.OutOfMemoryError("CUDA out of memory"), "of the host": MemoryError}
+
+
+@contextmanager
+def memory(host, rows: int, *, whole: bool = True, error=SHORTAGES["out of memory"]):
+    """For so many rows of the UNet; for all of them in attention at once, or not. Gives the rows of each call that was done."""
+    unet, calls = host.shared.sd_model.model.diffusion_model, []
+
+    def hook(module, args):
+        in_parts = all("forward" in vars(part) for name, part in unet.named_modules() if name.endswith((".attn1", ".ff")))
+        if len(args[0]) > rows or not (whole or in_parts):
+            raise error()
+        calls.append(len(args[0]))
+
+    handle = unet.register_forward_pre_hook(hook)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def near(a, b):
+    return np.abs(frames_of(a).astype(int) - frames_of(b)).max() <= 1
+
+
+@pytest.mark.parametrize("limits, rungs, rows", [
+    (dict(rows=32), [], [24] * 3), (dict(rows=16), [TWO], [16, 8] * 3), (dict(rows=8), [TWO, ONE], [8] * 9),
+    (dict(rows=4), [TWO, ONE, APART], [4] * 18), (dict(rows=4, whole=False), [TWO, ONE, APART, PARTS], [4] * 18),
+    (dict(rows=4, error=SHORTAGES["of the host"]), [TWO, ONE, APART], [4] * 18),
+], ids=["enough", "two", "one", "apart", "parts", "the host's"])  # fmt: skip
+def test_each_rung_gives_the_same_clip(host, monkeypatch, limits, rungs, rows):
+    wanted, before = plain(host), snapshot(host)
+    expected = animate(host, CLIP)
+    with monkeypatch.context() as patch:
+        patch.setitem(host.opts.data, OPTION, 4)
+        with memory(host, **limits) as calls:
+            found = animate(host, CLIP)
+    assert calls == rows and near(found, expected)
+    assert [note for note in notes(found) if note.startswith("memory")] == rungs
+    text = "; ".join(rung.partition(": ")[2] for rung in rungs)
+    assert (f"AnimateDiff memory: {text}" in found.info["infotexts"][0]) if rungs else "memory" not in found.info["infotexts"][0]
+    assert plain(host) == wanted and snapshot(host) == before
+
+
+def notes(answer):
+    return answer.info["extra_generation_params"]["AnimateDiff notes"]
+
+
+@pytest.mark.parametrize("what", [
+    dict(enable_hr=True, hr_upscaler="Latent"), dict(override_settings={"batch_cond_uncond": False}), dict(cfg_scale=1),
+    dict(sampler_name="DDIM"), dict(refiner_checkpoint="second", refiner_switch_at=0.5),
+    dict(prompt="a circle AND a square")], ids=lambda what: next(iter(what)))
+def test_whatever_the_host_does(host, what):
+    wanted = plain(host)
+    asked = {**CLIP, "motion_scale": "0: 0.5, 8: 1.5"}
+    expected = animate(host, asked, **what)
+    with memory(host, 4):
+        found = animate(host, asked, **what)
+    assert near(found, expected) and (APART in notes(found)) == ("override_settings" not in what)
+    assert plain(host) == wanted
+
+
+def test_the_rung_is_kept_for_the_pass_and_no_longer(host):
+    for _ in range(2):
+        with memory(host, 4) as calls:
+            found = animate(host, {**CLIP, "video_length": 4})
+        assert calls == [4] * 6 and notes(found) == [APART]
+    assert notes(animate(host, CLIP)) == []
+
+
+def test_where_nothing_is_left_to_give_up_the_job_ends(host):
+    wanted, before = plain(host), snapshot(host)
+    with memory(host, 3):
+        answer = animate(host, CLIP)
+    assert answer.status == 500 and "CUDA out of memory" in answer.error + answer.errors
+    assert plain(host) == wanted and snapshot(host) == before
+
+
+@pytest.mark.parametrize("speed", ["exact", "balanced"])
+def test_windows_at_once(host, monkeypatch, speed):
+    asked = {**CLIP, "video_length": 10, "speed": speed}
+    expected = animate(host, asked, steps=6)
+    monkeypatch.setitem(host.opts.data, OPTION, 2)
+    with memory(host, 1000) as calls:
+        found = animate(host, asked, steps=6)
+    assert max(calls) == 16 and np.abs(frames_of(found).astype(int) - frames_of(expected)).mean() < (1 if speed == "exact" else 4)

@@ -1,0 +1,50 @@
+"""Self-attention and feed-forward row by row: the same numbers, in both layouts, and nothing left of it."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from animatediff.motion import injected
+from animatediff.motion.in_parts import in_parts
+
+
+def forwards(unet):
+    return [name for name, part in unet.named_modules() if "forward" in vars(part)]
+
+
+def test_the_same_numbers_from_one_row_at_a_time(host, inputs):
+    x, text = inputs(6)
+    expected, seen = host(x, text), []
+    inner = [part for name, part in host.unet.named_modules() if name.endswith((".attn1.to_q", ".ff.net.0.proj"))]
+    handles = [part.register_forward_pre_hook(lambda part, args: seen.append(len(args[0]))) for part in inner]
+    with in_parts(host.unet, None):
+        found = host(x, text)
+    for handle in handles:
+        handle.remove()
+    assert seen == [1] * len(x) * len(inner) and inner
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(host(x, text), expected) and not forwards(host.unet)
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "ldm"])
+def test_with_a_motion_module(layout, make_host, inputs, make_module, clips_of):
+    host, module = make_host(layout, "SD1.5"), make_module("v2")
+    x, text = inputs(8)
+    with injected(host.unet, module, clips_of(4)):
+        expected = host(x, text)
+        with pytest.raises(KeyboardInterrupt), in_parts(host.unet, module):
+            torch.testing.assert_close(host(x, text), expected, rtol=1e-5, atol=1e-5)
+            raise KeyboardInterrupt
+        assert torch.equal(host(x, text), expected)
+    assert not forwards(host.unet)
+    assert not any("most_positions" in vars(part) for part in module.modules())
+
+
+def test_a_forward_that_somebody_put_there_stays(make_host, inputs):
+    host = make_host("diffusers", "SD1.5")
+    part = next(part for name, part in host.unet.named_modules() if name.endswith("attn1"))
+    plain, rows = part.forward, []
+    part.forward = theirs = lambda x, *args, **kwargs: rows.append(len(x)) or plain(x, *args, **kwargs)
+    with in_parts(host.unet, None):
+        host(*inputs(3))
+    assert part.forward is theirs and rows == [1, 1, 1]
