@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, MotionModule, build, injected
 from animatediff.motion.naming import to_diffusers
+from animatediff.motion.prompts_once import prompts_once
 from benchmarks.timing import alternate
 
 FRAMES, TIMESTEP, TOKENS = 16, 321, 77
@@ -61,7 +62,7 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int
         return unet(x, TIMESTEP, text).sample
 
     def ours() -> Tensor:
-        with injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
+        with prompts_once(unet), injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
             return plain()
 
     def matched() -> Tensor:

@@ -15,6 +15,7 @@ from ..errors import ModelError
 from ..layout import Views
 from ..motion import injected
 from ..motion import lora as motion_lora
+from ..motion.prompts_once import prompts_once
 from ..motion.reuse import Reuse
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, memory, noise
 from ..sampling.events import ignore
@@ -162,6 +163,7 @@ class Sampling:
                 scope.enter_context(motion_lora.applied_to_unet(pipeline.unet, weighted, s.frames, call.layout_of))
                 layout_of = call.reuse.layout_of(call.layout_of)
                 scope.enter_context(injected(pipeline.unet, pipeline.module, layout_of, call.steer_of))
+            scope.enter_context(prompts_once(pipeline.unet))
             scope.enter_context(call.reuse.installed(pipeline.unet))
             yield
 

@@ -19,6 +19,7 @@ from modules.sd_samplers_common import InterruptedException
 from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.motion.prompts_once import prompts_once
 from animatediff.motion.reuse import Reuse
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
@@ -175,6 +176,7 @@ class Pass:
                 WhileSampling(devices.device, lambda event: self.notes.append(event.text), lambda: _waiting(model),
                               options.windows_per_call(), unet, self.module, self.apart))
             stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
+            stack.enter_context(prompts_once(unet))
             stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
             stack.enter_context(self.reuse.installed(unet))
             self.on_model, self.model = stack.pop_all(), model

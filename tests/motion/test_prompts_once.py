@@ -1,0 +1,105 @@
+"""Keys and values of shared prompts: computed once in a call, for any rows, without a trace."""
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+
+from animatediff.motion.prompts_once import prompts_once
+
+
+def keys_and_values(unet):
+    return [part for name, part in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+
+
+class Seen:
+    """Rows that the layers compute."""
+
+    def __init__(self, layers):
+        self.rows, self.undo = [], []
+        for layer in layers:
+            plain = layer.forward
+            layer.forward = lambda x, plain=plain: self.rows.append(len(x)) or plain(x)
+            self.undo.append(layer)
+
+    def __enter__(self):
+        return self.rows
+
+    def __exit__(self, *error):
+        for layer in self.undo:
+            del layer.forward
+
+
+@hypothesis(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@given(prompts=st.lists(st.integers(0, 2), min_size=1, max_size=7), dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+       form=st.sampled_from(["plain", "expanded", "every second row", "inference"]))
+def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
+    dtype = torch.float32 if host.layout == "ldm" else dtype  # its time embedding is float32's
+    host.unet.to(dtype)
+    x, texts = (each.to(dtype) for each in inputs(len(prompts)))
+    if form == "expanded":
+        prompts = prompts[:1] * len(prompts)
+        text = texts[:1].expand(len(prompts), -1, -1)
+    else:
+        text = inputs(3)[1].to(dtype)[prompts]
+    if form == "every second row":
+        text = text.repeat_interleave(2, 0)[::2]
+    with torch.inference_mode(form == "inference"):
+        text = text.clone() if form == "inference" else text
+        expected = host(x, text)
+        with prompts_once(host.unet), Seen(layers := keys_and_values(host.unet)) as rows:
+            found = host(x, text)
+    runs = 1 + sum(a != b for a, b in zip(prompts, prompts[1:]))
+    assert rows == [runs] * len(layers) and layers
+    tight = 1e-5 if dtype is torch.float32 else 2e-2
+    assert (found.float() - expected.float()).abs().max() <= tight * max(1.0, expected.float().abs().max())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_tokens_that_are_written_to_are_looked_at_again(make_host, inputs, mode):
+    host = make_host("diffusers", "SD1.5")
+    x, text = inputs(4)
+    with mode(), prompts_once(host.unet), Seen(keys_and_values(host.unet)) as rows:
+        text = text[:1].repeat(4, 1, 1)
+        host(x, text)
+        text[2:] *= 2
+        found = host(x, text)
+    assert set(rows) == {1, 2}
+    torch.testing.assert_close(found, host(x, text), rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_stays(host, inputs):
+    before = [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in host.unet.modules()]
+    x, text = inputs(3)
+    expected = host(x, text)
+    with pytest.raises(KeyboardInterrupt), prompts_once(host.unet):
+        raise KeyboardInterrupt
+    assert [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in host.unet.modules()] == before
+    assert torch.equal(host(x, text), expected)
+
+
+def test_an_error_in_a_layer_is_not_remembered(make_host, inputs):
+    host = make_host("ldm", "SD1.5")
+    x, text = inputs(4)
+    text = text[:1].repeat(4, 1, 1)
+    expected = host(x, text)
+    layer = keys_and_values(host.unet)[3]
+    with prompts_once(host.unet):
+        layer.forward = lambda x: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            host(x, text)
+        del layer.forward
+        torch.testing.assert_close(host(x, text), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_with_hooks_see_all_rows(make_host, inputs):
+    host = make_host("diffusers", "SD1.5")
+    x, text = inputs(4)
+    text, seen = text[:1].repeat(4, 1, 1), []
+    handle = keys_and_values(host.unet)[0].register_forward_hook(lambda layer, args, out: seen.append(len(args[0])))
+    with prompts_once(host.unet):
+        host(x, text)
+    handle.remove()
+    assert seen == [4]
