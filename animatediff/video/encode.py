@@ -110,6 +110,7 @@ class Video(Writer):
         stream.time_base = stream.codec_context.time_base = 1 / self.clip.fps
         context = stream.codec_context
         context.bit_rate = 0  # quality is set by crf alone
+        context.thread_type = "FRAME"  # PyAV's own choice, slices of a frame, is slower and compresses worse
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         self._output, self._stream = output, stream
@@ -117,8 +118,10 @@ class Video(Writer):
 
     def _encode(self, frame: np.ndarray) -> None:
         height, width = frame.shape[:2]
-        padding = ((0, self._stream.height - height), (0, self._stream.width - width), (0, 0))
-        picture = _video_frame(np.pad(frame, padding, mode="edge"), self.count, self.clip.fps)
+        if frame.shape[:2] != (self._stream.height, self._stream.width):
+            missing = (0, self._stream.height - height), (0, self._stream.width - width), (0, 0)
+            frame = np.pad(frame, missing, mode="edge")
+        picture = _video_frame(frame, self.count, self.clip.fps)
         self._graph.vpush(picture)
         converted = self._graph.vpull()
         converted.pts, converted.time_base, converted.duration = self.count, 1 / self.clip.fps, 1

@@ -6,9 +6,9 @@ was given is in the file, with its own delay.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import tempfile
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,23 +100,21 @@ class Spool:
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)
-        self._sizes: list[int] = []
         self._shape: tuple[int, ...] = ()
+        self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
         """Append one frame, uint8 [h w 3]; after a failure the spool is as before."""
-        data = zlib.compress(np.ascontiguousarray(frame), 1)
-        self._file.seek(sum(self._sizes))
-        self._file.write(data)
+        self._file.seek(self._count * frame.nbytes)
+        self._file.write(np.ascontiguousarray(frame).data)
         self._shape = frame.shape
-        self._sizes.append(len(data))
+        self._count += 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        at = 0
-        for size in self._sizes:
-            self._file.seek(at)
-            at += size
-            yield np.frombuffer(zlib.decompress(self._file.read(size)), np.uint8).reshape(self._shape)
+        size = math.prod(self._shape)
+        for index in range(self._count):
+            self._file.seek(index * size)
+            yield np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
 
     def close(self) -> None:
         try:

@@ -14,7 +14,7 @@ OPTION = "animatediff_windows_per_call"
 
 
 def clip(host, settings, **fields):
-    answer = host.txt2img({**settings, "returns": "frames"}, prompt=PROMPT, **{**EULER, "steps": 4, **fields})
+    answer = host.txt2img({**settings, "returns": "frames"}, **{"prompt": PROMPT, **EULER, "steps": 4, **fields})
     return stills(answer).astype(int), answer.info["infotexts"][0], \
         answer.info["extra_generation_params"]["AnimateDiff notes"]
 

@@ -1,0 +1,67 @@
+"""Where the time of the motion part goes: torch's profiler over the places of SD1.5's UNet, by kind of work.
+
+*diffusers* is the straightforward implementation, *ours, plain layers* has our tiles and layouts but torch's own linear
+layers, *ours* is what runs. 16 frames, the same weights. The profiler's own time is in the figures, some per cent.
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from unittest.mock import patch
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from animatediff.motion import network
+
+from .motion_part import DTYPES, FRAMES, PLACES, done, pair
+
+# What an operator's name holds -> the kind of work; the first that fits counts.
+KINDS = {
+    "attention": ("attention", "softmax", "bmm", "baddbmm"), "products": ("mkldnn", "addmm", "linear", "mm", "gemm", "cutlass"),
+    "norms": ("norm",), "GELU, gate, residuals": ("gelu", "mul", "add", "silu"), "layout changes and copies": (
+        "copy", "clone", "contiguous", "reshape", "to_copy", "cat", "transpose", "permute", "memcpy"),
+}
+
+
+def run(quick: bool = False) -> list[dict]:
+    device, pixels = "cuda" if torch.cuda.is_available() else "cpu", 64 if quick else 256
+    dtype = "fp16" if device == "cuda" else "fp32"
+    found: dict[str, dict[str, float]] = {name: defaultdict(float) for name in ("diffusers", "ours, plain layers", "ours")}
+    for channels, per, often in PLACES:
+        ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
+        x = torch.randn(FRAMES, channels, pixels // per, pixels // per).to(device, DTYPES[dtype])
+        plainly = patch.object(network, "packed", lambda transformer, before: None)
+        for name, call, around in (("diffusers", lambda: theirs(x, num_frames=FRAMES), nullcontext()),
+                                   ("ours, plain layers", lambda: ours(x, FRAMES), plainly),
+                                   ("ours", lambda: ours(x, FRAMES), nullcontext())):
+            with around:
+                for kind, seconds in _profiled(call, rounds=1 if quick else 3).items():
+                    found[name][kind] += often * seconds
+    rows = []
+    for name, kinds in found.items():
+        whole = sum(kinds.values())
+        shares = {f"{kind} s": kinds[kind] for kind in [*KINDS, "the rest"]}
+        rows.append({"pixels": pixels, "dtype": dtype, "implementation": name, **shares, "all s": whole})
+    return rows
+
+
+@torch.no_grad()
+def _profiled(call: Callable[[], torch.Tensor], rounds: int) -> dict[str, float]:
+    """Seconds of one call by kind of work."""
+    done(call())
+    on_gpu = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        for _ in range(rounds):
+            done(call())
+    seconds: dict[str, float] = defaultdict(float)
+    for event in seen.key_averages():
+        own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        seconds[_kind(event.key)] += own / 1e6 / rounds
+    return seconds
+
+
+def _kind(operator: str) -> str:
+    name = operator.lower()
+    return next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "the rest")
