@@ -96,9 +96,9 @@ def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
 
 
 class ClipWriter:
-    """Streams a clip's frames to all formats asked for; PNG frames first. See the module's text for names.
+    """Streams a clip's frames to all formats asked for. See the module's text for names.
 
-    A frame is written in a thread, while the caller makes the next one.
+    A frame is written by a thread for each format, while the caller makes the next one.
 
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
     `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
@@ -125,8 +125,8 @@ class ClipWriter:
         self.lost: dict[str, str] = {}
         self.count = 0
         self._size: tuple[int, int] | None = None
-        self._thread = ThreadPoolExecutor(1, "clip writer")
-        self._pending: Future[None] | None = None
+        self._threads = ThreadPoolExecutor(len(self.formats), "clip writer")
+        self._pending: dict[str, Future[None]] = {}
         self._closed = False
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
@@ -159,25 +159,24 @@ class ClipWriter:
         self._settle()
         if not self._writers:
             self._closed = True
-            self._thread.shutdown()
+            self._threads.shutdown()
             self.paths = self._in_order()
             raise self._error()
-        self._pending = self._thread.submit(self._write, pixels)
-        self.count += 1
-
-    def _write(self, pixels: np.ndarray) -> None:
-        for name, writer in list(self._writers.items()):
-            try:
-                writer.add(pixels)
-            except Exception as error:
-                self._lose(name, writer, error)
+        with _uninterrupted():  # all formats get the frame, or none
+            self._pending = {name: self._threads.submit(writer.add, pixels) for name, writer in self._writers.items()}
+            self.count += 1
 
     def _settle(self) -> None:
         """Wait until the frame under way is whole in every file."""
-        if self._pending is not None:
-            wait([self._pending])
-            written, self._pending = self._pending, None
-            written.result()
+        wait(self._pending.values())
+        written, self._pending = self._pending, {}
+        errors = {name: error for name, future in written.items() if (error := future.exception())}
+        for name, error in errors.items():
+            if isinstance(error, Exception):
+                self._lose(name, self._writers[name], error)
+        for error in errors.values():
+            if not isinstance(error, Exception):
+                raise error
 
     def describe(self, metadata: str) -> None:
         """Another settings text, for what is known only behind the last frame. Only files whose text is written last
@@ -202,7 +201,7 @@ class ClipWriter:
     def _finish(self) -> None:
         self._closed = True
         self._settle()
-        self._thread.shutdown()
+        self._threads.shutdown()
         for name, writer in list(self._writers.items()):
             try:
                 self._kept[name] = writer.finish() if self.count else writer.abort()

@@ -59,6 +59,17 @@ def test_a_frame_is_written_while_the_next_is_made(tmp_path, monkeypatch):
     assert len(clip.paths) == 3 and not [t for t in threading.enumerate() if t.name.startswith("clip writer")]
 
 
+def test_formats_are_written_side_by_side(tmp_path, monkeypatch):
+    both = threading.Barrier(2, timeout=10)
+    for name in ("GIF", "PNG"):
+        add = WRITERS[name].add
+        monkeypatch.setattr(WRITERS[name], "add", lambda self, frame, add=add: (both.wait(), add(self, frame)))
+    with ClipWriter(tmp_path, ["GIF", "PNG"]) as clip:
+        for frame in moving(3):
+            clip.add(frame)
+    assert len(clip.paths) == 4 and not clip.lost
+
+
 def test_what_is_known_last_is_in_the_files_that_end_with_their_text(tmp_path):
     with ClipWriter(tmp_path / "a.gif", ALL, metadata="first") as clip:
         for frame in moving(3):

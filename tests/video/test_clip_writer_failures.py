@@ -177,6 +177,28 @@ def test_ctrl_c_inside_a_writer_waits_until_the_frame_is_whole(tmp_path, monkeyp
     assert all(frames_in(path) == 3 for path in clip.paths if path.suffix not in (".txt", ".png"))
 
 
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread() or os.name != "posix",
+                    reason="signals reach the main thread")
+def test_ctrl_c_while_a_frame_is_handed_out_waits_until_all_formats_have_it(tmp_path, monkeypatch):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("this process ignores Ctrl-C, as one in a shell's background does")
+    clip, handed = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS), []
+    submit = clip._threads.submit
+
+    def interrupted(*given):
+        handed.append(given)
+        if len(handed) == 2 * len(ALL) + 2:  # the third frame, the second format
+            os.kill(os.getpid(), signal.SIGINT)
+        return submit(*given)
+
+    monkeypatch.setattr(clip._threads, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt), clip:
+        for frame in moving(6):
+            clip.add(frame)
+    assert clip.count == 3 and clip.notes == []
+    assert all(frames_in(path) == 3 for path in clip.paths if path.suffix not in (".txt", ".png"))
+
+
 @pytest.mark.parametrize("victim", ALL)
 def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
     """An exception out of the middle of a frame (a host that kills its thread): whole frames or no file."""
