@@ -51,6 +51,17 @@ def test_motion_part():
         assert total["ours s"] == pytest.approx(sum(row["ours s"] * row["in the UNet"] for row in places))
 
 
+def test_motion_profile():
+    pytest.importorskip("diffusers")
+    from benchmarks import motion_profile
+
+    rows = motion_profile.run(quick=True)
+    assert [row["implementation"] for row in rows] == ["diffusers", "ours, plain layers", "ours"]
+    for row in rows:
+        kinds = [row[f"{kind} s"] for kind in (*motion_profile.KINDS, "the rest")]
+        assert sum(kinds) == pytest.approx(row["all s"]) and row["products s"] > 0 and row["attention s"] > 0
+
+
 def test_writers():
     for name in ("imageio", "imageio_ffmpeg", "av"):
         pytest.importorskip(name)
