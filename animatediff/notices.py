@@ -7,7 +7,6 @@ from . import speed, windows
 from .curves import Curve
 from .settings import BY_NAME, Settings
 
-
 IMG2IMG_ONLY = ("last_frame", "frame_lock")
 
 

@@ -12,7 +12,7 @@ original naming is that of v3's domain adapter, which is for the spatial attenti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_models import write_checkpoint, write_module
 
 from animatediff.engine import cli, models, output
 from animatediff.engine import pipeline as engine
 from animatediff.version import __version__
 from animatediff.video import metadata
-from tiny_models import write_checkpoint, write_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 ROOT = Path(cli.__file__).resolve().parents[2]

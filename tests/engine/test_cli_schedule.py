@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from test_cli import QUICK, files, run  # noqa: F401
 
 NATIVE = "best\n0: a red circle\n4: a blue circle"

@@ -81,7 +81,7 @@ def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
 def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map, which
     is known in closed form; what is held keeps its finished value exactly."""
-    from test_samplers import MU, S, V2, Gaussian, unit
+    from test_samplers import MU, V2, Gaussian, S, unit
 
     run = samplers.Run(name, V2, 60)
     noise, sources = unit()

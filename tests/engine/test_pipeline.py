@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from tiny_models import write_module
 
 from animatediff import windows
 from animatediff.engine import about, device, models, vae
@@ -16,7 +17,6 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError, SettingsError
 from animatediff.settings import parse
-from tiny_models import write_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -38,6 +38,7 @@ class NormOfEachFrame(nn.GroupNorm):
 def test_a_complete_tail_agrees_with_free_noise(name, method, make_module, make_host, inputs):
     diffusers = pytest.importorskip("diffusers")
     from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
+
     from tests.motion.test_motion_parity import adapter_of
 
     frames, context, overlap, clips = 10, 4, 2, 2

@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from video_helpers import ALL, NEEDS_VIDEO, SETTINGS, frames_in, moving, noise, tree

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from animatediff import windows
+from animatediff.sampling.from_pictures import steps_done
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
-from animatediff.sampling.from_pictures import steps_done
 
 TRAINING_STEPS = 1000
 

@@ -22,7 +22,6 @@ from animatediff.settings import Settings
 
 from . import entry, older
 
-
 # -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from modules import script_callbacks
 
-from animatediff.errors import AnimateDiffError, SettingsError
+from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
 

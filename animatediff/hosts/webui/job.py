@@ -19,7 +19,8 @@ from animatediff.sampling import noise
 from animatediff.settings import Settings
 from animatediff.video.loop import LoopMeter
 
-from . import controlnet, infotext, library, motion_loras, motion_mask, options, pictures, repair, results, stop, travelling
+from . import controlnet, infotext, library, motion_loras, motion_mask, options, pictures, repair, results, stop
+from . import travelling
 from .preview import moving_preview
 from .progress import progress_in_windows
 from .run_facts import probed

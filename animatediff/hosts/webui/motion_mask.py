@@ -17,7 +17,6 @@ from modules import paths_internal, shared
 from animatediff.errors import MediaError, SettingsError
 from animatediff.motion import Mask
 from animatediff.motion.library import inside
-from animatediff.settings import Settings
 from animatediff.video import masks, opening
 
 NAME = "motion_mask"

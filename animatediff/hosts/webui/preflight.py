@@ -9,9 +9,8 @@ from typing import Any
 from animatediff import notices, windows
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
-from animatediff.motion import MotionModule
+from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
-from animatediff.motion import lora
 from animatediff.motion.load import Description
 from animatediff.motion.lora_files import LoraDescription
 from animatediff.settings import BY_NAME, Settings

@@ -12,7 +12,7 @@ their elem_id once it is complete. Works with gradio 3.41 and 4.40, of which the
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
