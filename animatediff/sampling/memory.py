@@ -122,7 +122,8 @@ class Memory:
 
 
 def _device_of(network: Any) -> torch.device:
-    return network.device if hasattr(network, "device") else next(network.parameters()).device
+    """Of its weights: some text encoders' `device` is a name that they were given once."""
+    return next(network.parameters()).device if isinstance(network, nn.Module) else network.device
 
 
 class WhileSampling(Memory):

@@ -178,6 +178,18 @@ def test_networks_that_wait_leave_the_device_and_come_back(monkeypatch):
     assert unet.way == ["cpu", "cuda:1"]
 
 
+def test_a_module_is_where_its_weights_are():
+    encoder = torch.nn.Linear(1, 1)
+    encoder.device = "cuda"  # as the LDM's CLIP says of itself
+
+    def short():
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        with memory.WhileDecoding(torch.device("cpu"), lambda event: None, lambda: [encoder]) as in_use:
+            in_use(short)
+
+
 @pytest.mark.parametrize("loop, order", [("none", list(range(11))), ("ping-pong", [*range(11), *range(9, 0, -1)])])
 def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loop, order):
     asked = settings(frames=11, closed_loop=loop)
