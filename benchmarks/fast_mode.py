@@ -17,6 +17,7 @@ import torch
 from animatediff.engine.pipeline import Pipeline
 from animatediff.layout import ClipLayout
 from animatediff.motion import injected
+from animatediff.motion.prompts_once import prompts_once
 from animatediff.motion.reuse import Reuse
 from animatediff.settings import SPEEDS, Settings
 from benchmarks import unet_step
@@ -73,7 +74,7 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
             def layout_of(rows: int) -> ClipLayout:
                 return ClipLayout.contiguous(frames, rows // len(frames))
 
-            with injected(unet, module, reuse.layout_of(layout_of)), reuse.installed(unet):
+            with prompts_once(unet), injected(unet, module, reuse.layout_of(layout_of)), reuse.installed(unet):
                 for step, t in enumerate(torch.linspace(999, 0, STEPS)):
                     def call(roles, t=t):
                         reuse.shows(frames, roles)
