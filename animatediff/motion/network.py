@@ -173,6 +173,10 @@ class TemporalTransformer(nn.Module):
             change = change * effect
         return x + change.reshape(n, c, h, w)
 
+    def release(self) -> None:
+        """Give back the packed weights; the next call makes them anew."""
+        self._packed = None
+
     def __getstate__(self) -> dict:
         """For copies and files, which are without the packed weights."""
         return self.__dict__ | {"_packed": None}
@@ -288,7 +292,7 @@ class MotionModule(nn.Module):
     def release(self) -> None:
         """Give back what sites keep from call to call; the next call makes it anew."""
         for site in self.sites().values():
-            site.temporal_transformer._packed = None
+            site.temporal_transformer.release()
 
     def check_frames(self, frames: int) -> None:
         """Refuse a window that is longer than the positional encoding."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -442,7 +443,8 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(state, strict=True)
     frames, roles = (5, 2) if over_frames else (1, 2)
-    monkeypatch.setattr(scope, "current", SimpleNamespace(layout=ClipLayout.contiguous(frames, roles)))
+    run = SimpleNamespace(layout=ClipLayout.contiguous(frames, roles), whole_pass=ExitStack())
+    monkeypatch.setattr(scope, "current", run)
     for level, width in enumerate((32, 64)):
         site = wrapper.down_blocks[level].motion_modules[1]
         site.temporal_transformer.over_frames = over_frames
@@ -463,6 +465,9 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
             found = site(x)
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
         assert (found - x).abs().max() > 0.01
+        assert site.temporal_transformer._packed
+    run.whole_pass.close()
+    assert not any(getattr(part, "_packed", None) for part in wrapper.modules()), "goes with the pass"
 
 
 def test_without_a_clip_every_row_is_a_picture_of_its_own(host):
@@ -471,8 +476,10 @@ def test_without_a_clip_every_row_is_a_picture_of_its_own(host):
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(sparse_weights((32,)))
     site, x = wrapper.down_blocks[0].motion_modules[0], torch.randn(3, 32, 4, 4)
-    together = site(x)
-    assert torch.allclose(together, torch.cat([site(x[i : i + 1]) for i in range(3)]), atol=1e-6)
+    with torch.no_grad():
+        together = site(x)
+        assert torch.allclose(together, torch.cat([site(x[i : i + 1]) for i in range(3)]), atol=1e-6)
+    assert not site.temporal_transformer._packed
 
 
 def test_weights_that_are_not_all_there_are_refused(host):

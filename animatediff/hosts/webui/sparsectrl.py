@@ -38,15 +38,20 @@ class SparseSite(nn.Module):
 
         from . import scope
 
-        layout = scope.current.layout if scope.current is not None else ClipLayout((), ())
-        if not layout.groups:  # single pictures: every row is a clip of its own
-            return self.temporal_transformer(x, 1)
+        run, transformer = scope.current, self.temporal_transformer
+        layout, kept = run.layout if run is not None else ClipLayout((), ()), transformer._packed
 
-        def run(x: torch.Tensor, numbers: tuple[int, ...]) -> torch.Tensor:
+        def of_clips(x: torch.Tensor, numbers: tuple[int, ...]) -> torch.Tensor:
             in_windows = layout.views and InWindows(layout.views, numbers, x)
-            return self.temporal_transformer(x, len(numbers), in_windows=in_windows)
+            return transformer(x, len(numbers), in_windows=in_windows)
 
-        return apply_by_clip(x, layout, run)
+        # Single pictures: every row is a clip of its own.
+        out = apply_by_clip(x, layout, of_clips) if layout.groups else transformer(x, 1)
+        if run is None:
+            transformer.release()
+        elif transformer._packed is not kept:  # ControlNet keeps its models, but this goes with the pass
+            run.whole_pass.callback(transformer.release)
+        return out
 
 
 class MotionWrapper(nn.Module):
