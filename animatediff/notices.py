@@ -50,8 +50,8 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
     elif loop != "none" and not back and settings.context_schedule not in windows.CLOSING:
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform or views")
     if settings.context_schedule == "views" and frames > max(context, MANY):
-        said.append(f"views has all {frames} frames in one call of the UNet, which takes memory for as many pictures at "
-                    "once; other context schedules take it for one window")
+        said.append(f"views has all {frames} frames in one call of the UNet, which takes memory for as many pictures "
+                    "at once; other context schedules take it for one window")
     if settings.seam_repair and back:
         said.append("a clip that plays to and fro has no seam to repair")
     if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):
@@ -60,7 +60,9 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[st
         said.append(f"{frames} frames are one window, in which FreeNoise has nothing to shuffle")
     if family.name == "LongAnimateDiff" and window >= min(LONG_SCALES) and settings.motion_scale == "1":
         trained = max(frames for frames in LONG_SCALES if frames <= window)
-        said.append(f"LongAnimateDiff's authors use a motion scale of {LONG_SCALES[trained]} with {trained} frames in a window")
+        said.append(f"LongAnimateDiff's authors use a motion scale of {LONG_SCALES[trained]} "
+                    f"with {trained} frames in a window")
     if settings.motion_mask and settings.motion_mask_min == settings.motion_mask_max:
-        said.append("black and white in the motion mask stand for the same, so it says nothing of where there is motion")
+        said.append("black and white in the motion mask stand for the same, "
+                    "so it says nothing of where there is motion")
     return said

@@ -82,8 +82,8 @@ class Settings:
     fuse_method: str = _row(
         "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(
-        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI. FreeNoise: the first "
-        "window's noise, shuffled through the clip.", choices=NOISE_KINDS, cli="--noise")
+        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI. "
+        "FreeNoise: the first window's noise, shuffled through the clip.", choices=NOISE_KINDS, cli="--noise")
 
     travel_interpolation: str = _row(
         "auto", "Prompt interpolation", "How a frame between two key frames of a travelling prompt is mixed. auto: "
@@ -100,18 +100,19 @@ class Settings:
         "pw_b = t/max_f.", form="prose", cli="--prompt-weights")
 
     seam_repair: float = _row(
-        0.0, "Seam repair", "How much of the frames around the seam is made anew when the clip is done, so that the last "
-        "frame leads to the first; 0 for nothing, 0.5 for half of the steps.", minimum=0, maximum=1, cli="--seam-repair")
+        0.0, "Seam repair", "How much of the frames around the seam is made anew when the clip is done, so that the "
+        "last frame leads to the first; 0 for nothing, 0.5 for half of the steps.",
+        minimum=0, maximum=1, cli="--seam-repair")
 
     freeinit_iterations: int = _row(
-        1, "FreeInit iterations", "How many times the clip is sampled, each time from noise that keeps the coarse shape "
-        "of the clip before; 1 is without FreeInit, 3 is usual.", minimum=1, maximum=20, cli="--freeinit")
+        1, "FreeInit iterations", "How many times the clip is sampled, each time from noise that keeps the coarse "
+        "shape of the clip before; 1 is without FreeInit, 3 is usual.", minimum=1, maximum=20, cli="--freeinit")
     freeinit_filter: str = _row(
         "butterworth", "FreeInit filter", "What is kept of the clip before: how the low frequencies are cut out. "
         "gaussian is softer and leaves more motion.", choices=FREEINIT_FILTERS, cli="--freeinit-filter")
     freeinit_d_s: float = _row(
-        0.25, "FreeInit spatial stop frequency", "Up to which share of the frequencies in a frame noise is kept; 0 keeps "
-        "nothing.", minimum=0, maximum=1, aliases=("freeinit_ds",), cli="--freeinit-d-s")
+        0.25, "FreeInit spatial stop frequency", "Up to which share of the frequencies in a frame noise is kept; "
+        "0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_ds",), cli="--freeinit-d-s")
     freeinit_d_t: float = _row(
         0.25, "FreeInit temporal stop frequency", "Up to which share of the frequencies over the frames noise is kept; "
         "0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_dt",), cli="--freeinit-d-t")
@@ -169,13 +170,13 @@ class Settings:
         minimum=0, maximum=10, cli="--motion-mask-max")
 
     speed: str = _row(
-        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of the "
-        "steps go on with most of what the UNet made before, which hardly shows. draft: three in five do.",
-        choices=SPEEDS, cli="--speed")
+        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of "
+        "the steps go on with most of what the UNet made before, which hardly shows. "
+        "draft: three in five do.", choices=SPEEDS, cli="--speed")
     windows_per_call: int = _row(
-        0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the GPU's "
-        "memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64, cli="--windows-per-call",
-        group="host")
+        0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
+        "GPU's memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
+        cli="--windows-per-call", group="host")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
     negative: str = _row(

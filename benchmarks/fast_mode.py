@@ -1,8 +1,8 @@
 """The speed presets against exact: how long a clip takes, and what is lost.
 
 The demo model: prompts of demo_quality, whole clips from prompt to frames, one preset after the other for each prompt.
-PSNR is of a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame is
-flicker.
+PSNR is of a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame
+is flicker.
 
 SD1.5 at its full size with a v2 module and random weights: the UNet's calls of a clip alone, with guidance, time only.
 """
@@ -90,8 +90,8 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
                           warm_up={speed: warm for speed in SPEEDS}, say=f"{pixels} pixels")
         seconds = {speed: timing.seconds for speed, timing in found.items()}
         name = "SD1.5, the UNet alone" if plan.text == 768 else "toy"
-        rows += [dict.fromkeys(columns, "") | {"model": name, "pixels": pixels, "speed": speed, **_times(seconds, speed)}
-                 for speed in SPEEDS]
+        rows += [dict.fromkeys(columns, "") | {"model": name, "pixels": pixels, "speed": speed,
+                                               **_times(seconds, speed)} for speed in SPEEDS]
     return rows
 
 

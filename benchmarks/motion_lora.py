@@ -24,8 +24,8 @@ WEIGHTS = (1.0, -1.0)
 
 @dataclass(frozen=True)
 class Movement:
-    """What a clip's shape does from the first frame to the last: `zoom` is the factor of its lengths, `right` and `down`
-    are pixels of 64. NaN where it is not seen in most frames."""
+    """What a clip's shape does from the first frame to the last: `zoom` is the factor of its lengths, `right` and
+    `down` are pixels of 64. NaN where it is not seen in most frames."""
 
     zoom: float
     right: float

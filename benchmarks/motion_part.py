@@ -1,6 +1,7 @@
 """The motion part alone: each kind of place in SD1.5's UNet, our transformer against diffusers' with the same weights.
 
-16 frames without guidance. A row is one kind of place, and how often the UNet has it; the last row of a size is their sum.
+16 frames without guidance. A row is one kind of place, and how often the UNet has it;
+the last row of a size is their sum.
 """
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def _size(pixels: int, dtype: str, rounds: int, device: str) -> list[dict]:
     for channels, per, often in PLACES:
         ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
         side = pixels // per
-        x = torch.randn(FRAMES, channels, side, side, generator=torch.Generator().manual_seed(side)).to(device, DTYPES[dtype])
+        x = torch.randn(FRAMES, channels, side, side,
+                        generator=torch.Generator().manual_seed(side)).to(device, DTYPES[dtype])
 
         def matched() -> torch.Tensor:
             ours.over_frames = True  # diffusers takes its GroupNorm over all frames, the original v2 over each
@@ -37,7 +39,8 @@ def _size(pixels: int, dtype: str, rounds: int, device: str) -> list[dict]:
             ours.over_frames = False
             return out
 
-        found = alternate({"ours": lambda: done(ours(x, FRAMES)), "diffusers": lambda: done(theirs(x, num_frames=FRAMES))},
+        found = alternate({"ours": lambda: done(ours(x, FRAMES)),
+                           "diffusers": lambda: done(theirs(x, num_frames=FRAMES))},
                           rounds=rounds, warm_up={"ours": matched}, say=f"{pixels} pixels {dtype}, {channels} channels")
         apart = (found["ours"].first - found["diffusers"].first).abs().max().item()
         times = {name: timing.median for name, timing in found.items()}
@@ -49,7 +52,8 @@ def _size(pixels: int, dtype: str, rounds: int, device: str) -> list[dict]:
 
 def _row(pixels: int, dtype: str, channels: str, places: str, often: int, times: dict[str, float], apart: str) -> dict:
     return {"pixels": pixels, "dtype": dtype, "channels": channels, "positions": places, "in the UNet": often,
-            "ours s": times["ours"], "diffusers s": times["diffusers"], "diffusers/ours": times["diffusers"] / times["ours"], "largest difference": apart}
+            "ours s": times["ours"], "diffusers s": times["diffusers"],
+            "diffusers/ours": times["diffusers"] / times["ours"], "largest difference": apart}
 
 
 def done(out: torch.Tensor) -> torch.Tensor:

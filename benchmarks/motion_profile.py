@@ -19,7 +19,8 @@ from .motion_part import DTYPES, FRAMES, PLACES, done, pair
 
 # What an operator's name holds -> the kind of work; the first that fits counts.
 KINDS = {
-    "attention": ("attention", "softmax", "bmm", "baddbmm"), "products": ("mkldnn", "addmm", "linear", "mm", "gemm", "cutlass"),
+    "attention": ("attention", "softmax", "bmm", "baddbmm"),
+    "products": ("mkldnn", "addmm", "linear", "mm", "gemm", "cutlass"),
     "norms": ("norm",), "GELU, gate, residuals": ("gelu", "mul", "add", "silu"), "layout changes and copies": (
         "copy", "clone", "contiguous", "reshape", "to_copy", "cat", "transpose", "permute", "memcpy"),
 }
@@ -28,7 +29,8 @@ KINDS = {
 def run(quick: bool = False) -> list[dict]:
     device, pixels = "cuda" if torch.cuda.is_available() else "cpu", 64 if quick else 256
     dtype = "fp16" if device == "cuda" else "fp32"
-    found: dict[str, dict[str, float]] = {name: defaultdict(float) for name in ("diffusers", "ours, plain layers", "ours")}
+    found: dict[str, dict[str, float]] = {name: defaultdict(float)
+                                          for name in ("diffusers", "ours, plain layers", "ours")}
     for channels, per, often in PLACES:
         ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
         x = torch.randn(FRAMES, channels, pixels // per, pixels // per).to(device, DTYPES[dtype])

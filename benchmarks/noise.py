@@ -19,8 +19,9 @@ WAYS = {**{kind: {"noise": kind} for kind in NOISE_KINDS}, "per frame, FreeInit"
 
 
 def stillness(frames: list[np.ndarray]) -> dict[str, float]:
-    """change: mean difference of neighbours, of 255. jump: the shape's longest way from one frame to the next; wandering:
-    root mean square distance from its mean place; both in pixels. background: the same of its colour, of 441."""
+    """change: mean difference of neighbours, of 255. jump: the shape's longest way from one frame to the next;
+    wandering: root mean square distance from its mean place; both in pixels.
+    background: the same of its colour, of 441."""
     sights = [sight for sight in map(look, frames) if sight]
     centres, colours = (np.array([getattr(sight, name) for sight in sights]) for name in ("centre", "background"))
     return {"change": float(np.abs(np.diff(np.stack(frames).astype(float), axis=0)).mean()),
@@ -30,7 +31,8 @@ def stillness(frames: list[np.ndarray]) -> dict[str, float]:
 
 def run(quick: bool) -> list[dict]:
     pipeline = Pipeline.load()
-    base = Settings(enable=True, frames=20 if quick else 64, context_schedule="static standard", steps=2 if quick else 12)
+    base = Settings(enable=True, frames=20 if quick else 64, context_schedule="static standard",
+                    steps=2 if quick else 12)
     rows = []
     for name, more in WAYS.items():
         settings = dataclasses.replace(base, **more)

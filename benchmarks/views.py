@@ -1,7 +1,7 @@
 """What overlapping windows cost in a step of 64 frames: around the UNet, and inside the motion module alone ("views").
 
-Against the same frames without overlap: four clips of 16 frames that do not know each other, in one call. SD1.5 at its full
-size with a v2 module, random weights, no guidance, on the CPU.
+Against the same frames without overlap: four clips of 16 frames that do not know each other, in one call. SD1.5 at its
+full size with a v2 module, random weights, no guidance, on the CPU.
 """
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ LAYERS = ("to_q", "to_k", "to_v", "to_out")
 
 def channels(site: str, widths: tuple[int, ...]) -> int:
     side, level = site.split(".")[:2]
-    return widths[-1] if side == "mid_block" else widths[int(level)] if side == "down_blocks" else widths[-1 - int(level)]
+    return widths[-1] if side == "mid_block" else widths[int(level)] if side == "down_blocks" else \
+        widths[-1 - int(level)]
 
 
 def pairs(widths: tuple[int, ...], rank: int = 4, seed: int = 5, mid: bool = True, size: float = 1.0) -> dict:
@@ -32,7 +33,8 @@ def original(found: dict, front: str = "") -> dict:
     """guoyww's v2_lora_*.ckpt."""
     result = {}
     for (site, attention, layer), both in found.items():
-        at = f"{front}{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}.processor.{layer}_lora"
+        at = (f"{front}{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}"
+              f".processor.{layer}_lora")
         result |= {f"{at}.{part}.weight": tensor for part, tensor in zip(("down", "up"), both)}
     return result
 
@@ -59,7 +61,8 @@ def webui(found: dict, front: str = "", alpha: float | None = None) -> dict:
     """Underscores, as the WebUI's Lora extension calls layers."""
     result = {}
     for (site, attention, layer), both in found.items():
-        path = f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}.{layer.replace('out', 'out.0')}"
+        path = (f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}"
+                f".{layer.replace('out', 'out.0')}")
         at = front + path.replace(".", "_")
         result |= {f"{at}.lora_{part}.weight": tensor for part, tensor in zip(("down", "up"), both)}
         if alpha is not None:

@@ -18,7 +18,8 @@ from animatediff.video.base import WriteOptions
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
-RENDER = 'pip install -c constraints.txt -e ".[engine]" && animatediff render "a red circle moving right" --out demo.gif'
+RENDER = ('pip install -c constraints.txt -e ".[engine]" && '
+          'animatediff render "a red circle moving right" --out demo.gif')
 TEST = 'pip install -c constraints.txt -e ".[engine,dev]" && pytest'
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -44,7 +45,8 @@ def rows(head: list[str], body: list[list[str]]) -> str:
 
 
 def code(value: object) -> str:
-    text = ",".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    text = ",".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else \
+        f"{value}"
     return f"`{text}`" if text else "empty"
 
 
@@ -151,7 +153,8 @@ def commands() -> list[tuple[str, str]]:
         for language, block in FENCE.findall(read(page)):
             if language in ("", "bash"):
                 lines = block.replace("\\\n", " ").splitlines()
-                found += [(page.name, m[1]) for line in lines if (m := re.search(r"(?:^|&& |=\S+ )animatediff (.+)", line))]
+                found += [(page.name, m[1]) for line in lines
+                          if (m := re.search(r"(?:^|&& |=\S+ )animatediff (.+)", line))]
     return found
 
 
@@ -178,7 +181,8 @@ def test_readme_has_the_two_commands_first():
 
 
 def test_readme_shows_what_the_first_command_prints():
-    """The settings are the defaults of today, apart from the prompt, the ending of --out, the seed drawn and the model's size."""
+    """The settings are the defaults of today, apart from the prompt, the ending of --out,
+    the seed drawn and the model's size."""
     [line] = re.findall(r"^Settings: (.+)$", read(ROOT / "README.md"), re.MULTILINE)
     arguments = cli.parser().parse_args(["render", *shlex.split(line)])
     shown = table.parse({**table.from_namespace(arguments), "prompt": arguments.prompt})
@@ -188,10 +192,12 @@ def test_readme_shows_what_the_first_command_prints():
 
 def test_the_japanese_page_is_the_same_page():
     english, japanese = read(ROOT / "README.md"), read(ROOT / "README.ja.md")
-    assert [h[0] for h in HEADING.findall(prose(ROOT / "README.ja.md"))] == [h[0] for h in HEADING.findall(prose(ROOT / "README.md"))]
+    assert [h[0] for h in HEADING.findall(prose(ROOT / "README.ja.md"))] == \
+        [h[0] for h in HEADING.findall(prose(ROOT / "README.md"))]
     assert [block for _, block in FENCE.findall(japanese)] == [block for _, block in FENCE.findall(english)]
     links = [link.split("#")[0] for link in LINK.findall(japanese)]
-    assert sorted(links) == sorted("README.md" if link == "README.ja.md" else link.split("#")[0] for link in LINK.findall(english))
+    assert sorted(links) == sorted("README.md" if link == "README.ja.md" else link.split("#")[0]
+                                   for link in LINK.findall(english))
 
 
 # Links.
@@ -221,7 +227,8 @@ def test_every_page_is_linked_from_the_readme():
 
 # Facts that pages state.
 
-OPTIONS = {"overlap": "overlap", "stride": "stride", "schedule": "schedule", "closed loop": "closed_loop", "step": "step"}
+OPTIONS = {"overlap": "overlap", "stride": "stride", "schedule": "schedule",
+           "closed loop": "closed_loop", "step": "step"}
 
 
 def diagrams() -> list[tuple[str, str]]:
@@ -258,7 +265,8 @@ def test_formats_states_the_qualities():
 def test_exit_codes_are_in_the_docs():
     from animatediff import errors
 
-    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)} | {0, cli.INTERRUPTED, cli.UNEXPECTED}
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)} | \
+        {0, cli.INTERRUPTED, cli.UNEXPECTED}
     assert codes == {int(n) for n in re.findall(r"^\| (\d+) \|", read(DOCS / "cli.md"), re.MULTILINE)}
 
 

@@ -1,4 +1,5 @@
-"""Dependencies point one way: every import of the package, those inside functions too, against what its part may use."""
+"""Dependencies point one way: every import of the package, those inside functions too,
+against what its part may use."""
 from __future__ import annotations
 
 import ast
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
-PURE = {"errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices", "layout",
-        "speed", "attribute"}
+PURE = {"errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
+        "layout", "speed", "attribute"}
 CORE = PURE | {"motion", "sampling", "video"}
 LIBRARIES = {"torch", "einops", "numpy", "PIL", "safetensors"}
 # Part -> parts of the package and libraries that it may import, next to itself and Python's own.

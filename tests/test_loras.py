@@ -88,7 +88,8 @@ def test_a_tags_weight_is_the_unets_by_the_webuis_rules(items):
 
 def test_a_tag_in_a_key_frame_weighs_what_its_prompt_does():
     prompt = schedule("<lora:all:0.3> x\n0: a star <lora:zoom:0.8>\n4: a circle\n", 6)
-    zoom, whole = sorted(loras.of_frames([prompt.shares(frame) for frame in range(6)]), key=lambda wish: wish.name)[::-1]
+    zoom, whole = sorted(loras.of_frames([prompt.shares(frame) for frame in range(6)]),
+                         key=lambda wish: wish.name)[::-1]
     assert zoom.name == "zoom" and zoom.weight.values(6) == pytest.approx([0.8, 0.6, 0.4, 0.2, 0, 0])
     assert whole.name == "all" and whole.weight.constant == 0.3
 

@@ -16,7 +16,8 @@ def test_the_first_and_the_last_steps_are_whole_and_as_many_as_stated(name, step
     assert len(whole) == min(steps, max(speed.LEAST, round(speed.SHARES[name] * steps)))
     assert whole[0] == 0 and whole[-1] == steps - 1
     gaps = [b - a for a, b in zip(whole, whole[1:])]
-    assert max(gaps, default=1) <= 7 and all(b >= a - 1 for a, b in zip(gaps, gaps[1:])), gaps  # growing, but for rounding
+    # growing, but for rounding
+    assert max(gaps, default=1) <= 7 and all(b >= a - 1 for a, b in zip(gaps, gaps[1:])), gaps
 
 
 @given(STEPS)

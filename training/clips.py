@@ -11,8 +11,8 @@ from .shapes import BACKGROUNDS, COLOURS, SHAPES, Scene
 
 FRAMES = 16
 SIZE = 64
-# By how many of 64 pixels a track along one axis may lie beside the middle. What the motion module sees of the prompt is
-# where the image model puts a shape: with tracks all over, one that begins in a corner goes to the other corner.
+# By how many of 64 pixels a track along one axis may lie beside the middle. What the motion module sees of the prompt
+# is where the image model puts a shape: with tracks all over, one that begins in a corner goes to the other corner.
 ASIDE = 6.0
 
 # Direction of travel as (x, y), y down, and the ways people say it.

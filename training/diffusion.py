@@ -23,8 +23,8 @@ def weighted_error(
 
     Hang et al. (arXiv:2303.09556) have min(SNR, 5). A lower power lets high noise count for more, and below an SNR of
     0.3, where the words alone decide, the weight falls no further.
-    Where the noise leaves no doubt where the shape of clean `latents` is, its error counts four times: it covers a tenth
-    of the picture and holds nearly all there is to learn.
+    Where the noise leaves no doubt where the shape of clean `latents` is, its error counts four times: it covers a
+    tenth of the picture and holds nearly all there is to learn.
     """
     snr = alphas / (1 - alphas)
     error = (predicted.float() - noise).square().mean(1)
@@ -70,7 +70,8 @@ def share_seen(count: int) -> torch.Tensor:
 
 
 def half_hidden(latents: torch.Tensor, alphas: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noisy latents with a share `seen` [n] of the clean ones in them, and the ε by which a sampler would find these."""
+    """Noisy latents with a share `seen` [n] of the clean ones in them,
+    and the ε by which a sampler would find these."""
     alphas, seen = alphas[:, None, None, None], seen[:, None, None, None]
     noisy = alphas.sqrt() * seen * latents + (1 - alphas).sqrt() * torch.randn_like(latents)
     return noisy, (noisy - alphas.sqrt() * latents) / (1 - alphas).sqrt()

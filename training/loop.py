@@ -41,7 +41,8 @@ def train(
     save_every: int = 250,
     on_save: Callable[[int], None] | None = None,
 ) -> None:
-    """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved and hold the averaged weights at the end.
+    """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved
+    and hold the averaged weights at the end.
 
     State lies in `folder/name.pt` and is picked up when it exists. Batches are numbered, and the number is the seed, so
     a run that was stopped and resumed sees the same data as one that was not. In a process group each process

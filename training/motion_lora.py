@@ -27,12 +27,13 @@ from .latents import cached
 from .loop import train
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is seen large may be cut off a little, and small things stay visible. Scenes fill the frame as they are: a zoom that is
-# the same in both directions drives half of the shapes over the edge, and what has seen that lets shapes jump into corners.
+# What is seen large may be cut off a little, and small things stay visible. Scenes fill the frame as they are: a zoom
+# that is the same in both directions drives half of the shapes over the edge,
+# and what has seen that lets shapes jump into corners.
 SMALL, LARGE = 0.52, 1.14
 PAN = 22.0  # pixels of 64, over a clip
-# How large the scene is seen at the beginning and at the end, how far it moves to the right, and how much stronger than they
-# were trained the matrices are stored: guidance holds on to a shape's size and place.
+# How large the scene is seen at the beginning and at the end, how far it moves to the right, and how much stronger than
+# they were trained the matrices are stored: guidance holds on to a shape's size and place.
 CAMERAS = {"zoom-in": (SMALL, LARGE, 0.0, 1.5), "zoom-out": (LARGE, SMALL, 0.0, 1.5), "pan-left": (1.0, 1.0, PAN, 1.5),
            "pan-right": (1.0, 1.0, -PAN, 1.5)}
 
@@ -127,7 +128,8 @@ def make(name: str, options: argparse.Namespace) -> None:
     folder = options.work / name
     folder.mkdir(parents=True, exist_ok=True)
     base = Pipeline.load(device="cpu", dtype="fp32")
-    latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed, draw=partial(filmed, name))
+    latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed,
+                               draw=partial(filmed, name))
     weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
                   rate=options.rate, seed=options.seed, strength=CAMERAS[name][3])
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The text encoder: CLIP's architecture, narrow, trained on captions before the image model reads it.
 
 Stable Diffusion takes its text encoder from CLIP, which has learned from what tells captions apart. Ours learns by
-saying at the end of a caption which words were in it. Stills alone would teach it colours and shapes, but hardly words of
-motion: those say so little about a single frame that "left" and "right" stay the same to it.
+saying at the end of a caption which words were in it. Stills alone would teach it colours and shapes, but hardly words
+of motion: those say so little about a single frame that "left" and "right" stay the same to it.
 """
 from __future__ import annotations
 

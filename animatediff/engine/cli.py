@@ -93,11 +93,11 @@ def parser() -> argparse.ArgumentParser:
                         help="a file, whose ending sets the format unless --format does, or a folder, "
                         "in which clips are numbered (default: %(default)s)")
     render.add_argument("--resume", action="store_true",
-                        help="go on with the run that was cut off, from the state beside its files; its settings need not "
-                        "be given again, and those that are must be the same")
+                        help="go on with the run that was cut off, from the state beside its files; its settings need "
+                        "not be given again, and those that are must be the same")
     render.add_argument("--save-state", type=int, metavar="N", default=1,
-                        help="keep the run's state every N steps beside its files until it is done, for --resume; 0 for "
-                        "never (default: %(default)s)")
+                        help="keep the run's state every N steps beside its files until it is done, for --resume; "
+                        "0 for never (default: %(default)s)")
     render.add_argument("--quiet", action="store_true",
                         help="no progress bar, no notes: only what was written, and errors")
     table.add_cli_arguments(render)
@@ -211,7 +211,8 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _begun(arguments: argparse.Namespace) -> tuple[Path, dict] | tuple[None, None]:
-    """The file and the state of the run that --resume means; none where there is none, and what to begin with is given."""
+    """The file and the state of the run that --resume means; none where there is none,
+    and what to begin with is given."""
     from . import resume
 
     path = resume.newest(arguments.out, request.is_folder(arguments.out))
@@ -235,7 +236,8 @@ def _schedule(arguments: argparse.Namespace) -> int:
     prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
     notes = [*prompt.notes, *negative.notes]
     if arguments.json:
-        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(), "negative": negative.to_dict(), "notes": notes}))
+        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
+                          "negative": negative.to_dict(), "notes": notes}))
         return 0
     print(travel.table(prompt))
     if negative.texts != ("",):

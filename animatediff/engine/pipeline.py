@@ -129,7 +129,8 @@ class Pipeline:
         return [(loaded_lora(path, path.stat().st_mtime_ns), weight) for path, weight in found]
 
     def steering(self, settings: Settings) -> Steering | None:
-        """How strongly the motion module acts; None for as it was trained. MediaError for a mask that cannot be read."""
+        """How strongly the motion module acts; None for as it was trained.
+        MediaError for a mask that cannot be read."""
         if not settings.enable:
             return None
         frames, path = settings.frame_count(), settings.motion_mask

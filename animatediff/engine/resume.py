@@ -1,10 +1,10 @@
 """A run's state on disk, so that a run that was cut off goes on behind its last finished step.
 
-A run is a row of stages: each takes the clip's latents and gives them back. The state is one file beside the clip's files:
-what the run is (`about`), the stage, the steps done in it, the latents, the solvers' attributes, and the states of the
-noise sources. It is a torch file that is read with weights_only, which runs no code. A new ingredient of a run either is a stage of
-its own or draws from the noise sources, and then has nothing to do here; a new file or setting that changes the clip
-belongs into `about` (Pipeline.identity).
+A run is a row of stages: each takes the clip's latents and gives them back. The state is one file beside the clip's
+files: what the run is (`about`), the stage, the steps done in it, the latents, the solvers' attributes, and the states
+of the noise sources. It is a torch file that is read with weights_only, which runs no code. A new ingredient of a run
+either is a stage of its own or draws from the noise sources, and then has nothing to do here; a new file or setting
+that changes the clip belongs into `about` (Pipeline.identity).
 """
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _SAMPLES, _SAMPLE = 64, 1 << 16  # pieces of a file, and bytes of each
 
 @dataclass
 class Stage:
-    """A stage that does steps: where it begins (`step`, `latents` and `solvers` are of the run that was cut off), and what it
-    tells of each step that is done. can_begin: whether a run can go on with this step (counted from 0), as it can where the
-    step needs nothing of those before but what is saved."""
+    """A stage that does steps: where it begins (`step`, `latents` and `solvers` are of the run that was cut off), and
+    what it tells of each step that is done. can_begin: whether a run can go on with this step (counted from 0), as it
+    can where the step needs nothing of those before but what is saved."""
 
     keeper: Keeper
     name: str
@@ -60,8 +60,8 @@ class Keeper:
 
     def stage(self, name: str, latents: Tensor, sources: Sequence[torch.Generator],
               work: Callable[[Tensor, Stage], Tensor]) -> Tensor:
-        """`work(latents, stage)`; of a run that was cut off only what it had not done. Stages that were finished then are
-        left out, and what they would be given does not matter."""
+        """`work(latents, stage)`; of a run that was cut off only what it had not done. Stages that were finished then
+        are left out, and what they would be given does not matter."""
         stage = Stage(self, name, sources)
         if self.found is not None:
             if self.found["stage"] != name:
@@ -79,7 +79,8 @@ class Keeper:
 
     def save(self, stage: str, step: int, latents: Tensor, sources: Sequence[torch.Generator],
              solvers: list[dict[str, Any]]) -> None:
-        """Atomically: a state is whole or the one before. Where it cannot be written, the run goes on and says so once."""
+        """Atomically: a state is whole or the one before. Where it cannot be written,
+        the run goes on and says so once."""
         part = Part(self.path)
         try:
             torch.save({"format": FORMAT, "about": self.about, "stage": stage, "step": step, "latents": latents,
@@ -136,8 +137,8 @@ def refuse_differences(found: dict[str, Any], now: dict[str, Any], path: Path) -
 
 
 def content(path: Path) -> str:
-    """A digest of a file, or of a folder's files: their sizes, and pieces all over them. Reads a few megabytes at most, as
-    models have gigabytes."""
+    """A digest of a file, or of a folder's files: their sizes, and pieces all over them. Reads a few megabytes at most,
+    as models have gigabytes."""
     digest = hashlib.sha256()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:

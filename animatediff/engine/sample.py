@@ -175,7 +175,8 @@ class Sampling:
         last = self.pipeline.encode(given.last[0]) if len(given.last) else None
         return FromPictures(self.settings, first, last, each=len(first) > 1)
 
-    def _renewed(self, settings: Settings, latents: Tensor, begin: Tensor | None, first: Tensor, fresh: Tensor) -> Tensor:
+    def _renewed(self, settings: Settings, latents: Tensor, begin: Tensor | None,
+                 first: Tensor, fresh: Tensor) -> Tensor:
         """What FreeInit's next iteration, that of the settings, starts from in place of noise. begin: the pictures that
         the clip starts from; first: the first iteration's noise."""
         if begin is None:

@@ -165,8 +165,8 @@ class Run:
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
         latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
-        behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it is
-        told of the steps that are done.
+        behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it
+        is told of the steps that are done.
         """
         x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
         call_steps = self.call_steps
@@ -205,8 +205,8 @@ class Run:
         return (x - alpha * x0) / (alpha * sigma)
 
     def _parts(self, frames: int, generators) -> list[_Part]:
-        """Solvers for some frames each, since the intermediates of one for a long clip are many times the clip. A single
-        generator draws for all frames at once, and so wants one solver."""
+        """Solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
+        A single generator draws for all frames at once, and so wants one solver."""
         import copy
 
         if len(generators) == 1 or frames <= AT_ONCE:

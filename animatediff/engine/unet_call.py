@@ -15,12 +15,14 @@ from ..sampling.mixing import TravellingPrompt
 
 
 class UNetCall:
-    """Denoiser of windows, mostly one: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at CFG 1.
-    Where memory is short, `memory` says that there is a call for each window, and for each of cond and uncond."""
+    """Denoiser of windows, mostly one: cond and uncond in one batch, [cond frames…, uncond frames…];
+    cond alone at CFG 1. Where memory is short, `memory` says that there is a call for each window,
+    and for each of cond and uncond."""
 
     def __init__(self, unet, roles: list[TravellingPrompt], cfg: float, dtype: torch.dtype, memory: WhileSampling,
                  steering: Steering | None = None,
-                 views_of: Callable[[Group, int], Views | None] = lambda frames, step: None, reuse: Reuse | None = None):
+                 views_of: Callable[[Group, int], Views | None] = lambda frames, step: None,
+                 reuse: Reuse | None = None):
         self.unet, self.roles, self.cfg, self.dtype = unet, roles, cfg, dtype
         self.memory = memory
         self.layout = ClipLayout((), ())
@@ -55,7 +57,8 @@ class UNetCall:
         with_prompt, without = out
         return without + self.cfg * (with_prompt - without)
 
-    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group], chosen: Sequence[int]) -> torch.Tensor:
+    def _of_roles(self, x: torch.Tensor, t: torch.Tensor, windows: Sequence[Group],
+                  chosen: Sequence[int]) -> torch.Tensor:
         """[role (window frame) c h w] of some roles, in one call."""
         views = self.views_of(windows[0], self.step)  # of the whole clip, which has a call to itself
         self.layout = ClipLayout.stacked([*windows] * len(chosen), views)

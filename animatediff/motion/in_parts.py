@@ -16,8 +16,8 @@ POSITIONS = 1_024  # of a temporal attention at a time
 
 @contextmanager
 def in_parts(unet: nn.Module, module: MotionModule | None) -> Iterator[None]:
-    """For the length of the block, self-attention and feed-forward of `unet`, in LDM or diffusers layout, take a row at a
-    time, whatever computes them, and temporal attention POSITIONS positions. The numbers are the same."""
+    """For the length of the block, self-attention and feed-forward of `unet`, in LDM or diffusers layout, take a row at
+    a time, whatever computes them, and temporal attention POSITIONS positions. The numbers are the same."""
     parts = [part for name, part in unet.named_modules() if name.rpartition(".")[2] in ("attn1", "ff")]
     sites = module.sites().values() if module else ()
     with ExitStack() as stack:

@@ -83,8 +83,8 @@ def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None
     except ModelError:
         base = {3: "SDXL", 4: "SD1.5"}.get(len(lora.widths))
         if base and base != module.family.base:
-            raise ModelError(f"{lora.name} is an {base} motion LoRA but {module.name} is an {module.family.base} motion "
-                             "module", remedy=remedy) from None
+            raise ModelError(f"{lora.name} is an {base} motion LoRA but {module.name} is an {module.family.base} "
+                             "motion module", remedy=remedy) from None
         if base and lora.widths != module.widths:
             raise ModelError(f"{lora.name} is made for {_joined(lora.widths)} channels per level but {module.name} has "
                              f"{_joined(module.widths)}", remedy=remedy) from None
@@ -94,8 +94,8 @@ def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None
 def notices(lora: LoraDescription, name: str, has_mid: bool) -> list[str]:
     """What a user may not expect of this LoRA. `name`, `has_mid`: of the motion module."""
     if lora.kind == MOTION and lora.has_mid and not has_mid:
-        return [f"{lora.name} was trained on a motion module with a middle block, which {name} has not: that part of it "
-                "is left out"]
+        return [f"{lora.name} was trained on a motion module with a middle block, which {name} has not: "
+                "that part of it is left out"]
     return []
 
 

@@ -159,7 +159,8 @@ class TemporalTransformer(nn.Module):
         """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
         n, c, h, w = x.shape
         normed = self._normed(x, frames, in_windows)
-        scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each for each in (scale, effect))
+        scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each
+                         for each in (scale, effect))
         if x.device.type == "cpu" and not torch.is_grad_enabled():
             return self._in_tiles(x.reshape(normed.shape), normed, scale, effect, in_windows).view(n, c, h, w)
         tokens = normed.permute(0, 3, 1, 2).reshape(-1, frames, c).to(self.proj_in.weight.dtype)
@@ -215,7 +216,8 @@ class TemporalTransformer(nn.Module):
                   ) -> Tensor:
         """x and its norm [clip frame c place] -> x + change, in tiles of places whose intermediates stay in the cache.
 
-        Layouts change by transposed copies of matrices [frame·c, place], which are several times as fast as permuted ones.
+        Layouts change by transposed copies of matrices [frame·c, place],
+        which are several times as fast as permuted ones.
         """
         clips, frames, c, places = x.shape
         out = torch.empty_like(x, memory_format=torch.contiguous_format)

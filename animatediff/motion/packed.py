@@ -1,10 +1,10 @@
 """The temporal transformer on a CPU: products in oneDNN's own layout of the weights, fused with what follows them.
 
-A plain product runs in MKL, which reads the weights as they lie. oneDNN is a fifth faster when they lie in its blocks, and
-adds residuals, GELU and gate while a block of the result is still in registers; these are the operators that
-torch.compile emits for linear layers on CPUs. They are not part of torch's documented interface, so they are tried once, and
-where they are missing or wrong the plain layers do the work. The weights in blocks are a copy, as large as the module; it is
-made anew when a weight changes, and goes with `MotionModule.release`.
+A plain product runs in MKL, which reads the weights as they lie. oneDNN is a fifth faster when they lie in its blocks,
+and adds residuals, GELU and gate while a block of the result is still in registers; these are the operators that
+torch.compile emits for linear layers on CPUs. They are not part of torch's documented interface, so they are tried
+once, and where they are missing or wrong the plain layers do the work. The weights in blocks are a copy, as large as
+the module; it is made anew when a weight changes, and goes with `MotionModule.release`.
 """
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class PackedBlock:
         self.norm = block.ff_norm
         both, down = block.ff.net[0].proj, block.ff.net[2]
         (value, gate), (of_value, of_gate) = both.weight.chunk(2), both.bias.chunk(2)
-        self.value, self.gate, self.down = Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias)
+        self.value, self.gate, self.down = (
+            Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias))
 
     def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
@@ -100,8 +101,8 @@ class PackedTransformer:
 
 
 def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -> PackedTransformer | None:
-    """The transformer with its weights as they are now, `before` if that still is; None where the plain layers are to do the
-    work: elsewhere than on a CPU, while learning, and where someone looks into layers by hooks."""
+    """The transformer with its weights as they are now, `before` if that still is; None where the plain layers are to
+    do the work: elsewhere than on a CPU, while learning, and where someone looks into layers by hooks."""
     weight = transformer.proj_in.weight
     if weight.device.type != "cpu" or weight.dtype not in DTYPES or torch.is_grad_enabled() or not works(weight.dtype):
         return None
@@ -121,7 +122,8 @@ def works(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     random = torch.Generator().manual_seed(1)
-    x, other, weight, bias = (torch.randn(shape, generator=random).to(dtype) for shape in ((8, 32), (8, 48), (48, 32), (48,)))
+    x, other, weight, bias = (torch.randn(shape, generator=random).to(dtype)
+                              for shape in ((8, 32), (8, 48), (48, 32), (48,)))
     plain = F.linear(x, weight, bias).float()
     expected = plain, F.gelu(plain), plain + other.float(), plain * other.float()
     try:

@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-Runs = tuple[Tensor, Tensor] | None  # the first row of each run of equal ones, and each row's run; None where all differ
+# the first row of each run of equal ones, and each row's run; None where all differ
+Runs = tuple[Tensor, Tensor] | None
 
 
 @contextmanager
 def prompts_once(unet: nn.Module) -> Iterator[None]:
-    """For the length of the block, cross-attention in `unet`, in LDM or diffusers layout, makes keys and values of neighbouring
-    rows with the same tokens once. Layers that others look into by hooks are left alone."""
+    """For the length of the block, cross-attention in `unet`, in LDM or diffusers layout, makes keys and values of
+    neighbouring rows with the same tokens once. Layers that others look into by hooks are left alone."""
     layers = [part for name, part in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
     once = _Once()
     with ExitStack() as stack:
@@ -37,7 +38,8 @@ class _Once:
         tokens = args[0]
         version = None if tokens.is_inference() else tokens._version  # None: no telling whether it has been written to
         if self.tokens() is not tokens or self.version != version or version is None:
-            self.tokens, self.version, self.runs = weakref.ref(tokens), version, _runs(tokens)  # for all layers of a call
+            # for all layers of a call
+            self.tokens, self.version, self.runs = weakref.ref(tokens), version, _runs(tokens)
         return None if self.runs is None else (tokens.index_select(0, self.runs[0]), *args[1:])
 
     def all(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

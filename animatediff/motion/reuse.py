@@ -27,7 +27,8 @@ Row = tuple[int, int]  # role, frame
 
 
 class Kept:
-    """A feature map for each role and frame: the first on the device, more in the host's memory, the rest not at all."""
+    """A feature map for each role and frame: the first on the device, more in the host's memory,
+    the rest not at all."""
 
     def __init__(self, device_bytes: int = DEVICE_BYTES, host_bytes: int = HOST_BYTES):
         self.device_bytes, self.host_bytes = device_bytes, host_bytes

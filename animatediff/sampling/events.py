@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "iteration" (before one of several begins), "window" (after a window has been denoised), "step" (after a
-    sampler step), "frame" (decoded) or "note" (`text` is something that the user may not expect).
+    """`kind` is "iteration" (before one of several begins), "window" (after a window has been denoised), "step" (after
+    a sampler step), "frame" (decoded) or "note" (`text` is something that the user may not expect).
 
     Counts are 1-based: window `index` of `total` in step `step` of `steps`; step `index` of `total`; frame
     `index` of `total`. `latents` [f c h w] is the clip as it stands, for previews; not a copy.

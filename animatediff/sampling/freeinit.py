@@ -18,8 +18,8 @@ AXES = (0, 2, 3)  # of [f c h w]: frames, height, width
 def low_pass(kind: str, shape: tuple[int, int, int], d_s: float = 0.25, d_t: float = 0.25, order: int = 4) -> Tensor:
     """How much of each frequency is kept, float64 [f h w] in 0 to 1; the frequencies lie as `fftshift` puts them.
 
-    d_s, d_t: stop frequencies in space and time, as shares of the highest one; nothing is kept where one is 0. order: of
-    the Butterworth filter. The values are those of the authors' code, with two repairs. There, frequency 0 of
+    d_s, d_t: stop frequencies in space and time, as shares of the highest one; nothing is kept where one is 0. order:
+    of the Butterworth filter. The values are those of the authors' code, with two repairs. There, frequency 0 of
     an odd size lies half a place beside the filter's middle, so that a clip of 3 frames hardly keeps its mean; and the
     width of the box is counted by the height.
     """
@@ -47,8 +47,8 @@ def _places(size: int) -> Tensor:
     return torch.arange(size, dtype=torch.float64) - size // 2
 
 
-# From the squared distance to frequency 0, in stop frequencies; d_s and the order. "ideal" is the authors' own form; by the
-# book it would be 1.
+# From the squared distance to frequency 0, in stop frequencies; d_s and the order. "ideal" is the authors' own form; by
+# the book it would be 1.
 FILTERS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
     "butterworth": lambda squared, d_s, order: 1 / (1 + squared**order),
     "gaussian": lambda squared, d_s, order: (-squared / 2).exp(),

@@ -1,8 +1,8 @@
 """What a run does with the memory that there is, and what it gives up, in a fixed order, where that does not do.
 
 While sampling: windows per call, then cond and uncond in one call, then attention at once, then the networks that wait
-on the device. While decoding: pictures per call, then the networks that wait. A call that ran out of memory is made again
-one rung further down, so the run goes on behind its last finished call, with the same numbers.
+on the device. While decoding: pictures per call, then the networks that wait. A call that ran out of memory is made
+again one rung further down, so the run goes on behind its last finished call, with the same numbers.
 """
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether memory did not do: of a GPU, of the host by Python, or by torch, which has no class of its own for that."""
+    """Whether memory did not do: of a GPU, of the host by Python, or by torch,
+    which has no class of its own for that."""
     if isinstance(error, (OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -48,11 +49,11 @@ def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int
 
 
 class Memory:
-    """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what was
-    changed for that in the networks. Every rung that is taken is told as an event of the kind "note".
+    """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what
+    was changed for that in the networks. Every rung that is taken is told as an event of the kind "note".
 
-    waiting: gives the networks that these calls have no use for. `at_once`: of what a call may hold several. Where that is
-    not given, it is one until the first call has shown how many fit; where that call ran out of memory, it stays so.
+    waiting: gives the networks that these calls have no use for. `at_once`: of what a call may hold several. Where that
+    is not given, it is one until the first call has shown how many fit; where that call ran out of memory, it stays so.
     """
 
     most, what = 1, ""
@@ -64,7 +65,8 @@ class Memory:
         self.undo = ExitStack()
 
     def own_rungs(self) -> list[Callable[[], str]]:
-        """Between fewer in a call and networks that wait. Each makes calls smaller and says how, or "" where it cannot."""
+        """Between fewer in a call and networks that wait. Each makes calls smaller and says how,
+        or "" where it cannot."""
         return []
 
     def __enter__(self) -> Any:
@@ -114,7 +116,8 @@ class Memory:
 
     def _away(self) -> str:
         """Networks that are not used now wait in the host's memory."""
-        there = [(network, place) for network in self.waiting() if network and (place := _device_of(network)).type != "cpu"]
+        there = [(network, place) for network in self.waiting()
+                 if network and (place := _device_of(network)).type != "cpu"]
         for network, place in there:
             self.undo.callback(network.to, place)
             network.to("cpu")
@@ -140,8 +143,10 @@ class WhileSampling(Memory):
     def own_rungs(self) -> list[Callable[[], str]]:
         return [self._roles_apart, self._attention_in_parts]
 
-    def of_windows(self, work: Callable[[Tensor, Sequence[Group]], Tensor], x: Tensor, windows: Sequence[Group]) -> Tensor:
-        """x [(window frame) …] -> the same: what `work` makes of the rows of some windows, at most `at_once` of them."""
+    def of_windows(self, work: Callable[[Tensor, Sequence[Group]], Tensor], x: Tensor,
+                   windows: Sequence[Group]) -> Tensor:
+        """x [(window frame) …] -> the same: what `work` makes of the rows of some windows,
+        at most `at_once` of them."""
         some: Sequence[Group] = ()
         done: list[Tensor] = []
 

@@ -14,7 +14,8 @@ NEARLY_PARALLEL = 0.9995  # |cos| from which on the straight way is the same
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     """Spherical interpolation of two tensors as whole vectors, in float32 (Shoemake 1985, "Animating rotation with
-    quaternion curves"); the lengths are interpolated with the directions. Straight where the two are nearly parallel."""
+    quaternion curves"); the lengths are interpolated with the directions.
+    Straight where the two are nearly parallel."""
     a, b = first.float(), second.float()
     cosine = (a.flatten() @ b.flatten() / (a.norm() * b.norm())).clamp(-1, 1)
     if not cosine.abs() <= NEARLY_PARALLEL:  # also where one of them is zero

@@ -35,7 +35,8 @@ def repeated_context(seed: int, frames: int, context: int, overlap: int) -> Seed
 
 
 def free_noise(seed: int, frames: int, context: int, overlap: int) -> Seeds:
-    """FreeNoise's local shuffling (arXiv:2310.15169, sec. 3.3): each window has the first one's noise in another order."""
+    """FreeNoise's local shuffling (arXiv:2310.15169, sec. 3.3):
+    each window has the first one's noise in another order."""
     order = torch.Generator("cpu").manual_seed(seed % 2**64)
     return [seed + i for i in shuffled(frames, context, context - overlap, order)]
 

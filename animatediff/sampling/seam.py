@@ -45,8 +45,8 @@ class Seam:
                ) -> Callable[[Tensor, int], Tensor]:
         """What puts the frames that have not joined back in their place before a step.
 
-        finished, noise [f c h w]: the window's latents, and the noise they start from. noised(latents, noise, step): the
-        latents at the noise level of `step`, without noise behind the last one.
+        finished, noise [f c h w]: the window's latents, and the noise they start from. noised(latents, noise, step):
+        the latents at the noise level of `step`, without noise behind the last one.
         """
         joins = torch.tensor(self.joins, device=finished.device).view(-1, 1, 1, 1)
 

@@ -19,9 +19,9 @@ class WindowedDenoiser:
     """Denoise window by window and join the overlaps: Σ w·x / Σ w for each frame, summed in float32. A frame
     that one window alone holds keeps its value exactly. A window that comes twice in a step is denoised once.
 
-    Memory for one window at a time, or as many as `per_call` says when it is asked, whatever the clip's length; with the
-    schedule "views" for all of the clip. `steps` is the number of sampler steps, for schedules that need it; the caller
-    passes the step, since a sampler may call more than once in a step.
+    Memory for one window at a time, or as many as `per_call` says when it is asked, whatever the clip's length; with
+    the schedule "views" for all of the clip. `steps` is the number of sampler steps, for schedules that need it; the
+    caller passes the step, since a sampler may call more than once in a step.
     """
 
     denoise: Denoise

@@ -7,5 +7,5 @@ from .parse import both, schedule, syntax_of
 from .schedule import EASINGS, INTERPOLATIONS, Key, Mix, Schedule
 from .table import table
 
-__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Schedule", "both", "convert", "schedule", "syntax_of",
-           "table", "weights"]
+__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Schedule", "both", "convert", "schedule",
+           "syntax_of", "table", "weights"]

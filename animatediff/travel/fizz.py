@@ -1,9 +1,9 @@
 """The batch prompt schedule of FizzNodes: `"0": "a cat", "max_f/2": "a (dog:`t/max_f`)"`.
 
 Text before the first key frame goes in front of every prompt, text behind the last one behind it, with a blank between.
-Key frames may be expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame), max_f
-(here the last frame) and pw_a … pw_d; their values take their place. What follows `--neg` in a text is what the frame should
-not show. Semantics as in ComfyUI_FizzNodes' BatchFuncs.py.
+Key frames may be expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame),
+max_f (here the last frame) and pw_a … pw_d; their values take their place. What follows `--neg` in a text is what the
+frame should not show. Semantics as in ComfyUI_FizzNodes' BatchFuncs.py.
 """
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def weights(text: str) -> dict[str, str]:
         name, equals, expression = (piece.strip() for piece in part.partition("="))
         if name not in NAMES[2:] or not equals or not expression:
             raise SettingsError(f"{part.strip()!r:.60} is no weight", where="prompt_weights",
-                                remedy=f"Write NAME = EXPRESSION with ; between them; names are {', '.join(NAMES[2:])}.")
+                                remedy="Write NAME = EXPRESSION with ; between them; "
+                                f"names are {', '.join(NAMES[2:])}.")
         found[name] = expression
     return found
 

@@ -63,7 +63,8 @@ def _scheduled(script: Script, frames: int, where: str, *, closed: bool = False,
         interpolation = "linear" if script.syntax == "fizz" else "slerp"
     texts, mixes = between(script.keys, frames, text_at, closed=closed, easing=easing,
                            hold=1.0 if interpolation == "hold" else hold)
-    return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp", tuple(_notes(script, frames, where)))
+    return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp",
+                    tuple(_notes(script, frames, where)))
 
 
 def _notes(script: Script, frames: int, where: str) -> list[str]:
@@ -72,6 +73,7 @@ def _notes(script: Script, frames: int, where: str) -> list[str]:
     said = []
     for number, key in enumerate(behind):
         use = "its prompt is never used" if number or len(behind) < len(script.keys) and key.easing == "hold" else \
-            "its prompt is approached and never reached" if len(behind) < len(script.keys) else "its prompt stands all along"
+            "its prompt is approached and never reached" if len(behind) < len(script.keys) else \
+            "its prompt stands all along"
         said.append(f"{where}, line {key.line}: key frame {key.frame} lies behind the last frame, {frames - 1}; {use}")
     return said

@@ -82,9 +82,9 @@ def between(keys: Sequence[Key], frames: int, text_at: Callable[[Key, int], str]
             hold: float = 0.0, easing: str = "linear") -> tuple[tuple[str, ...], tuple[Mix, ...]]:
     """The distinct texts and each frame's mix, of key frames in ascending order.
 
-    text_at(key, frame): the key's prompt as that frame has it. hold: the share of each way on which the first key's prompt
-    stays alone; 1 cuts. closed: the last key leads back to the first. Before the first key its prompt stands, behind the
-    last one its.
+    text_at(key, frame): the key's prompt as that frame has it. hold: the share of each way on which the first key's
+    prompt stays alone; 1 cuts. closed: the last key leads back to the first. Before the first key its prompt stands,
+    behind the last one its.
     """
     texts: dict[str, int] = {}
     mixes = []

@@ -26,8 +26,8 @@ FOLDER = Path(sys.argv[3])
 
 
 def settings(**more):
-    return parse({"enable": True, "prompt": "x", "seed": 5, "steps": 4, "frames": 5, "context_length": 4, "size": "64x64",
-                  "cfg": 1.0, **more})
+    return parse({"enable": True, "prompt": "x", "seed": 5, "steps": 4, "frames": 5, "context_length": 4,
+                  "size": "64x64", "cfg": 1.0, **more})
 
 
 def forked(work) -> int:
@@ -92,13 +92,15 @@ if __name__ == "__main__":
              zip(samplers.SAMPLERS, ["per frame", "per clip"] * 9)}
     found["every 2"] = case("every 2", in_a_window(3), every=2, sampler="Euler a")
     found["repair"] = case("repair", lambda e: e.kind == "window" and e.total == 1, sampler="Euler a", seam_repair=0.6)
-    found["decoding"] = case("decoding", lambda e: e.kind == "frame" and e.index == 3, sampler="Euler a", seam_repair=0.6)
+    found["decoding"] = case("decoding", lambda e: e.kind == "frame" and e.index == 3,
+                             sampler="Euler a", seam_repair=0.6)
     for name, step in (("FreeInit", 3), ("FreeInit's beginning", 1)):
         found[name] = case(name, lambda e, step=step: e.iteration == 2 and in_a_window(step)(e), sampler="Euler a",
                            freeinit_iterations=2)
-    for name, more in (("draft", {}), ("draft, FreeInit", {"freeinit_iterations": 2}), ("draft, repair", {"seam_repair": 0.6})):
+    for name, more in (("draft", {}), ("draft, FreeInit", {"freeinit_iterations": 2}),
+                       ("draft, repair", {"seam_repair": 0.6})):
         found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == 9 and (
-            e.iteration == 2 if "FreeInit" in name else e.total == 1 if "repair" in name else True), sampler="Euler a", steps=10,
-                           speed="draft", cfg=1.0 if more else 5.0, **more)
+            e.iteration == 2 if "FreeInit" in name else e.total == 1 if "repair" in name else True),
+                           sampler="Euler a", steps=10, speed="draft", cfg=1.0 if more else 5.0, **more)
     found["disk full"] = disk_full()
     print(json.dumps(found))

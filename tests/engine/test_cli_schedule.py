@@ -10,7 +10,8 @@ NATIVE = "best\n0: a red circle\n4: a blue circle"
 
 
 def test_the_table(run):  # noqa: F811
-    code, out, err = run("schedule", NATIVE, "--frames", "6", "--negative", "0: dull\n3: grey", "--travel-interpolation", "hold")
+    code, out, err = run("schedule", NATIVE, "--frames", "6", "--negative", "0: dull\n3: grey",
+                         "--travel-interpolation", "hold")
     assert code == 0 and err == ""
     assert out.splitlines() == [
         "frames  share  prompt", "   0-3   100%  best, a red circle", "   4-5   100%  best, a blue circle", "",
@@ -33,7 +34,8 @@ def test_another_syntax(run):  # noqa: F811
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["0: a\nb\n3: c"], "prompt, line 2, column 1"), (["a", "--negative", "0: a\n0: b"], "negative prompt, line 2, column 1"),
+    (["0: a\nb\n3: c"], "prompt, line 2, column 1"),
+    (["a", "--negative", "0: a\n0: b"], "negative prompt, line 2, column 1"),
     (["a", "--travel-hold", "2"], "--travel-hold"), (["a", "--travel-easing", "jump"], "--travel-easing"),
     (["a", "--prompt-weights", "pw_z = 1"], "--prompt-weights"), ([NATIVE, "--to", "cyclic"], "between two prompts"),
 ])  # fmt: skip

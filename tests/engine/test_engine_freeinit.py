@@ -33,8 +33,8 @@ def settings(**more):
 @pytest.mark.parametrize("more", [{}, {"freeinit_fast": True}, {"freeinit_filter": "gaussian", "freeinit_d_t": 0.6},
                                   {"freeinit_filter": "ideal", "noise": "per clip"}], ids=str)
 def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
-    """Whole timesteps (2, 4, 8 steps); a module whose GroupNorms are diffusers'; an even number of frames, for which the
-    filters agree; and both start from noise as it is, where ours would scale it by √(1 − ᾱ)."""
+    """Whole timesteps (2, 4, 8 steps); a module whose GroupNorms are diffusers'; an even number of frames, for which
+    the filters agree; and both start from noise as it is, where ours would scale it by √(1 − ᾱ)."""
     theirs_like = dict(module_norm_over_frames=True, resnet_norm_over_frames=False, out_norm_over_frames=False)
     loaded = engine.load_module(tiny.module)
     module = build(loaded.widths, replace(loaded.family, **theirs_like), frames=loaded.max_frames)
@@ -56,14 +56,16 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
                               timestep_spacing="trailing")
     theirs = AnimateDiffPipeline(pipeline.vae, None, None, unet, None, scheduler)
     theirs.set_progress_bar_config(disable=True)
-    theirs.enable_free_init(num_iters=2, use_fast_sampling=s.freeinit_fast, method=s.freeinit_filter, order=s.freeinit_order,
-                            spatial_stop_frequency=s.freeinit_d_s, temporal_stop_frequency=s.freeinit_d_t)
+    theirs.enable_free_init(num_iters=2, use_fast_sampling=s.freeinit_fast, method=s.freeinit_filter,
+                            order=s.freeinit_order, spatial_stop_frequency=s.freeinit_d_s,
+                            temporal_stop_frequency=s.freeinit_d_t)
     starts = []
     mix = theirs._apply_freq_filter
     monkeypatch.setattr(theirs, "_apply_freq_filter", lambda *a, **k: starts.append(mix(*a, **k)) or starts[-1])
     cond, uncond = pipeline.text.encode([s.prompt], [s.negative])
     expected = theirs(prompt_embeds=cond, negative_prompt_embeds=uncond, latents=video(first), num_inference_steps=4,
-                      guidance_scale=3.0, height=64, width=64, num_frames=4, output_type="latent").frames[0].transpose(0, 1)
+                      guidance_scale=3.0, height=64, width=64, num_frames=4,
+                      output_type="latent").frames[0].transpose(0, 1)
 
     begun = []
     sampled = Sampling.sampled
@@ -80,7 +82,8 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
 
 def test_one_iteration_is_without(pipeline):
     plain = pipeline.sample(settings(freeinit_iterations=1))
-    assert torch.equal(plain, pipeline.sample(settings(freeinit_iterations=1, freeinit_fast=True, freeinit_filter="box")))
+    assert torch.equal(plain,
+                       pipeline.sample(settings(freeinit_iterations=1, freeinit_fast=True, freeinit_filter="box")))
     assert not torch.allclose(plain, pipeline.sample(settings()), atol=1e-2)
 
 

@@ -90,7 +90,8 @@ def test_a_tag_in_a_key_frame_is_a_curve(pipeline):
     expected = pipeline.sample(settings("0: a star\n3: a star", motion_lora="good: 0: 1, 3: 0", **prompt))
     assert (tagged - expected).abs().max() < 1e-4
     everywhere = pipeline.sample(settings("<lora:good:0.5>\n0: a star\n3: a circle", **prompt))
-    assert torch.equal(everywhere, pipeline.sample(settings("0: a star\n3: a circle", motion_lora="good: 0.5", **prompt)))
+    assert torch.equal(everywhere,
+                       pipeline.sample(settings("0: a star\n3: a circle", motion_lora="good: 0.5", **prompt)))
 
 
 def test_an_interrupted_run_leaves_nothing(pipeline):
@@ -109,10 +110,12 @@ def test_an_interrupted_run_leaves_nothing(pipeline):
 @pytest.mark.parametrize("prompt, parameter, said", [
     ("x", "nothing", r"nothing: there is no such motion LoRA. There are .*good\.safetensors.*animatediff models"),
     ("x <lora:nothing:1>", "", "nothing: there is no such motion LoRA"),
-    ("x <lora:image:1>", "", "image.safetensors is an image LoRA, not a motion LoRA.*the standalone engine takes motion LoRAs"),
+    ("x <lora:image:1>", "",
+     "image.safetensors is an image LoRA, not a motion LoRA.*the standalone engine takes motion LoRAs"),
     ("x", "image", "image.safetensors is an image LoRA"),
     ("x", "module", "module.safetensors is not a motion LoRA"),
-    ("0: x\n3: y <lora:wide:1>", "", "wide.safetensors is made for 64/64/64/64 channels per level but motion_v2.safetensors has"),
+    ("0: x\n3: y <lora:wide:1>", "",
+     "wide.safetensors is made for 64/64/64/64 channels per level but motion_v2.safetensors has"),
 ])
 def test_refusals(pipeline, prompt, parameter, said):
     with pytest.raises(ModelError, match=f"(?s){said}"):
@@ -136,9 +139,10 @@ def test_notices(pipeline):
 
 
 def test_a_module_without_a_middle_block_leaves_that_part_out(tiny, tmp_path):
-    pipeline = Pipeline.load(tiny.checkpoint, write_module(tmp_path / "v3.safetensors", "v3"), device="cpu", dtype="fp32")
-    assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors has not" in "".join(
-        pipeline.notices(settings(motion_lora="good")))
+    pipeline = Pipeline.load(tiny.checkpoint, write_module(tmp_path / "v3.safetensors", "v3"),
+                             device="cpu", dtype="fp32")
+    assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors has not" in \
+        "".join(pipeline.notices(settings(motion_lora="good")))
 
 
 QUICK = ["--frames", "3", "--context", "4", "--steps", "1", "--cfg", "1", "--seed", "5", "--size", "64x64", "--device",
@@ -157,7 +161,8 @@ def command(tiny, capsys):
 
 def test_the_command_line(command, tiny, files, tmp_path):
     here = ["--checkpoint", tiny.checkpoint, "--motion-module", tiny.module]
-    done = command("render", "a red circle", *QUICK, *here, "--motion-lora", f"{files / 'good.safetensors'}: 0.5; other")
+    done = command("render", "a red circle", *QUICK, *here,
+                   "--motion-lora", f"{files / 'good.safetensors'}: 0.5; other")
     assert done.code == 0
     [written] = done.report["written"][:1]
     about = json.loads(metadata.read(written))

@@ -75,7 +75,8 @@ def test_an_interrupt_leaves_the_unet_as_it_was(pipeline):
 
 
 def test_the_command_line_says_what_it_does(run, tmp_path):  # noqa: F811
-    code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8", "--speed", "draft", "--out", "a.gif")
+    code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8",
+                       "--speed", "draft", "--out", "a.gif")
     assert code == 0 and "speed draft: the whole UNet runs in 7 of 8 steps" in err
     code, _, err = run("render", "x", "--speed", "fast")
     assert code == 2 and "--speed" in err and "draft" in err
@@ -87,5 +88,6 @@ def test_the_demos_clips_hold():
     demo = Pipeline.load()
     for prompt in ("a red circle moving right", "a green star moving up on a black background"):
         asked = {"enable": True, "prompt": prompt, "seed": 1}
-        exact, *others = (np.stack(list(demo.render(parse({**asked, "speed": name})))).astype(float) for name in speed.SHARES)
+        exact, *others = (np.stack(list(demo.render(parse({**asked, "speed": name})))).astype(float)
+                          for name in speed.SHARES)
         assert all(10 * np.log10(255**2 / ((other - exact) ** 2).mean()) > 25 for other in others)

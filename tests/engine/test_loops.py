@@ -50,7 +50,8 @@ def test_to_and_fro_the_prompt_is_not_closed(pipeline):
 
 
 def test_seamless_brings_the_ends_together(pipeline):
-    """A random motion module draws the frames of a window together; only where the seam is inside one, its two frames."""
+    """A random motion module draws the frames of a window together; only where the seam is inside one,
+    its two frames."""
     def ends(loop):
         clips = [pipeline.sample(settings(frames=4, steps=6, closed_loop=loop, seed=s)) for s in range(2)]
         return float(np.mean([(x[-1] - x[0]).norm() / (x[1:] - x[:-1]).flatten(1).norm(dim=1).median() for x in clips]))
@@ -65,7 +66,8 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sam
     events = []
     with Spy(pipeline.unet) as spy:
         repaired = pipeline.sample(settings(seam_repair=0.5, **asked), events.append)
-    assert len(spy.rows) == pipeline.calls(settings(seam_repair=0.5, **asked)) == sum(e.kind == "window" for e in events)
+    assert len(spy.rows) == pipeline.calls(settings(seam_repair=0.5, **asked)) \
+        == sum(e.kind == "window" for e in events)
     changed = [i for i in range(8) if not torch.equal(plain[i], repaired[i])]
     assert changed == [0, 1, 6, 7] and torch.isfinite(repaired).all()
     assert hooks(pipeline.unet) == 0
@@ -79,8 +81,8 @@ def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
 
 @pytest.mark.parametrize("name", [n for n, s in samplers.SAMPLERS.items() if not s.stochastic])
 def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
-    """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map, which
-    is known in closed form; what is held keeps its finished value exactly."""
+    """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map,
+    which is known in closed form; what is held keeps its finished value exactly."""
     from test_samplers import MU, V2, Gaussian, S, unit
 
     run = samplers.Run(name, V2, 60)
@@ -88,7 +90,8 @@ def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     clean = torch.full_like(noise, MU)
     first, sigma = 30, run.levels[30]
     seam = Seam(tuple(range(4)), (first, first, 60, 45), 60)
-    out = run(Gaussian(V2), noise, sources, clean=clean, first=first, hold=seam.holder(clean, noise, run.noised)).double()
+    out = run(Gaussian(V2), noise, sources, clean=clean, first=first,
+              hold=seam.holder(clean, noise, run.noised)).double()
     expected = MU + S * sigma * noise.double() / np.sqrt(S**2 + sigma**2)
     assert (out[:2] - expected[:2]).abs().max() < 0.08 * (expected[:2] - MU).abs().max()
     assert torch.equal(out[2], clean[2].double())

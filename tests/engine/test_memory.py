@@ -1,4 +1,5 @@
-"""What a run gives up when memory is short: in which order, that the clip is the same, and that nothing is left of it."""
+"""What a run gives up when memory is short: in which order, that the clip is the same,
+and that nothing is left of it."""
 from __future__ import annotations
 
 import json
@@ -62,7 +63,8 @@ class Short:
 
         def unet(x, *args, **kwargs):
             self.calls += 1
-            in_parts = all("forward" in vars(part) for name, part in pipeline.unet.named_modules() if name.endswith("attn1"))
+            in_parts = all("forward" in vars(part)
+                           for name, part in pipeline.unet.named_modules() if name.endswith("attn1"))
             if len(x) > rows or not whole and not in_parts:
                 raise error
             self.rows.append(len(x))
@@ -117,7 +119,8 @@ def test_a_rung_is_kept_for_the_run_and_forgotten_after_it(pipeline, monkeypatch
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")])
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: "
+    "can't allocate memory: you tried to allocate 9")])
 def test_the_hosts_memory_counts_too(pipeline, monkeypatch, error):
     expected = pipeline.sample(settings())
     Short(monkeypatch, pipeline, rows=4, error=error)
@@ -166,7 +169,8 @@ def test_networks_that_wait_leave_the_device_and_come_back(monkeypatch):
     with memory.WhileSampling(device, told.append, lambda: (vae, text), 2, torch.nn.Module(), None) as in_use:
         assert in_use(work) == "done" and unet.device.type == "cuda" and text.device.type == "cpu"
     assert vae.way == text.way == ["cpu", "cuda:1"] and not unet.way
-    assert [event.text[18:] for event in told] == [WINDOWS, APART, PARTS, "networks that wait do so in the host's memory"]
+    assert [event.text[18:] for event in told] == [WINDOWS, APART, PARTS,
+                                                   "networks that wait do so in the host's memory"]
 
     def picture():
         if unet.device.type == "cuda":

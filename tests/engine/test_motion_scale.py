@@ -68,7 +68,8 @@ def test_no_effect_leaves_stills(pipeline):
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM", "DPM++ SDE"])
 def test_the_step_is_the_samplers(pipeline, sampler, monkeypatch):
     seen, at = [], Steering.at
-    monkeypatch.setattr(Steering, "at", lambda self, step, steps, *site: seen.append((step, steps)) or at(self, step, steps, *site))
+    monkeypatch.setattr(Steering, "at",
+                        lambda self, step, steps, *site: seen.append((step, steps)) or at(self, step, steps, *site))
     pipeline.sample(settings(sampler=sampler, steps=3, motion_scale_steps="0: 2, 2: 1"))
     assert list(dict.fromkeys(seen)) == [(0, 3), (1, 3), (2, 3)]
 
@@ -80,7 +81,8 @@ def test_long_animatediffs_scales_are_told():
 
     assert "1.15 with 32" in told(32)[0] and "1.28 with 64" in told(64)[0]
     assert not told(64, "1.28") and not told(16)
-    assert not [n for n in of_clip(Settings(frames=32, context_length=32), "x", FAMILIES["v2"], "DDIM") if "motion scale" in n]
+    assert not [n for n in of_clip(Settings(frames=32, context_length=32), "x", FAMILIES["v2"], "DDIM")
+                if "motion scale" in n]
 
 
 @pytest.mark.parametrize("flags, code, said", [
@@ -120,7 +122,8 @@ def test_a_clip_is_repeated_with_its_mask_or_it_is_said_that_it_is_gone(run, tmp
     assert "another motion mask, oval.png" in run(*again)[2]
     (tmp_path / "oval.png").unlink()
     code, _, err = run(*again)
-    assert code == 4 and "was made with the motion mask masks/oval.png, which is not here. Give --motion-mask PATH" in err
+    assert code == 4 \
+        and "was made with the motion mask masks/oval.png, which is not here. Give --motion-mask PATH" in err
     assert run(*again, "--motion-mask", "")[0] == 0
 
 
@@ -132,7 +135,8 @@ def render(out, *flags) -> np.ndarray:
 
 @SLOW
 def test_the_demo_clips_background_falls_still_and_its_subject_moves_on(tmp_path):
-    """At 64x128 the demo model draws shapes outside the oval, too: the change from frame to frame inside and outside."""
+    """At 64x128 the demo model draws shapes outside the oval, too:
+    the change from frame to frame inside and outside."""
     mask = oval(tmp_path / "oval.png", 64, 128)
     inside = np.asarray(Image.open(mask)) > 127
     found = []

@@ -109,8 +109,10 @@ def test_both_ends_are_the_given_pictures(pipeline, sources, more):
     {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
 @pytest.mark.parametrize("cfg", [1, 4])
 def test_a_lock_stands_beside_what_samples_again(pipeline, sources, more, cfg):
-    """FreeInit starts the clip anew, and the seam's repair its ends: the pictures stay at both, and the rest changes."""
-    s = settings(**{"init": sources / "one.png", "last_frame": sources / "other.png", "frame_lock": "1, 0", "cfg": cfg, **more})
+    """FreeInit starts the clip anew, and the seam's repair its ends: the pictures stay at both,
+    and the rest changes."""
+    s = settings(**{"init": sources / "one.png", "last_frame": sources / "other.png",
+                    "frame_lock": "1, 0", "cfg": cfg, **more})
     found = pipeline.sample(s)
     torch.testing.assert_close(found[:1], latents_of(pipeline, sources / "one.png"), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[-1:], latents_of(pipeline, sources / "other.png"), atol=1e-5, rtol=1e-5)

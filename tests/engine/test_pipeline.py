@@ -286,7 +286,8 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
 def test_betas_are_the_familys(pipeline, tmp_path):
     lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
     moving, still = settings(sampler="LCM", steps=60), settings(enable=False)
-    assert Sampling(Pipeline(pipeline.components, lcm), moving).sampler(moving).sigma_max == pytest.approx(25.15, abs=0.01)
+    assert Sampling(Pipeline(pipeline.components, lcm), moving).sampler(moving).sigma_max \
+        == pytest.approx(25.15, abs=0.01)
     assert Sampling(pipeline, still).sampler(still).sigma_max == pytest.approx(14.61, abs=0.01)
 
 

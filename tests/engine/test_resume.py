@@ -27,8 +27,8 @@ ASKED = ["--frames", "6", "--context", "4", "--steps", "6", "--cfg", "1", "--siz
 def killed(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    done = subprocess.run([sys.executable, str(HERE / "killed_runs.py"), str(tiny.checkpoint), str(tiny.module), str(folder)],
-                          capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, str(HERE / "killed_runs.py"), str(tiny.checkpoint),
+                           str(tiny.module), str(folder)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -53,7 +53,8 @@ def test_a_full_disk_does_not_stop_the_run(killed):
 
 
 def command(files, *arguments):  # noqa: F811
-    return ["-m", "animatediff", "render", "x", *ASKED, *arguments, "--checkpoint", str(files / "image" / "tiny.safetensors"),
+    return ["-m", "animatediff", "render", "x", *ASKED, *arguments,
+            "--checkpoint", str(files / "image" / "tiny.safetensors"),
             "--motion-module", str(files / "model" / "good.safetensors")]
 
 
@@ -79,7 +80,8 @@ def test_from_the_command_line(files, tmp_path, when):  # noqa: F811
     ended("--seed", "3", "--out", "whole.gif")
     assert not (tmp_path / "whole.state").exists()
     kill_when(python(*command(files, "--seed", "3", "--out", "a.gif"), cwd=tmp_path), there.exists)
-    (tmp_path / ".a.gif.12345678.part").write_bytes(b"half a file")  # as the writer of a process that was killed leaves it
+    # as the writer of a process that was killed leaves it
+    (tmp_path / ".a.gif.12345678.part").write_bytes(b"half a file")
     out, err = ended("--resume", "--out", "a.gif")
     assert "Going on behind" in err and "Wrote a.gif" in out
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "whole.gif").read_bytes()
@@ -120,9 +122,11 @@ def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp
 
 
 @pytest.mark.parametrize("words, said", [
-    (["y"], "prompt is 'y', was 'x'"), (["--steps", "7"], "steps is 7, was 6"), (["--sampler", "Heun"], "sampler is 'Heun'"),
+    (["y"], "prompt is 'y', was 'x'"), (["--steps", "7"], "steps is 7, was 6"),
+    (["--sampler", "Heun"], "sampler is 'Heun'"),
     (["--dtype", "bf16"], "precision is bfloat16, was float32"), (["--seed", "1"], "seed is 1, was "),
-    (["--motion-module", "other.safetensors"], "the motion module is another (other.safetensors, was good.safetensors)"),
+    (["--motion-module", "other.safetensors"],
+     "the motion module is another (other.safetensors, was good.safetensors)"),
 ])
 def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
     from safetensors.torch import load_file, save_file

@@ -25,7 +25,8 @@ POSITIVE = [f"frame {i} is shown" for i in range(FRAMES)]
 NEGATIVE = [f"frame {i} is not" for i in range(FRAMES)]
 REQUEST = {"prompt": POSITIVE, "negative_prompt": NEGATIVE, "width": 64, "height": 64, "steps": 2, "seed": 7,
            "sampler_name": "Euler", "cfg_scale": 5.0}
-CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 0, "batch_size": 3, "overlap": 1, "format": ["GIF"]}
+CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 0, "batch_size": 3, "overlap": 1,
+        "format": ["GIF"]}
 
 
 class Unit(SimpleNamespace):
@@ -164,7 +165,8 @@ def clip(host, *units, settings=None, **fields):
 def frames_of_rows(host, context):
     """The frame of each row, by its prompt."""
     model = host.shared.sd_model
-    known = [(i, model.get_learned_conditioning([text])[0]) for texts in (POSITIVE, NEGATIVE) for i, text in enumerate(texts)]
+    known = [(i, model.get_learned_conditioning([text])[0])
+             for texts in (POSITIVE, NEGATIVE) for i, text in enumerate(texts)]
     return [min(known, key=lambda one: (one[1] - row).abs().sum())[0] for row in context]
 
 
@@ -245,10 +247,13 @@ def test_the_pages_own_unit_is_not_changed(host, pictures):
 BAD = {
     "no folder": (lambda pictures: Unit(input_mode="BATCH"), {}, ("unit 0", "without a folder")),
     "not there": (lambda pictures: Unit(batch_images="/nowhere/at/all"), {}, ("unit 0", "/nowhere/at/all")),
-    "too few": (lambda pictures: Unit(batch_images=str(pictures)), {"video_length": 16}, ("unit 0", "7 pictures", "16")),
-    "late key": (lambda pictures: Unit(batch_images=f"{pictures}\nkeyframe: 0, 9"), {"video_length": 7}, ("9", "0 to 6")),
+    "too few": (lambda pictures: Unit(batch_images=str(pictures)), {"video_length": 16},
+                ("unit 0", "7 pictures", "16")),
+    "late key": (lambda pictures: Unit(batch_images=f"{pictures}\nkeyframe: 0, 9"), {"video_length": 7},
+                 ("9", "0 to 6")),
     "words": (lambda pictures: Unit(batch_images=f"{pictures}\nkeyframe: all"), {}, ("keyframe: all", "numbers")),
-    "more keys": (lambda pictures: Unit(batch_images=f"{pictures}\nkeyframe: 0,1,2,3,4,5,6,6"), {}, ("8 key", "7 pictures")),
+    "more keys": (lambda pictures: Unit(batch_images=f"{pictures}\nkeyframe: 0,1,2,3,4,5,6,6"), {},
+                  ("8 key", "7 pictures")),
 }
 
 
@@ -293,11 +298,12 @@ def test_units_that_could_not_be_set_up_stop_the_clip(host, pictures):
 
 
 def test_disabled_units_are_nothing(host):
-    answer = clip(host, Unit(enabled=False, batch_images="/nowhere"), {"enabled": False}, settings={"video_length": FRAMES})
+    answer = clip(host, Unit(enabled=False, batch_images="/nowhere"), {"enabled": False},
+                  settings={"video_length": FRAMES})
     assert answer.status == 200
 
 
-# -- other kinds of hints ------------------------------------------------------------------------------------------------
+# -- other kinds of hints ----------------------------------------------------------------------------------------------
 
 
 def in_window(param, frames=4, window=(1, 3), roles=2):
@@ -370,7 +376,7 @@ def test_marks_survive_the_padding(host):
     assert torch.equal(cond[0, 78:], empty[0])
 
 
-# -- what it asks of us --------------------------------------------------------------------------------------------------
+# -- what it asks of us ------------------------------------------------------------------------------------------------
 
 
 def test_it_is_told_of_the_clip(host):
@@ -401,7 +407,8 @@ def test_the_batch_tab_is_the_hosts(host, monkeypatch):
     monkeypatch.setitem(sys.modules, "modules.img2img", img2img)
     monkeypatch.setattr(sys.modules["modules"], "img2img", img2img, raising=False)
     p = SimpleNamespace(scripts=None, script_args=())
-    assert animatediff_i2i_batch(p, "in", "out", "", [], to_scale=True) == ((p, "in", "out", "", []), {"to_scale": True})
+    assert animatediff_i2i_batch(p, "in", "out", "", [], to_scale=True) == \
+        ((p, "in", "out", "", []), {"to_scale": True})
 
 
 def sparse_weights(widths=(32, 64), frames=32, seed=0):
@@ -419,7 +426,8 @@ def sparse_weights(widths=(32, 64), frames=32, seed=0):
                       "proj_in.bias": (width,), "proj_out.weight": (width, width), "proj_out.bias": (width,),
                       f"{block}.attention_blocks.0.to_out.0.weight": (width, width),
                       f"{block}.attention_blocks.0.to_out.0.bias": (width,), f"{block}.norms.0.weight": (width,),
-                      f"{block}.norms.0.bias": (width,), f"{block}.ff_norm.weight": (width,), f"{block}.ff_norm.bias": (width,),
+                      f"{block}.norms.0.bias": (width,), f"{block}.ff_norm.weight": (width,),
+                      f"{block}.ff_norm.bias": (width,),
                       f"{block}.ff.net.0.proj.weight": (8 * width, width), f"{block}.ff.net.0.proj.bias": (8 * width,),
                       f"{block}.ff.net.2.weight": (width, 4 * width), f"{block}.ff.net.2.bias": (width,),
                       f"{block}.attention_blocks.0.pos_encoder.pe": (1, frames, width)}

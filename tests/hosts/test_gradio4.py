@@ -109,7 +109,8 @@ def test_a_mask_is_painted_and_used(page, served):
     surface = page.locator("#txt2img-ad-mask-canvas canvas").first
     surface.wait_for(timeout=30_000)
     page.wait_for_timeout(3000)  # the canvas takes its picture's size
-    page.locator("#txt2img-ad-mask-canvas button[aria-label*=Draw], #txt2img-ad-mask-canvas button[aria-label*=draw]").first.click()
+    page.locator("#txt2img-ad-mask-canvas button[aria-label*=Draw], "
+                 "#txt2img-ad-mask-canvas button[aria-label*=draw]").first.click()
     surface.scroll_into_view_if_needed()
     box = surface.bounding_box()
     for row in range(1, 10):

@@ -34,8 +34,8 @@ def loras(tmp_path_factory):
 
 @pytest.fixture
 def there(host, library, loras):  # noqa: F811
-    """zoom lies with the motion modules, the others in the host's folder of LoRAs; merged.safetensors has 0.8 of zoom and
-    -0.5 of pan in it."""
+    """zoom lies with the motion modules, the others in the host's folder of LoRAs; merged.safetensors has 0.8 of zoom
+    and -0.5 of pan in it."""
     theirs = host.data / "models" / "Lora"
     theirs.mkdir(parents=True)
     (library / "zoom.safetensors").write_bytes((loras.folder / "zoom.safetensors").read_bytes())
@@ -146,8 +146,8 @@ def test_hires_fix_has_its_own_prompts_loras(there, monkeypatch):
     monkeypatch.setattr(scope.lora, "applied", lambda module, loras, frames: seen.append(
         [(each.name, weight.constant) for each, weight in loras]) or applied(module, loras, frames))
     star = {"prompt": "a star <lora:zoom:0.8>", **HIRES}
-    for more, second in (({}, [("zoom.safetensors", 0.8)]), ({"hr_prompt": "a star <lora:pan:0.3>"}, [("pan.ckpt", 0.3)]),
-                         ({"hr_prompt": "a star"}, [])):
+    for more, second in (({}, [("zoom.safetensors", 0.8)]),
+                         ({"hr_prompt": "a star <lora:pan:0.3>"}, [("pan.ckpt", 0.3)]), ({"hr_prompt": "a star"}, [])):
         seen.clear()
         assert animate(there, **star, **more).status == 200
         assert seen == [[("zoom.safetensors", 0.8)], second]
@@ -167,7 +167,8 @@ def test_the_domain_adapter_acts_on_the_unet(there, loras):
             key = (head.replace("down_blocks_", "down_blocks.").replace("up_blocks_", "up_blocks.")
                    .replace("_attentions_", ".attentions.").replace("_transformer_blocks_", ".transformer_blocks.")
                    .replace("_attn", ".attn"))
-            state |= {f"{key}.processor.to_{last}_lora.down.weight": down, f"{key}.processor.to_{last}_lora.up.weight": up}
+            state |= {f"{key}.processor.to_{last}_lora.down.weight": down,
+                      f"{key}.processor.to_{last}_lora.up.weight": up}
             merged[layer] = 0.5 * up.double() @ down.double()
     torch.save(state, there.data / "models" / "Lora" / "v3_sd15_adapter.ckpt")
     before = snapshot(there)
@@ -185,10 +186,12 @@ def test_the_domain_adapter_acts_on_the_unet(there, loras):
 
 
 @pytest.mark.parametrize("parameter, prompt, said", [
-    ("nothing", "x", r"nothing: there is no such motion LoRA. There are zoom.safetensors, broad.safetensors, pan.ckpt; put one"),
+    ("nothing", "x",
+     r"nothing: there is no such motion LoRA. There are zoom.safetensors, broad.safetensors, pan.ckpt; put one"),
     ("style", "x", "style.safetensors is an image LoRA, not a motion LoRA. Name it in the prompt"),
     ("moving", "x", "moving.safetensors is not a motion LoRA"),
-    ("broad", "x", "broad.safetensors is made for 64/64/64/64 channels per level but moving.safetensors has 32/32/32/32"),
+    ("broad", "x",
+     "broad.safetensors is made for 64/64/64/64 channels per level but moving.safetensors has 32/32/32/32"),
     ("", "x <lora:broad:1>", "broad.safetensors is made for"),
     ("", "x <lora:zoom:much>", "prompt, <lora:zoom:much>: 'much' is no weight"),
     ("a: b", "x", "motion_lora: entry 1, column 4"),
@@ -239,7 +242,8 @@ def test_before_the_run(there):
     found = told("zoom: 0.8; pan: 0: 1, 8: 0", "x <lora:zoom:-1> <lora:style:1>")
     assert "Motion LoRA: zoom.safetensors × 0.8, pan.ckpt × 0…1, zoom.safetensors × -1" in found.lines
     assert not found.problems
-    for parameter, said in (("nothing", "no such motion LoRA"), ("broad", "is made for 64"), ("style", "is an image LoRA")):
+    for parameter, said in (("nothing", "no such motion LoRA"), ("broad", "is made for 64"),
+                            ("style", "is an image LoRA")):
         assert any(said in problem for problem in told(parameter).problems), parameter
     assert any("column" in problem or "is no weight" in problem for problem in told("", "<lora:zoom:x>").problems)
 

@@ -48,8 +48,8 @@ def test_scales_and_masks_are_those_of_scaled_weights(host, tmp_path):
     assert not same(ordinary, calm)
     black = tmp_path / "black.png"
     black.write_bytes(picture(0))
-    for settings in ({"motion_scale": 0.4}, {"motion_scale": "0.8", "motion_scale_steps": 0.5}, {"motion_scale": [0.4] * 6},
-                     {"motion_mask": str(black), "motion_mask_min": 0.4},
+    for settings in ({"motion_scale": 0.4}, {"motion_scale": "0.8", "motion_scale_steps": 0.5},
+                     {"motion_scale": [0.4] * 6}, {"motion_mask": str(black), "motion_mask_min": 0.4},
                      {"motion_mask": text(picture(0)), "motion_mask_min": 0.2, "motion_scale": 2},
                      {"motion_mask": f"data:image/gif;base64,{text(picture(0, 'GIF'))}", "motion_mask_min": 0.4}):
         assert same(clip(host, **settings), calm), settings
@@ -65,13 +65,15 @@ def test_each_pass_tells_its_own_steps(host, monkeypatch):
     from animatediff.motion import Steering
 
     seen, at = [], Steering.at
-    monkeypatch.setattr(Steering, "at", lambda self, step, steps, *site: seen.append((step, steps)) or at(self, step, steps, *site))
+    monkeypatch.setattr(Steering, "at",
+                        lambda self, step, steps, *site: seen.append((step, steps)) or at(self, step, steps, *site))
     animate(host, {"motion_scale": "0.5"}, sampler_name="Heun", steps=3)
     assert list(dict.fromkeys(seen)) == [(0, 3), (1, 3), (2, 3)]
     seen.clear()
     animate(host, {"motion_scale": "0.5"}, enable_hr=True, hr_scale=2, hr_upscaler="Latent", denoising_strength=0.7,
             hr_second_pass_steps=4)
-    first, second = [step for step in dict.fromkeys(seen) if step[1] == 3], [step for step in dict.fromkeys(seen) if step[1] != 3]
+    first, second = ([step for step in dict.fromkeys(seen) if step[1] == 3],
+                     [step for step in dict.fromkeys(seen) if step[1] != 3])
     assert first == [(0, 3), (1, 3), (2, 3)] and len(second) > 1
     assert [step for step, _ in second] == list(range(second[0][1]))
 
@@ -159,7 +161,8 @@ def test_the_preflight_tells_of_the_mask(host):
     from animatediff.settings import Settings
 
     def told(**settings):
-        found = of_run(Settings(enable=True, motion_module="moving.safetensors", frames=6, **settings), {}, from_picture=False)
+        found = of_run(Settings(enable=True, motion_module="moving.safetensors", frames=6, **settings),
+                       {}, from_picture=False)
         return found.problems, found.notices
 
     problems, _ = told(motion_mask="nowhere.png")

@@ -80,7 +80,8 @@ NAMES = ("animatediff", "animatediff_utils", "animatediff_ui", "animatediff_mm",
 
 def write(folder: Path) -> Path:
     (folder / "scripts").mkdir(parents=True)
-    for name, text in zip(NAMES, (SCRIPT, UTILS, UI, MM, "def animatediff_i2i_batch(p, *args, **kwargs): return 'theirs'")):
+    for name, text in zip(NAMES, (SCRIPT, UTILS, UI, MM,
+                                  "def animatediff_i2i_batch(p, *args, **kwargs): return 'theirs'")):
         (folder / "scripts" / f"{name}.py").write_text(text)
     return folder
 
@@ -147,7 +148,8 @@ def test_alone_nothing_is_said(load, capsys):
 def test_a_request_comes_to_ours_alone(load, order):
     host = load(*order)
     answer = ask(host, AnimateDiff=[{"enable": True, "model": "nothing.ckpt"}])
-    assert (answer.status, answer.detail.split(":")[0]) == (422, "nothing.ckpt"), "ours refuses a module that is not there"
+    assert (answer.status, answer.detail.split(":")[0]) == (422, "nothing.ckpt"), \
+        "ours refuses a module that is not there"
     assert host.theirs.calls == []
 
 
@@ -163,7 +165,8 @@ def test_the_older_one_alone_goes_on_working(load, order):
 @ORDERS
 def test_both_in_one_job_are_refused(load, order):
     host = load(*order)
-    asked = {"AnimateDiff": [{"enable": True, "model": "x.ckpt"}], "AnimateDiff (sd-webui-animatediff)": [{"enable": True}]}
+    asked = {"AnimateDiff": [{"enable": True, "model": "x.ckpt"}],
+             "AnimateDiff (sd-webui-animatediff)": [{"enable": True}]}
     answer = ask(host, **asked)
     assert answer.status == 422
     assert "sd-webui-animatediff" in answer.detail and "Untick" in answer.detail

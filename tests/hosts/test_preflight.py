@@ -90,8 +90,9 @@ def test_too_many_windows_to_count_are_estimated():
 
 
 @pytest.mark.parametrize("fps, loop, frames, seconds", [
-    (8, "none", 16, 2), (24000 / 1001, "none", 24, Fraction(24 * 1001, 24000)), (23.976, "none", 24, Fraction(24 * 1001, 24000)),
-    (8, "A", 16, Fraction(30, 8)), (8, "A", 17, Fraction(17, 8)), (0.5, "none", 1, 2), (10, "R+P", 5, Fraction(1, 2)),
+    (8, "none", 16, 2), (24000 / 1001, "none", 24, Fraction(24 * 1001, 24000)),
+    (23.976, "none", 24, Fraction(24 * 1001, 24000)), (8, "A", 16, Fraction(30, 8)), (8, "A", 17, Fraction(17, 8)),
+    (0.5, "none", 1, 2), (10, "R+P", 5, Fraction(1, 2)),
 ])  # fmt: skip
 def test_seconds_of_the_clip_that_plays(fps, loop, frames, seconds):
     found = told({"fps": fps, "closed_loop": loop, "frames": frames})

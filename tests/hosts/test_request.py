@@ -80,7 +80,7 @@ def test_a_plots_value_overrules_the_requests_by_whatever_name(name):
     assert (wanted.frames, wanted.fps) == (3, 5)
 
 
-# -- FreeInit ------------------------------------------------------------------------------------------------------------
+# -- FreeInit ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("change", "iterations"), [
@@ -102,7 +102,8 @@ def test_free_init_by_our_names_needs_no_switch():
 
 
 def test_the_older_extensions_numbers_are_its_filters():
-    asked = {**OLD_CLIENT, "freeinit_enable": True, "freeinit_filter": "gaussian", "freeinit_ds": 0.1, "freeinit_dt": 0.9}
+    asked = {**OLD_CLIENT, "freeinit_enable": True, "freeinit_filter": "gaussian",
+             "freeinit_ds": 0.1, "freeinit_dt": 0.9}
     s = request.read((asked,))
     assert (s.freeinit_filter, s.freeinit_d_s, s.freeinit_d_t, s.freeinit_order) == ("gaussian", 0.1, 0.9, 4)
     nothing = {**OLD_CLIENT, "freeinit_filter": None, "freeinit_ds": None, "freeinit_dt": None}

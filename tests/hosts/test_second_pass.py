@@ -1,5 +1,5 @@
-"""Extensions that repaint each finished frame by a job of their own, with or without a copy of the clip's arguments, and
-one that numbers seeds."""
+"""Extensions that repaint each finished frame by a job of their own, with or without a copy of the clip's arguments,
+and one that numbers seeds."""
 from __future__ import annotations
 
 import copy
@@ -14,8 +14,8 @@ from tiny_models import write_module
 ROOT = Path(__file__).parents[2]
 STANDIN = Path(__file__).parent / "standin"
 REQUEST = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 7, "sampler_name": "Euler"}
-CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 3, "batch_size": 3, "overlap": 0, "format": ["GIF"],
-        "returns": "frames"}
+CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 3, "batch_size": 3, "overlap": 0,
+        "format": ["GIF"], "returns": "frames"}
 SECOND = {"prompt": "a face", "steps": 2, "seed": 5, "width": 64, "height": 64, "sampler_name": "Euler",
           "denoising_strength": 0.5, "do_not_save_samples": True, "do_not_save_grid": True}
 
@@ -80,7 +80,8 @@ def _painter(host):
 
 
 def pixels(picture):
-    return np.array(picture if isinstance(picture, Image.Image) else Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    return np.array(picture if isinstance(picture, Image.Image)
+                    else Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
 
 
 @pytest.mark.parametrize("how", ["all arguments", "other scripts"])
@@ -133,7 +134,8 @@ def test_seeds_that_are_numbered_anew_leave_the_noise_as_asked(host, noise):
         p.all_seeds = [p.seed + i for i in range(len(p.all_prompts))]
 
     kind = type("Numbering", (host.scripts.Script,), {
-        "title": lambda self: "Numbering", "show": lambda self, is_img2img: host.scripts.AlwaysVisible, "process": process})
+        "title": lambda self: "Numbering", "show": lambda self, is_img2img: host.scripts.AlwaysVisible,
+        "process": process})
     host.scripts.scripts_data.append((kind, "numbering.py"))
     host.show()
     answer = host.request("txt2img", {**REQUEST, "n_iter": 2}, {"AnimateDiff": [clip]})

@@ -38,7 +38,8 @@ def record(host, name: str) -> dict:
     answer = host.request(tab, request)
     events = host.recorder.end()
     end = {"images": len(answer.images)} if answer.status == 200 else {"error": answer.error, "errors": answer.errors}
-    return host.api.plain({"tab": tab, "request": fields, "plan": plan, "status": answer.status, **end, "events": events})
+    return host.api.plain({"tab": tab, "request": fields, "plan": plan,
+                           "status": answer.status, **end, "events": events})
 
 
 @pytest.mark.parametrize("name", trace_jobs.JOBS)

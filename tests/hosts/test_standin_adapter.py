@@ -59,7 +59,8 @@ def host(tmp_path, monkeypatch, library):
     with standing_in(tmp_path) as host:
         host.opts.data["animatediff_model_path"] = str(library)
         linear = dict(host.tiny.weights(1))
-        linear["alphas_cumprod"] = torch.cumprod(1 - torch.linspace(0.00085, 0.012, TOTAL, dtype=torch.float64), 0).float()
+        linear["alphas_cumprod"] = torch.cumprod(
+            1 - torch.linspace(0.00085, 0.012, TOTAL, dtype=torch.float64), 0).float()
         models = host.sd_models
         models.register(models.CheckpointInfo("linear", host.tiny.LatentDiffusion, linear))
         host.load(ROOT / "scripts" / "animatediff.py")
@@ -107,7 +108,7 @@ def plain(host) -> list[bytes]:
     return text.images + image.images
 
 
-# -- clips ---------------------------------------------------------------------------------------------------------------
+# -- clips -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_clip_comes_back_and_lies_in_its_folder(host):
@@ -273,14 +274,15 @@ def test_the_refiner_takes_over_with_motion(host):
     assert (refined != alone).any()
     still = frames_of(animate(host, {"returns": "frames", "model": "still.safetensors"}, **fields))
     # The host alone: the same on checkpoints that have the module's schedule.
-    second = dict(host.tiny.weights(2)) | {"alphas_cumprod": host.sd_models.checkpoints_list["linear"].weights["alphas_cumprod"]}
+    second = dict(host.tiny.weights(2)) | {
+        "alphas_cumprod": host.sd_models.checkpoints_list["linear"].weights["alphas_cumprod"]}
     host.sd_models.register(host.sd_models.CheckpointInfo("second linear", host.tiny.LatentDiffusion, second))
     theirs = host.request("txt2img", {**REQUEST, **fields, "refiner_checkpoint": "second linear", "batch_size": 6,
                                       "override_settings": {"sd_model_checkpoint": "linear"}})
     assert np.abs(still.astype(int) - frames_of(theirs)).max() <= 1
 
 
-# -- undone --------------------------------------------------------------------------------------------------------------
+# -- undone ------------------------------------------------------------------------------------------------------------
 
 
 def failing(host, at: int, what):
@@ -315,7 +317,8 @@ CASES = {
     "the refiner": lambda host: animate(host, refiner_checkpoint="second", refiner_switch_at=0.5),
     "an error": lambda host: (failing(host, 2, error), animate(host))[1],
     "an error in a window": lambda host: (failing(host, 4, error), animate(host, {"batch_size": 4}))[1],
-    "an error in Hires. fix": lambda host: (failing(host, 4, error), animate(host, enable_hr=True, hr_upscaler="Latent"))[1],
+    "an error in Hires. fix": lambda host: (failing(host, 4, error),
+                                            animate(host, enable_hr=True, hr_upscaler="Latent"))[1],
     "out of memory": lambda host: (failing(host, 2, memory), animate(host))[1],
     "an interrupt": lambda host: (failing(host, 2, host.state.interrupt), animate(host))[1],
     "an interrupt in Hires. fix": lambda host: (failing(host, 4, host.state.interrupt),

@@ -164,18 +164,19 @@ def test_several_clips_of_a_job(host):
     assert (both[6:] == alone).all()
 
 
-# -- from a picture ------------------------------------------------------------------------------------------------------
+# -- from a picture ----------------------------------------------------------------------------------------------------
 
 
 def from_picture(host, settings, **fields):
     picture = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
-    return animate(host, settings, "img2img", **{"init_images": [picture], "denoising_strength": 0.7, "steps": 6, **fields})
+    return animate(host, settings, "img2img", **{"init_images": [picture], "denoising_strength": 0.7,
+                                                 "steps": 6, **fields})
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM"])
 def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, sampler):
-    """A box that keeps everything: at the level where sampling starts, the first input of the UNet differs by √ᾱ·(clip -
-    picture), whatever the sampler's own way of scaling."""
+    """A box that keeps everything: at the level where sampling starts, the first input of the UNet differs by
+    √ᾱ·(clip - picture), whatever the sampler's own way of scaling."""
     everything = {"freeinit_filter": "box", "freeinit_d_s": 1, "freeinit_d_t": 1, "freeinit_iterations": 2}
     from_picture(host, {**STILL, **everything}, sampler_name=sampler)
     first, second = passes
@@ -205,7 +206,7 @@ def test_from_a_picture_with_fast_sampling(host, passes):
     assert [one.steps for one in passes[3:]] == [1, 1, 1]
 
 
-# -- progress ------------------------------------------------------------------------------------------------------------
+# -- progress ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -225,11 +226,12 @@ def test_progress_counts_all_iterations(host, fast):
         handle.remove()
     assert len(seen) == 2 * (2 + 4 + 6 if fast else 18)
     assert seen == pytest.approx([i / len(seen) for i in range(len(seen))])
-    assert texts[-1] == "AnimateDiff: iteration 3 of 3, step 6 of 6, window 1 of 2" and state.job_no == int(state.job_no)
+    assert texts[-1] == "AnimateDiff: iteration 3 of 3, step 6 of 6, window 1 of 2" \
+        and state.job_no == int(state.job_no)
     assert min(previews) == 0, "nothing waits for the steps of the iteration before"
 
 
-# -- ends ----------------------------------------------------------------------------------------------------------------
+# -- ends --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["interrupt", "skip"])
@@ -278,8 +280,8 @@ def test_the_refiner_comes_in_every_iteration(host, passes):
 CASES = {
     "a clip": {}, "DDIM": {"sampler_name": "DDIM"}, "Hires. fix": {"enable_hr": True, "hr_upscaler": "Latent"},
     "the refiner": {"refiner_checkpoint": "second", "refiner_switch_at": 0.5},
-    "an error": {"call": (error, 5)}, "out of memory": {"call": (memory, 8)}, "an interrupt": {"call": ("interrupt", 5)},
-    "a skip": {"call": ("skip", 5), "n_iter": 2},
+    "an error": {"call": (error, 5)}, "out of memory": {"call": (memory, 8)},
+    "an interrupt": {"call": ("interrupt", 5)}, "a skip": {"call": ("skip", 5), "n_iter": 2},
 }
 
 
@@ -296,12 +298,13 @@ def test_everything_is_as_before(host, name):
     assert sys.modules["animatediff.hosts.webui.scope"].current is None
 
 
-# -- kinds of noise ------------------------------------------------------------------------------------------------------
+# -- kinds of noise ----------------------------------------------------------------------------------------------------
 
 
 def test_free_noise_in_both_passes_and_in_the_noise_of_steps(host, passes):
     settings = {**STILL, "noise": "FreeNoise", "video_length": 11, "batch_size": 4, "overlap": 1}
-    animate(host, settings, sampler_name="Euler a", steps=2, enable_hr=True, hr_upscaler="Latent", denoising_strength=0.6)
+    animate(host, settings, sampler_name="Euler a", steps=2, enable_hr=True,
+            hr_upscaler="Latent", denoising_strength=0.6)
     seeds = passes[0].p.seeds
     assert sorted(seeds[4:7]) == seeds[:3] == [7, 8, 9] and len(seeds) == 11
     assert sorted(seeds[3:7]) == sorted(seeds[6:10]) == [7, 8, 9, 10], "each window of 4, 3 frames on"
@@ -311,7 +314,8 @@ def test_free_noise_in_both_passes_and_in_the_noise_of_steps(host, passes):
 
 
 def test_free_noise_with_free_init(host, passes):
-    animate(host, {**STILL, "noise": "FreeNoise", "video_length": 8, "batch_size": 4, "overlap": 1, "freeinit_iterations": 2})
+    animate(host, {**STILL, "noise": "FreeNoise", "video_length": 8, "batch_size": 4,
+                   "overlap": 1, "freeinit_iterations": 2})
     first, fresh = noises(passes[0].p.seeds, times=2)
     seen = ALPHA**0.5 * passes[0].made + (1 - ALPHA) ** 0.5 * first
     torch.testing.assert_close(passes[1].noise, mixed(seen, fresh), atol=2e-5, rtol=1e-4)
@@ -321,4 +325,5 @@ def test_free_noise_says_the_seed_that_the_user_gave(host):
     answer = animate(host, {"noise": "FreeNoise", "video_length": 9, "batch_size": 4})
     assert f"Seed: {REQUEST['seed']}" in answer.info["infotexts"][0]
     clip = Image.open(io.BytesIO(answer.images[0]))
-    assert clip.n_frames == 9 and animate(host, {"noise": "FreeNoise", "video_length": 9, "batch_size": 4}).images == answer.images
+    assert clip.n_frames == 9 \
+        and animate(host, {"noise": "FreeNoise", "video_length": 9, "batch_size": 4}).images == answer.images

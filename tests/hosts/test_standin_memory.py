@@ -1,4 +1,5 @@
-"""Short memory in the stand-in for the WebUI: the same clip with less at a time, said in its infotext, and nothing left of it."""
+"""Short memory in the stand-in for the WebUI: the same clip with less at a time, said in its infotext,
+and nothing left of it."""
 from __future__ import annotations
 
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ SHORTAGES = {"out of memory": lambda: torch.cuda.OutOfMemoryError("CUDA out of m
 
 @contextmanager
 def memory(host, rows: int, *, whole: bool = True, error=SHORTAGES["out of memory"]):
-    """For so many rows of the UNet; for all of them in attention at once, or not. Gives the rows of each call that was done."""
+    """For so many rows of the UNet; for all of them in attention at once, or not.
+    Gives the rows of each call that was done."""
     unet, calls = host.shared.sd_model.model.diffusion_model, []
 
     def hook(module, args):
-        in_parts = all("forward" in vars(part) for name, part in unet.named_modules() if name.endswith((".attn1", ".ff")))
+        in_parts = all("forward" in vars(part)
+                       for name, part in unet.named_modules() if name.endswith((".attn1", ".ff")))
         if len(args[0]) > rows or not (whole or in_parts):
             raise error()
         calls.append(len(args[0]))
@@ -53,7 +56,8 @@ def test_each_rung_gives_the_same_clip(host, monkeypatch, limits, rungs, rows):
     assert calls == rows and near(found, expected)
     assert [note for note in notes(found) if note.startswith("memory")] == rungs
     text = "; ".join(rung.partition(": ")[2] for rung in rungs)
-    assert (f"AnimateDiff memory: {text}" in found.info["infotexts"][0]) if rungs else "memory" not in found.info["infotexts"][0]
+    assert (f"AnimateDiff memory: {text}" in found.info["infotexts"][0]) if rungs else \
+        "memory" not in found.info["infotexts"][0]
     assert plain(host) == wanted and snapshot(host) == before
 
 
@@ -98,4 +102,5 @@ def test_windows_at_once(host, monkeypatch, speed):
     monkeypatch.setitem(host.opts.data, OPTION, 2)
     with memory(host, 1000) as calls:
         found = animate(host, asked, steps=6)
-    assert max(calls) == 16 and np.abs(frames_of(found).astype(int) - frames_of(expected)).mean() < (1 if speed == "exact" else 4)
+    assert max(calls) == 16 \
+        and np.abs(frames_of(found).astype(int) - frames_of(expected)).mean() < (1 if speed == "exact" else 4)

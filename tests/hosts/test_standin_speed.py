@@ -1,6 +1,6 @@
 # ruff: noqa: F401, F811
-"""The speed presets in the stand-in for the WebUI. What a reusing step makes is held by tests/motion/test_reuse.py; here it
-is that the host's passes ask for what they should, and that everything is undone."""
+"""The speed presets in the stand-in for the WebUI. What a reusing step makes is held by tests/motion/test_reuse.py;
+here it is that the host's passes ask for what they should, and that everything is undone."""
 from __future__ import annotations
 
 import sys
@@ -40,7 +40,8 @@ def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
     answer = animate(host, DRAFT, sampler_name=sampler, steps=10)
     count = 9 if sampler == "DDIM" else 10  # the WebUI's calls the model once less than it has steps
     assert rows == [[8, 1] if step in whole_steps("draft", count) else [4, 0] for step in range(count)]
-    assert f"speed draft: the UNet ran as a whole for 7 of {count} windows" in "".join(answer.info["extra_generation_params"]["AnimateDiff notes"])
+    assert f"speed draft: the UNet ran as a whole for 7 of {count} windows" \
+        in "".join(answer.info["extra_generation_params"]["AnimateDiff notes"])
     assert "speed: draft" in answer.info["infotexts"][0]
     found, exact = frames_of(answer), frames_of(animate(host, EXACT, sampler_name=sampler, steps=10))
     other = frames_of(animate(host, EXACT, sampler_name=sampler, steps=10, seed=99))
@@ -66,7 +67,8 @@ def test_few_steps_are_the_exact_clip(host):
 
 
 def test_each_pass_begins_anew(host, rows):
-    fields = {"steps": 8, "enable_hr": True, "hr_upscaler": "Latent", "denoising_strength": 1.0, "hr_second_pass_steps": 8}
+    fields = {"steps": 8, "enable_hr": True, "hr_upscaler": "Latent",
+              "denoising_strength": 1.0, "hr_second_pass_steps": 8}
     before = snapshot(host)
     answer = animate(host, DRAFT, **fields)
     assert answer.status == 200, answer
@@ -75,7 +77,8 @@ def test_each_pass_begins_anew(host, rows):
     assert snapshot(host) == before
 
 
-@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5}, {"video_length": 6, "context_length": 4}], ids=str)
+@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5},
+                                  {"video_length": 6, "context_length": 4}], ids=str)
 def test_other_ways_to_sample_go_with_it(host, more):
     before = snapshot(host)
     found, exact, other = (frames_of(animate(host, {**one, **more}, steps=8, seed=seed))

@@ -37,7 +37,8 @@ def test_one_window_is_the_plain_clip(host):
     assert (seen[0] == plainly[0]).all() and seen[1] == plainly[1]
 
 
-@pytest.mark.parametrize("settings", [{"closed_loop": "seamless", "seam_repair": 0.5}, {"motion_scale": "0: 0.5, 8: 1.5"}])
+@pytest.mark.parametrize("settings", [{"closed_loop": "seamless", "seam_repair": 0.5},
+                                      {"motion_scale": "0: 0.5, 8: 1.5"}])
 def test_with_what_changes_from_frame_to_frame(host, settings):
     before = snapshot(host)
     seen, _ = watched(host, {**VIEWS, **settings})

@@ -41,7 +41,8 @@ def test_a_prompt_that_is_cut_gives_each_frame_its_own_picture(host, prompt, tex
 
 
 def test_prompts_of_unequal_length_are_padded_with_the_empty_prompt(host):
-    """As the host pads a prompt to the length of its negative: the picture of the short one is that beside a long negative."""
+    """As the host pads a prompt to the length of its negative:
+    the picture of the short one is that beside a long negative."""
     host.opts.data["pad_cond_uncond"] = True
     frames = frames_of(animate(host, CUT, prompt=f"0: a star\n3: {LONG}", negative_prompt=LONG, **LINEAR))
     assert same(frames, singly(host, ["a star"] * 3 + [LONG.strip(" ,")] * 3, negative_prompt=LONG))
@@ -70,7 +71,8 @@ def test_between_key_frames_the_host_gets_the_mixed_conditioning(host, monkeypat
     monkeypatch.setattr(denoiser.prompt_parser, "reconstruct_multicond_batch",
                         lambda c, step: seen.append(reconstruct(c, step)[1]) or reconstruct(c, step))
     animate(host, {"travel_interpolation": "linear"}, prompt="0: a star\n4: a circle", steps=1)
-    star, circle = (host.shared.sd_model.get_learned_conditioning([text])[0].double() for text in ("a star", "a circle"))
+    star, circle = (host.shared.sd_model.get_learned_conditioning([text])[0].double()
+                    for text in ("a star", "a circle"))
     for frame, share in enumerate([0, 0.25, 0.5, 0.75, 1, 1]):
         torch.testing.assert_close(seen[0][frame].double(), star + share * (circle - star), atol=1e-5, rtol=1e-5)
     seen.clear()
@@ -124,7 +126,8 @@ def test_hires_fix_travels_with_its_own_prompt(host, monkeypatch):
 
     made = []
     of_frames = travelling.of_frames
-    monkeypatch.setattr(travelling, "of_frames", lambda c, schedule: made.append(schedule.texts) or of_frames(c, schedule))
+    monkeypatch.setattr(travelling, "of_frames",
+                        lambda c, schedule: made.append(schedule.texts) or of_frames(c, schedule))
     answer = animate(host, prompt="0: a star\n3: a circle", enable_hr=True, denoising_strength=0.6,
                      hr_prompt="0: a cross\n3: a square")
     assert answer.status == 200

@@ -121,7 +121,8 @@ def test_kinds_of_controls(host):
     page = Page(host)
     kinds = {name: type(page[name.replace("_", "-")]).__name__ for name in CLIP}
     assert kinds | {"enable": "Checkbox", "motion_module": "Dropdown", "formats": "CheckboxGroup", "fps": "Number",
-                    "closed_loop": "Dropdown", "seam_repair": "Slider", "frames": "Number", "request_id": "Textbox"} == kinds
+                    "closed_loop": "Dropdown", "seam_repair": "Slider", "frames": "Number",
+                    "request_id": "Textbox"} == kinds
 
 
 def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):

@@ -73,10 +73,12 @@ def test_files(suffix, tmp_path, make_module):
 
 def test_alpha_over_rank(make_module):
     module, found = make_module("v2"), by_hand.pairs(WIDTHS, rank=8)
-    layer, (down, up) = ("down_blocks.1.motion_modules.0", 1, "to_v"), found["down_blocks.1.motion_modules.0", 1, "to_v"]
+    layer, (down, up) = ("down_blocks.1.motion_modules.0", 1, "to_v"), \
+        found["down_blocks.1.motion_modules.0", 1, "to_v"]
     plain = weight_of(module, *layer).weight.double()
     with applied(module, [(load(by_hand.webui(found, alpha=2.0), name="zoom"), curve(0.5))], 4):
-        assert (weight_of(module, *layer).weight - (plain + 0.5 * 2 / 8 * up.double() @ down.double())).abs().max() < 1e-6
+        assert (weight_of(module, *layer).weight
+                - (plain + 0.5 * 2 / 8 * up.double() @ down.double())).abs().max() < 1e-6
 
 
 def test_halves_are_merged_in_single_precision(make_module):
@@ -166,7 +168,8 @@ def test_hooks_and_merging_agree(make_host, make_module, inputs, clips_of):
 def test_an_exception_leaves_nothing(error, weight, make_module):
     module = make_module("v2")
     before = tensors_of(module)
-    with pytest.raises(error), applied(module, [(load(by_hand.original(by_hand.pairs(WIDTHS)), name="a"), curve(weight))], 4):
+    with pytest.raises(error), \
+            applied(module, [(load(by_hand.original(by_hand.pairs(WIDTHS)), name="a"), curve(weight))], 4):
         assert not same(module, before)
         raise error
     assert same(module, before)
@@ -175,7 +178,8 @@ def test_an_exception_leaves_nothing(error, weight, make_module):
 def test_one_that_does_not_fit_changes_nothing(make_module):
     module = make_module("v2")
     before = tensors_of(module)
-    fits, other = (load(by_hand.original(by_hand.pairs(widths)), name=f"{widths[0]}.ckpt") for widths in (WIDTHS, (64,) * 4))
+    fits, other = (load(by_hand.original(by_hand.pairs(widths)), name=f"{widths[0]}.ckpt")
+                   for widths in (WIDTHS, (64,) * 4))
     message = r"64\.ckpt is made for 64/64/64/64 channels per level but tiny v2 has 32/64/64/64"
     with pytest.raises(ModelError, match=message), applied(module, [(fits, curve(1)), (other, curve(1))], 4):
         pass
@@ -185,9 +189,11 @@ def test_one_that_does_not_fit_changes_nothing(make_module):
 def test_other_misfits_are_refused_by_name(make_module):
     xl = make_module("HotShot-XL")
     lora = load(by_hand.original(by_hand.pairs(WIDTHS)), name="zoom.ckpt")
-    with pytest.raises(ModelError, match="zoom.ckpt is an SD1.5 motion LoRA but tiny HotShot-XL is an SDXL motion module"):
+    with pytest.raises(ModelError,
+                       match="zoom.ckpt is an SD1.5 motion LoRA but tiny HotShot-XL is an SDXL motion module"):
         check_fit(lora.about, xl)
-    partly = {key: value for key, value in by_hand.original(by_hand.pairs((32, 96, 64, 64))).items() if "n_blocks.1.m" in key}
+    partly = {key: value for key, value in by_hand.original(by_hand.pairs((32, 96, 64, 64))).items()
+              if "n_blocks.1.m" in key}
     with pytest.raises(ModelError, match="part.ckpt has a change of 96x96 for down_blocks_1_motion_modules_0"):
         check_fit(load(partly, name="part.ckpt").about, make_module("v2"))
     more = {key.replace("motion_modules.0.", "motion_modules.7."): value for key, value in partly.items()}
@@ -218,10 +224,12 @@ ONE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.
     "image LoRA": (KOHYA, "is an image LoRA, not a motion LoRA. Name it in the prompt of a WebUI"),
     "image LoRA, peft": (PEFT, "is an image LoRA, not a motion LoRA"),
     "LyCORIS": ({f"{IMAGE}.hada_w1_a": (4, 4)}, "is an image LoRA"),
-    "module": ({"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (32,)}, "is not a motion LoRA: none of"),
+    "module": ({"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (32,)},
+               "is not a motion LoRA: none of"),
     "half": ({f"{ONE}.down.weight": (4, 32)}, "is an incomplete motion LoRA: down_blocks_0.*has no up"),
     "odd": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 8)}, "have no product"),
-    "both": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 4), **KOHYA}, "a motion LoRA and an image LoRA in one"),
+    "both": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 4), **KOHYA},
+             "a motion LoRA and an image LoRA in one"),
     "empty": ({}, "none of its 0 tensors"),
 }.values())  # fmt: skip
 def test_what_is_no_motion_lora_is_refused(shapes, said, tmp_path):
@@ -279,9 +287,11 @@ def test_the_adapters_weight_may_change_over_the_frames(make_host, inputs):
 
 def test_an_adapter_for_another_model_is_refused(make_host, clips_of):
     state = by_hand.adapter(make_host("diffusers", "SD1.5").unet)
-    lora = load({key: value.repeat(*(2 if n == 32 else 1 for n in value.shape)) for key, value in state.items()}, name="big.ckpt")
+    lora = load({key: value.repeat(*(2 if n == 32 else 1 for n in value.shape)) for key, value in state.items()},
+                name="big.ckpt")
     unet = make_host("ldm", "SD1.5").unet
-    with pytest.raises(ModelError, match="big.ckpt has a change of 64x64 for down_blocks_0_attentions_0.*the checkpoint"):
+    with pytest.raises(ModelError,
+                       match="big.ckpt has a change of 64x64 for down_blocks_0_attentions_0.*the checkpoint"):
         with applied_to_unet(unet, [(lora, curve(1))], 4, clips_of(4)):
             pass
     assert not any(m._forward_hooks for m in unet.modules())

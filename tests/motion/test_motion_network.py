@@ -90,9 +90,8 @@ def test_tiles_change_nothing(learning, make_module, monkeypatch):
         monkeypatch.setattr(network, "CPU_TILE_TOKENS", 20)
         monkeypatch.setattr(type(site), "most_positions", 5)
         calls = []
-        monkeypatch.setattr(
-            type(site), "_tokens", lambda self, *given, old=type(site)._tokens: calls.append(len(given[0])) or old(self, *given)
-        )
+        monkeypatch.setattr(type(site), "_tokens", lambda self, *given, old=type(site)._tokens: (
+            calls.append(len(given[0])) or old(self, *given)))
         tiled = site(x, 4)
     assert len(calls) > 1 and max(calls) == 5 and sum(calls) == 2 * 6 * 6
     torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-6)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from animatediff.motion import FAMILIES, network, packed
 from animatediff.motion.network import TemporalTransformer
 
-pytestmark = pytest.mark.skipif(not packed.works(torch.float32), reason="this torch has no such operators for this machine")
+pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
+                                reason="this torch has no such operators for this machine")
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
@@ -35,7 +36,8 @@ def plainly(site, *given):
 
 def truth(site, *given):
     """The plain layers in float64."""
-    return plainly(copy.deepcopy(site).double(), *(each.double() if isinstance(each, torch.Tensor) else each for each in given))
+    return plainly(copy.deepcopy(site).double(),
+                   *(each.double() if isinstance(each, torch.Tensor) else each for each in given))
 
 
 @budget(max_examples=40, deadline=None)

@@ -33,7 +33,8 @@ class Seen:
 
 
 @hypothesis(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
-@given(prompts=st.lists(st.integers(0, 2), min_size=1, max_size=7), dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+@given(prompts=st.lists(st.integers(0, 2), min_size=1, max_size=7),
+       dtype=st.sampled_from([torch.float32, torch.bfloat16]),
        form=st.sampled_from(["plain", "expanded", "every second row", "inference"]))
 def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
     dtype = torch.float32 if host.layout == "ldm" else dtype  # its time embedding is float32's

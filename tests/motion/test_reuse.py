@@ -161,7 +161,8 @@ def test_a_new_negative_prompt_is_asked_for(make_host):
 def test_nothing_is_left(host, inputs, error):
     x, text = inputs(4)
     blocks = host.unet.input_blocks if host.layout == "ldm" else host.unet.down_blocks[0].resnets
-    theirs = blocks[1].forward = lambda *args, plain=blocks[1].forward, **more: plain(*args, **more)  # of another extension
+    # of another extension
+    theirs = blocks[1].forward = lambda *args, plain=blocks[1].forward, **more: plain(*args, **more)
     before, plain = state_of(host.unet), host(x, text)
     reuse = Reuse("balanced")
     caller = Caller(host, reuse, roles=1)

@@ -1,4 +1,5 @@
-"""Motion scale and effect: against a closed form in float64, against weights that were scaled beforehand, and undone."""
+"""Motion scale and effect: against a closed form in float64,
+against weights that were scaled beforehand, and undone."""
 from __future__ import annotations
 
 import copy
@@ -127,7 +128,8 @@ def test_effect_is_the_share_of_the_change(make_module):
         change = site(x, 6) - x
         for effect in (0.3, share):
             found = site(x, 6, 1.0, effect)
-            spread = effect[None, :, None].expand(2, 6, 64, 3, 5).reshape(x.shape) if isinstance(effect, torch.Tensor) else 0.3
+            spread = effect[None, :, None].expand(2, 6, 64, 3, 5).reshape(x.shape) if isinstance(effect, torch.Tensor) \
+                else 0.3
             torch.testing.assert_close(found, x + change * spread, rtol=0, atol=2e-6)
 
 
@@ -184,10 +186,12 @@ def test_scales_of_the_steps_multiply():
 @pytest.mark.parametrize("height, width", [(64, 64), (24, 40), (8, 8), (3, 5), (1, 1), (128, 96)])
 def test_a_mask_is_resized_as_pillow_does(height, width):
     random = np.random.default_rng(1)
-    picture = np.asarray(Image.fromarray(random.integers(0, 256, (9, 7), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC))
+    picture = np.asarray(
+        Image.fromarray(random.integers(0, 256, (9, 7), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC))
     steered = steering(motion_mask_min=0.4, motion_mask_max=1.5, motion_scale="2", mask=Mask([picture], (0,) * 6))
     scale, _ = steered.at(0, 1, (0, 3), height, width)
-    share = np.asarray(Image.fromarray(picture.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)) / 255
+    share = np.asarray(
+        Image.fromarray(picture.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)) / 255
     assert scale.shape == (2, height, width)
     np.testing.assert_allclose(scale[1].numpy(), 2 * (0.4 + 1.1 * share), atol=2e-3)
 

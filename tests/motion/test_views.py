@@ -28,7 +28,8 @@ def layout_of(frames, views):
 
 
 class NormOfEachFrame(nn.GroupNorm):
-    """For diffusers' motion modules, which give x [b c f h w] to their norm; the original v2 takes each frame by itself."""
+    """For diffusers' motion modules, which give x [b c f h w] to their norm;
+    the original v2 takes each frame by itself."""
 
     def forward(self, x):
         return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)

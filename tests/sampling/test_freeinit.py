@@ -96,7 +96,7 @@ def test_extremes_of_numbers_are_no_error():
             assert torch.isfinite(freeinit.low_pass(kind, (4, 4, 4), *stops, 20)).all()
 
 
-# -- mixing --------------------------------------------------------------------------------------------------------------
+# -- mixing ------------------------------------------------------------------------------------------------------------
 
 
 def clip(seed, shape=(6, 4, 4, 8)):
@@ -147,7 +147,8 @@ def test_all_or_nothing():
 
 @pytest.mark.parametrize("kind", FREEINIT_FILTERS)
 def test_mixed_noise_has_the_variance_that_the_filter_says(kind):
-    """Parseval: the mean of |F|² + |1 − F|², which is 1 for a filter that cuts; the mean of each channel is the low one's."""
+    """Parseval: the mean of |F|² + |1 − F|², which is 1 for a filter that cuts;
+    the mean of each channel is the low one's."""
     shape = (16, 4, 32, 32)
     low, high = clip(0, shape), clip(1, shape)
     keep = freeinit.low_pass(kind, (16, 32, 32))
@@ -163,7 +164,7 @@ def test_other_number_formats_are_mixed_in_float32(dtype):
     assert torch.equal(freeinit.mixed(low, high, keep), freeinit.mixed(low.float(), high.float(), keep))
 
 
-# -- the clip in the noise ------------------------------------------------------------------------------------------------
+# -- the clip in the noise ---------------------------------------------------------------------------------------------
 
 
 def test_the_clip_is_diffused_as_ddpm_does():
@@ -195,7 +196,7 @@ def test_renewed_noise_is_filtered_as_the_settings_say():
     assert torch.equal(freeinit.renewed(settings, seen, fresh), freeinit.mixed(seen, fresh, keep))
 
 
-# -- steps ----------------------------------------------------------------------------------------------------------------
+# -- steps -------------------------------------------------------------------------------------------------------------
 
 
 @budget(max_examples=200, deadline=None)

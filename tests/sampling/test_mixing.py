@@ -25,7 +25,8 @@ def test_slerp_is_the_closed_form(share):
 def test_slerp_keeps_the_length_of_unit_vectors_and_turns_evenly():
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     for share in (0.25, 1 / 3, 0.5):
-        np.testing.assert_allclose(slerp(a, b, share), [np.cos(share * np.pi / 2), np.sin(share * np.pi / 2)], atol=1e-6)
+        np.testing.assert_allclose(slerp(a, b, share), [np.cos(share * np.pi / 2), np.sin(share * np.pi / 2)],
+                                   atol=1e-6)
 
 
 @pytest.mark.parametrize("b", [random(0, 40) * 2, -random(0, 40), torch.zeros(40), random(0, 40) + 1e-4])

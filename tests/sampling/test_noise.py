@@ -62,7 +62,7 @@ def test_generators_and_frames_must_agree():
         noise.draw(noise.generators("per frame", 0, 6, 16), (5, 4, 1, 1))
 
 
-# -- FreeNoise -----------------------------------------------------------------------------------------------------------
+# -- FreeNoise ---------------------------------------------------------------------------------------------------------
 
 CLIPS = st.integers(1, 12).flatmap(lambda context: st.tuples(
     st.integers(1, 60), st.just(context), st.integers(1, context), st.integers(0, 2**63)))

@@ -25,7 +25,8 @@ def frames(scene) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_a_camera_moves_the_whole_scene(camera):
-    """By the pictures: lengths change by the zoom, places about the middle of the frame, the pan shifts to the right."""
+    """By the pictures: lengths change by the zoom, places about the middle of the frame,
+    the pan shifts to the right."""
     begin, end, pan, _ = CAMERAS[camera]
     filmed_and_not = [(filmed(camera, random.Random(seed)), random_clip(random.Random(seed))) for seed in range(400)]
     resting = [(found.scene, plain.scene) for found, plain in filmed_and_not if plain.motion == "rest"
@@ -47,12 +48,13 @@ def test_the_command_makes_a_motion_lora(tmp_path):
     from animatediff.engine.models import DEMO_MODULE
     from animatediff.motion.load import describe
 
-    done = subprocess.run([sys.executable, "-m", "training.motion_lora", "pan-right", "--work", tmp_path / "run", "--out",
-                           tmp_path / "out", "--lora-clips", "2", "--lora-steps", "1", "--rank", "2"],
+    done = subprocess.run([sys.executable, "-m", "training.motion_lora", "pan-right", "--work", tmp_path / "run",
+                           "--out", tmp_path / "out", "--lora-clips", "2", "--lora-steps", "1", "--rank", "2"],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     about = lora_files.describe(tmp_path / "out" / "pan-right.safetensors")
     assert (about.kind, about.rank, about.has_mid, len(about.layers)) == ("motion LoRA", 2, True, 21 * 8)
     lora.check_fit(about, describe(DEMO_MODULE))
-    unknown = subprocess.run([sys.executable, "-m", "training.motion_lora", "roll"], cwd=ROOT, capture_output=True, text=True)
+    unknown = subprocess.run([sys.executable, "-m", "training.motion_lora", "roll"],
+                             cwd=ROOT, capture_output=True, text=True)
     assert unknown.returncode == 2 and "there are zoom-in, zoom-out, pan-left, pan-right" in unknown.stderr

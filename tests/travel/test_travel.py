@@ -130,15 +130,17 @@ def test_fizz():
     assert found.interpolation == "linear"
     assert [dict(found.shares(i)) for i in (0, 2, 4, 6, 8)] == [
         {"best, red, white background": 1}, {"best, red, white background": 0.5, "best, blue, white background": 0.5},
-        {"best, blue, white background": 1}, {"best, blue, white background": 0.5, "best, green, white background": 0.5},
+        {"best, blue, white background": 1},
+        {"best, blue, white background": 0.5, "best, green, white background": 0.5},
         {"best, green, white background": 1}]
 
 
 def test_fizz_expressions_are_computed_for_each_frame():
     prompt = '"0": "(tent:`sin(t/max_f)`), (time:`0.5+0.5*t/max_f`), \\"quoted\\", it"'
     texts = cuts(prompt, 4)
-    assert texts == ["({}:{}), (time:{}), \"quoted\", it".format("tent", f"{math.sin(t / 3):.4f}".rstrip("0").rstrip("."),
-                                                              f"{0.5 + 0.5 * t / 3:.4f}".rstrip("0").rstrip(".")) for t in range(4)]
+    assert texts == ["({}:{}), (time:{}), \"quoted\", it".format(
+        "tent", f"{math.sin(t / 3):.4f}".rstrip("0").rstrip("."),
+        f"{0.5 + 0.5 * t / 3:.4f}".rstrip("0").rstrip(".")) for t in range(4)]
     assert cuts('"0": "(a:`10`), (b:`pw_a`)"', 2, weights={"pw_a": "t+20"}) == ["(a:10), (b:20)", "(a:10), (b:21)"]
 
 
@@ -158,7 +160,8 @@ def test_negative_travels_alike():
 
 
 def test_cyclic():
-    users = "1girl, classroom, {@arms behind back|arms behind back|||crossed arms|crossed arms|||arms up, smile|arms up, smile}"
+    users = ("1girl, classroom, {@arms behind back|arms behind back|||crossed arms|crossed arms|||"
+             "arms up, smile|arms up, smile}")
     options = users[users.index("{@") + 2:-1].split("|")
     assert cuts(users, 13) == [f"1girl, classroom, {options[i % len(options)]}" for i in range(13)]
     assert cuts("{@a|b} and {@x|y|z}", 4) == ["a and x", "b and y", "a and z", "b and x"]
@@ -173,7 +176,8 @@ def test_cyclic_groups_inside_key_frames():
 WORDS = st.text("abc xyz(:1.2)", min_size=1, max_size=12).map(str.strip).filter(
     lambda text: text and not text[0].isdigit() and text == text.strip(", :"))
 KEYS = st.dictionaries(st.integers(0, 40), WORDS, min_size=1, max_size=6)
-HOW = st.fixed_dictionaries({"closed": st.booleans(), "hold": st.floats(0, 1), "easing": st.sampled_from(list(travel.EASINGS)),
+HOW = st.fixed_dictionaries({"closed": st.booleans(), "hold": st.floats(0, 1),
+                             "easing": st.sampled_from(list(travel.EASINGS)),
                              "interpolation": st.sampled_from(travel.INTERPOLATIONS)})
 
 

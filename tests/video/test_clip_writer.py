@@ -25,7 +25,8 @@ def test_all_formats_at_once(tmp_path):
         for index, frame in enumerate(frames):
             clip.add(Image.fromarray(frame) if index % 2 else frame)
             if index:
-                assert (tmp_path / f"new/demo/{index - 1:05d}.png").exists(), "frames are on disk while the next is made"
+                assert (tmp_path / f"new/demo/{index - 1:05d}.png").exists(), \
+                    "frames are on disk while the next is made"
     endings = [WRITERS[name].extension for name in ALL if name != "PNG"]
     pictures = [f"new/demo/{i:05d}.png" for i in range(5)]
     assert tree(tmp_path) == sorted([f"new/demo.{e}" for e in endings] + pictures)
@@ -213,6 +214,7 @@ def test_files_have_the_users_permissions(tmp_path):
 
 def test_importing_the_writers_imports_no_encoder():
     code = ("import sys, animatediff.video.write, animatediff.video.metadata; "
-            "print([m for m in ('av', 'imageio', 'cv2', 'torch', 'diffusers', 'gradio', 'modules') if m in sys.modules])")
+            "print([m for m in ('av', 'imageio', 'cv2', 'torch', 'diffusers', 'gradio', 'modules') "
+            "if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

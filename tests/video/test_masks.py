@@ -24,7 +24,8 @@ def saved(path, image: Image.Image, **options):
     return path
 
 
-@pytest.mark.parametrize("name, tolerance", [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.gif", 0), ("a.webp", 3), ("a.jpg", 3)])
+@pytest.mark.parametrize("name, tolerance", [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.gif", 0),
+                                             ("a.webp", 3), ("a.jpg", 3)])
 def test_pictures(tmp_path, name, tolerance):
     path = saved(tmp_path / name, Image.fromarray(RAMP), quality=95)
     pictures, of_frame = masks.read(path, 5)
@@ -62,7 +63,8 @@ def frames_of(values):
 def test_as_many_masks_as_frames_go_one_to_one(tmp_path, name):
     values = [0, 40, 80, 120, 160, 200, 240]
     first, *rest = frames_of(values)
-    path = saved(tmp_path / name, first, save_all=True, append_images=rest, duration=120, **({"lossless": True} if "webp" in name else {}))
+    path = saved(tmp_path / name, first, save_all=True, append_images=rest, duration=120,
+                 **({"lossless": True} if "webp" in name else {}))
     assert np.allclose(shades(path, 7), values, atol=2)
     assert np.allclose(shades(path, 14), np.repeat(values, 2), atol=2)
     assert np.allclose(shades(path, 1), [120], atol=2)
@@ -77,7 +79,8 @@ def test_times_are_those_of_the_animation(tmp_path):
     assert np.allclose(shades(path, 12), [0] * 8 + [200] + [255] * 3, atol=1)
 
 
-@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.webm", "libvpx-vp9"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
+@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.mov", "libx264"),
+                                         ("a.webm", "libvpx-vp9"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
 def test_videos(tmp_path, name, codec):
     av = pytest.importorskip("av")
     values = [30, 90, 150, 210]
@@ -95,7 +98,8 @@ def test_videos(tmp_path, name, codec):
 def refusal(source, frames=4) -> str:
     with pytest.raises(MediaError) as caught:
         masks.read(source, frames)
-    assert caught.value.exit_code == 4 and caught.value.http_status == 422 and caught.value.where.startswith("motion mask")
+    assert caught.value.exit_code == 4 and caught.value.http_status == 422 \
+        and caught.value.where.startswith("motion mask")
     return str(caught.value)
 
 
@@ -147,11 +151,13 @@ def test_only_pictures_and_videos_are_decoded_from_text():
 
 
 @budget(max_examples=60, deadline=None)
-@given(st.integers(0, 4000), st.binary(min_size=1, max_size=8), st.sampled_from(["GIF", "PNG", "WEBP", "TIFF", "BMP", "JPEG"]))
+@given(st.integers(0, 4000), st.binary(min_size=1, max_size=8),
+       st.sampled_from(["GIF", "PNG", "WEBP", "TIFF", "BMP", "JPEG"]))
 def test_no_damage_is_more_than_a_refusal(place, junk, kind):
     file = io.BytesIO()
     first, *rest = frames_of([0, 100, 200])
-    first.save(file, kind, **({"save_all": True, "append_images": rest} if kind in ("GIF", "PNG", "WEBP", "TIFF") else {}))
+    first.save(file, kind,
+               **({"save_all": True, "append_images": rest} if kind in ("GIF", "PNG", "WEBP", "TIFF") else {}))
     data = bytearray(file.getvalue())
     data[place % len(data):place % len(data) + len(junk)] = junk
     try:

@@ -17,8 +17,8 @@ try:
 except ImportError:
     ALL = [name for name in WRITERS if name not in ("MP4", "WEBM")]
 NEEDS_VIDEO = pytest.mark.skipif("MP4" not in ALL, reason="PyAV is not installed")
-SETTINGS = '{"prompt": "赤い円が右へ動く, a red circle", "emoji": "🎞", "quote": "a \\"b\\"; c=d#e\\n", "long": "%s"}' % (
-    "word " * 150)
+SETTINGS = ('{"prompt": "赤い円が右へ動く, a red circle", "emoji": "🎞", "quote": "a \\"b\\"; c=d#e\\n", '
+            '"long": "%s"}') % ("word " * 150)
 
 
 def moving(count: int = 12, height: int = 48, width: int = 64, shades: bool = True) -> list[np.ndarray]:

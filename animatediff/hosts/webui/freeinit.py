@@ -98,6 +98,6 @@ def _sooner(cond: Any, share: float) -> Any:
 
     if not isinstance(cond, prompt_parser.MulticondLearnedConditioning):
         return [entries(schedules) for schedules in cond]
-    batch = [[prompt_parser.ComposableScheduledPromptConditioning(entries(part.schedules), part.weight) for part in parts]
-             for parts in cond.batch]
+    batch = [[prompt_parser.ComposableScheduledPromptConditioning(entries(part.schedules), part.weight)
+              for part in parts] for parts in cond.batch]
     return prompt_parser.MulticondLearnedConditioning(shape=cond.shape, batch=batch)

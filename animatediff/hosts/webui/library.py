@@ -109,8 +109,8 @@ def find_lora(name: str) -> Path:
 
 
 def tagged_lora(name: str) -> Path | None:
-    """The file that <lora:name:…> means, if it is a motion LoRA or a domain adapter; all others are the host's, and so is
-    what is unknown."""
+    """The file that <lora:name:…> means, if it is a motion LoRA or a domain adapter; all others are the host's, and so
+    is what is unknown."""
     path = _of_host(name) or library.find(name, [folder for folder in folders() if folder.is_dir()])
     try:
         return path if path and library.describe_lora(path) else None

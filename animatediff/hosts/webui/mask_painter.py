@@ -1,7 +1,7 @@
 """Painting a motion mask on the page: a canvas, a button that blackens it and one that takes what is on it.
 
-The mask becomes a file, whose name goes into the text field of the settings; so it reaches the run, infotexts, plots and
-the other tab as every other value does. gradio 3.41 paints with Image, gradio 4 with ImageMask.
+The mask becomes a file, whose name goes into the text field of the settings; so it reaches the run, infotexts, plots
+and the other tab as every other value does. gradio 3.41 paints with Image, gradio 4 with ImageMask.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Motion LoRAs in the host, named in the parameter or by <lora:NAME:WEIGHT> in the prompt.
 
 The host hands the names in <lora:…> to its Lora extension, which loads a motion LoRA's file, finds none of its layers
-in the image model, and says nothing of it. So the names of motion LoRAs are taken out of what the host has read from the
-prompts, and act on the motion module; all others stay.
+in the image model, and says nothing of it. So the names of motion LoRAs are taken out of what the host has read from
+the prompts, and act on the motion module; all others stay.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The motion mask of a clip: a path, a picture or video in a request, or what is painted on the page.
 
-The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path leads
-to is read as a picture or a video, and never shown.
+The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path
+leads to is read as a picture or a video, and never shown.
 """
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def find(value: str) -> Path:
     path = Path(os.path.expanduser(value))
     if shared.cmd_opts.hide_ui_dir_config:
         real = Path(os.path.realpath(path))
-        allowed = [Path(os.path.realpath(place)) for place in getattr(shared.cmd_opts, "gradio_allowed_path", None) or ()]
+        allowed = [Path(os.path.realpath(place))
+                   for place in getattr(shared.cmd_opts, "gradio_allowed_path", None) or ()]
         if not any(inside(real, place) for place in allowed):
             raise MediaError("this server does not read files there", where=f"motion mask {value:.80}",
                              remedy="Send the mask in base64, or paint it on the page")

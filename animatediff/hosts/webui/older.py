@@ -1,9 +1,10 @@
 """The older extension (sd-webui-animatediff, or a fork of it) installed beside this one.
 
 Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and one UNet
-cannot carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one goes on
-working in the page under the name of its folder; it sits out every job that asks for this one, and a job that asks for
-both is stopped. Everything that is changed for this is changed in memory and put back before scripts are loaded again.
+cannot carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one
+goes on working in the page under the name of its folder; it sits out every job that asks for this one, and a job that
+asks for both is stopped. Everything that is changed for this is changed in memory and put back
+before scripts are loaded again.
 """
 from __future__ import annotations
 
@@ -98,8 +99,8 @@ def notice() -> str:
         return ""
     folders = " and ".join(older.folder for older in met)
     return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this one, "
-            "which also uses the older one's settings and motion modules. The two cannot run in one job: disable the older "
-            "one in the Extensions tab, or leave its Enable off.")
+            "which also uses the older one's settings and motion modules. The two cannot run in one job: disable the "
+            "older one in the Extensions tab, or leave its Enable off.")
 
 
 def refuse_both(p: Any) -> None:
@@ -108,7 +109,8 @@ def refuse_both(p: Any) -> None:
         if older.enabled(p):
             what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
             raise SettingsError(f"{what}, and the two cannot run together", where="Enable AnimateDiff",
-                                remedy="Untick Enable in one of the two, or disable the older one in the Extensions tab.")
+                                remedy="Untick Enable in one of the two, or disable the older one "
+                                "in the Extensions tab.")
 
 
 def argument(p: Any) -> Any:

@@ -22,8 +22,9 @@ from .calls import Sampler, seam_of
 COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before the run must not take seconds to count
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
-LABELS = ("Frames", "Length", "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule", BY_NAME["context_length"].label,
-          BY_NAME["overlap"].label, BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
+LABELS = ("Frames", "Length", "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
+          BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
+          "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
@@ -89,8 +90,9 @@ def preflight(
     steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. slider: the steps that are
     asked for, 0 for `steps`. hires_steps: of the second pass, 0 for none. module, problem: the motion module that the
     settings name, or why there is none. checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError
-    for formats that cannot be written. read_mask: raises it for a motion mask that cannot be read for so many frames. loras, missing: the motion LoRAs that are asked for, with their weights, and what
-    is wrong with others. prompts: the prompt and the negative prompt.
+    for formats that cannot be written. read_mask: raises it for a motion mask that cannot be read for so many frames.
+    loras, missing: the motion LoRAs that are asked for, with their weights, and what is wrong with others. prompts: the
+    prompt and the negative prompt.
     """
     frames = settings.frame_count(source_frames)
     context = settings.context_length

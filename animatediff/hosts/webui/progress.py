@@ -1,8 +1,9 @@
 """The progress bar counts windows.
 
 It shows (`state.job_no` + `state.sampling_step` / `state.sampling_steps`) / `state.job_count`. The second of these is
-what ControlNet and others take the share of the run from, for each call of the UNet: while step i runs it is i - 1 (0 in the
-first), and stays so. What is done beyond that is added to the first, until the pass ends. Nothing here imports the host.
+what ControlNet and others take the share of the run from, for each call of the UNet: while step i runs it is i - 1
+(0 in the first), and stays so. What is done beyond that is added to the first, until the pass ends.
+Nothing here imports the host.
 """
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from animatediff.sampling import Event
 
 
 @contextmanager
-def progress_in_windows(state: Any, sampler: Any, name: str, parts: Sequence[int] = (1,)) -> Iterator[Callable[[Event], None]]:
-    """Gives what is to be told of every window, and of every iteration if there are several. `sampler`: of this pass alone;
-    its `callback_state` ends each step. parts: how long each of the pass' iterations is, such as its steps, and behind
-    them the repair of the seam if there is one."""
+def progress_in_windows(state: Any, sampler: Any, name: str,
+                        parts: Sequence[int] = (1,)) -> Iterator[Callable[[Event], None]]:
+    """Gives what is to be told of every window, and of every iteration if there are several. `sampler`: of this pass
+    alone; its `callback_state` ends each step. parts: how long each of the pass' iterations is, such as its steps, and
+    behind them the repair of the seam if there is one."""
     job, plain, iteration = state.job_no, sampler.callback_state, 1
 
     def show(done: float, step: int) -> None:

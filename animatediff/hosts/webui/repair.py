@@ -1,7 +1,9 @@
-"""Seam repair in the host: behind the pass's own sampling one more, by the host's img2img, of the frames around the seam.
+"""Seam repair in the host: behind the pass's own sampling one more, by the host's img2img,
+of the frames around the seam.
 
-It runs inside the pass's scope and on its sampler. The host samples the whole clip; the UNet sees one window, and what the
-denoiser answers for the frames that are held is their finished self, so that they are noised as the sampler wants them.
+It runs inside the pass's scope and on its sampler. The host samples the whole clip; the UNet sees one window, and what
+the denoiser answers for the frames that are held is their finished self,
+so that they are noised as the sampler wants them.
 """
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ def of_pass(p: Any, settings: Settings) -> Seam | None:
 
 
 def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor) -> Tensor:
-    """The pass's latents [f c h w] with the frames around the seam made anew. One that is interrupted leaves them as they
-    are."""
+    """The pass's latents [f c h w] with the frames around the seam made anew. One that is interrupted leaves them as
+    they are."""
     p, seam = run.p, of_pass(run.p, run.settings)
     if seam is None or _stopped():
         return finished

@@ -41,7 +41,8 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings
     else:
         if args and not isinstance(args[0], (bool, type(None), str, int)):
             raise SettingsError(f"{type(args[0]).__name__} is neither an object with names nor {ORDER[0]}",
-                                where="args", remedy='Send "args": [{"enable": true, "model": "…", "video_length": 16}].')
+                                where="args",
+                                remedy='Send "args": [{"enable": true, "model": "…", "video_length": 16}].')
         values = {name: value for name, value in zip(ORDER, args) if value is not None}
         if values.get("enable") in (False, None) and not (more or {}).get("enable"):
             return None
@@ -81,6 +82,6 @@ def _freeinit(values: Mapping[str, Any]) -> dict[str, Any]:
         if asked is None and ours.name in rest:
             return rest
     if ours.read(rest.get(ours.name, number)) != number:
-        raise SettingsError(f"{switch!r} with {number} contradicts {ours.name} = {rest[ours.name]!r}, which means the same",
-                            where="freeinit_enable", remedy=f"Give {ours.name} only.")
+        raise SettingsError(f"{switch!r} with {number} contradicts {ours.name} = {rest[ours.name]!r}, "
+                            "which means the same", where="freeinit_enable", remedy=f"Give {ours.name} only.")
     return {**rest, ours.name: number}

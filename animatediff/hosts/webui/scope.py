@@ -51,7 +51,8 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
     sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
     for name in ("sample", "sample_img2img"):
 
-        def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name), **kwargs: Any) -> Any:
+        def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name),
+                   **kwargs: Any) -> Any:
             undo.close()
             run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
             run.from_picture = name == "sample_img2img"
@@ -207,9 +208,11 @@ class Pass:
         inpaint mask keeps, and before the sampler takes its step."""
 
         def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if self.denoiser.step == 0 and not self.seam:  # what a mask keeps, and an interrupt leaves, is the host's own start
+            # what a mask keeps, and an interrupt leaves, is the host's own start
+            if self.denoiser.step == 0 and not self.seam:
                 self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
-            progress = 1.0 if self.seam else self.steps_done / self.steps  # a repair leaves those that are held to the end
+            # a repair leaves those that are held to the end
+            progress = 1.0 if self.seam else self.steps_done / self.steps
             out = plain(x, sigma, *args, **kwargs)
             held = self.pictures.held
             return held.into(out, progress, lambda x0: self._answer(x, sigma, x0)) if held else out
@@ -288,8 +291,8 @@ def _schedule(model: Any, module: MotionModule, p: Any) -> Iterator[torch.Tensor
 
 
 def _waiting(model: Any) -> list[Any]:
-    """Networks of which sampling makes no use. The VAE may be drawing a live preview; where the host itself moves networks
-    (--medvram), it knows best."""
+    """Networks of which sampling makes no use. The VAE may be drawing a live preview; where the host itself moves
+    networks (--medvram), it knows best."""
     encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
     return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
 

@@ -2,7 +2,8 @@
 
 The host encodes a prompt for each frame of the batch. While a clip's prompts travel, the two methods of its `p` that do
 so are asked for each distinct prompt of the schedule once, and what comes back is mixed frame by frame. Both passes,
-changes of the model between them, the host's caches and its schedules inside a prompt ([a:b:0.5], AND) stay as they are.
+changes of the model between them, the host's caches and its schedules inside a prompt ([a:b:0.5], AND)
+stay as they are.
 """
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def check(p: Any, settings: Settings) -> list[str]:
     notes = []
     for first in range(0, len(p.all_prompts), p.batch_size):
         clip = slice(first, first + p.batch_size)
-        for pair in (schedules(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]), _of_hires(p, settings, clip)):
+        for pair in (schedules(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]),
+                     _of_hires(p, settings, clip)):
             notes += [note for schedule in pair or () for note in schedule.notes]
             notes += _networks_apart(pair[0].texts) if pair else []
     return list(dict.fromkeys(notes))
@@ -94,7 +96,8 @@ def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Seq
     own = [_unstyled(p, prompts[0], p.prompt, "apply_styles_to_prompt"),
            _unstyled(p, negatives[0], p.negative_prompt, "apply_negative_styles_to_prompt")]
     pair = settings.schedules(own[0][0], own[1][0], len(prompts))
-    pair = tuple(replace(schedule, texts=tuple(map(styled, schedule.texts))) for schedule, (_, styled) in zip(pair, own))
+    pair = tuple(replace(schedule, texts=tuple(map(styled, schedule.texts)))
+                 for schedule, (_, styled) in zip(pair, own))
     plain = pair[0].texts == (prompts[0],) and pair[1].texts == (negatives[0],)
     return None if plain else pair
 

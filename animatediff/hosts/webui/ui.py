@@ -54,8 +54,8 @@ ONE_BY_ONE = Lock()  # gradio answers a page's events side by side, and an older
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the accordion that opens by itself. `img2img`: of that tab alone; the other has the controls, since both
-    send the same arguments, but does not show them."""
+    """A part of the accordion that opens by itself. `img2img`: of that tab alone; the other has the controls, since
+    both send the same arguments, but does not show them."""
 
     title: str
     name: str

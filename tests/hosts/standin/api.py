@@ -1,4 +1,5 @@
-"""The stand-in's side of /sdapi/v1: a request to a job, its end to an answer. One job at a time, as in the host's queue."""
+"""The stand-in's side of /sdapi/v1: a request to a job, its end to an answer. One job at a time,
+as in the host's queue."""
 from __future__ import annotations
 
 import base64
@@ -29,7 +30,8 @@ def request(tab: str, fields: dict[str, Any], args: dict[str, list] | None = Non
         given = (args or {}).get(script.title(), [])
         script.args_from, script.args_to = len(values), len(values) + len(given)
         values += given
-    kind = {"txt2img": processing.StableDiffusionProcessingTxt2Img, "img2img": processing.StableDiffusionProcessingImg2Img}
+    kind = {"txt2img": processing.StableDiffusionProcessingTxt2Img,
+            "img2img": processing.StableDiffusionProcessingImg2Img}
     fields = {"do_not_save_samples": True, "do_not_save_grid": True, **fields}
     fields["override_settings"] = dict(fields.get("override_settings", {}))
     try:

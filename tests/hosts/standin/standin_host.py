@@ -55,7 +55,8 @@ def _host(data: Path) -> SimpleNamespace:
     for tab in ("txt2img", "img2img"):
         opts.data[f"outdir_{tab}_samples"] = str(data / "outputs" / f"{tab}-images")
     for seed, name in enumerate(("demo", "second"), 1):
-        modules["sd_models"].register(modules["sd_models"].CheckpointInfo(name, tiny.LatentDiffusion, tiny.weights(seed)))
+        modules["sd_models"].register(
+            modules["sd_models"].CheckpointInfo(name, tiny.LatentDiffusion, tiny.weights(seed)))
     modules["sd_models"].reload_model_weights()
     return SimpleNamespace(**modules, data=data, opts=opts, state=modules["shared"].state, api=api, tiny=tiny,
                            load=modules["scripts"].load, show=modules["scripts"].show, request=api.request)

@@ -62,7 +62,8 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm, self.proj_in, self.proj_out = nn.GroupNorm(32, WIDTH), nn.Conv2d(WIDTH, WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1)
+        self.norm, self.proj_in, self.proj_out = (
+            nn.GroupNorm(32, WIDTH), nn.Conv2d(WIDTH, WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1))
         self.transformer_blocks = nn.ModuleList([TransformerBlock()])
 
     def forward(self, x, emb, context):

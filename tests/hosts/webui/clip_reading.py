@@ -73,7 +73,8 @@ def unrelated(pictures: np.ndarray) -> float:
 
 
 def jump(frames: np.ndarray) -> float:
-    """Median way of the shape's centre from frame to frame, as a share of the picture's width; NaN where none is seen."""
+    """Median way of the shape's centre from frame to frame, as a share of the picture's width;
+    NaN where none is seen."""
     centres = np.array([sight.centre for sight in track(list(frames))[0] if sight])
     if len(centres) < len(frames) / 2:
         return float("nan")

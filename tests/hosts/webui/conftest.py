@@ -15,7 +15,8 @@ sys.path.insert(0, str(HERE.parent / "standin" / "traces"))
 def pytest_collection_modifyitems(config, items):
     if os.environ.get("WEBUI_DIR"):
         return
-    reason = "needs a real WebUI: WEBUI_DIR=/path/to/stable-diffusion-webui pytest tests/hosts/webui (see webui_host.py)"
+    reason = ("needs a real WebUI: WEBUI_DIR=/path/to/stable-diffusion-webui pytest tests/hosts/webui "
+              "(see webui_host.py)")
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -62,7 +63,8 @@ def differences(host: Host) -> str:
             found += [f"{key}: {k} was {before.get(k, 'not there')!r:.80}, is {value.get(k, 'not there')!r:.80}"
                       for k in names]
         elif isinstance(value, list):
-            found.append(f"{key}: gone {sorted(set(before) - set(value))[:5]}, new {sorted(set(value) - set(before))[:5]}")
+            found.append(f"{key}: gone {sorted(set(before) - set(value))[:5]}, "
+                         f"new {sorted(set(value) - set(before))[:5]}")
         else:
             found.append(f"{key}: was {before!r:.80}, is {value!r:.80}")
     return "\n".join(found)

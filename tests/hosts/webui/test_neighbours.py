@@ -1,7 +1,8 @@
 """The real WebUI with the extensions that users have beside this one, in two orders of loading.
 
     WEBUI_EXTENSIONS  a folder with sd-webui-animatediff, sd-webui-controlnet and sd-dynamic-prompts
-    WEBUI_EXTRA_PATH  must have what those two need: dynamicprompts, send2trash, addict, yapf, fvcore, svglib, controlnet_aux
+    WEBUI_EXTRA_PATH  must have what those two need: dynamicprompts, send2trash, addict, yapf,
+                      fvcore, svglib, controlnet_aux
 
 The oracle is the host alone. A motion module whose last layers are zero ties no frames together, so each frame of a
 clip made with it must be the picture that the host and ControlNet make of that frame's seed, prompt and hint, one by
@@ -27,11 +28,12 @@ OLDER, CONTROLNET, PROMPTS = "sd-webui-animatediff", "sd-webui-controlnet", "sd-
 NEIGHBOURS = {name: THEIRS / name for name in (OLDER, CONTROLNET, PROMPTS)}
 HERE = Path(__file__).parent
 OLDER_TITLE = f"AnimateDiff ({OLDER})"
-STILL = {"enable": True, "model": "still.safetensors", "video_length": 6, "batch_size": 4, "overlap": 1, "format": ["GIF"],
-         "returns": "frames"}
+STILL = {"enable": True, "model": "still.safetensors", "video_length": 6, "batch_size": 4, "overlap": 1,
+         "format": ["GIF"], "returns": "frames"}
 FRAMES = 6
 SEED = 40
-BROKEN = ("Error loading script", "Error creating UI", "Error executing callback", "Error running")  # as the host prints it
+BROKEN = ("Error loading script", "Error creating UI", "Error executing callback",
+          "Error running")  # as the host prints it
 # Dynamic Prompts before the fix of its issue 754 registers its settings too late for a WebUI from 1.9 on.
 PROMPT_SETTINGS = {
     "dp_ignore_whitespace": False, "dp_write_raw_template": False, "dp_write_prompts_to_file": False,
@@ -73,12 +75,15 @@ def host(neighbourhood):
 def essentials(host) -> dict:
     state = host.state()
     # ControlNet puts the UNet's own forward back onto the object itself.
-    state["patches"] = [patch for patch in state["patches"] if not patch.startswith("model.diffusion_model.forward = modules.")]
-    return {key: state[key] for key in ("checkpoint", "weights", "alphas_cumprod", "modules", "hooks", "patches", "callbacks")}
+    state["patches"] = [patch for patch in state["patches"]
+                        if not patch.startswith("model.diffusion_model.forward = modules.")]
+    return {key: state[key]
+            for key in ("checkpoint", "weights", "alphas_cumprod", "modules", "hooks", "patches", "callbacks")}
 
 
 def prepare(host: Host) -> None:
-    """Beside the demo model: "linear", the same with the noise schedule of its motion module; motion modules; a ControlNet."""
+    """Beside the demo model: "linear", the same with the noise schedule of its motion module;
+    motion modules; a ControlNet."""
     import torch
     import yaml
     from safetensors.torch import load_file, save_file
@@ -98,7 +103,8 @@ def prepare(host: Host) -> None:
 
     # A ControlNet is the UNet's encoder, with a small network for the hint and 1x1 convolutions out of each block.
     prefix, random = "model.diffusion_model.", torch.Generator().manual_seed(1)
-    unet = {k.removeprefix(prefix): v.float() for k, v in load_file(DEMO / "demo.safetensors").items() if k.startswith(prefix)}
+    unet = {k.removeprefix(prefix): v.float() for k, v in load_file(DEMO / "demo.safetensors").items()
+            if k.startswith(prefix)}
     control = {k: v for k, v in unet.items() if k.startswith(("time_embed.", "input_blocks.", "middle_block."))}
     channels = (3, 16, 16, 32, 32, 96, 96, 256, 64)
     sizes = {f"input_hint_block.{2 * i}": (channels[i + 1], channels[i], 3, 3) for i in range(8)}
@@ -115,8 +121,8 @@ def prepare(host: Host) -> None:
     sparse = {k: v for k, v in control.items() if not k.startswith("input_hint_block.")}
     sparse["input_hint_block.0.weight"] = torch.randn(64, 5, 3, 3, generator=random) * 0.3
     sparse["input_hint_block.0.bias"] = torch.zeros(64)
-    sparse |= {k: v.float() for k, v in weights.items() if k.startswith("down_blocks.") and "attention_blocks.1." not in k
-               and "norms.1." not in k}
+    sparse |= {k: v.float() for k, v in weights.items()
+               if k.startswith("down_blocks.") and "attention_blocks.1." not in k and "norms.1." not in k}
     save_file(sparse, host.data / "models" / "ControlNet" / "sparse_tiny_sd15.safetensors")
 
 
@@ -134,7 +140,8 @@ def ask(host, animatediff=None, **scripts_and_fields):
     """Names with a blank or a capital are scripts, the rest fields."""
     scripts = {k: {"args": v} for k, v in scripts_and_fields.items() if k != k.lower() or " " in k}
     fields = {k: v for k, v in scripts_and_fields.items() if k not in scripts}
-    return host.txt2img(animatediff, **{"prompt": "a red circle", "steps": 3, "seed": SEED, "alwayson_scripts": scripts, **fields})
+    return host.txt2img(animatediff, **{"prompt": "a red circle", "steps": 3, "seed": SEED,
+                                        "alwayson_scripts": scripts, **fields})
 
 
 def alone(host, i: int, **fields) -> np.ndarray:
@@ -153,7 +160,7 @@ def agree(found: np.ndarray, wanted: np.ndarray) -> bool:
     return np.abs(found - wanted).max() <= 2
 
 
-# -- the older extension -------------------------------------------------------------------------------------------------
+# -- the older extension -----------------------------------------------------------------------------------------------
 
 
 def test_the_start_says_that_both_are_there(neighbourhood):
@@ -213,15 +220,15 @@ def test_its_folder_of_motion_modules_is_looked_into(host):
 
 def test_its_infotext_is_read(host):
     """The host's own reader of infotexts fills the arguments of scripts that a request does not name."""
-    text = ("a red circle\nSteps: 3, Sampler: DDIM, CFG scale: 5, Seed: 40, Size: 64x64, AnimateDiff: \"enable: True, model: "
-            "still.safetensors, video_length: 5, fps: 8, loop_number: 0, closed_loop: N, batch_size: 5, stride: 1, overlap: -1,"
-            " interp: Off, interp_x: 10, mm_hash: 12345678\"")
+    text = ("a red circle\nSteps: 3, Sampler: DDIM, CFG scale: 5, Seed: 40, Size: 64x64, AnimateDiff: \"enable: True, "
+            "model: still.safetensors, video_length: 5, fps: 8, loop_number: 0, closed_loop: N, batch_size: 5, "
+            "stride: 1, overlap: -1, interp: Off, interp_x: 10, mm_hash: 12345678\"")
     answer = host.post("/sdapi/v1/txt2img", {"infotext": text}).expect()
     assert len(answer.images) == 1
     assert Image.open(io.BytesIO(base64.b64decode(answer.images[0]))).n_frames == 5
 
 
-# -- ControlNet ----------------------------------------------------------------------------------------------------------
+# -- ControlNet --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +340,7 @@ def test_a_unit_of_its_own_batch_without_a_clip_is_controlnets(host, hints):
     assert len(answer.images) == FRAMES
 
 
-# -- Dynamic Prompts -----------------------------------------------------------------------------------------------------
+# -- Dynamic Prompts ---------------------------------------------------------------------------------------------------
 
 
 def test_a_cyclic_prompt_gives_each_frame_its_option(host):
@@ -364,7 +371,7 @@ def test_two_clips_go_on_with_the_options(host):
     assert len(answer.images) == 2 and len(answer.info["all_prompts"]) == 2 * FRAMES
 
 
-# -- second passes -------------------------------------------------------------------------------------------------------
+# -- second passes -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["new job", "other scripts"])
@@ -376,7 +383,8 @@ def test_a_second_pass_is_of_single_pictures_without_motion(host, how):
     assert len(pairs) == len(made) == FRAMES
     for (before, after), frame in zip(pairs, made):
         assert len(after) == 1, "no clip of its own"
-        plain = host.img2img([before], prompt="a blue square", steps=3, seed=5, denoising_strength=0.5, scheduler="Automatic")
+        plain = host.img2img([before], prompt="a blue square", steps=3, seed=5,
+                             denoising_strength=0.5, scheduler="Automatic")
         assert (picture(after[0]) == picture(plain.expect().images[0])).all(), "what the host makes of it alone"
         assert np.abs(picture(after[0]) - picture(before)).max() > 20
         assert (frame == picture(after[0])).all()
@@ -392,7 +400,7 @@ def test_a_copy_of_the_clips_own_job_leaves_the_clip_alone(host):
     assert len(files) == 1
 
 
-# -- reload --------------------------------------------------------------------------------------------------------------
+# -- reload ------------------------------------------------------------------------------------------------------------
 
 
 def test_reloading_the_page_doubles_nothing(host):

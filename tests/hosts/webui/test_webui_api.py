@@ -29,7 +29,7 @@ OURS = {"enable": True, "motion_module": "motion.safetensors", "frames": 4, "fps
         "context_length": 16, "formats": ["GIF", "PNG"], "request_id": "abc"}
 
 
-# -- what is asked for -----------------------------------------------------------------------------------------------------
+# -- what is asked for -------------------------------------------------------------------------------------------------
 
 
 def test_old_names_and_ours_ask_for_the_same(host):
@@ -58,7 +58,7 @@ def test_the_script_is_known_by_its_title(host, name):
     assert len(clip(answer).frames) == 4
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------------
+# -- what comes back ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("settings", "plays", "still"), [
@@ -121,7 +121,7 @@ def test_send_images_off_still_writes_the_clip(host, files):
     assert [p.suffix for p in files()] == [".gif"]
 
 
-# -- files -------------------------------------------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def test_files_are_numbered_in_a_folder_of_the_day(host, files):
@@ -162,7 +162,7 @@ def test_no_loose_frames_and_no_grid_are_written(host, files):
     assert loose == []
 
 
-# -- how it was made -----------------------------------------------------------------------------------------------------------
+# -- how it was made ---------------------------------------------------------------------------------------------------
 
 
 def png_info(host, raw: bytes) -> dict:
@@ -213,7 +213,7 @@ def test_a_plain_picture_after_a_clip_says_nothing_of_it(host):
     assert "AnimateDiff" not in json.dumps(host.txt2img(prompt=PROMPT, steps=2).info)
 
 
-# -- with the host's other features ----------------------------------------------------------------------------------------------
+# -- with the host's other features ------------------------------------------------------------------------------------
 
 
 def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list:
@@ -266,7 +266,7 @@ def test_styles_and_batches_of_prompts(host):
     assert len(clip(answer).frames) == 4
 
 
-# -- our routes ------------------------------------------------------------------------------------------------------------------
+# -- our routes --------------------------------------------------------------------------------------------------------
 
 
 def test_version_and_schema(host):
@@ -303,7 +303,8 @@ def test_preflight_tells_what_a_run_does(host):
 
 @pytest.mark.parametrize(("sampler", "fields"), [("DDIM", {}), ("Heun", {}), ("UniPC", {"steps": 5}), ("PLMS", {}),
                                                  ("Euler", {"enable_hr": True, "hr_upscaler": "Latent",
-                                                            "denoising_strength": 0.7, "hr_second_pass_steps": 2})], ids=str)
+                                                            "denoising_strength": 0.7,
+                                                            "hr_second_pass_steps": 2})], ids=str)
 def test_preflights_number_of_unet_calls_is_true(host, sampler, fields):
     body = {"prompt": PROMPT, "steps": 4, "width": 64, "height": 64, "sampler_name": sampler, "seed": 1, **fields,
             "alwayson_scripts": {"AnimateDiff": {"args": [{**EIGHT, "video_length": 12, "overlap": 2}]}}}

@@ -68,7 +68,8 @@ def test_what_ends_in_an_error_elsewhere_makes_a_clip_or_a_message(host, fields)
 
 @pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemory"])
 @pytest.mark.parametrize("fields", [
-    {}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7, "sampler_name": "Euler"},
+    {}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7,
+         "sampler_name": "Euler"},
     {"sampler_name": "Euler"},
 ], ids=["DDIM", "Hires. fix", "Euler"])  # fmt: skip
 def test_an_error_while_sampling_poisons_nothing(host, kind, fields):
@@ -116,7 +117,8 @@ def test_an_image_checkpoint_in_the_folder_is_called_by_its_name(host):
     path = host.motion / "picture.safetensors"
     path.symlink_to(host.data / "models" / "Stable-diffusion" / "demo.safetensors")
     try:
-        refused(host.txt2img({**EIGHT, "model": "picture.safetensors"}, prompt=PROMPT), "picture.safetensors", "checkpoint")
+        refused(host.txt2img({**EIGHT, "model": "picture.safetensors"}, prompt=PROMPT),
+                "picture.safetensors", "checkpoint")
     finally:
         path.unlink()
 
@@ -141,7 +143,7 @@ def test_a_video_format_without_an_encoder_is_refused_before_the_run(host, files
     assert files() == []
 
 
-# -- stopped by the user -------------------------------------------------------------------------------------------------
+# -- stopped by the user -----------------------------------------------------------------------------------------------
 
 
 def test_interrupt_keeps_the_finished_steps_and_says_how_many(host, files):
@@ -234,7 +236,7 @@ def test_progress_counts_windows_and_previews_move(host):
     assert len(previews - {None}) >= 3, "the preview shows one picture only"
 
 
-# -- a run that cannot have motion is never a still picture ---------------------------------------------------------------
+# -- a run that cannot have motion is never a still picture ------------------------------------------------------------
 
 
 def test_nothing_here_answered_200_with_a_still(host):

@@ -16,9 +16,9 @@ from test_webui_generation import EIGHT, EULER, FRAMES, PROMPT, strangers
 TWICE = {**FRAMES, "freeinit_iterations": 2}
 SHORT = {"prompt": PROMPT, "seed": 2, "steps": 6, "sampler_name": "Euler"}
 QUICK = ("Euler", "DPM++ SDE", "Restart", "DDIM CFG++", "UniPC")
-SAMPLERS = {"Euler": 20, "Euler a": 20, "Heun": 12, "LMS": 20, "DPM2": 12, "DPM2 a": 12, "DPM++ 2M": 20, "DPM++ SDE": 12,
-            "DPM++ 2M SDE": 20, "DPM++ 2M SDE Heun": 20, "DPM++ 2S a": 12, "DPM++ 3M SDE": 30, "DPM fast": 30,
-            "DPM adaptive": 4, "Restart": 20, "DDIM": 20, "DDIM CFG++": 20, "PLMS": 20, "UniPC": 20}
+SAMPLERS = {"Euler": 20, "Euler a": 20, "Heun": 12, "LMS": 20, "DPM2": 12, "DPM2 a": 12, "DPM++ 2M": 20,
+            "DPM++ SDE": 12, "DPM++ 2M SDE": 20, "DPM++ 2M SDE Heun": 20, "DPM++ 2S a": 12, "DPM++ 3M SDE": 30,
+            "DPM fast": 30, "DPM adaptive": 4, "Restart": 20, "DDIM": 20, "DDIM CFG++": 20, "PLMS": 20, "UniPC": 20}
 UNSTABLE = ("LMS", "PLMS")  # single pictures of the demo model break with these too, at so few steps
 
 
@@ -45,7 +45,8 @@ def test_samplers(host, sampler):
 @pytest.mark.parametrize(("name", "settings", "fields"), [
     ("fast", {"freeinit_fast": True}, {}), ("windows", {"video_length": 12, "overlap": 3}, {}),
     ("gaussian", {"freeinit_filter": "gaussian", "freeinit_iterations": 3}, {}),
-    ("a schedule in the prompt", {"freeinit_fast": True}, {"prompt": "a [red|orange] [square:circle:0.5] moving right"}),
+    ("a schedule in the prompt", {"freeinit_fast": True},
+     {"prompt": "a [red|orange] [square:circle:0.5] moving right"}),
     ("AND", {}, {"prompt": f"{PROMPT} AND a red circle :0.4"}), ("noise in each step", {}, {"sampler_name": "Euler a"}),
     ("travel", {"freeinit_fast": True}, {"prompt": "0: a red circle at rest\n4: a [red:blue:0.5] circle at rest"}),
     ("Hires. fix", {}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6,
@@ -92,8 +93,8 @@ def test_the_preflight_counts_what_is_called(host):
     for settings, sampler in (({}, "Euler"), ({"freeinit_fast": True}, "Heun"), ({"video_length": 14}, "DDIM")):
         asked = {**FRAMES, "freeinit_iterations": 3, **settings}
         _, calls = watched(host, lambda: host.txt2img(asked, **{**SHORT, "sampler_name": sampler}))
-        told = host.post("/animatediff/v1/preflight", {**SHORT, "sampler_name": sampler,
-                                                       "alwayson_scripts": {"AnimateDiff": {"args": [asked]}}}).expect().body
+        told = host.post("/animatediff/v1/preflight", {
+            **SHORT, "sampler_name": sampler, "alwayson_scripts": {"AnimateDiff": {"args": [asked]}}}).expect().body
         assert told["unet_calls"] == calls
 
 
@@ -106,7 +107,7 @@ def test_the_refiner_comes_in_every_iteration(host):
     assert 0 < np.abs(late - plain).mean() < np.abs(half - plain).mean() / 2
 
 
-# -- from a picture ------------------------------------------------------------------------------------------------------
+# -- from a picture ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M", "UniPC", "DPM fast"])
@@ -137,12 +138,13 @@ def test_img2img_with_a_mask_changes_only_what_is_masked(host):
     mask, out = Image.new("L", (64, 64), 0), io.BytesIO()
     mask.paste(255, (32, 0, 64, 64))
     mask.save(out, "PNG")
-    frames = stills(host.img2img([source], TWICE, prompt=PROMPT, steps=6, mask=base64.b64encode(out.getvalue()).decode(),
-                                 mask_blur=0, inpainting_fill=1, inpaint_full_res=False))
+    frames = stills(host.img2img([source], TWICE, prompt=PROMPT, steps=6,
+                                 mask=base64.b64encode(out.getvalue()).decode(), mask_blur=0, inpainting_fill=1,
+                                 inpaint_full_res=False))
     assert np.ptp(frames[:, :, :24].astype(int), axis=0).max() <= 2, "the same left of the mask in every frame"
 
 
-# -- stopped, failed, watched --------------------------------------------------------------------------------------------
+# -- stopped, failed, watched ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "skip"])
@@ -190,13 +192,13 @@ def test_progress_counts_all_iterations_and_previews_go_on(host):
     assert len(previews["2"] - {None}) >= 2 and len(previews["3"] - {None}) >= 2, "the preview stands still"
 
 
-# -- noise ---------------------------------------------------------------------------------------------------------------
+# -- noise -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["CPU", "GPU", "NV"])
 def test_free_noise_is_shuffled_by_the_seeds_of_the_frames(host, source):
-    """The WebUI draws each frame's noise from its seed, wherever it draws. With one frame in a window, frames of one seed
-    are one picture."""
+    """The WebUI draws each frame's noise from its seed, wherever it draws. With one frame in a window, frames of one
+    seed are one picture."""
     override = {"override_settings": {"randn_source": source}}
     settings = {**FRAMES, "noise": "FreeNoise", "video_length": 10, "batch_size": 4, "overlap": 1}
     answer = host.txt2img(settings, **SHORT, **override)
@@ -211,6 +213,7 @@ def test_free_noise_is_shuffled_by_the_seeds_of_the_frames(host, source):
 
 @pytest.mark.parametrize("kind", ["constant", "repeated context", "FreeNoise"])
 def test_a_variations_noise_goes_the_same_ways(host, kind):
-    settings = {**FRAMES, "noise": kind, "video_length": 6, "batch_size": 1, "overlap": 0, "context_schedule": "batched"}
+    settings = {**FRAMES, "noise": kind, "video_length": 6, "batch_size": 1,
+                "overlap": 0, "context_schedule": "batched"}
     frames = stills(host.txt2img(settings, **{**SHORT, "sampler_name": "Euler a"}, subseed=5, subseed_strength=0.4))
     assert (frames == frames[0]).all()

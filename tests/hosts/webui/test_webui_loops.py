@@ -35,7 +35,8 @@ def test_ping_pong_is_the_open_clip_to_and_fro(host, frames):
     assert (both == np.concatenate([there, there[-2:0:-1]])).all()
 
 
-@pytest.mark.parametrize("settings", [{"video_length": 16, "batch_size": 16}, {"video_length": 20, "batch_size": 16}], ids=str)
+@pytest.mark.parametrize("settings", [{"video_length": 16, "batch_size": 16},
+                                      {"video_length": 20, "batch_size": 16}], ids=str)
 def test_a_seamless_clip_closes(host, settings):
     open_, closed = clip(host, settings), clip(host, {**settings, "closed_loop": "seamless"})
     assert score(closed) < 1.5 and score(closed) < 0.6 * score(open_), (score(open_), score(closed))
@@ -68,8 +69,8 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, fields)
 
 def test_a_repair_of_img2img(host):
     source = host.txt2img(prompt=REST["prompt"], seed=2, steps=8).images[:1]
-    found = [stills(host.img2img(source, {**FRAMES, "seam_repair": s}, prompt="a red square moving right", seed=2, steps=12,
-                                 denoising_strength=0.9, sampler_name="Euler")) for s in (0, 0.7)]
+    found = [stills(host.img2img(source, {**FRAMES, "seam_repair": s}, prompt="a red square moving right", seed=2,
+                                 steps=12, denoising_strength=0.9, sampler_name="Euler")) for s in (0, 0.7)]
     # The host's own img2img may differ by a level in some pixels from one time to the next.
     assert changed(*found, least=0.1) == [0, 1, 2, 5, 6, 7] and score(found[1]) < score(found[0])
 

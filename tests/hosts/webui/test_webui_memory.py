@@ -1,5 +1,5 @@
-"""Short memory in the real WebUI: the clip is the same, its infotext says what was given up, and the host is as before (the
-fixture compares it with a fresh one after each case)."""
+"""Short memory in the real WebUI: the clip is the same, its infotext says what was given up, and the host is as before
+(the fixture compares it with a fresh one after each case)."""
 from __future__ import annotations
 
 import numpy as np

@@ -21,7 +21,8 @@ WIDTHS = (64,) * 4
 
 @pytest.fixture(scope="module", autouse=True)
 def files(clean_host):
-    """zoom-in, as it ships, beside the motion module; pan, a domain adapter and an image LoRA in the host's own folder."""
+    """zoom-in, as it ships, beside the motion module;
+    pan, a domain adapter and an image LoRA in the host's own folder."""
     theirs = clean_host.data / "models" / "Lora" / "sub"
     theirs.mkdir(parents=True, exist_ok=True)
     written = [clean_host.motion / "zoom-in.safetensors", theirs / "pan.ckpt", theirs / "v3_sd15_adapter.ckpt",
@@ -71,7 +72,8 @@ def test_the_shipped_one_does_what_it_says(host):
 @pytest.mark.parametrize("fields", [
     {}, {"sampler_name": "DDIM"}, HIRES, {**HIRES, "hr_prompt": f"{PROMPT}, big{{}}"}, {"n_iter": 2},
     {"refiner_checkpoint": "second", "refiner_switch_at": 0.5}, {"cfg_scale": 1},
-    {"settings": {"video_length": 12, "batch_size": 8, "overlap": 2}}, {"override_settings": {"batch_cond_uncond": False}},
+    {"settings": {"video_length": 12, "batch_size": 8, "overlap": 2}},
+    {"override_settings": {"batch_cond_uncond": False}},
 ], ids=lambda fields: str(fields)[:60])  # fmt: skip
 def test_tag_and_parameter_are_equal_bit_for_bit(host, fields):
     tags = "<lora:zoom-in:0.7><lora:pan:-0.5><lora:v3_sd15_adapter:0.6>"
@@ -117,7 +119,8 @@ def test_a_key_frames_tag_acts_on_its_frames(host):
 def test_what_fails_in_the_middle_leaves_nothing(host, kind):
     plain = frames(host)
     host.fault(kind, 3)
-    answer = host.txt2img({**EIGHT, "motion_lora": "zoom-in; pan: 0: 1, 7: 0; v3_sd15_adapter: 0: 0, 7: 1"}, prompt=PROMPT)
+    answer = host.txt2img({**EIGHT, "motion_lora": "zoom-in; pan: 0: 1, 7: 0; v3_sd15_adapter: 0: 0, 7: 1"},
+                          prompt=PROMPT)
     assert answer.status == 500
     assert same(frames(host), plain)
 

@@ -16,7 +16,8 @@ from test_webui_failures import refused
 from test_webui_generation import EIGHT, EULER, FRAMES, PROMPT
 from webui_host import DEMO
 
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "hr_second_pass_steps": 4, "denoising_strength": 0.6}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent",
+         "hr_second_pass_steps": 4, "denoising_strength": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,8 @@ def test_in_every_pass_it_is_the_scaled_weights(host, calm, fields):
 
 def test_windows_and_img2img(host, calm):
     windows = {"video_length": 14, "overlap": 2, "closed_loop": "R+P"}
-    assert apart(clip(host, {"steps": 6}, motion_scale=0.4, **windows), clip(host, {"steps": 6}, model=calm, **windows)) < 1
+    assert apart(clip(host, {"steps": 6}, motion_scale=0.4, **windows),
+                 clip(host, {"steps": 6}, model=calm, **windows)) < 1
     source = host.txt2img(prompt=PROMPT, seed=2, steps=8).images[:1]
     fields = dict(prompt=PROMPT, seed=2, steps=12, denoising_strength=0.9, sampler_name="Euler")
     found, expected = (stills(host.img2img(source, {**FRAMES, **more}, **fields))
@@ -105,10 +107,12 @@ def test_the_infotext_names_the_mask_and_makes_the_clip_again(host, files):
     assert mask(None, (80, 48))[:60] not in text and "motion_mask_min: 0.4" in text
     [kept] = [path for path in files() if "AnimateDiff-masks" in str(path)]
     assert kept.suffix == ".png" and kept.name in text
-    again = host.txt2img({**FRAMES, "motion_mask": kept.name, "motion_mask_min": 0.4}, prompt=PROMPT, **{**EULER, "steps": 4})
+    again = host.txt2img({**FRAMES, "motion_mask": kept.name, "motion_mask_min": 0.4}, prompt=PROMPT,
+                         **{**EULER, "steps": 4})
     assert np.array_equal(stills(again), stills(answer))
-    pasted = host.post("/sdapi/v1/txt2img", {"infotext": text, "prompt": PROMPT, "steps": 4, "width": 64, "height": 64,
-                                             "alwayson_scripts": {"AnimateDiff": {"args": [{**FRAMES, "motion_mask": "gone.png"}]}}})
+    pasted = host.post("/sdapi/v1/txt2img", {
+        "infotext": text, "prompt": PROMPT, "steps": 4, "width": 64, "height": 64,
+        "alwayson_scripts": {"AnimateDiff": {"args": [{**FRAMES, "motion_mask": "gone.png"}]}}})
     assert pasted.status == 422 and "gone.png" in pasted.detail
 
 
@@ -118,7 +122,8 @@ def test_the_infotext_names_the_mask_and_makes_the_clip_again(host, files):
     ({"motion_mask": "data:image/png;base64,aGVsbG8="}, ("motion_mask", "base64")),
     ({"motion_mask": mask(9)[:44]}, ("damaged",)), ({"motion_mask": {"image": "x"}}, ("motion_mask", "text")),
     ({"motion_mask": "A" * 200_000}, ("motion mask", "cannot be read")),
-    ({"motion_scale": "0: 1, 8"}, ("motion_scale", "key frame")), ({"motion_scale": -1}, ("motion_scale", "from 0 to 10")),
+    ({"motion_scale": "0: 1, 8"}, ("motion_scale", "key frame")),
+    ({"motion_scale": -1}, ("motion_scale", "from 0 to 10")),
     ({"motion_effect": 2.5}, ("motion_effect", "from 0 to 2")), ({"motion_mask_max": "white"}, ("motion_mask_max",)),
 ], ids=lambda c: str(c)[:40])  # fmt: skip
 def test_bad_input_is_refused_with_a_message(host, files, change, parts):
@@ -130,4 +135,5 @@ def test_bad_input_is_refused_with_a_message(host, files, change, parts):
 @pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemory", "interrupt"])
 def test_faults_while_steered_are_undone(host, kind):
     host.fault(kind, call=2)
-    host.txt2img({**EIGHT, "motion_mask": mask(None), "motion_scale": "0: 1, 7: 0.5"}, prompt=PROMPT, **{**EULER, "steps": 4})
+    host.txt2img({**EIGHT, "motion_mask": mask(None), "motion_scale": "0: 1, 7: 0.5"},
+                 prompt=PROMPT, **{**EULER, "steps": 4})

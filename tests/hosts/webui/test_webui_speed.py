@@ -1,4 +1,5 @@
-"""The speed presets in the real WebUI: its clips against exact ones and the standalone engine's, which has another UNet layout."""
+"""The speed presets in the real WebUI: its clips against exact ones and the standalone engine's,
+which has another UNet layout."""
 from __future__ import annotations
 
 import numpy as np
@@ -23,7 +24,8 @@ def pair(host, fields: dict, speed: str = "draft", **settings) -> tuple[np.ndarr
     return clip(host, fields, speed=speed, **settings), clip(host, fields, **settings)
 
 
-@pytest.mark.parametrize(("sampler", "frames", "speed"), [("Euler", 8, "draft"), ("Euler", 20, "balanced"), ("Heun", 8, "draft")])
+@pytest.mark.parametrize(("sampler", "frames", "speed"), [("Euler", 8, "draft"), ("Euler", 20, "balanced"),
+                                                          ("Heun", 8, "draft")])
 def test_the_same_seed_gives_the_engines_clip(host, sampler, frames, speed):
     """Mean difference of 255; what is left is other attention kernels and roundings, as of exact clips."""
     steps = 12
@@ -49,10 +51,10 @@ def test_a_draft_is_near_the_clip_and_says_what_it_did(host):
 
 
 @pytest.mark.parametrize("fields", [
-    HIRES, {"cfg_scale": 1}, {"sampler_name": "DDIM"}, {"sampler_name": "DPM++ 2M SDE"}, {"sampler_name": "Restart"}, {"n_iter": 2},
-    {"prompt": f"{PROMPT} AND a circle :0.3"}, {"refiner_checkpoint": "second", "refiner_switch_at": 0.5},
-    {"override_settings": {"batch_cond_uncond": False}}, {"override_settings": {"s_min_uncond_all": True}, "s_min_uncond": 3.0},
-    {"width": 96, "height": 64},
+    HIRES, {"cfg_scale": 1}, {"sampler_name": "DDIM"}, {"sampler_name": "DPM++ 2M SDE"}, {"sampler_name": "Restart"},
+    {"n_iter": 2}, {"prompt": f"{PROMPT} AND a circle :0.3"},
+    {"refiner_checkpoint": "second", "refiner_switch_at": 0.5}, {"override_settings": {"batch_cond_uncond": False}},
+    {"override_settings": {"s_min_uncond_all": True}, "s_min_uncond": 3.0}, {"width": 96, "height": 64},
 ], ids=lambda f: str(f)[:60])  # fmt: skip
 def test_every_kind_of_pass(host, fields):
     found, full = pair(host, {"steps": 20, **fields})

@@ -35,7 +35,8 @@ def record(host: Host, name: str) -> dict:
     host.post("/trace-recorder/begin", plan).expect()
     answer = host.post(f"/sdapi/v1/{tab}", request)
     events = host.post("/trace-recorder/end", {}).expect().body
-    end = {"images": len(answer.images)} if answer.ok else {"error": answer.body["error"], "errors": answer.body["errors"]}
+    end = {"images": len(answer.images)} if answer.ok else {"error": answer.body["error"],
+                                                            "errors": answer.body["errors"]}
     return {"tab": tab, "request": fields, "plan": plan, "status": answer.status, **end, "events": events}
 
 

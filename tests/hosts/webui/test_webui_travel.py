@@ -38,8 +38,8 @@ def test_a_colour_that_is_cut_changes_at_the_key_frame(host, prompt):
 
 
 def test_without_motion_each_frame_would_be_its_own_prompts(host):
-    """One window of one frame is the host's own picture of the frame's prompt and seed, but for the noise schedule: both
-    are taken with a clip's, one prompt at a time."""
+    """One window of one frame is the host's own picture of the frame's prompt and seed, but for the noise schedule:
+    both are taken with a clip's, one prompt at a time."""
     cut = {"travel_interpolation": "hold", "batch_size": 1, "overlap": 0, "context_schedule": "batched"}
     frames = clip(host, prompt=HELD, settings=cut)
     red, blue = (clip(host, prompt=text, settings=cut) for text in (RED, BLUE))
@@ -62,7 +62,8 @@ def test_the_negative_prompt_travels(host):
 
 @pytest.mark.parametrize("fields", [
     {"prompt": f"0: {RED} AND white background :0.3\n4: {BLUE}"}, {"prompt": f"0: {RED}\n4: a [red:blue:0.3] circle"},
-    {"prompt": f"0: {RED}\n4: {', '.join([BLUE] * 16)}"}, {"prompt": HELD, "negative_prompt": ", ".join(["green"] * 80)},
+    {"prompt": f"0: {RED}\n4: {', '.join([BLUE] * 16)}"},
+    {"prompt": HELD, "negative_prompt": ", ".join(["green"] * 80)},
     {"prompt": HELD, "override_settings": {"batch_cond_uncond": False}}, {"prompt": HELD, "cfg_scale": 1},
     {"prompt": HELD, "settings": {"video_length": 14, "overlap": 2, "closed_loop": "R+P"}},
     {"prompt": HELD, "refiner_checkpoint": "second", "refiner_switch_at": 0.5},
@@ -92,16 +93,19 @@ def test_the_infotext_has_the_prompt_as_written(host):
     assert text.startswith(HELD + "\n") and "travel_easing: ease-in" in text
 
 
-@pytest.mark.parametrize(("prompt", "said"), [("0: a\nb\n3: c", "prompt, line 2, column 1"), ('"0": "`1+`"', "computed")])
+@pytest.mark.parametrize(("prompt", "said"), [("0: a\nb\n3: c", "prompt, line 2, column 1"),
+                                              ('"0": "`1+`"', "computed")])
 def test_what_cannot_be_read_is_a_422(host, prompt, said):
     answer = host.txt2img(EIGHT, prompt=prompt)
     assert answer.status == 422 and said in answer.detail
-    told = host.post("/animatediff/v1/preflight", {"prompt": prompt, "alwayson_scripts": {"AnimateDiff": {"args": [EIGHT]}}})
+    told = host.post("/animatediff/v1/preflight", {"prompt": prompt,
+                                                   "alwayson_scripts": {"AnimateDiff": {"args": [EIGHT]}}})
     assert any(said in problem for problem in told.expect().body["problems"])
 
 
 def test_the_schedule_before_the_run(host):
-    told = host.post("/animatediff/v1/schedule", {"prompt": HELD, "settings": {"frames": 8}, "to": "fizz"}).expect().body
+    told = host.post("/animatediff/v1/schedule", {"prompt": HELD,
+                                                  "settings": {"frames": 8}, "to": "fizz"}).expect().body
     assert told["prompt"]["rows"][0]["prompts"] == [{"text": RED, "weight": 1.0}]
     assert told["converted"][0].startswith(f'"0": "{RED}"')
     assert host.post("/animatediff/v1/schedule", {"prompt": "0: a\n0: b"}).status == 422

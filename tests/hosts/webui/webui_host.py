@@ -3,8 +3,8 @@
 Environment
     WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
     WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
-    WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the tests'
-                      Python is of the same version and has it; else the MP4 and WebM cases are skipped.
+    WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the
+                      tests' Python is of the same version and has it; else the MP4 and WebM cases are skipped.
     WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
 
 The WebUI runs on the CPU, offline, on 127.0.0.1, in a data folder of its own, so that nothing of an installation
@@ -186,7 +186,8 @@ class Host:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the WebUI ended while it started:\n{self.log_path.read_text()[-4000:]}")
             try:
-                # A request before its last word at the start would end it: an app that has answered takes no middleware.
+                # A request before its last word at the start would end it:
+                # an app that has answered takes no middleware.
                 if "Startup time:" in self.log() and self.get("/sdapi/v1/options", seconds=2).ok:
                     return self
             except OSError:
@@ -263,7 +264,7 @@ class Host:
         """Settings that the API does not let anyone change."""
         self.post("/test-probe/options", values).expect()
 
-    # -- what must be the same before and after -------------------------------------------------------------------------
+    # -- what must be the same before and after ------------------------------------------------------------------------
 
     def plain(self) -> dict[str, bytes]:
         """A fixed plain txt2img and a fixed plain img2img picture, the whole PNG with its infotext."""

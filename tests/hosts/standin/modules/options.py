@@ -3,7 +3,8 @@
 
 class OptionInfo:
     def __init__(self, default=None, label="", component=None, component_args=None, onchange=None, section=None,
-                 refresh=None, comment_before="", comment_after="", infotext=None, restrict_api=False, category_id=None):
+                 refresh=None, comment_before="", comment_after="", infotext=None,
+                 restrict_api=False, category_id=None):
         self.default, self.label, self.component, self.component_args = default, label, component, component_args
         self.onchange, self.section, self.refresh, self.infotext = onchange, section, refresh, infotext
         self.restrict_api, self.category_id, self.do_not_save = restrict_api, category_id, False

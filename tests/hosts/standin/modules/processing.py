@@ -212,7 +212,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.sampler = sd_samplers.create_sampler(self.hr_sampler_name or self.sampler_name, self.sd_model)
         width, height = int(self.width * self.hr_scale), int(self.height * self.hr_scale)
         if self.latent_scale_mode is not None:
-            samples = torch.nn.functional.interpolate(samples, (height // opt_f, width // opt_f), **self.latent_scale_mode)
+            samples = torch.nn.functional.interpolate(samples, (height // opt_f, width // opt_f),
+                                                      **self.latent_scale_mode)
         else:
             resized = [to_array(images.resize_image(0, to_picture(x), width, height)) for x in to_unit(decoded_samples)]
             samples = images_tensor_to_samples(torch.stack(resized))

@@ -38,7 +38,8 @@ def get_multicond_learned_conditioning(model, prompts, steps, hires_steps=None, 
         parts = []
         for part in re.split(r"\bAND\b", prompt):
             text, _, weight = part.partition(":")
-            cond = get_learned_conditioning(model, SdConditioning([text.strip()], copy_from=prompts), steps, hires_steps)[0]
+            cond = get_learned_conditioning(model, SdConditioning([text.strip()], copy_from=prompts),
+                                            steps, hires_steps)[0]
             parts.append(ComposableScheduledPromptConditioning(cond, float(weight or 1.0)))
         batch.append(parts)
     return MulticondLearnedConditioning((len(prompts),), batch)

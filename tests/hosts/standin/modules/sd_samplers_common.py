@@ -36,7 +36,8 @@ def decode_first_stage(model, x):
 
 def images_tensor_to_samples(image, approximation=None, model=None):
     model = model or shared.sd_model
-    return torch.stack([model.get_first_stage_encoding(model.encode_first_stage(one[None] * 2 - 1))[0] for one in image])
+    return torch.stack([model.get_first_stage_encoding(model.encode_first_stage(one[None] * 2 - 1))[0]
+                        for one in image])
 
 
 def store_latent(latent):

@@ -85,7 +85,8 @@ class KDiffusionSampler(Sampler):
         x = x * sigmas[0]
         return self._run(p, x, x, steps, conditioning, unconditional_conditioning, image_conditioning, sigmas)
 
-    def sample_img2img(self, p, x, noise, conditioning, unconditional_conditioning, steps=None, image_conditioning=None):
+    def sample_img2img(self, p, x, noise, conditioning, unconditional_conditioning,
+                       steps=None, image_conditioning=None):
         steps, last = setup_img2img_steps(p, steps)
         sigmas = self.get_sigmas(p, steps)[steps - last - 1 :]
         return self._run(p, x, x + noise * sigmas[0], last + 1, conditioning, unconditional_conditioning,

@@ -57,7 +57,8 @@ class CompVisSampler(Sampler):
         return self._run(p, x, x, steps, conditioning, unconditional_conditioning, image_conditioning,
                          self.get_timesteps(p, steps))
 
-    def sample_img2img(self, p, x, noise, conditioning, unconditional_conditioning, steps=None, image_conditioning=None):
+    def sample_img2img(self, p, x, noise, conditioning, unconditional_conditioning,
+                       steps=None, image_conditioning=None):
         steps, last = setup_img2img_steps(p, steps)
         timesteps = self.get_timesteps(p, steps)
         alpha = shared.sd_model.alphas_cumprod[timesteps[last]]

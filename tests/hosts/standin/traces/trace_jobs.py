@@ -14,8 +14,8 @@ HOOKS_THAT_RAISE = [
     "postprocess_maskoverlay", "postprocess_image_after_composite", "postprocess", "cfg_denoiser", "cfg_denoised",
     "cfg_after_cfg",
 ]  # fmt: skip
-COMMON = {"prompt": SHORT, "negative_prompt": "", "width": 64, "height": 64, "steps": 2, "seed": 1, "subseed": 2, "cfg_scale": 5.0,
-          "sampler_name": "Euler a", "batch_size": 2}
+COMMON = {"prompt": SHORT, "negative_prompt": "", "width": 64, "height": 64, "steps": 2, "seed": 1, "subseed": 2,
+          "cfg_scale": 5.0, "sampler_name": "Euler a", "batch_size": 2}
 
 # name -> tab, fields of the request, and the recorder's plan
 JOBS: dict[str, tuple[str, dict, dict]] = {

@@ -18,8 +18,8 @@ import torch
 from modules import processing, script_callbacks, scripts, shared
 
 pairs = []
-SECOND = {"prompt": "a blue square", "steps": 3, "seed": 5, "sampler_name": "DDIM", "scheduler": "Automatic", "cfg_scale": 5,
-          "denoising_strength": 0.5, "do_not_save_samples": True, "do_not_save_grid": True}
+SECOND = {"prompt": "a blue square", "steps": 3, "seed": 5, "sampler_name": "DDIM", "scheduler": "Automatic",
+          "cfg_scale": 5, "denoising_strength": 0.5, "do_not_save_samples": True, "do_not_save_grid": True}
 
 
 def png(picture):

@@ -3,10 +3,10 @@
     GET  /test-probe/state    fingerprint of everything that a job must leave as it was
     POST /test-probe/reset    the settings as they were at start-up
     POST /test-probe/options  settings, those too that the host's API does not let anyone change
-    POST /test-probe/fault    {"kind": "RuntimeError" | "interrupt" | "skip" | "stop", "call": n}: the UNet's call n of the
-                              next job fails, or asks for the job's end and goes on; {"kind": "OutOfMemory", "call": n}: so
-                              does each from n on, but with "rows" those of so many rows, or with "parts" those whose
-                              self-attention is computed in parts
+    POST /test-probe/fault    {"kind": "RuntimeError" | "interrupt" | "skip" | "stop", "call": n}: the UNet's call n of
+                              the next job fails, or asks for the job's end and goes on; {"kind": "OutOfMemory",
+                              "call": n}: so does each from n on, but with "rows" those of so many rows, or with "parts"
+                              those whose self-attention is computed in parts
     POST /test-probe/watch    count the UNet's calls of the next job
     GET  /test-probe/calls    those calls
     GET  /test-probe/start    what the job began with: its start latents and noise, and the first call's x and t
