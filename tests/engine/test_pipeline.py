@@ -220,6 +220,18 @@ def test_frames_come_one_by_one(pipeline):
     assert torch.is_grad_enabled()
 
 
+def test_keys_of_a_shared_prompt_are_computed_once(pipeline):
+    rows = []
+    layer = next(part for name, part in pipeline.unet.named_modules() if name.endswith("attn2.to_k"))
+    plainly = layer.forward
+    layer.forward = lambda x: rows.append(len(x)) or plainly(x)
+    try:
+        pipeline.sample(settings())
+    finally:
+        del layer.forward
+    assert set(rows) == {2}, "prompt and negative prompt, for all frames"
+
+
 class Stop(Exception):
     pass
 

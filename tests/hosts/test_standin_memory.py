@@ -104,3 +104,32 @@ def test_windows_at_once(host, monkeypatch, speed):
         found = animate(host, asked, steps=6)
     assert max(calls) == 16 \
         and np.abs(frames_of(found).astype(int) - frames_of(expected)).mean() < (1 if speed == "exact" else 4)
+
+
+def test_a_clip_that_had_enough_says_nothing_of_the_one_before(host):
+    unet, calls = host.shared.sd_model.model.diffusion_model, []
+
+    def once(module, args):
+        calls.append(len(args[0]))
+        if len(calls) == 1:
+            raise MemoryError
+
+    handle = unet.register_forward_pre_hook(once)
+    try:
+        answer = animate(host, {**CLIP, "video_length": 4}, n_iter=2)
+    finally:
+        handle.remove()
+    short = ["AnimateDiff memory" in text for text in answer.info["infotexts"]]
+    assert short[0] and not short[-1] and calls == [8, 4, 4, 4, 4, 4, 4, 8, 8, 8]
+
+
+def test_keys_of_a_shared_prompt_are_computed_once(host):
+    unet, rows = host.shared.sd_model.model.diffusion_model, []
+    layer = next(part for name, part in unet.named_modules() if name.endswith("attn2.to_k"))
+    plain = layer.forward
+    layer.forward = lambda x: rows.append(len(x)) or plain(x)
+    try:
+        frames_of(animate(host, {**CLIP, "video_length": 4}))
+    finally:
+        del layer.forward
+    assert rows == [2] * 3, "of 8: prompt and negative prompt"
