@@ -21,7 +21,7 @@ from ..motion.lora_files import Lora
 from ..motion.lora_files import load as load_lora
 from ..notices import of_clip, of_pictures, of_speed
 from ..sampling import Event, OnEvent, memory
-from ..sampling.events import ignore
+from ..sampling.events import ignore, shortage_told
 from ..settings import Settings
 from ..travel import Schedule
 from ..video import masks
@@ -203,7 +203,8 @@ class Pipeline:
             order = list(range(len(latents)))
         last_use = {frame: place for place, frame in enumerate(order)}
         kept: dict[int, np.ndarray] = {}
-        with memory.WhileDecoding(self.device, on_event, lambda: (self.unet, self.module, self.text)) as in_use:
+        waiting = self.unet, self.module, self.text
+        with memory.WhileDecoding(self.device, shortage_told(on_event), lambda: waiting) as in_use:
             for place, frame in enumerate(order):
                 if frame not in kept:
                     soon = dict.fromkeys(order[place : place + memory.MOST_PICTURES])

@@ -18,7 +18,7 @@ from ..motion import lora as motion_lora
 from ..motion.prompts_once import prompts_once
 from ..motion.reuse import Reuse
 from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, memory, noise
-from ..sampling.events import ignore
+from ..sampling.events import ignore, shortage_told
 from ..sampling.from_pictures import FromPictures, Held
 from ..sampling.mixing import TravellingPrompt
 from ..sampling.seam import Seam
@@ -99,7 +99,7 @@ class Sampling:
         shape = (s.frames, pipeline.unet.config.in_channels, s.height // pipeline.scale, s.width // pipeline.scale)
         sources = noise.generators(s.noise, s.seed, s.frames, s.context_length, s.overlap_frames)
         first = noise.draw(sources, shape)
-        in_use = memory.WhileSampling(pipeline.device, on_event, lambda: (pipeline.vae, pipeline.text),
+        in_use = memory.WhileSampling(pipeline.device, shortage_told(on_event), lambda: (pipeline.vae, pipeline.text),
                                       s.windows_per_call, pipeline.unet, pipeline.module)
         call = self._unet_call(in_use)
         given = self._from_pictures()

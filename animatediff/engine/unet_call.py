@@ -48,8 +48,7 @@ class UNetCall:
         frames = tuple(chain.from_iterable(windows))
 
         def call(chosen: Sequence[int]) -> torch.Tensor:
-            together = [[role] for role in chosen] if self.memory.apart else [chosen]
-            return torch.cat([self._of_roles(x, t, windows, some) for some in together])
+            return self.memory.of_roles(lambda some: self._of_roles(x, t, windows, some), chosen)
 
         out = self.reuse.answers(frames, len(self.roles), self.step, self.steps, t, call)
         if len(self.roles) == 1:

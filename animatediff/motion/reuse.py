@@ -11,12 +11,13 @@ Both are kept for each frame by its number, since windows move from step to step
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from animatediff.attribute import attribute
 from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.places import inner_blocks
 from animatediff.speed import whole_steps
@@ -117,21 +118,14 @@ class Reuse:
     def installed(self, unet: nn.Module) -> Iterator[None]:
         """The UNet's inner blocks rest when they are told to, for the length of the block."""
         blocks = [] if self.speed == "exact" else inner_blocks(unet)
-        before = [vars(block).get("forward") for block in blocks]
-        handles = [block.register_forward_hook(self._border) for block in blocks[-1:]]
-        try:
+        with ExitStack() as stack:
+            for block in blocks[-1:]:
+                stack.callback(block.register_forward_hook(self._border).remove)
             for block in blocks:
-                block.forward = self._resting(block.forward)
+                stack.enter_context(attribute(block, "forward", self._resting(block.forward)))
+            stack.callback(self.differences.clear)
+            stack.callback(self.kept.rows.clear)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for block, forward in zip(blocks, before):
-                block.__dict__.pop("forward", None)
-                if forward is not None:
-                    block.forward = forward
-            self.kept.rows.clear()
-            self.differences.clear()
 
     def _resting(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         """A block's `forward` that gives zeros of its output's shape instead: for hosts and extensions that look at

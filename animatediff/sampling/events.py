@@ -30,5 +30,10 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
+def shortage_told(on_event: OnEvent) -> Callable[[str], None]:
+    """Tells in a note of what is given up for want of memory."""
+    return lambda given_up: on_event(Event("note", 1, 1, text=f"memory was short: {given_up}"))
+
+
 def ignore(event: Event) -> None:
     """The callback of a caller who does not listen."""

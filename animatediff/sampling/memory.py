@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..layout import Group
 from ..motion import MotionModule
 from ..motion.in_parts import in_parts
-from .events import Event, OnEvent
 
 MOST_WINDOWS, MOST_PICTURES = 4, 8  # in a call, where memory is no limit
 SHARE = 0.8  # of the free memory, which is in pieces
@@ -50,16 +49,18 @@ def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int
 
 class Memory:
     """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what
-    was changed for that in the networks. Every rung that is taken is told as an event of the kind "note".
+    was changed for that in the networks.
 
-    waiting: gives the networks that these calls have no use for. `at_once`: of what a call may hold several. Where that
-    is not given, it is one until the first call has shown how many fit; where that call ran out of memory, it stays so.
+    told: of every rung that is taken, in words. waiting: gives the networks that these calls have no use for.
+    `at_once`: of what a call may hold several. Where that is not given, it is one until the first call has shown how
+    many fit; where that call ran out of memory, it stays so.
     """
 
     most, what = 1, ""
 
-    def __init__(self, device: torch.device, on_event: OnEvent, waiting: Callable[[], Iterable[Any]], at_once: int = 0):
-        self.device, self.on_event, self.waiting = device, on_event, waiting
+    def __init__(self, device: torch.device, told: Callable[[str], None], waiting: Callable[[], Iterable[Any]],
+                 at_once: int = 0):
+        self.device, self.told, self.waiting = device, told, waiting
         self.measured, self.at_once, self.short = at_once > 0, at_once or 1, False
         self.rungs = [self._fewer, *self.own_rungs(), self._away]
         self.undo = ExitStack()
@@ -101,7 +102,7 @@ class Memory:
             torch.cuda.empty_cache()
         while self.rungs:
             if said := self.rungs[0]():
-                self.on_event(Event("note", 1, 1, text=f"memory was short: {said}"))
+                self.told(said)
                 return
             del self.rungs[0]
         if isinstance(shortage, OutOfMemoryError):
@@ -134,9 +135,9 @@ class WhileSampling(Memory):
 
     most, what = MOST_WINDOWS, "windows are denoised"
 
-    def __init__(self, device: torch.device, on_event: OnEvent, waiting: Callable[[], Iterable[Any]], at_once: int,
-                 unet: nn.Module, module: MotionModule | None, apart: bool = False):
-        super().__init__(device, on_event, waiting, at_once)
+    def __init__(self, device: torch.device, told: Callable[[str], None], waiting: Callable[[], Iterable[Any]],
+                 at_once: int, unet: nn.Module, module: MotionModule | None, apart: bool = False):
+        super().__init__(device, told, waiting, at_once)
         self.unet, self.module = unet, module
         self.apart, self.in_parts = apart, False
 
@@ -159,6 +160,10 @@ class WhileSampling(Memory):
             done.append(self(call))
             x, windows = x[len(done[-1]) :], windows[len(some) :]
         return done[0] if len(done) == 1 else torch.cat(done)
+
+    def of_roles(self, work: Callable[[Sequence[int]], Tensor], roles: Sequence[int]) -> Tensor:
+        """[role …]: what `work` makes of some of the roles, in one call or one by one."""
+        return torch.cat([work([role]) for role in roles]) if self.apart else work(roles)
 
     def _roles_apart(self) -> str:
         if self.apart:

@@ -133,3 +133,12 @@ def test_keys_of_a_shared_prompt_are_computed_once(host):
     finally:
         del layer.forward
     assert rows == [2] * 3, "of 8: prompt and negative prompt"
+
+
+@pytest.mark.parametrize("value, asked, most", [(2, {}, 16), (2, {"windows_per_call": 3}, 24), (2.0, {}, 16),
+                                                ("two", {}, 8), (-1, {}, 8), (99, {}, 8), (None, {}, 8)], ids=str)
+def test_a_request_comes_before_the_setting_and_what_is_no_number_counts_as_none(host, monkeypatch, value, asked, most):
+    monkeypatch.setitem(host.opts.data, OPTION, value)
+    with memory(host, 1000) as calls:
+        animate(host, {**CLIP, **asked})
+    assert max(calls) == most

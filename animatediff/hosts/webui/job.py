@@ -185,11 +185,10 @@ class Job:
         """A pass has ended; one that was interrupted says so in the clip's infotext."""
         if run.reuse.calls:
             self.notes.append(run.reuse.note)
-        if given_up := list(dict.fromkeys(run.notes)):
-            self.notes += given_up
+        if given_up := list(dict.fromkeys(run.given_up)):
+            self.notes += [f"memory was short: {said}" for said in given_up]
             facts = self.p.extra_generation_params
-            said = [facts.get(SHORTAGE, ""), *(note.partition(": ")[2] for note in given_up)]
-            facts[SHORTAGE] = "; ".join(filter(None, said))
+            facts[SHORTAGE] = "; ".join(filter(None, [facts.get(SHORTAGE), *given_up]))
         (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
         if run.finished:
             done, of, what = run.finished, run.iterations, "FreeInit iterations"

@@ -88,7 +88,7 @@ class Pass:
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
         self.finished = 0  # of several iterations
-        self.notes: list[str] = []  # what was done for want of memory
+        self.given_up: list[str] = []  # for want of memory, in words
         self.error: Exception | None = None
         self.model: Any = None
         self.step = 0  # of the call that is under way, or was last
@@ -174,8 +174,9 @@ class Pass:
             stack.enter_context(attribute(model, "apply_model", self._apply_model(model.apply_model)))
             unet, layout_of = model.model.diffusion_model, self.reuse.layout_of(lambda rows: self.layout)
             self.memory = stack.enter_context(
-                WhileSampling(devices.device, lambda event: self.notes.append(event.text), lambda: _waiting(model),
-                              options.windows_per_call(), unet, self.module, self.apart))
+                WhileSampling(devices.device, self.given_up.append, lambda: _waiting(model),
+                              self.settings.windows_per_call or options.windows_per_call(), unet, self.module,
+                              self.apart))
             stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
             stack.enter_context(prompts_once(unet))
             stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from animatediff.layout import ClipLayout, Group, Views
@@ -37,11 +36,11 @@ class UNetCall:
 
     def _answers(self, x: Tensor, t: Tensor, windows: Sequence[Group]) -> Tensor:
         frames = tuple(chain.from_iterable(windows))
-        of_roles = x.unflatten(1, (self.rows.roles, -1))
+        by_role = x.unflatten(1, (self.rows.roles, -1))
 
         def call(asked: Sequence[int]) -> Tensor:
-            together = [[role] for role in asked] if self.run.memory.apart else [asked]
-            return torch.cat([self._of_roles(of_roles[:, list(some)], windows, frames, some) for some in together])
+            return self.run.memory.of_roles(
+                lambda some: self._of_roles(by_role[:, list(some)], windows, frames, some), asked)
 
         out = self.run.reuse.answers(frames, self.rows.roles, self.run.step, self.steps, t, call)
         return out.transpose(0, 1).flatten(1, 2)
