@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
+from animatediff.motion.prompts_once import prompts_once
+
 from . import text
 from .clips import FRAMES
 from .diffusion import alphas_cumprod, draws, half_hidden, weighted_error
@@ -56,5 +58,6 @@ def fit(
         predicted = unet(noisy, t, context).sample
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.75)}
 
-    train("image", folder, {"unet": unet}, unet.parameters(), loss_at, steps=steps, rate=1e-3, ema=0.999)
+    with prompts_once(unet):
+        train("image", folder, {"unet": unet}, unet.parameters(), loss_at, steps=steps, rate=1e-3, ema=0.999)
     return unet.eval().requires_grad_(False)

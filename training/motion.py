@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, build, injected
+from animatediff.motion.prompts_once import prompts_once
 
 from . import image, text
 from .clips import FRAMES
@@ -56,6 +57,6 @@ def fit(
         predicted = unet(noisy, t, context).sample
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.5)}
 
-    with injected(unet, module, lambda rows: layout):
+    with injected(unet, module, lambda rows: layout), prompts_once(unet):
         train("motion", folder, {"motion": module}, module.parameters(), loss_at, steps=steps, rate=1.5e-3, ema=0.999)
     return module.eval().requires_grad_(False)
