@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,20 +13,10 @@ import numpy as np
 from ..errors import MediaError
 from .base import Clip, Part, Writer
 from .metadata import VIDEO_KEY
+from .pyav import EXTRA, library
 
-EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, or pip install av)'
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
 _BT709, _LIMITED = 1, 1
-
-
-def library() -> ModuleType:
-    """PyAV, imported when a video is first needed."""
-    try:
-        import av
-    except ImportError as error:
-        raise MediaError(f"the package av (PyAV) cannot be imported ({error})", where="video",
-                         remedy=f"Install {EXTRA}") from error
-    return av
 
 
 class Video(Writer):

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from ..errors import MediaError
 from .opening import HEAD, PICTURES, eight_bits, from_base64, kind
+from .pyav import library
 
 REMEDY = "Give a PNG, JPEG, WebP, GIF, BMP or TIFF, or an MP4, MOV, WebM, MKV or AVI"
 LARGEST = 512  # pixels of a side that are kept; a clip's latents have no more up to 4096 pixels
@@ -88,8 +89,6 @@ def _of_picture(file: BinaryIO, _: str) -> Shown:
 
 
 def _of_video(file: BinaryIO, container: str) -> Shown:
-    from .encode import library
-
     file.seek(0)
     with library().open(file, format=container) as opened:
         [stream] = opened.streams.video[:1] or [None]

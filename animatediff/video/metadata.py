@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
+from .pyav import library
 
 PNG_KEY = "parameters"
 VIDEO_KEY = "comment"
@@ -101,8 +102,6 @@ def _from_picture(path: Path) -> str | None:
 
 
 def _from_video(path: Path) -> str | None:
-    from .encode import library
-
     av = library()
     try:
         with av.open(str(path), metadata_errors="replace") as container:

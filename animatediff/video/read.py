@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from ..errors import MediaError
 from .opening import HEAD, PICTURES, eight_bits, from_base64, kind
+from .pyav import library
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 REMEDY = "Give a picture, a folder of pictures, or a video"
@@ -85,8 +86,6 @@ def _of_picture(file: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _of_video(file: BinaryIO, container: str) -> Iterator[Image.Image]:
-    from .encode import library
-
     with library().open(file, format=container) as opened:
         if not opened.streams.video:
             raise ValueError("it has no pictures")

@@ -31,6 +31,7 @@ from .apng import Apng
 from .base import Clip, WriteError, WriteOptions, Writer, leftovers, open_new, reason, remedy
 from .encode import Mp4, Webm
 from .gif import Gif
+from .pyav import library
 from .stills import PngFrames, Text
 from .timing import GIF_SHORTEST, rate
 from .webp import Webp
@@ -118,7 +119,7 @@ class ClipWriter:
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
         probe(self.formats)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
-            probe_ffmpeg()
+            library()  # has the palette filters; says so now where it is not there
         self.stem = stem_of(target, name)
         self.paths: list[Path] = []
         self.notes: list[str] = []
@@ -251,13 +252,6 @@ class ClipWriter:
                              remedy="All frames of a clip have one size")
         self._size = (height, width)
         return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
-
-
-def probe_ffmpeg() -> None:
-    """Raise MediaError if the palette filters are not there."""
-    from .encode import library
-
-    library()
 
 
 def _check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:

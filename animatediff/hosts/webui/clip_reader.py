@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from animatediff.video import metadata
+from animatediff.video.pyav import library
 
 FORMAT = "ANIMATEDIFF_CLIP"
 # ISO base media files that are videos; AVIF and HEIC are pictures with a name of their own in this place.
@@ -35,8 +36,6 @@ def is_video(head: bytes) -> bool:
 
 def first_frame(file: Any, name: Any) -> Image.Image:
     """The first frame of an open video file. SyntaxError, by which Pillow goes on to other readers, if it has none."""
-    from animatediff.video.encode import library
-
     try:
         av = library()
         with av.open(file, metadata_errors="replace") as container:

@@ -16,9 +16,8 @@ from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
-from .request import FREEINIT_ITERATIONS
-
 KEY = "AnimateDiff"
+FREEINIT_ITERATIONS = 3  # where the older extension enables FreeInit and does not say
 ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
 BETWEEN = "+"  # joins the entries of a list; no choice of a list holds it

@@ -13,6 +13,8 @@ from animatediff import settings
 from animatediff.errors import SettingsError
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
+from .infotext import FREEINIT_ITERATIONS
+
 ORDER = tuple(p.name for p in PARAMETERS if p.group == "clip")
 
 # Names that existing clients send, with the values that ask for nothing. ... stands for any value: it is
@@ -27,7 +29,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_i2i_batch": (False, None),
     "prompt_scheduler": (None,),
 }
-FREEINIT_ITERATIONS = 3  # of a client that enables FreeInit and does not say
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
 
