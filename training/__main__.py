@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=5000, help="clips in the training set")
     parser.add_argument("--vae-steps", type=int, default=2800)
     parser.add_argument("--text-steps", type=int, default=700)
-    parser.add_argument("--image-steps", type=int, default=12000)
-    parser.add_argument("--motion-steps", type=int, default=10000)
+    parser.add_argument("--image-steps", type=int, default=5000)
+    parser.add_argument("--motion-steps", type=int, default=4800)
     parser.add_argument("--processes", type=int, default=2,
                         help="of one thread each; every one adds a batch to each step")
     options = parser.parse_args()
