@@ -9,6 +9,7 @@ EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, 
 
 
 def library() -> ModuleType:
+    """The module `av`. MediaError says how to install it where it is not there."""
     try:
         import av
     except ImportError as error:

@@ -71,6 +71,24 @@ def test_tokens_that_are_written_to_are_looked_at_again(make_host, inputs, mode)
     torch.testing.assert_close(found, host(x, text), rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_are_the_same(make_host, inputs):
+    """Training uses it too: every row counts for the weights, and for the prompt that rows share."""
+    unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(True)
+    x, text = inputs(5)
+    x, text = x.double(), text[:2].double()
+
+    def gradients():
+        unet.zero_grad()
+        prompts = text.clone().requires_grad_()
+        unet(x, torch.arange(5), prompts[[0, 0, 1, 1, 1]], return_dict=False)[0].square().sum().backward()
+        return [prompts.grad, *(p.grad.clone() for p in unet.parameters() if p.grad is not None)]
+
+    expected = gradients()
+    with prompts_once(unet):
+        found = gradients()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_nothing_stays(host, inputs):
     before = [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in host.unet.modules()]
     x, text = inputs(3)

@@ -33,8 +33,7 @@ def test_networks_that_wait_leave_the_device_and_come_back(monkeypatch):
     with memory.WhileSampling(device, told.append, lambda: (vae, text), 2, torch.nn.Module(), None) as in_use:
         assert in_use(work) == "done" and unet.device.type == "cuda" and text.device.type == "cpu"
     assert vae.way == text.way == ["cpu", "cuda:1"] and not unet.way
-    assert told == [WINDOWS, APART, PARTS,
-                                                   "networks that wait do so in the host's memory"]
+    assert told == [WINDOWS, APART, PARTS, "networks that wait do so in the host's memory"]
 
     def picture():
         if unet.device.type == "cuda":
@@ -54,7 +53,7 @@ def test_a_module_is_where_its_weights_are():
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        with memory.WhileDecoding(torch.device("cpu"), lambda event: None, lambda: [encoder]) as in_use:
+        with memory.WhileDecoding(torch.device("cpu"), lambda said: None, lambda: [encoder]) as in_use:
             in_use(short)
 
 
@@ -68,6 +67,5 @@ def test_what_fits_is_reckoned_from_what_one_took(monkeypatch):
     assert memory.fits(gpu, lambda: "done", 8) == ("done", 3)
     assert memory.fits(gpu, lambda: "done", 2) == ("done", 2)
     assert memory.fits(cpu, lambda: "done", 8) == ("done", 1)
-    facts["mem_get_info"] = (0, 1000)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1000))
     assert memory.fits(gpu, lambda: "done", 8) == ("done", 1)
