@@ -14,34 +14,36 @@ from .timing import apng_delay
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COUNT_AT = len(_SIGNATURE) + 25  # acTL follows IHDR, which has 13 bytes of data and 12 around them
+Ready = tuple[tuple[int, int, int, int], bytes, bytes]  # rectangle, IHDR data, IDAT data
 
 
 class Apng(StreamWriter):
-    """Holds two frames: the one before, to store only the rectangle that changed, and the current one."""
+    """Stores the rectangle that changed. Holds no frame."""
 
     format, extension = "APNG", "apng"
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
-        self._before: np.ndarray | None = None
         self._sequence = 0
 
-    def add(self, frame: np.ndarray) -> None:
-        box = changed(self._before, frame)
-        header, pixels = _compressed(frame[box[1]:box[3], box[0]:box[2]])
-        if self._before is None:
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Ready:
+        box = changed(before, frame)
+        return box, *_compressed(frame[box[1]:box[3], box[0]:box[2]])
+
+    def add(self, ready: Ready) -> None:
+        box, header, pixels = ready
+        if self.count == 0:
             self.append(_SIGNATURE + png_chunk(b"IHDR", header) + self._control() + png_text(self.clip.metadata))
         size_and_place = (box[2] - box[0], box[3] - box[1], box[0], box[1])
         # dispose 0: leave the picture as it is; blend 0: replace
         data = png_chunk(b"fcTL", struct.pack(">5I2H2B", self._sequence, *size_and_place, *apng_delay(self.clip.fps),
                                               0, 0))
-        if self._before is None:
+        if self.count == 0:
             data += png_chunk(b"IDAT", pixels)
         else:
             data += png_chunk(b"fdAT", struct.pack(">I", self._sequence + 1) + pixels)
         self.append(data)
-        self._sequence += 1 if self._before is None else 2
-        self._before = frame
+        self._sequence += 1 if self.count == 0 else 2
         self.count += 1
 
     def _control(self) -> bytes:

@@ -8,11 +8,13 @@ import uuid
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from ..errors import MediaError
+
+CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
 
 
 class WriteError(MediaError):
@@ -113,7 +115,11 @@ def open_new(path: Path) -> BinaryIO:
 
 
 class Writer:
-    """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory."""
+    """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory.
+
+    A frame is made ready first, which needs nothing of the file, so that several can be at once, in threads; then it
+    is added, in order.
+    """
 
     format: ClassVar[str] = ""
     extension: ClassVar[str] = ""
@@ -137,8 +143,12 @@ class Writer:
             raise MediaError("a folder of this name is in the way", where=str(path),
                              remedy="Choose another name or move the folder away")
 
-    def add(self, frame: np.ndarray) -> None:
-        """Take the next frame, uint8 [h w 3]."""
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
+        """What `add` takes of a frame, uint8 [h w 3]. `before`: the frame before it, None for the first."""
+        return frame
+
+    def add(self, ready: Any) -> None:
+        """Take the next frame."""
         raise NotImplementedError
 
     def finish(self) -> list[Path]:

@@ -1,10 +1,8 @@
-"""MP4 and WebM through PyAV (ffmpeg's libraries from PyPI), and ffmpeg's palette filters for GIF."""
+"""MP4 and WebM through PyAV (ffmpeg's libraries from PyPI)."""
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +11,7 @@ import numpy as np
 from ..errors import MediaError
 from .base import Clip, Part, Writer
 from .metadata import VIDEO_KEY
-from .pyav import EXTRA, library
+from .pyav import EXTRA, library, video_frame
 
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
 _BT709, _LIMITED = 1, 1
@@ -110,7 +108,7 @@ class Video(Writer):
         if frame.shape[:2] != (self._stream.height, self._stream.width):
             missing = (0, self._stream.height - height), (0, self._stream.width - width), (0, 0)
             frame = np.pad(frame, missing, mode="edge")
-        picture = _video_frame(frame, self.count, self.clip.fps)
+        picture = video_frame(frame, self.count, self.clip.fps)
         self._graph.vpush(picture)
         converted = self._graph.vpull()
         converted.pts, converted.time_base, converted.duration = self.count, 1 / self.clip.fps, 1
@@ -141,74 +139,6 @@ class Webm(Video):
 
     def encoder_options(self) -> dict[str, str]:
         return {"crf": str(self.clip.options.webm_crf), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-
-
-class Palette:
-    """ffmpeg's palettegen over frames that are added one by one, and paletteuse for those frames.
-
-    Holds a frame, and palettegen a count of each colour that it has seen (measured: 325 MB after 48 noisy frames of
-    512×512, where every frame brings new colours).
-    """
-
-    def __init__(self, fps: Fraction):
-        self.fps, self.count = fps, 0
-        self._graph = library().filter.Graph()
-        self._pictures: Any = None
-        self._sink: Any = None
-
-    def add(self, frame: np.ndarray) -> None:
-        if self._pictures is None:
-            self._pictures, self._sink = self._source(self._graph, frame), self._graph.add("buffersink")
-            maker = self._graph.add("palettegen", "reserve_transparent=0")
-            self._graph.link_nodes(self._pictures, maker, self._sink).configure()
-        self._pictures.push(_video_frame(frame, self.count, self.fps))
-        list(_ready(self._sink))
-        self.count += 1
-
-    def mapped(self, frames: Iterator[np.ndarray], dither: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices [h w] of each of the frames, and the palette [256 3]. No frame can be added any more."""
-        self._pictures.push(None)
-        palette, = _ready(self._sink)
-        palette.pts, palette.time_base = 0, 1 / self.fps
-        colours = palette.to_ndarray(format="rgb24").reshape(-1, 3)
-        first = next(frames)
-        graph = library().filter.Graph()
-        pictures, sink = self._source(graph, first), graph.add("buffersink")
-        book = graph.add_buffer(width=16, height=16, format=palette.format.name, time_base=1 / self.fps)
-        use = graph.add("paletteuse", f"dither={'sierra2_4a' if dither else 'none'}:diff_mode=rectangle")
-        pictures.link_to(use, 0, 0)
-        book.link_to(use, 0, 1)
-        use.link_to(sink)
-        graph.configure()
-        book.push(palette)
-        book.push(None)
-        for index, frame in enumerate(chain([first], frames)):
-            pictures.push(_video_frame(frame, index, self.fps))
-            for picture in _ready(sink):
-                yield picture.to_ndarray()[0], colours
-        pictures.push(None)
-        for picture in _ready(sink):
-            yield picture.to_ndarray()[0], colours
-
-    def _source(self, graph: Any, frame: np.ndarray) -> Any:
-        height, width = frame.shape[:2]
-        return graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / self.fps)
-
-
-def _ready(sink: Any) -> Iterator[Any]:
-    """What a graph has made. Asking is also what makes its filters work; frames pile up in it otherwise."""
-    av = library()
-    while True:
-        try:
-            yield sink.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-
-
-def _video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
-    frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    frame.pts, frame.time_base, frame.duration = index, 1 / fps, 1
-    return frame
 
 
 def _rgb_to_yuv(width: int, height: int, pixels: str, fps: Fraction) -> Any:

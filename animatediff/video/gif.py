@@ -21,7 +21,7 @@ from PIL import Image
 from ..errors import MediaError
 from . import palette as palettes
 from .base import Clip, StreamWriter, changed
-from .encode import Palette
+from .ffmpeg_palette import Palette
 from .metadata import gif_comment
 from .timing import gif_delay
 
@@ -39,22 +39,26 @@ class Gif(StreamWriter):
         self._spool: Spool | None = None
         self._colours: palettes.Histogram | Palette | None = None
 
-    def add(self, frame: np.ndarray) -> None:
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
         if max(frame.shape[:2]) > _LARGEST:
             raise MediaError(f"{frame.shape[1]}×{frame.shape[0]} is more than a GIF can hold", where=str(self.path),
                              remedy="Choose another format")
+        options = self.clip.options
+        return _own_palette(frame, options.gif_dither) if options.gif_palette == "frame" else frame
+
+    def add(self, ready: Any) -> None:
         style = self.clip.options.gif_palette
         if style == "frame":
-            indices, colours = _own_palette(frame, self.clip.options.gif_dither)
+            indices, colours = ready
             if self.count == 0:
-                self.append(self._opening(frame.shape, None))
+                self.append(self._opening(indices.shape, None))
             self.append(_picture(indices, (0, 0), gif_delay(self.count, self.clip.fps), colours))
         else:
             if self._spool is None:
                 self._colours = Palette(self.clip.fps) if style == "ffmpeg" else palettes.Histogram()
                 self._spool = Spool(self.path.parent)
-            self._colours.add(frame)  # first: every frame in the spool must have been counted
-            self._spool.add(frame)
+            self._colours.add(ready)  # first: every frame in the spool must have been counted
+            self._spool.add(ready)
         self.count += 1
 
     def finish(self) -> list[Path]:

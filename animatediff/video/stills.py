@@ -1,6 +1,7 @@
 """PNG frames and the settings as a text file: files that are complete at once."""
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from .metadata import PNG_KEY
 
 
 class PngFrames(Writer):
-    """name/00000.png, name/00001.png … Holds one frame; each file is in its place when `add` returns."""
+    """name/00000.png, name/00001.png … Holds no frame; each file is in its place when `add` returns."""
 
     format, extension = "PNG", "png"
 
@@ -30,14 +31,19 @@ class PngFrames(Writer):
             raise MediaError("the frames' folder would have this name, but it is a file", where=str(path),
                              remedy="Choose another name or move the file away")
 
-    def add(self, frame: np.ndarray) -> None:
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> bytes:
         info = PngImagePlugin.PngInfo()
         if self.clip.metadata:
             info.add_itxt(PNG_KEY, self.clip.metadata)
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "PNG", pnginfo=info)
+        return buffer.getvalue()
+
+    def add(self, ready: bytes) -> None:
         self.path.mkdir(exist_ok=True)
         part = Part(self.path / f"{self.count:05d}.png")
         try:
-            Image.fromarray(frame).save(part.file, "PNG", pnginfo=info)
+            part.file.write(ready)
             self.paths.append(part.keep(sync=False))
         except BaseException:
             part.drop()
@@ -71,7 +77,7 @@ class Text(Writer):
         super().__init__(path, clip)
         self._written: str | None = None
 
-    def add(self, frame: np.ndarray) -> None:
+    def add(self, ready: np.ndarray) -> None:
         if self.count == 0:
             self._write()
         self.count += 1

@@ -6,29 +6,25 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, features
 
 from ..errors import MediaError
-from .base import Clip, StreamWriter, changed
+from .base import StreamWriter, changed
 from .metadata import exif
 from .timing import ticks
 
 _ANIMATED, _HAS_EXIF = 0x02, 0x08
 _REPLACE = 0x02  # do not blend a frame with what is below
 _LARGEST = 16383
+Ready = tuple[tuple[int, int, int, int], bytes]  # rectangle, picture chunks
 
 
 class Webp(StreamWriter):
-    """Holds two frames: the one before, to store only the rectangle that changed, and the current one."""
+    """Stores the rectangle that changed. Holds no frame."""
 
     format, extension = "WEBP", "webp"
-
-    def __init__(self, path: Path, clip: Clip):
-        super().__init__(path, clip)
-        self._before: np.ndarray | None = None
 
     @classmethod
     def probe(cls) -> None:
@@ -36,25 +32,29 @@ class Webp(StreamWriter):
             raise MediaError("this build of Pillow has no WebP", where=cls.format,
                              remedy="Install Pillow from PyPI: pip install --force-reinstall pillow")
 
-    def add(self, frame: np.ndarray) -> None:
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Ready:
         height, width = frame.shape[:2]
-        if self._before is None:
-            if max(height, width) > _LARGEST:
-                raise MediaError(f"{width}×{height} is more than WebP can hold", where=str(self.path),
-                                 remedy=f"Choose another format or at most {_LARGEST} pixels a side")
-            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0)
-            self.append(b"RIFF\0\0\0\0WEBP"
-                        + _chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
-                        + _chunk(b"ANIM", struct.pack("<IH", 0, self.clip.loop)))
-        left, top, right, bottom = changed(self._before, frame, even=True)
+        if max(height, width) > _LARGEST:
+            raise MediaError(f"{width}×{height} is more than WebP can hold", where=str(self.path),
+                             remedy=f"Choose another format or at most {_LARGEST} pixels a side")
+        left, top, right, bottom = box = changed(before, frame, even=True)
         options = self.clip.options
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right])).save(
             buffer, "WEBP", lossless=options.webp_lossless, quality=options.webp_quality, method=4)
-        head = b"".join(map(_three, (left // 2, top // 2, right - left - 1, bottom - top - 1,
+        return box, _bitstream(buffer.getvalue())
+
+    def add(self, ready: Ready) -> None:
+        (left, top, right, bottom), bitstream = ready
+        width, height = right - left, bottom - top  # of the whole clip, in the first frame
+        if self.count == 0:
+            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0)
+            self.append(b"RIFF\0\0\0\0WEBP"
+                        + _chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
+                        + _chunk(b"ANIM", struct.pack("<IH", 0, self.clip.loop)))
+        head = b"".join(map(_three, (left // 2, top // 2, width - 1, height - 1,
                                      ticks(self.count, self.clip.fps, 1000))))
-        self.append(_chunk(b"ANMF", head + bytes([_REPLACE]) + _bitstream(buffer.getvalue())))
-        self._before = frame
+        self.append(_chunk(b"ANMF", head + bytes([_REPLACE]) + bitstream))
         self.count += 1
 
     def finish(self) -> list[Path]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from PIL import Image
 from ..errors import FormatError, MediaError
 from . import metadata as texts
 from .apng import Apng
-from .base import Clip, WriteError, WriteOptions, Writer, leftovers, open_new, reason, remedy
+from .base import CORES, Clip, WriteError, WriteOptions, Writer, leftovers, open_new, reason, remedy
 from .encode import Mp4, Webm
 from .gif import Gif
 from .pyav import library
@@ -99,7 +100,8 @@ def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
 class ClipWriter:
     """Streams a clip's frames to all formats asked for. See the module's text for names.
 
-    A frame is written by a thread for each format, while the caller makes the next one.
+    Frames are made ready in as many threads as there are cores, and written by a thread for each format, while the
+    caller makes the next one. So many frames are held, and an error may be known so many frames later.
 
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
     `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
@@ -126,14 +128,16 @@ class ClipWriter:
         self.lost: dict[str, str] = {}
         self.count = 0
         self._size: tuple[int, int] | None = None
-        self._threads = ThreadPoolExecutor(len(self.formats), "clip writer")
-        self._pending: dict[str, Future[None]] = {}
+        self._before: np.ndarray | None = None
+        self._makers = ThreadPoolExecutor(CORES, "clip frame")
+        self._pending: deque[dict[str, Future[None]]] = deque()  # of each frame under way
         self._closed = False
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
         _check_place(self.stem, self.formats, make=True)
         order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
         self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
+        self._lanes = {name: _Lane(name) for name in order}
         if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
             self.notes.append(f"The GIF plays at 50 frames per second, not {float(self.clip.fps):g}: "
                               "viewers ignore shorter delays")
@@ -157,27 +161,43 @@ class ClipWriter:
         if self._closed:
             raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
         pixels = self._checked(frame)
-        self._settle()
+        self._settle(CORES - 1)
         if not self._writers:
             self._closed = True
-            self._threads.shutdown()
+            self._shut_down()
             self.paths = self._in_order()
             raise self._error()
         with _uninterrupted():  # all formats get the frame, or none
-            self._pending = {name: self._threads.submit(writer.add, pixels) for name, writer in self._writers.items()}
+            self._pending.append({name: self._hand_over(name, pixels) for name in self._writers})
+            self._before = pixels
             self.count += 1
 
-    def _settle(self) -> None:
-        """Wait until the frame under way is whole in every file."""
-        wait(self._pending.values())
-        written, self._pending = self._pending, {}
-        errors = {name: error for name, future in written.items() if (error := future.exception())}
-        for name, error in errors.items():
-            if isinstance(error, Exception):
-                self._lose(name, self._writers[name], error)
-        for error in errors.values():
-            if not isinstance(error, Exception):
-                raise error
+    def _hand_over(self, name: str, pixels: np.ndarray) -> Future[None]:
+        writer = self._writers[name]
+        ready = self._makers.submit(writer.ready, self._before, pixels)
+        return self._lanes[name].put(writer, ready)
+
+    def _settle(self, under_way: int = 0) -> None:
+        """Wait until all frames but the last `under_way` ones are whole in every file."""
+        while len(self._pending) > under_way:
+            written = self._pending[0]
+            wait(written.values())
+            errors = {name: error for name, future in written.items() if (error := future.exception())}
+            for name in errors:
+                wait(later[name] for later in self._pending)
+            self._pending.popleft()
+            for name, error in errors.items():
+                for later in self._pending:
+                    del later[name]
+                if isinstance(error, Exception):
+                    self._lose(name, self._writers[name], error)
+            for error in errors.values():
+                if not isinstance(error, Exception):
+                    raise error
+
+    def _shut_down(self) -> None:
+        for threads in (self._makers, *(lane.thread for lane in self._lanes.values())):
+            threads.shutdown()
 
     def describe(self, metadata: str) -> None:
         """Another settings text, for what is known only behind the last frame. Only files whose text is written last
@@ -202,7 +222,7 @@ class ClipWriter:
     def _finish(self) -> None:
         self._closed = True
         self._settle()
-        self._threads.shutdown()
+        self._shut_down()
         for name, writer in list(self._writers.items()):
             try:
                 self._kept[name] = writer.finish() if self.count else writer.abort()
@@ -252,6 +272,26 @@ class ClipWriter:
                              remedy="All frames of a clip have one size")
         self._size = (height, width)
         return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
+
+
+class _Lane:
+    """A format's own thread, in which frames are written in order. Behind an error none is."""
+
+    def __init__(self, name: str):
+        self.thread = ThreadPoolExecutor(1, f"clip writer {name}")
+        self._stopped = False
+
+    def put(self, writer: Writer, ready: Future[Any]) -> Future[None]:
+        return self.thread.submit(self._write, writer, ready)
+
+    def _write(self, writer: Writer, ready: Future[Any]) -> None:
+        if self._stopped:
+            return
+        try:
+            writer.add(ready.result())
+        except BaseException:
+            self._stopped = True
+            raise
 
 
 def _check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from video_helpers import SETTINGS, moving, psnr
@@ -125,6 +125,35 @@ def test_gif_of_many_colours_is_close(tmp_path, ffmpeg, style, dither):
     assert np.abs(centre - (220, 40, 60)).max() < 12, "a small object keeps its colour"
 
 
+PICTURES = st.lists(st.sampled_from(["all", "inside", "left", "same", "back", "like an earlier one"]), max_size=10)
+
+
+@pytest.mark.parametrize("dither", [True, False])
+@settings(max_examples=40)
+@given(PICTURES, st.integers(2, 4), st.integers(0, 2**32 - 1))
+def test_ffmpegs_palette_is_used_in_threads_as_in_one(dither, changes, threads, seed):
+    """One paletteuse for all frames is the oracle: outside the rectangle that changed it repeats the frame before."""
+    pytest.importorskip("av")
+    from animatediff.video.ffmpeg_palette import Palette
+
+    rng = np.random.default_rng(seed)
+    frames = [rng.integers(0, 256, (24, 33, 3), np.uint8)]  # more colours than a palette has
+    for change in changes:
+        frame = frames[rng.integers(len(frames)) if change in ("back", "like an earlier one") else -1].copy()
+        inside = np.s_[2:5, 3:7]
+        place = {"all": np.s_[:], "left": np.s_[:, :4], "same": np.s_[:0], "back": np.s_[:0]}.get(change, inside)
+        frame[place] = rng.integers(0, 256, frame[place].shape, np.uint8)
+        frames.append(frame)
+
+    def mapped(threads: int) -> list[np.ndarray]:
+        palette = Palette(Fraction(8))
+        for frame in frames:
+            palette.add(frame)
+        return [indices for indices, _ in palette.mapped(iter(frames), dither, threads)]
+
+    assert np.array_equal(mapped(threads), mapped(1))
+
+
 def test_one_palette_keeps_a_still_background_still(tmp_path, ffmpeg):
     decoded = ffmpeg.decode(write(tmp_path / "a.gif", moving(6), gif_dither=False))
     assert (decoded[:, 40:] == decoded[:1, 40:]).all()
@@ -135,7 +164,9 @@ def test_equal_frames_are_all_there(tmp_path, ending):
     """cv2 reads what was written; Pillow's own writers would merge these frames."""
     cv2 = pytest.importorskip("cv2")
     frame = moving(1)[0]
+    one = write(tmp_path / f"one.{ending}", [frame]).stat().st_size
     path = write(tmp_path / f"a.{ending}", [frame] * 5, loop=3)
+    assert path.stat().st_size < one + 1000, "only what changed is stored"
     if ending == "gif":
         assert sum(kind == 0x2C for kind, _ in gif_blocks(path.read_bytes())) == 5
     else:
