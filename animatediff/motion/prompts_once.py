@@ -1,4 +1,5 @@
-"""Keys and values of a prompt that frames share, computed once for all of them in a call of the UNet."""
+"""Keys and values of a prompt that frames share, computed once for all of them, and once in a run where nothing changes
+them."""
 from __future__ import annotations
 
 import weakref
@@ -10,12 +11,18 @@ from torch import Tensor, nn
 
 # the first row of each run of equal ones, and each row's run; None where all differ
 Runs = tuple[Tensor, Tensor] | None
+State = tuple[int, int, int]  # of a layer's weight
+
+_CALLS = 2  # with other prompts, as cond and uncond apart are, whose keys and values are kept
+_ROWS = 8  # of them at most: 15 MB of SD1.5's keys and values in fp32 are those of 2
 
 
 @contextmanager
 def prompts_once(unet: nn.Module) -> Iterator[None]:
     """For the length of the block, cross-attention in `unet`, in LDM or diffusers layout, makes keys and values of
-    neighbouring rows with the same tokens once. Layers that others look into by hooks are left alone."""
+    neighbouring rows with the same tokens once. They are kept for later calls with these tokens, as long as the layer's
+    weight is not written to; not of a layer that is not torch's own, whose host may add to it at any time, and not where
+    gradients are wanted. Layers that others look into by hooks are left alone."""
     layers = [part for name, part in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
     once = _Once()
     with ExitStack() as stack:
@@ -33,17 +40,59 @@ class _Once:
         self.tokens: Callable[[], Tensor | None] = lambda: None
         self.version: int | None = None
         self.runs: Runs = None
+        self.distinct: Tensor | None = None  # rows of the tokens
+        self.kept: dict[nn.Module, tuple[State, Tensor]] = {}  # what the layers made of them
+        self.calls: list[tuple[Tensor, dict[nn.Module, tuple[State, Tensor]]]] = []  # the same of the latest calls
 
     def fewer(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         tokens = args[0]
         version = None if tokens.is_inference() else tokens._version  # None: no telling whether it has been written to
         if self.tokens() is not tokens or self.version != version or version is None:
             # for all layers of a call
-            self.tokens, self.version, self.runs = weakref.ref(tokens), version, _runs(tokens)
-        return None if self.runs is None else (tokens.index_select(0, self.runs[0]), *args[1:])
+            self.tokens, self.version = weakref.ref(tokens), version
+            self._begin(tokens)
+        if self.runs is None:
+            return None
+        rows = self.distinct
+        return (rows[:0] if self._known(layer) is not None else rows, *args[1:])
 
     def all(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        return None if self.runs is None else output.index_select(0, self.runs[1])
+        if self.runs is None:
+            return None
+        if len(args[0]) == 0:
+            output = self._known(layer)
+        elif (state := _state(layer)) and not output.requires_grad:
+            self.kept[layer] = state, output
+        return output.index_select(0, self.runs[1])
+
+    def _begin(self, tokens: Tensor) -> None:
+        self.runs = _runs(tokens)
+        if self.runs is None:
+            return
+        self.distinct = tokens.index_select(0, self.runs[0])
+        same = next((call for call in self.calls if _equal(call[0], self.distinct)), None)
+        self.kept = same[1] if same else {}
+        if len(self.distinct) <= _ROWS:
+            others = [call for call in self.calls if call is not same]
+            self.calls = [(self.distinct.detach(), self.kept), *others][:_CALLS]
+
+    def _known(self, layer: nn.Module) -> Tensor | None:
+        state, output = self.kept.get(layer, (None, None))
+        return output if state and state == _state(layer) and not self.distinct.requires_grad else None
+
+
+def _state(layer: nn.Module) -> State | None:
+    """By which a change of the layer shows; None where it need not show, or gradients are wanted."""
+    if type(layer) is not nn.Linear or "forward" in vars(layer) or nn.Linear.forward.__module__ != nn.Linear.__module__:
+        return None
+    weight = layer.weight
+    if layer.bias is not None or weight.is_inference() or weight.requires_grad and torch.is_grad_enabled():
+        return None
+    return id(weight), weight.data_ptr(), weight._version
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
 
 
 def _runs(tokens: Tensor) -> Runs:

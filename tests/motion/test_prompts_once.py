@@ -71,6 +71,87 @@ def test_tokens_that_are_written_to_are_looked_at_again(make_host, inputs, mode)
     torch.testing.assert_close(found, host(x, text), rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture
+def rows_of(monkeypatch):
+    """rows_of(layers): rows of each product with their weights, as torch's own linear layers compute it."""
+    weights, rows, plain = [], [], torch.nn.functional.linear
+
+    def linear(x, weight, bias=None):
+        if any(weight is other for other in weights):
+            rows.append(len(x))
+        return plain(x, weight, bias)
+
+    def of(layers):
+        weights[:] = [layer.weight for layer in layers]
+        return rows
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    return of
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_once_in_a_run(make_host, inputs, rows_of, mode):
+    """Two prompts in one call, and one of them in a call of its own, in turns; other pictures at every call."""
+    host = make_host("diffusers", "SD1.5")
+    text = inputs(3)[1]
+    with mode():
+        pictures = [inputs(4)[0] + step for step in range(6)]
+        texts = [text[rows] for rows in ([0, 0, 1, 1], [1, 1, 1, 1])] * 3
+        expected = [host(x, of) for x, of in zip(pictures, texts)]
+        with prompts_once(host.unet):
+            rows, found, made = rows_of(layers := keys_and_values(host.unet)), [], []
+            for x, of in zip(pictures, texts):
+                found.append(host(x, of.clone()))
+                made.append([row for row in rows if row])
+                rows.clear()
+    assert made == [[2] * len(layers), [1] * len(layers), [], [], [], []]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["prompt", "weight", "other weight", "forward", "dtype"])
+def test_what_changes_in_a_run_is_computed_anew(make_host, inputs, change):
+    host = make_host("diffusers", "SD1.5")
+    x, text = inputs(4)
+    text = text[:1].repeat(4, 1, 1)
+    layer = keys_and_values(host.unet)[2]
+    with torch.no_grad(), prompts_once(host.unet):
+        before = host(x, text)
+        if change == "prompt":
+            text = text * 1.5
+        elif change == "weight":
+            layer.weight.mul_(3)
+        elif change == "other weight":
+            layer.weight = torch.nn.Parameter(layer.weight * 3)
+        elif change == "forward":
+            layer.forward = lambda x: 3 * torch.nn.functional.linear(x, layer.weight)
+        else:
+            host.unet.to(torch.bfloat16)
+            x, text = x.bfloat16(), text.bfloat16()
+        found = host(x, text)
+    assert (found.float() - before).abs().max() > 1e-5
+    with torch.no_grad():
+        assert torch.equal(found, host(x, text))
+
+
+@pytest.mark.parametrize("wanted", ["prompt", "weights"])
+def test_gradients_behind_a_call_without(make_host, inputs, wanted):
+    unet = make_host("diffusers", "SD1.5").unet.requires_grad_(wanted == "weights")
+    layers = keys_and_values(unet)
+    x, text = inputs(4)
+
+    def gradients():
+        unet.zero_grad()
+        prompt = text[:1].clone().requires_grad_(wanted == "prompt")
+        unet(x, torch.arange(4), prompt.expand(4, -1, -1), return_dict=False)[0].square().sum().backward()
+        return [prompt.grad] if wanted == "prompt" else [layer.weight.grad.clone() for layer in layers]
+
+    expected = gradients()
+    with prompts_once(unet):
+        with torch.no_grad():
+            unet(x, torch.arange(4), text[:1].expand(4, -1, -1))
+        torch.testing.assert_close(gradients(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_are_the_same(make_host, inputs):
     """Training uses it too: every row counts for the weights, and for the prompt that rows share."""
     unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(True)
