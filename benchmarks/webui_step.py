@@ -73,7 +73,7 @@ def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Timing]:
     if with_older:
         theirs = {"alwayson_scripts": {f"AnimateDiff ({OLDER})": {"args": [clip]}}}
         contenders["older"] = contender("older", **theirs)
-    alternate(contenders, rounds=1 if quick else 3, say="whole requests")
+    alternate(contenders, rounds=1 if quick else 5, say="whole requests")
     return {name: Timing(values[1:], None) for name, values in seconds.items()}
 
 

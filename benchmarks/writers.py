@@ -93,7 +93,7 @@ CONTESTS = (
 
 
 def run(quick: bool = False) -> list[dict]:
-    sizes, count, rounds = ((48,), 6, 1) if quick else ((256, 512), 64, 3)
+    sizes, count, rounds = ((48,), 6, 1) if quick else ((256, 512), 64, 5)
     rows = []
     for size in sizes:
         scene = Scene(size)
