@@ -157,7 +157,7 @@ class ClipWriter:
         self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
 
     def add(self, frame: Image.Image | np.ndarray) -> None:
-        """Hand the next frame to every format. Raises only for a bad frame, or when the frame before left no format."""
+        """Hand the next frame to every format. Raises only for a bad frame, or when those before left no format."""
         if self._closed:
             raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
         pixels = self._checked(frame)
