@@ -111,7 +111,8 @@ def test_once_in_a_run(make_host, inputs, rows_of, mode):
 @pytest.mark.parametrize("change", ["prompt", "weight", "other weight", "forward", "dtype"])
 def test_what_changes_in_a_run_is_computed_anew(make_host, inputs, change):
     host = make_host("diffusers", "SD1.5")
-    x, text = inputs(4)
+    host.unet.double()
+    x, text = (each.double() for each in inputs(4))
     text = text[:1].repeat(4, 1, 1)
     layer = keys_and_values(host.unet)[2]
     with torch.no_grad(), prompts_once(host.unet):
@@ -125,19 +126,22 @@ def test_what_changes_in_a_run_is_computed_anew(make_host, inputs, change):
         elif change == "forward":
             layer.forward = lambda x: 3 * torch.nn.functional.linear(x, layer.weight)
         else:
-            host.unet.to(torch.bfloat16)
-            x, text = x.bfloat16(), text.bfloat16()
+            host.unet.float()
+            x, text = x.float(), text.float()
         found = host(x, text)
-    assert (found.float() - before).abs().max() > 1e-5
     with torch.no_grad():
-        assert torch.equal(found, host(x, text))
+        expected = host(x, text)
+    tight = 1e-10 if change != "dtype" else 1e-5
+    torch.testing.assert_close(found, expected, rtol=tight, atol=tight)
+    if change != "dtype":
+        assert (found - before).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("wanted", ["prompt", "weights"])
 def test_gradients_behind_a_call_without(make_host, inputs, wanted):
-    unet = make_host("diffusers", "SD1.5").unet.requires_grad_(wanted == "weights")
+    unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(wanted == "weights")
     layers = keys_and_values(unet)
-    x, text = inputs(4)
+    x, text = (each.double() for each in inputs(4))
 
     def gradients():
         unet.zero_grad()
@@ -149,7 +153,7 @@ def test_gradients_behind_a_call_without(make_host, inputs, wanted):
     with prompts_once(unet):
         with torch.no_grad():
             unet(x, torch.arange(4), text[:1].expand(4, -1, -1))
-        torch.testing.assert_close(gradients(), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradients(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_are_the_same(make_host, inputs):
