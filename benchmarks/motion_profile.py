@@ -15,7 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from animatediff.motion import network
 
-from .motion_part import DTYPES, FRAMES, PLACES, done, pair
+from .motion_part import DTYPES, FRAMES, PLACES, pair
+from .timing import done
 
 # What an operator's name holds -> the kind of work; the first that fits counts.
 KINDS = {

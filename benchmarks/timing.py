@@ -59,6 +59,15 @@ def alternate(
     return {name: Timing(spent[name], first[name]) for name in names}
 
 
+def done(out: Any) -> Any:
+    """A tensor, computed: a GPU works behind the caller's back."""
+    if out.is_cuda:
+        import torch
+
+        torch.cuda.synchronize()
+    return out
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     import torch
@@ -69,6 +78,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "processor": _processor(), "cores": os.cpu_count(), "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(), "environment": outside,
+        **({"GPU": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }  # fmt: skip
 
 

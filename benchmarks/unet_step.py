@@ -1,13 +1,14 @@
-"""One UNet step of a 16-frame clip: ours injected, against the plain UNet and diffusers' UNetMotionModel.
+"""One UNet step of a clip: ours injected, against the plain UNet and diffusers' UNetMotionModel.
 
-SD1.5 at its full size with a v2 module, random weights, no guidance (CFG off), on the CPU. All three run on the
-same tensors, so that the weights are in memory once.
+SD1.5 at its full size with a v2 module and random weights. On a CPU: 16 frames without guidance; on a GPU: 16 and 32
+frames of 512×512 with guidance, and the memory that a call takes at its peak. All three run on the same tensors, so
+that the weights are in memory once.
 """
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client
@@ -19,20 +20,24 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, MotionModule, build, injected
 from animatediff.motion.naming import to_diffusers
 from animatediff.motion.prompts_once import prompts_once
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, done
 
 FRAMES, TIMESTEP, TOKENS = 16, 321, 77
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Sizes of the model and of the pictures (pixels), and rounds of each case."""
+    """Sizes of the model, of the clips (frames) and of their pictures (pixels), and rounds of each case."""
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     text: int = 768
     pixels: tuple[int, ...] = (128, 256)
     rounds: int = 5
+    frames: tuple[int, ...] = (FRAMES,)
+    guidance: bool = False
+    dtypes: tuple[str, ...] = ("fp32", "bf16")
+    device: str = "cpu"
 
 
 QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=2)
@@ -40,29 +45,40 @@ QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=2)
 
 def run(quick: bool = False) -> list[dict]:
     plan = QUICK if quick else Plan()
+    return measure(on_gpu(plan, quick) if torch.cuda.is_available() else plan)
+
+
+def on_gpu(plan: Plan, quick: bool, device: str = "cuda") -> Plan:
+    return dataclasses.replace(plan, frames=(16, 32), guidance=True, dtypes=("fp16", "bf16"), device=device,
+                               **({} if quick else {"pixels": (512,), "rounds": 15}))
+
+
+def measure(plan: Plan) -> list[dict]:
     print("  building the networks …", flush=True)
     unet, module = networks(plan)
     rows = []
-    for name, dtype in DTYPES.items():
-        unet.to(dtype), module.to(dtype)
+    for name in plan.dtypes:
+        unet.to(plan.device, DTYPES[name]), module.to(plan.device, DTYPES[name])
         other = _same_in_diffusers(unet, module)
-        rows += [_case(unet, module, other, plan, name, pixels) for pixels in plan.pixels]
+        rows += [_case(unet, module, other, plan, name, frames, pixels)
+                 for frames in plan.frames for pixels in plan.pixels]
         del other  # or it would keep these tensors when the next dtype replaces them
     return rows
 
 
 @torch.no_grad()
-def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int) -> dict:
-    random = torch.Generator().manual_seed(pixels)
-    x = torch.randn(FRAMES, 4, pixels // 8, pixels // 8, generator=random).to(DTYPES[dtype])
-    text = torch.randn(1, TOKENS, plan.text, generator=random).expand(FRAMES, -1, -1).to(DTYPES[dtype])
-    video = x.view(1, *x.shape).transpose(1, 2)
+def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, frames: int, pixels: int) -> dict:
+    random, clips = torch.Generator().manual_seed(pixels), 1 + plan.guidance
+    x = torch.randn(clips * frames, 4, pixels // 8, pixels // 8, generator=random).to(plan.device, DTYPES[dtype])
+    text = torch.randn(clips, TOKENS, plan.text, generator=random).to(plan.device, DTYPES[dtype])
+    text = text.repeat_interleave(frames, 0)
+    video = x.unflatten(0, (clips, frames)).transpose(1, 2)
 
     def plain() -> Tensor:
-        return unet(x, TIMESTEP, text).sample
+        return done(unet(x, TIMESTEP, text).sample)
 
     def ours() -> Tensor:
-        with prompts_once(unet), injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
+        with prompts_once(unet), injected(unet, module, lambda rows: ClipLayout.contiguous(frames, rows // frames)):
             return plain()
 
     def matched() -> Tensor:
@@ -70,12 +86,11 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int
             return ours()
 
     def diffusers() -> Tensor:
-        return other(video, TIMESTEP, text).sample.transpose(1, 2).reshape(x.shape)
+        return done(other(video, TIMESTEP, text).sample.transpose(1, 2).reshape(x.shape))
 
-    found = alternate(
-        {"plain": plain, "ours": ours, "diffusers": diffusers},
-        rounds=plan.rounds, warm_up={"ours": matched}, say=f"{pixels} pixels {dtype}",
-    )  # fmt: skip
+    contenders = {"plain": plain, "ours": ours, "diffusers": diffusers}
+    found = alternate(contenders, rounds=plan.rounds, warm_up={"ours": matched},
+                      say=f"{frames} frames, {pixels} pixels {dtype}")
     first = {name: timing.first.float() for name, timing in found.items()}
     times = {name: timing.median for name, timing in found.items()}
 
@@ -83,6 +98,7 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int
         return (first[a] - first[b]).abs().max().item()
 
     return {
+        "frames": frames,
         "pixels": pixels,
         "dtype": dtype,
         "rounds": len(found["ours"].seconds),
@@ -95,7 +111,16 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int
         "largest difference": f"{apart('ours', 'diffusers'):.1e}",
         "largest value": f"{first['diffusers'].abs().max().item():.1e}",
         "change by motion": f"{apart('diffusers', 'plain'):.1e}",
+        **({f"{name} peak MiB": _peak(call) for name, call in contenders.items()} if x.is_cuda else {}),
     }
+
+
+def _peak(call: Callable[[], Tensor]) -> float:
+    """What a call takes of the GPU's memory at most, above what is there before it."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Each measurement runs at toy size and says what is true; the tables find their places."""
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -35,7 +36,21 @@ def test_unet_step(capsys):
         assert float(row["largest difference"]) < (1e-4 if row["dtype"] == "fp32" else 0.3)
         assert float(row["change by motion"]) > 1
         assert row["diffusers/ours"] == pytest.approx(row["diffusers s"] / row["ours s"])
-    assert "128 pixels bf16, round 1" in capsys.readouterr().out
+    assert "16 frames, 128 pixels bf16, round 1" in capsys.readouterr().out
+
+
+def test_unet_step_as_on_a_gpu():
+    """Its plan, with guidance and clips of two lengths, on the CPU."""
+    pytest.importorskip("diffusers")
+    from benchmarks import unet_step
+
+    plan = unet_step.on_gpu(dataclasses.replace(unet_step.QUICK, pixels=(64,), rounds=1), quick=True, device="cpu")
+    rows = unet_step.measure(plan)
+    check(rows)
+    assert [(row["frames"], row["dtype"]) for row in rows] == [(16, "fp16"), (32, "fp16"), (16, "bf16"), (32, "bf16")]
+    for row in rows:
+        assert float(row["largest difference"]) < (0.05 if row["dtype"] == "fp16" else 0.3)
+        assert float(row["change by motion"]) > 1
 
 
 def test_motion_part():
