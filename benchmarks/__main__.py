@@ -22,6 +22,7 @@ NAMES = {
     "motion_profile": "where the motion part's time goes, by kind of work",
     "unet_step": "one UNet step of 16 frames against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
+    "start_up": "importing the extension in the real WebUI, and loading a motion module",
     "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
     "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
     "noise": "how still shapes at rest keep in long clips, by kind of noise and with FreeInit",

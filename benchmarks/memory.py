@@ -58,13 +58,13 @@ def _child(work: str, what: str, frames: int, size: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         task, pixels = WORKS[work](what, size, Path(folder))
         task(2)  # imports, codecs, thread pools and buffers that stay
-        base, start = _resident(), time.perf_counter()
-        reset = _reset_peak()
+        base, start = resident(), time.perf_counter()
+        reset = reset_peak()
         task(frames)
-        peak = _peak(reset)
+        highest = peak(reset)
         return {
             "work": work, "what": what, "pixels": pixels, "frames": frames, "before MiB": base / 2**20,
-            "peak MiB": max(0.0, peak - base) / 2**20, "seconds": time.perf_counter() - start,
+            "peak MiB": max(0.0, highest - base) / 2**20, "seconds": time.perf_counter() - start,
         }  # fmt: skip
 
 
@@ -137,12 +137,12 @@ def _highest() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _resident() -> int:
+def resident() -> int:
     now = _status("VmRSS")
     return _highest() if now is None else now
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
     """Let the kernel's high-water mark start anew; False where it cannot."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -151,7 +151,7 @@ def _reset_peak() -> bool:
     return True
 
 
-def _peak(reset: bool) -> int:
+def peak(reset: bool) -> int:
     highest = _status("VmHWM") if reset else None
     return _highest() if highest is None else highest
 

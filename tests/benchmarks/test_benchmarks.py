@@ -77,6 +77,18 @@ def test_motion_profile():
         assert sum(kinds) == pytest.approx(row["all s"]) and row["products s"] > 0 and row["attention s"] > 0
 
 
+def test_start_up(monkeypatch):
+    pytest.importorskip("diffusers")
+    from benchmarks import start_up
+
+    monkeypatch.delenv("WEBUI_DIR", raising=False)
+    rows = start_up.run(quick=True)
+    check(rows)
+    for row in rows:
+        tensors = 2 if row["what"].endswith("fp32") else 1
+        assert 0 < row["memory/file"] < 1 + 2 * tensors and row["seconds"] > 0 and row["file MiB"] > 1, row
+
+
 def test_writers():
     for name in ("imageio", "imageio_ffmpeg", "av"):
         pytest.importorskip(name)
@@ -140,8 +152,8 @@ def test_a_clip_of_1000_frames_takes_little_more_memory_than_one_of_32():
 def test_the_peak_is_what_the_work_took():
     """64 MB that the work allocates and frees, after 256 MB that it did not."""
     code = ("import numpy as np; from benchmarks import memory; x = np.ones(2**28, np.uint8); del x\n"
-            "base, reset = memory._resident(), memory._reset_peak(); y = np.ones(2**26, np.uint8); del y\n"
-            "print((memory._peak(reset) - base) / 2**20)")  # fmt: skip
+            "base, reset = memory.resident(), memory.reset_peak(); y = np.ones(2**26, np.uint8); del y\n"
+            "print((memory.peak(reset) - base) / 2**20)")  # fmt: skip
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert 60 < float(found) < 80
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 
 import numpy as np
 import pytest
+import torch
 from clip_reading import assert_one_clip, clip, items, stills, unrelated
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 PROMPT = "a red circle moving right"
 LONG = ", ".join([PROMPT] * 16)  # 95 tokens: two chunks
@@ -246,3 +249,29 @@ def test_plain_requests_between_clips_wait_their_turn(host):
 def test_the_same_seed_makes_the_same_clip(host):
     first, again, other = (host.txt2img(EIGHT, prompt=PROMPT, seed=seed, steps=2).images for seed in (2, 2, 3))
     assert first == again != other
+
+
+def test_two_modules_that_were_used_are_not_read_again(host):
+    """In place of each file comes one with noise for weights, of the same name, length and time."""
+    first = host.motion / "first.safetensors"
+    second = host.motion / "second.safetensors"
+    weights = load_file(host.motion / "motion.safetensors")
+    save_file(weights, first)
+    save_file({key: value * 1.2 if "attention" in key else value for key, value in weights.items()}, second)
+
+    def frames(path):
+        return host.txt2img({**EIGHT, "model": path.name}, prompt=PROMPT, seed=2, steps=2).expect().images
+
+    try:
+        expected = [frames(first), frames(second)]
+        for path in (first, second):
+            other, time = path.with_suffix(".new"), path.stat().st_mtime_ns
+            save_file({key: torch.randn(value.shape).to(value) for key, value in weights.items()}, other)
+            os.utime(other, ns=(time, time))
+            os.replace(other, path)
+        found = [frames(first), frames(second)]
+        os.utime(second)
+        changed = frames(second)
+    finally:
+        first.unlink(), second.unlink()
+    assert found == expected and expected[0] != expected[1] and changed not in expected

@@ -1,0 +1,97 @@
+"""What a user waits for before the first step: importing the extension in the real WebUI, and loading a motion module.
+
+The import is what the WebUI itself counts (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR, as
+tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache; what
+it takes of memory includes the pages of a mapped file.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks import unet_step
+from benchmarks.memory import peak, reset_peak, resident
+
+ROOT = Path(__file__).resolve().parents[1]
+STARTS = 3
+# Suffix and dtype of the file, and the dtype that the UNet has: as most modules are, on a GPU and on a CPU.
+LOADED = ((".safetensors", "fp16", "fp16"), (".ckpt", "fp16", "fp16"), (".safetensors", "fp16", "fp32"))
+
+
+def run(quick: bool = False) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [*_import(Path(folder)), *_modules(Path(folder), unet_step.QUICK if quick else unet_step.Plan())]
+
+
+def _row(what: str, **more: float | str) -> dict:
+    return {"what": what} | {"file MiB": "", "seconds": "", "memory MiB": "", "memory/file": ""} | more
+
+
+def _import(folder: Path) -> list[dict]:
+    if "WEBUI_DIR" not in os.environ:
+        print("  the WebUI is skipped: set WEBUI_DIR to its folder")
+        return []
+    tests = ROOT / "tests" / "hosts" / "webui"
+    sys.path.insert(0, str(tests))
+    from webui_host import Host
+
+    host, seconds = Host(folder / "webui", {"animatediff": ROOT}), []
+    for _ in range(STARTS + 1):  # the first one writes bytecode
+        host.start()
+        records = host.get("/internal/profile-startup").expect().body["records"]
+        host.stop()
+        seconds.append(sum(spent for name, spent in records.items() if name.startswith("load scripts/animatediff")))
+        print(f"  import in the WebUI: {seconds[-1]:.3f} s of {sum(records.values()):.3g} s", flush=True)
+    return [_row("import in the WebUI", seconds=median(seconds[1:]))]
+
+
+def _modules(folder: Path, plan: unet_step.Plan) -> list[dict]:
+    from safetensors.torch import save_file
+
+    state = unet_step.networks(plan)[1].half().state_dict()
+    small = unet_step.networks(unet_step.QUICK)[1].half().state_dict()
+    rows = []
+    for suffix, dtype, wanted in LOADED:
+        first, path = folder / f"small{suffix}", folder / f"v2{suffix}"
+        for tensors, file in ((small, first), (state, path)):
+            if not file.exists():
+                save_file(tensors, file) if suffix == ".safetensors" else torch.save(tensors, file)
+        done = subprocess.run([sys.executable, "-m", "benchmarks.start_up", first, path, wanted], text=True, cwd=ROOT,
+                              capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+        if done.returncode:
+            raise RuntimeError(f"loading {path.name} failed:\n{done.stderr}")
+        found, size = json.loads(done.stdout), path.stat().st_size / 2**20
+        rows.append(_row(f"load a {dtype} {suffix} for a UNet in {wanted}", **{
+            "file MiB": size, **found, "memory/file": found["memory MiB"] / size}))
+        print(f"  {suffix} for {wanted}: {found}", flush=True)
+    return rows
+
+
+def _load(first: str, path: str, dtype: str) -> dict[str, float]:
+    """In a process of its own: memory, then seconds of loading it once more, the median of three."""
+    import time
+
+    from animatediff.motion import load
+
+    load(first)
+    reset, before = reset_peak(), resident()
+    module = load(path, dtype=unet_step.DTYPES[dtype])
+    for tensor in module.state_dict().values():
+        tensor.sum()  # all of it is read
+    memory, seconds = (peak(reset) - before) / 2**20, []
+    for _ in range(3):
+        began = time.perf_counter()
+        load(path, dtype=unet_step.DTYPES[dtype])
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": median(seconds), "memory MiB": memory}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_load(*sys.argv[1:])))
