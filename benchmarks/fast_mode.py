@@ -29,7 +29,7 @@ STEPS, SEED = 20, 1
 
 def run(quick: bool = False) -> list[dict]:
     rows = demo(prompts()[::32] if quick else prompts())
-    plan = unet_step.QUICK if quick else dataclasses.replace(unet_step.Plan(), pixels=(128,), rounds=1)
+    plan = unet_step.QUICK if quick else dataclasses.replace(unet_step.Plan(), pixels=(128,))
     return rows + full_size(plan, list(rows[0]))
 
 
