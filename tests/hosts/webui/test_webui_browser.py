@@ -183,13 +183,13 @@ def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, mp4):
 
 def test_the_gallerys_buttons_take_an_mp4s_first_frame(tab, mp4, host):
     host.mark()
-    for button, target in (("send_to_img2img", "#img2img_image img"), ("send_to_inpaint", "#img2maskimg img"),
-                           ("send_to_extras", "#extras_image img")):
+    for button, target in (("send_to_img2img", "#img2img_image"), ("send_to_inpaint", "#img2maskimg"),
+                           ("send_to_extras", "#extras_image")):
         tab.page.click("#tabs button:text-is('txt2img')")
         tab.page.click(f"#txt2img_{button}")
-        picture = tab.page.locator(target).first
-        expect(picture).to_be_visible(timeout=PATIENCE)
-        assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 64, button
+        expect(tab.page.locator(target).first).to_be_visible(timeout=PATIENCE)
+        picture = tab.page.locator(f"{target} img").first  # the inpainting canvas hides it behind itself
+        expect(picture).to_have_js_property("naturalWidth", 64, timeout=PATIENCE)
     shot(tab, "sent")
     tab.page.click("#tabs button:text-is('txt2img')")
     tab.page.click("#save_txt2img")
