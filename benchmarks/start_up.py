@@ -68,7 +68,7 @@ def _modules(folder: Path, plan: unet_step.Plan) -> list[dict]:
         if done.returncode:
             raise RuntimeError(f"loading {path.name} failed:\n{done.stderr}")
         found, size = json.loads(done.stdout), path.stat().st_size / 2**20
-        rows.append(_row(f"load a {dtype} {suffix} for a UNet in {wanted}", **{
+        rows.append(_row(f"load {suffix} in {dtype}, UNet in {wanted}", **{
             "file MiB": size, **found, "memory/file": found["memory MiB"] / size}))
         print(f"  {suffix} for {wanted}: {found}", flush=True)
     return rows
