@@ -1,7 +1,7 @@
 """What a user waits for before the first step: importing the extension in the real WebUI, and loading a motion module.
 
-The import is what the WebUI itself counts (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR, as
-tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache; what
+The import is what the WebUI itself counts (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR,
+as tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache; what
 it takes of memory includes the pages of a mapped file.
 """
 from __future__ import annotations
