@@ -20,7 +20,7 @@ NAMES = {
     "motion_lora": "whether the demo's motion LoRAs move the camera as their names say",
     "motion_part": "the motion module's transformers, place by place, against diffusers'",
     "motion_profile": "where the motion part's time goes, by kind of work",
-    "unet_step": "one UNet step of 16 frames against the plain UNet and diffusers' UNetMotionModel",
+    "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "start_up": "importing the extension in the real WebUI, and loading a motion module",
     "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",

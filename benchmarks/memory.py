@@ -7,13 +7,13 @@ it is ru_maxrss, which includes what loading needed.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.process import child, peak, reset_peak, resident
 
 LENGTHS = (16, 64, 256)
 LONG = (32, 1000)  # of clips whose run is kept for --resume, by the sampler that remembers most
@@ -39,19 +39,9 @@ def run(quick: bool = False) -> list[dict]:
 
 def measure(work: str, what: str, frames: int, size: int) -> dict:
     """One case in a child process."""
-    command = [sys.executable, "-m", "benchmarks.memory", work, what, str(frames), str(size)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=_environment())
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[3:])} failed:\n{done.stderr}")
-    row = json.loads(done.stdout.splitlines()[-1])
+    row = child("benchmarks.memory", work, what, frames, size)
     print(f"  {work} {what}, {frames} frames: {row['peak MiB']:.1f} MiB", flush=True)
     return row
-
-
-def _environment() -> dict[str, str]:
-    """As many threads as here, though a child does not inherit what torch was told."""
-    torch = sys.modules.get("torch")
-    return os.environ | {"HF_HUB_OFFLINE": "1"} | ({"OMP_NUM_THREADS": str(torch.get_num_threads())} if torch else {})
 
 
 def _child(work: str, what: str, frames: int, size: int) -> dict:
@@ -119,41 +109,6 @@ def _long(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], in
 
 
 WORKS = {"render": _render, "long": _long, "write": _write}
-
-
-def _status(field: str) -> int | None:
-    """Bytes from /proc/self/status, None where there is none."""
-    try:
-        lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), None)
-
-
-def _highest() -> int:
-    """The process's peak in bytes since it began."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def resident() -> int:
-    now = _status("VmRSS")
-    return _highest() if now is None else now
-
-
-def reset_peak() -> bool:
-    """Let the kernel's high-water mark start anew; False where it cannot."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def peak(reset: bool) -> int:
-    highest = _status("VmHWM") if reset else None
-    return _highest() if highest is None else highest
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ def run(quick: bool = False) -> list[dict]:
     clips, lengths = (2, (16, 32)) if device == "cuda" else (1, (FRAMES,))
     sizes, rounds = ((64,), 1) if quick else ((256, 512), 5)
     return [row for name in dtypes for pixels in sizes for frames in lengths
-            for row in _size(pixels, name, rounds, device, clips, frames)]
+            for row in places(pixels, name, rounds, device, clips, frames)]
 
 
 @torch.no_grad()
-def _size(pixels: int, dtype: str, rounds: int, device: str, clips: int, frames: int) -> list[dict]:
+def places(pixels: int, dtype: str, rounds: int, device: str, clips: int, frames: int) -> list[dict]:
+    """Rows of each kind of place, and of all. `clips`: 2 with guidance."""
     rows, total = [], {"ours": 0.0, "diffusers": 0.0}
     for channels, per, often in PLACES:
         ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))

@@ -1,28 +1,28 @@
 """What a user waits for before the first step: importing the extension in the real WebUI, and loading a motion module.
 
 The import is what the WebUI itself counts (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR,
-as tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache; what
-it takes of memory includes the pages of a mapped file.
+as tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache;
+what it takes of memory includes the pages of a mapped file.
 """
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks import unet_step
-from benchmarks.memory import peak, reset_peak, resident
+from benchmarks.process import child, peak, reset_peak, resident
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = 3
-# Suffix and dtype of the file, and the dtype that the UNet has: as most modules are, on a GPU and on a CPU.
-LOADED = ((".safetensors", "fp16", "fp16"), (".ckpt", "fp16", "fp16"), (".safetensors", "fp16", "fp32"))
+# Files in fp16, as most modules are, and the dtype of the UNet: on a GPU, and on a CPU.
+LOADED = ((".safetensors", "fp16"), (".ckpt", "fp16"), (".safetensors", "fp32"))
 
 
 def run(quick: bool = False) -> list[dict]:
@@ -44,9 +44,10 @@ def _import(folder: Path) -> list[dict]:
 
     host, seconds = Host(folder / "webui", {"animatediff": ROOT}), []
     for _ in range(STARTS + 1):  # the first one writes bytecode
-        host.start()
-        records = host.get("/internal/profile-startup").expect().body["records"]
-        host.stop()
+        try:
+            records = host.start().get("/internal/profile-startup").expect().body["records"]
+        finally:
+            host.stop()
         seconds.append(sum(spent for name, spent in records.items() if name.startswith("load scripts/animatediff")))
         print(f"  import in the WebUI: {seconds[-1]:.3f} s of {sum(records.values()):.3g} s", flush=True)
     return [_row("import in the WebUI", seconds=median(seconds[1:]))]
@@ -55,20 +56,15 @@ def _import(folder: Path) -> list[dict]:
 def _modules(folder: Path, plan: unet_step.Plan) -> list[dict]:
     from safetensors.torch import save_file
 
-    state = unet_step.networks(plan)[1].half().state_dict()
-    small = unet_step.networks(unet_step.QUICK)[1].half().state_dict()
     rows = []
-    for suffix, dtype, wanted in LOADED:
-        first, path = folder / f"small{suffix}", folder / f"v2{suffix}"
-        for tensors, file in ((small, first), (state, path)):
+    for suffix, wanted in LOADED:
+        first, path = folder / f"first{suffix}", folder / f"v2{suffix}"
+        for sizes, file in ((unet_step.QUICK, first), (plan, path)):
             if not file.exists():
+                tensors = unet_step.motion_module(sizes).half().state_dict()
                 save_file(tensors, file) if suffix == ".safetensors" else torch.save(tensors, file)
-        done = subprocess.run([sys.executable, "-m", "benchmarks.start_up", first, path, wanted], text=True, cwd=ROOT,
-                              capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
-        if done.returncode:
-            raise RuntimeError(f"loading {path.name} failed:\n{done.stderr}")
-        found, size = json.loads(done.stdout), path.stat().st_size / 2**20
-        rows.append(_row(f"load {suffix} in {dtype}, UNet in {wanted}", **{
+        found, size = child("benchmarks.start_up", first, path, wanted), path.stat().st_size / 2**20
+        rows.append(_row(f"load {suffix} in fp16, UNet in {wanted}", **{
             "file MiB": size, **found, "memory/file": found["memory MiB"] / size}))
         print(f"  {suffix} for {wanted}: {found}", flush=True)
     return rows
@@ -76,11 +72,9 @@ def _modules(folder: Path, plan: unet_step.Plan) -> list[dict]:
 
 def _load(first: str, path: str, dtype: str) -> dict[str, float]:
     """In a process of its own: memory, then seconds of loading it once more, the median of three."""
-    import time
-
     from animatediff.motion import load
 
-    load(first)
+    warm = load(first)  # imports; kept, or its memory would be used again
     reset, before = reset_peak(), resident()
     module = load(path, dtype=unet_step.DTYPES[dtype])
     for tensor in module.state_dict().values():
@@ -90,6 +84,7 @@ def _load(first: str, path: str, dtype: str) -> dict[str, float]:
         began = time.perf_counter()
         load(path, dtype=unet_step.DTYPES[dtype])
         seconds.append(time.perf_counter() - began)
+    del warm
     return {"seconds": median(seconds), "memory MiB": memory}
 
 

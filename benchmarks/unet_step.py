@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports the hub's client
 
@@ -20,10 +21,10 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, MotionModule, build, injected
 from animatediff.motion.naming import to_diffusers
 from animatediff.motion.prompts_once import prompts_once
+from benchmarks.motion_part import DTYPES, FRAMES
 from benchmarks.timing import alternate, done
 
-FRAMES, TIMESTEP, TOKENS = 16, 321, 77
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TIMESTEP, TOKENS = 321, 77
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +41,14 @@ class Plan:
     device: str = "cpu"
 
 
-QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=2)
+GPU = Plan(pixels=(512,), rounds=15, frames=(16, 32), guidance=True, dtypes=("fp16", "bf16"), device="cuda")
+SMALL = {"widths": (32, 64, 64, 64), "text": 32, "pixels": (64, 128), "rounds": 2}
+QUICK = Plan(**SMALL)
 
 
 def run(quick: bool = False) -> list[dict]:
-    plan = QUICK if quick else Plan()
-    return measure(on_gpu(plan, quick) if torch.cuda.is_available() else plan)
-
-
-def on_gpu(plan: Plan, quick: bool, device: str = "cuda") -> Plan:
-    return dataclasses.replace(plan, frames=(16, 32), guidance=True, dtypes=("fp16", "bf16"), device=device,
-                               **({} if quick else {"pixels": (512,), "rounds": 15}))
+    plan = GPU if torch.cuda.is_available() else Plan()
+    return measure(dataclasses.replace(plan, **SMALL) if quick else plan)
 
 
 def measure(plan: Plan) -> list[dict]:
@@ -143,19 +141,23 @@ def networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(**_unet_config(plan))
+    return _filled(unet), motion_module(plan)
+
+
+def motion_module(plan: Plan) -> MotionModule:
+    """The latter alone."""
+    with torch.device("meta"):
         module = build(plan.widths, FAMILIES["v2"])
-    for network in (unet, module):
-        _fill(network, seed=len(plan.widths))
-    return unet, module
+    return _filled(module)
 
 
 def _unet_config(plan: Plan) -> dict:
     return dict(block_out_channels=plan.widths, cross_attention_dim=plan.text, attention_head_dim=8, layers_per_block=2)
 
 
-def _fill(network: nn.Module, seed: int) -> None:
+def _filled(network: nn.Module) -> Any:
     """Weights that keep activations near one, affines of norms that differ from one."""
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(4)
     for part in network.modules():
         for name, old in part._parameters.items():
             if old is None:
@@ -166,7 +168,7 @@ def _fill(network: nn.Module, seed: int) -> None:
             else:
                 new.normal_(1.0 if name == "weight" else 0.0, 0.1, generator=random)
             part._parameters[name] = nn.Parameter(new, requires_grad=False)
-    network.eval()
+    return network.eval()
 
 
 def _same_in_diffusers(unet: nn.Module, module: MotionModule) -> nn.Module:

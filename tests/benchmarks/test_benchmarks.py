@@ -44,8 +44,8 @@ def test_unet_step_as_on_a_gpu():
     pytest.importorskip("diffusers")
     from benchmarks import unet_step
 
-    plan = unet_step.on_gpu(dataclasses.replace(unet_step.QUICK, pixels=(64,), rounds=1), quick=True, device="cpu")
-    rows = unet_step.measure(plan)
+    plan = dataclasses.replace(unet_step.GPU, **unet_step.SMALL, device="cpu")
+    rows = unet_step.measure(dataclasses.replace(plan, pixels=(64,), rounds=1))
     check(rows)
     assert [(row["frames"], row["dtype"]) for row in rows] == [(16, "fp16"), (32, "fp16"), (16, "bf16"), (32, "bf16")]
     for row in rows:
@@ -64,6 +64,8 @@ def test_motion_part():
         *places, total = (row for row in rows if row["dtype"] == dtype)
         assert all(float(row["largest difference"]) < tolerance for row in places), places
         assert total["ours s"] == pytest.approx(sum(row["ours s"] * row["in the UNet"] for row in places))
+    *places, total = motion_part.places(64, "fp32", rounds=1, device="cpu", clips=2, frames=4)  # as on a GPU
+    assert all(row["frames"] == 4 and float(row["largest difference"]) < 1e-5 for row in places), places
 
 
 def test_motion_profile():
@@ -86,7 +88,7 @@ def test_start_up(monkeypatch):
     check(rows)
     for row in rows:
         tensors = 2 if row["what"].endswith("fp32") else 1
-        assert 0 < row["memory/file"] < 1 + 2 * tensors and row["seconds"] > 0 and row["file MiB"] > 1, row
+        assert 0.5 < row["memory/file"] < 1 + 2 * tensors and row["seconds"] > 0 and row["file MiB"] > 1, row
 
 
 def test_writers():
@@ -151,9 +153,9 @@ def test_a_clip_of_1000_frames_takes_little_more_memory_than_one_of_32():
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
 def test_the_peak_is_what_the_work_took():
     """64 MB that the work allocates and frees, after 256 MB that it did not."""
-    code = ("import numpy as np; from benchmarks import memory; x = np.ones(2**28, np.uint8); del x\n"
-            "base, reset = memory.resident(), memory.reset_peak(); y = np.ones(2**26, np.uint8); del y\n"
-            "print((memory.peak(reset) - base) / 2**20)")  # fmt: skip
+    code = ("import numpy as np; from benchmarks import process; x = np.ones(2**28, np.uint8); del x\n"
+            "base, reset = process.resident(), process.reset_peak(); y = np.ones(2**26, np.uint8); del y\n"
+            "print((process.peak(reset) - base) / 2**20)")  # fmt: skip
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert 60 < float(found) < 80
 

@@ -4,9 +4,11 @@ WEBUI_SCREENSHOTS: a folder that gets pictures of the page.
 """
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from test_webui_generation import PROMPT
@@ -181,6 +183,13 @@ def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, mp4):
     shot(tab, "mp4")
 
 
+def coloured(place) -> float:
+    """The share of a place on the page that is neither white nor grey, once it is drawn."""
+    place.page.wait_for_timeout(1000)
+    pixels = np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int)
+    return (np.ptp(pixels, axis=-1) > 25).mean()
+
+
 def test_the_gallerys_buttons_take_an_mp4s_first_frame(tab, mp4, host):
     host.mark()
     for button, target in (("send_to_img2img", "#img2img_image"), ("send_to_inpaint", "#img2maskimg"),
@@ -188,8 +197,9 @@ def test_the_gallerys_buttons_take_an_mp4s_first_frame(tab, mp4, host):
         tab.page.click("#tabs button:text-is('txt2img')")
         tab.page.click(f"#txt2img_{button}")
         expect(tab.page.locator(target).first).to_be_visible(timeout=PATIENCE)
-        picture = tab.page.locator(f"{target} img").first  # the inpainting canvas hides it behind itself
+        picture = tab.page.locator(f"{target} img").first  # hidden by the inpainting canvas, which shows it
         expect(picture).to_have_js_property("naturalWidth", 64, timeout=PATIENCE)
+        assert coloured(tab.page.locator(target).first) > 0.2, button
     shot(tab, "sent")
     tab.page.click("#tabs button:text-is('txt2img')")
     tab.page.click("#save_txt2img")
