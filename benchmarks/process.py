@@ -1,0 +1,59 @@
+"""A process of its own for a measurement, and what memory it takes."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def child(module: str, *arguments: object) -> dict[str, Any]:
+    """What `python -m module arguments` prints last, as JSON. It has as many threads as torch has here."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=_environment())
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:])} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment() -> dict[str, str]:
+    torch = sys.modules.get("torch")
+    return os.environ | {"HF_HUB_OFFLINE": "1"} | ({"OMP_NUM_THREADS": str(torch.get_num_threads())} if torch else {})
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    now = _status("VmRSS")
+    return _highest() if now is None else now
+
+
+def reset_peak() -> bool:
+    """Let the kernel's high-water mark start anew; False where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak(reset: bool) -> int:
+    """The most bytes since `reset_peak`, which gave `reset`; where it could not, since the process began."""
+    highest = _status("VmHWM") if reset else None
+    return _highest() if highest is None else highest
+
+
+def _status(field: str) -> int | None:
+    """Bytes from /proc/self/status, None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), None)
+
+
+def _highest() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
