@@ -8,13 +8,14 @@ their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 51
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from animatediff.attribute import is_plain
 from animatediff.errors import ModelError
 from animatediff.motion.packed import PackedTransformer, packed
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
-CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
+TILED = ("cpu",)  # devices with caches, which tiles of this many tokens stay in, the feed-forward's intermediate too
+CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames
 Scale = float | Tensor
 
 
@@ -40,19 +42,20 @@ def sinusoids(frames: int, channels: int) -> Tensor:
     return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).reshape(1, frames, channels)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """fp16 and bf16 as fp32, so that a norm's statistics do not depend on how a backend's kernel accumulates.
+def _for_norm(x: Tensor) -> Tensor:
+    """What a norm is taken of, so that its statistics are in fp32 at least: squares above 255 overflow fp16.
 
-    PyTorch's CPU kernels accumulate in fp32 anyway (measured); squares of activations above 255 overflow fp16.
+    PyTorch's kernels for fp16 and bf16 accumulate in fp32 on CPUs (measured) and in CUDA (aten's layer_norm_kernel.cu
+    and group_norm_kernel.cu); of other devices that is not known, so x is widened there.
     """
-    return x.float() if x.element_size() < 4 else x
+    return x if x.device.type in ("cpu", "cuda") or x.element_size() >= 4 else x.float()
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = _wide(x)
+        wide = _for_norm(x)
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
@@ -82,8 +85,14 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
         """`scale`: of the keys, a number or [b frame]."""
-        x = self.pos_encoder(x)
-        return self.to_out[0](self.attend(self.to_q(x), self.to_k(x), self.to_v(x), scale))
+        return self.to_out[0](self.attend(*self._projected(self.pos_encoder(x)), scale))
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, by one product where nobody learns or looks into one of the layers."""
+        layers = self.to_q, self.to_k, self.to_v
+        if torch.is_grad_enabled() or not all(map(is_plain, layers)):
+            return tuple(layer(x) for layer in layers)
+        return F.linear(x, side_by_side([layer.weight for layer in layers])).chunk(3, -1)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: Scale = 1.0) -> Tensor:
         """Queries, keys and values [b frame channel] -> [b frame channel]."""
@@ -95,6 +104,26 @@ class TemporalAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
+def side_by_side(weights: Sequence[Tensor]) -> Tensor:
+    """Weights [out in] of one shape as one [(weight out) in], of which they become parts, so that no memory is taken twice.
+
+    Their values stay. Where they are moved or exchanged they lie apart again, until the next call.
+    """
+    first, *others = weights
+    lie_so = (all(each.is_contiguous() for each in weights)
+              and all(each.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+                      and each.storage_offset() == first.storage_offset() + place * first.numel()
+                      for place, each in enumerate(others, 1)))
+    if not lie_so:
+        with torch.inference_mode(False):
+            together = torch.cat([each.detach() for each in weights])
+        if any(each.is_inference() for each in weights):  # whose data cannot be exchanged
+            return together
+        for weight, part in zip(weights, together.split(len(first))):
+            weight.data = part
+    return first.detach().as_strided((len(weights) * len(first), first.shape[1]), (first.shape[1], 1))
+
+
 class GatedLinear(nn.Module):
     """GEGLU (arXiv:2002.05202): one half of a linear map, gated by the GELU of the other."""
 
@@ -103,8 +132,13 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        if torch.is_grad_enabled() or not is_plain(self.proj):
+            value, gate = self.proj(x).chunk(2, dim=-1)
+            return value * F.gelu(gate)
+        # As two products, so that neither half lies in rows of both, and less is held at once.
+        (of_value, of_gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        gate = F.gelu(F.linear(x, of_gate, gate_bias))
+        return F.linear(x, of_value, value_bias).mul_(gate)
 
 
 class FeedForward(nn.Module):
@@ -161,18 +195,20 @@ class TemporalTransformer(nn.Module):
         normed = self._normed(x, frames, in_windows)
         scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each
                          for each in (scale, effect))
-        if x.device.type == "cpu" and not torch.is_grad_enabled():
+        if x.device.type in TILED and not torch.is_grad_enabled():
             return self._in_tiles(x.reshape(normed.shape), normed, scale, effect, in_windows).view(n, c, h, w)
-        tokens = normed.permute(0, 3, 1, 2).reshape(-1, frames, c).to(self.proj_in.weight.dtype)
+        tokens = normed.permute(0, 3, 1, 2).to(self.proj_in.weight.dtype).reshape(-1, frames, c)
+        del normed
         if isinstance(scale, Tensor):
             scale = scale.T.repeat(n // frames, 1).to(tokens)
-        change = self._in_parts(tokens, scale, in_windows).view(n // frames, h * w, frames, c).permute(0, 2, 3, 1)
-        change = change.to(x.dtype)
+        change = self._in_parts(tokens, scale, in_windows)
+        del tokens
+        change = change.view(n // frames, h * w, frames, c).permute(0, 2, 3, 1).to(x.dtype)
         if isinstance(effect, Tensor):
             change = change * effect[:, None].to(change)
         elif effect != 1:
             change = change * effect
-        return x + change.reshape(n, c, h, w)
+        return torch.add(x.reshape(change.shape), change).reshape(x.shape)
 
     def release(self) -> None:
         """Give back the packed weights; the next call makes them anew."""
@@ -183,9 +219,10 @@ class TemporalTransformer(nn.Module):
         return self.__dict__ | {"_packed": None}
 
     def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
-        """GroupNorm in fp32 at least, over C/32 x H x W of a frame or of all of a clip's: -> [clip frame c (h w)]."""
+        """GroupNorm over C/32 x H x W of a frame or of all of a clip's, in the more precise of x's and the weights' dtype
+        -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
-        x = _wide(x)
+        x = _for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)))
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
         if self.over_frames:
 

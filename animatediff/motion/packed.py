@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from animatediff.attribute import is_plain
+
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
     from animatediff.motion.network import Scale, TemporalAttention, TemporalTransformer, TransformerBlock
@@ -102,11 +104,11 @@ class PackedTransformer:
 
 def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -> PackedTransformer | None:
     """The transformer with its weights as they are now, `before` if that still is; None where the plain layers are to
-    do the work: elsewhere than on a CPU, while learning, and where someone looks into layers by hooks."""
+    do the work: elsewhere than on a CPU, while learning, and where someone looks into layers or has changed them."""
     weight = transformer.proj_in.weight
     if weight.device.type != "cpu" or weight.dtype not in DTYPES or torch.is_grad_enabled() or not works(weight.dtype):
         return None
-    if any(part._forward_hooks or part._forward_pre_hooks for part in transformer.modules()):
+    if not all(map(is_plain, transformer.modules())):
         return None
     return before if before is not None and before.is_of(transformer) else PackedTransformer(transformer)
 

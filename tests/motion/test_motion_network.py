@@ -128,7 +128,7 @@ def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, toleran
 @pytest.mark.parametrize("over_frames", [False, True])
 @pytest.mark.parametrize("dtype, offset", [(torch.float16, 2000), (torch.bfloat16, 300)])
 def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, make_module):
-    """Before they are narrowed for the matrix products: half-precision statistics or results miss by 1e-3 and more."""
+    """And narrowed once, for the matrix products: half-precision statistics miss by several of their steps."""
     site = site_of(make_module(replace(FAMILIES["v2"], module_norm_over_frames=over_frames))).to(dtype)
     x = (torch.randn(6, 64, 4, 4) * 3 + offset).to(dtype)
     groups = x.double().view(6, 32, 2, 4, 4)
@@ -136,7 +136,9 @@ def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, m
     var, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
     expected = ((groups - mean) / (var + 1e-6).sqrt()).view(6, 64, 16)
     expected = expected * site.norm.weight.double()[:, None] + site.norm.bias.double()[:, None]
-    assert (site._normed(x, 6)[0].double() - expected).abs().max() < 3e-4
+    found, step = site._normed(x, 6)[0].double(), torch.finfo(dtype).eps * expected.abs().clamp(min=0.1)
+    assert ((found - expected).abs() <= 0.51 * step + 3e-4).all()
+    assert (site.float()._normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
 
 
 def test_keys_are_the_original_ones(make_module):
