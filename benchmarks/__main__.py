@@ -19,6 +19,7 @@ NAMES = {
     "loops": "loop scores of the demo model's clips, open and closed",
     "motion_lora": "whether the demo's motion LoRAs move the camera as their names say",
     "motion_part": "the motion module's transformers, place by place, against diffusers'",
+    "motion_traffic": "operators, bytes and memory of the motion part on a GPU, against diffusers', counted",
     "motion_profile": "where the motion part's time goes, by kind of work",
     "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",

@@ -2,7 +2,8 @@
 
 Ours takes frames one by one, syncs the file to disk and renames it; imageio gets all frames at once, the way its
 documentation shows. Video: the same encoder options, in a process of its own for imageio. GIF: theirs is Pillow's
-palette for each frame without dithering, ours one palette for the clip, dithered; or ffmpeg's on both sides.
+palette for each frame without dithering, ours one palette for the clip, dithered, or the same as theirs; or ffmpeg's
+on both sides.
 """
 from __future__ import annotations
 
@@ -83,6 +84,7 @@ _X264 = ("-crf", str(DEFAULT.mp4_crf), "-preset", DEFAULT.mp4_preset, "-movflags
 _VP9 = ("-crf", str(DEFAULT.webm_crf), "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1")
 CONTESTS = (
     Contest("GIF", "GIF", _pillow("clip.gif")),
+    Contest("GIF, a palette for each frame", "GIF", _pillow("clip.gif"), WriteOptions("frame", gif_dither=False)),
     Contest("GIF, ffmpeg's palette", "GIF", _palette_gif, WriteOptions(gif_palette="ffmpeg")),
     Contest("MP4", "MP4", _ffmpeg("clip.mp4", "libx264", *_X264)),
     Contest("WEBM", "WEBM", _ffmpeg("clip.webm", "libvpx-vp9", *_VP9)),

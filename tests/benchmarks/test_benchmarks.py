@@ -68,6 +68,46 @@ def test_motion_part():
     assert all(row["frames"] == 4 and float(row["largest difference"]) < 1e-5 for row in places), places
 
 
+def test_motion_traffic():
+    """What the motion module asks of a GPU is less than what diffusers' asks: operators, bytes, memory."""
+    pytest.importorskip("diffusers")
+    from benchmarks import motion_traffic
+
+    rows = motion_traffic.run(quick=True)
+    check(rows)
+    assert [row["frames"] for row in rows[::5]] == [16, 32] and len(rows) == 10
+    for row in rows:
+        for what, most in (("operators", 0.8), ("GB", 1.0), ("peak MiB", 0.65)):
+            assert 0 < row[f"ours {what}"] <= most * row[f"diffusers {what}"]
+
+
+def test_what_is_counted():
+    """By hand: a product with a bias, its view, and an addition in place, of fp16 [4 8] and [8 16]."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from benchmarks.motion_traffic import Counting
+
+    with FakeTensorMode():
+        x, weight, bias = (torch.empty(shape, dtype=torch.float16) for shape in ((4, 8), (16, 8), (16,)))
+        with torch.no_grad(), Counting() as found:
+            y = torch.nn.functional.linear(x, weight, bias).view(8, 8)
+            y += 1
+            z = y * y
+            del y
+            z = z * 2
+    read_and_written = (4 * 8 + 16 * 8 + 16 + 64) + 2 * 64 + 3 * 64 + 2 * 64
+    assert (found.counts.operators, found.counts.traffic, found.counts.peak) == (4, 2 * read_and_written, 2 * 128)
+
+
+def test_the_rivals_are_those_that_are_tested():
+    """The versions that the benchmarks' extra pins are those of the tested stack."""
+    tomllib = pytest.importorskip("tomllib")
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["benchmarks"]
+    pinned = {requirement.lower() for requirement in extra if "==" in requirement}
+    assert len(pinned) == 3 and pinned <= set((ROOT / "constraints.txt").read_text("utf-8").lower().splitlines())
+
+
 def test_motion_profile():
     pytest.importorskip("diffusers")
     from benchmarks import motion_profile

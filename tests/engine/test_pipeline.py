@@ -16,6 +16,7 @@ from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
 from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError, SettingsError
+from animatediff.motion import packed
 from animatediff.settings import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -237,7 +238,8 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
-def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error):
+def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monkeypatch):
+    monkeypatch.setattr(packed, "pays", lambda: True)
     sites, seen = [site.temporal_transformer for site in pipeline.module.sites().values()], []
 
     def look(event):

@@ -445,8 +445,10 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     from animatediff.hosts.webui import scope
     from animatediff.hosts.webui.sparsectrl import MotionModuleType, MotionWrapper
     from animatediff.layout import ClipLayout
+    from animatediff.motion import packed
     from animatediff.motion.naming import to_diffusers
 
+    monkeypatch.setattr(packed, "pays", lambda: True)
     state = sparse_weights()
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(state, strict=True)

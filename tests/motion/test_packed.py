@@ -14,8 +14,19 @@ from hypothesis import strategies as st
 from animatediff.motion import FAMILIES, network, packed
 from animatediff.motion.network import TemporalTransformer
 
+PAYS = packed.pays
 pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
                                 reason="this torch has no such operators for this machine")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_any_processor():
+    """Where the operators work, they are tested, whether or not they are faster there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "pays", lambda: True)
+        yield
+
+
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
@@ -118,6 +129,16 @@ def test_inference_mode():
     with torch.inference_mode():
         site, x = transformer(), torch.randn(4, 64, 2, 2)
         torch.testing.assert_close(site(x, 4), plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("instructions, pays", [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
+def test_it_is_used_where_it_is_faster(instructions, pays, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr(packed, "pays", PAYS)
+    site = transformer()
+    with torch.no_grad():
+        site(torch.randn(4, 64, 2, 2), 4)
+    assert (site._packed is not None) == pays
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "wrong"])
