@@ -16,6 +16,7 @@ from torch import Tensor
 from animatediff.errors import ModelError
 from animatediff.motion.naming import unwrap
 
+_CONVERTED_AT_ONCE = 32  # tensors
 _DAMAGED = "Download it again, and compare its size with the one that the download page states."
 # What a folder in diffusers' layout keeps its weights in, in the order of preference.
 _IN_FOLDER = (
@@ -25,13 +26,28 @@ _IN_FOLDER = (
 )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by key of a .safetensors, .ckpt, .pth or .bin file, or a diffusers folder; on the CPU."""
+def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Tensors by key of a .safetensors, .ckpt, .pth or .bin file, or a diffusers folder; on the CPU. Those of real numbers
+    become `dtype`, where it is given, one after the other, so that few of them are in memory in both.
+    """
     path = resolve(path)
     if _is_safetensors(path):
         with _safe_open(path) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
-    return unwrap(_torch_load(path, mmap=False))
+            keys = list(file.keys())
+        some = _CONVERTED_AT_ONCE if dtype else len(keys) or 1
+        tensors: dict[str, Tensor] = {}
+        for first in range(0, len(keys), some):
+            with _safe_open(path) as file:  # anew, as pages of a mapped file stay in memory as long as it is mapped
+                tensors |= {key: _as(file.get_tensor(key), dtype) for key in keys[first : first + some]}
+        return tensors
+    tensors = unwrap(_torch_load(path, mmap=False))
+    for key in tensors:
+        tensors[key] = _as(tensors[key], dtype)
+    return tensors
+
+
+def _as(value: Any, dtype: torch.dtype | None) -> Any:
+    return value.to(dtype) if dtype and isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

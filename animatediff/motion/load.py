@@ -46,7 +46,7 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch
         tensors, name = unwrap(source), name or "the motion module"
     else:
         path = Path(source)
-        tensors, config, name = read_tensors(path), read_config(path), name or path.name
+        tensors, config, name = read_tensors(path, dtype), read_config(path), name or path.name
     about = _describe({key: tuple(t.shape) for key, t in tensors.items()}, name, config)
     with torch.device("meta"):
         module = skeleton(about)
