@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from animatediff.layout import ClipLayout
-from animatediff.motion import FAMILIES, build
+from animatediff.motion import FAMILIES, build, network
 
 WIDTHS = {"SD1.5": (32, 64, 64, 64), "SDXL": (32, 64, 96)}
 TEXT = 24
@@ -27,6 +27,13 @@ def randomise(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module
             else:
                 p.copy_(1 + 0.3 * noise if name.endswith("weight") else 0.3 * noise)
     return module
+
+
+@pytest.fixture(params=["in tiles", "whole"])
+def way(request, monkeypatch):
+    """The motion module runs in tiles, as on a CPU, or whole, as on a GPU."""
+    if request.param == "whole":
+        monkeypatch.setattr(network, "TILED", ())
 
 
 @pytest.fixture

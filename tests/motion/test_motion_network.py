@@ -53,6 +53,7 @@ def site_of(module):
     return module.down_blocks[1].motion_modules[0].temporal_transformer
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_is_the_reference_in_float64(name, make_module):
     module = make_module(name)

@@ -11,6 +11,7 @@ from animatediff.motion import FAMILIES, injected
 from animatediff.motion.naming import to_diffusers, to_original
 
 diffusers = pytest.importorskip("diffusers")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def adapter_of(module):

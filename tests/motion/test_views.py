@@ -17,6 +17,9 @@ from animatediff.motion.in_windows import InWindows
 from animatediff.settings import Settings
 
 
+pytestmark = pytest.mark.usefixtures("way")
+
+
 def views_of(frames, context, overlap, method="pyramid", loop="none", step=0):
     asked = Settings(enable=True, frames=frames, context_length=context, overlap=overlap, fuse_method=method,
                      closed_loop=loop, context_schedule="views")
