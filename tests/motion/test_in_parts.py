@@ -3,7 +3,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from animatediff.layout import ClipLayout
+from animatediff.motion import in_parts as parts
 from animatediff.motion import injected
 from animatediff.motion.in_parts import in_parts
 
@@ -38,6 +42,27 @@ def test_with_a_motion_module(layout, make_host, inputs, make_module, clips_of):
         assert torch.equal(host(x, text), expected)
     assert not forwards(host.unet)
     assert not any("most_positions" in vars(part) for part in module.modules())
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(family=st.sampled_from(["v1", "v2", "v3"]), frames=st.integers(1, 5), clips=st.integers(1, 3),
+       height=st.sampled_from([8, 9, 11]), width=st.sampled_from([8, 13]), positions=st.integers(1, 40),
+       dtype=st.sampled_from([torch.float32, torch.bfloat16]), contiguous=st.booleans())
+@pytest.mark.usefixtures("way")
+def test_any_clips(make_host, inputs, make_module, monkeypatch, family, frames, clips, height, width, positions, dtype,
+                   contiguous):
+    """Odd sizes, one frame, one row, and the innermost level of 8x8, which has one position."""
+    host, module = make_host("diffusers", "SD1.5"), make_module(family).to(dtype)
+    host.unet.to(dtype)
+    monkeypatch.setattr(parts, "POSITIONS", positions)
+    x, text = torch.randn(clips * frames, 4, height, width).to(dtype), inputs(clips * frames)[1].to(dtype)
+    x = x if contiguous else x.to(memory_format=torch.channels_last)
+    with injected(host.unet, module, lambda rows: ClipLayout.contiguous(frames, rows // frames)):
+        expected = host(x, text)
+        with in_parts(host.unet, module):
+            found = host(x, text)
+    tight = 1e-5 if dtype is torch.float32 else 5e-2
+    assert (found.float() - expected.float()).abs().max() <= tight * max(1.0, expected.float().abs().max())
 
 
 def test_a_forward_that_somebody_put_there_stays(make_host, inputs):
