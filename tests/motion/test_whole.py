@@ -142,3 +142,12 @@ def test_weights_of_other_layouts():
         expected = torch.cat(weights)
         assert torch.equal(side_by_side(weights), expected) and torch.equal(torch.cat(weights), expected)
         assert lie_side_by_side(weights) and torch.equal(side_by_side(weights), expected)
+
+
+@pytest.mark.parametrize("dtype", list(EXACT))
+def test_norms_on_a_device_that_is_not_known_are_taken_in_fp32(dtype):
+    """Tensors without values stand for it."""
+    norm = network.LayerNorm(8).to("meta", dtype)
+    x = torch.empty(2, 3, 8, device="meta", dtype=dtype)
+    assert network._for_norm(x).dtype == torch.float32 and norm(x).dtype == dtype
+    assert network._for_norm(torch.empty(1, dtype=dtype)).dtype == dtype
