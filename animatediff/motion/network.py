@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,6 +50,14 @@ def _for_norm(x: Tensor) -> Tensor:
     and group_norm_kernel.cu); of other devices that is not known, so x is widened there.
     """
     return x if x.device.type in ("cpu", "cuda") or x.element_size() >= 4 else x.float()
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager:
+    """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of their input.
+    While learning it stays, since whoever trains has chosen it."""
+    if torch.is_grad_enabled() or x.device.type not in ("cpu", "cuda"):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -191,6 +200,10 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                 in_windows: InWindows | None = None) -> Tensor:
         """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
+        with _without_autocast(x):
+            return self._changed(x, frames, scale, effect, in_windows)
+
+    def _changed(self, x: Tensor, frames: int, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
         n, c, h, w = x.shape
         normed = self._normed(x, frames, in_windows)
         scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each

@@ -135,6 +135,20 @@ def test_inference_mode():
     assert all(layer.weight.grad is not None for layer in qkv(site))
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("dtype, of_x", [(torch.float16, torch.float16), (torch.float32, torch.float32),
+                                         (torch.float16, torch.float32)])
+def test_a_hosts_autocast_changes_nothing(dtype, of_x):
+    """The WebUI samples in torch.autocast, where norms would be taken of a copy in fp32, and products in bf16."""
+    site, x = transformer(dtype=dtype), torch.randn(8, 64, 3, 3).to(of_x)
+    with torch.no_grad():
+        expected = site(x, 4)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = site(x, 4)
+            assert torch.get_autocast_dtype("cpu") == (x.new_ones(1, 1) @ x.new_ones(1, 1)).dtype  # it goes on behind
+    assert found.dtype == of_x and torch.equal(found, expected)
+
+
 def test_weights_of_other_layouts():
     """Turned in memory, or parts of something larger, they are copied once."""
     wide = torch.randn(8, 12)
