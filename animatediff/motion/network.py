@@ -8,8 +8,7 @@ their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 51
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from animatediff.attribute import is_plain
 from animatediff.errors import ModelError
 from animatediff.motion.packed import PackedTransformer, packed
+from animatediff.motion.precision import LayerNorm, for_norm, without_autocast
+from animatediff.motion.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from animatediff.layout import Group
@@ -41,32 +42,6 @@ def sinusoids(frames: int, channels: int) -> Tensor:
     even = torch.arange(0, channels, 2, dtype=torch.float32, device="cpu")
     rate = torch.exp(even * (-math.log(10_000.0) / channels))
     return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).reshape(1, frames, channels)
-
-
-def _for_norm(x: Tensor) -> Tensor:
-    """What a norm is taken of, so that its statistics are in fp32 at least: squares above 255 overflow fp16.
-
-    PyTorch's kernels for fp16 and bf16 accumulate in fp32 on CPUs (measured) and in CUDA (aten's layer_norm_kernel.cu
-    and group_norm_kernel.cu); of other devices that is not known, so x is widened there.
-    """
-    return x if x.device.type in ("cpu", "cuda") or x.element_size() >= 4 else x.float()
-
-
-def _without_autocast(x: Tensor) -> AbstractContextManager:
-    """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of their input.
-    While learning it stays, since whoever trains has chosen it."""
-    if torch.is_grad_enabled() or x.device.type not in ("cpu", "cuda"):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
-
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = _for_norm(x)
-        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
-        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class PositionalEncoding(nn.Module):
@@ -111,26 +86,6 @@ class TemporalAttention(nn.Module):
         elif scale != 1:
             k = k * scale
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-def side_by_side(weights: Sequence[Tensor]) -> Tensor:
-    """Weights [out in] of one shape as one [(weight out) in], of which they become parts, so that no memory is taken twice.
-
-    Their values stay. Where they are moved or exchanged they lie apart again, until the next call.
-    """
-    first, *others = weights
-    lie_so = (all(each.is_contiguous() for each in weights)
-              and all(each.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-                      and each.storage_offset() == first.storage_offset() + place * first.numel()
-                      for place, each in enumerate(others, 1)))
-    if not lie_so:
-        with torch.inference_mode(False):
-            together = torch.cat([each.detach() for each in weights])
-        if any(each.is_inference() for each in weights):  # whose data cannot be exchanged
-            return together
-        for weight, part in zip(weights, together.split(len(first))):
-            weight.data = part
-    return first.detach().as_strided((len(weights) * len(first), first.shape[1]), (first.shape[1], 1))
 
 
 class GatedLinear(nn.Module):
@@ -200,7 +155,7 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                 in_windows: InWindows | None = None) -> Tensor:
         """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
-        with _without_autocast(x):
+        with without_autocast(x):
             return self._changed(x, frames, scale, effect, in_windows)
 
     def _changed(self, x: Tensor, frames: int, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
@@ -235,7 +190,7 @@ class TemporalTransformer(nn.Module):
         """GroupNorm over C/32 x H x W of a frame or of all of a clip's, in the more precise of x's and the weights' dtype
         -> [clip frame c (h w)]."""
         n, c = x.shape[:2]
-        x = _for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)))
+        x = for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)))
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
         if self.over_frames:
 

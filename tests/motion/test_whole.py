@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_packed import plainly, transformer, truth
 
-from animatediff.motion import network
-from animatediff.motion.network import side_by_side
+from animatediff.motion import network, precision
+from animatediff.motion.side_by_side import side_by_side
 
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
@@ -161,7 +161,7 @@ def test_weights_of_other_layouts():
 @pytest.mark.parametrize("dtype", list(EXACT))
 def test_norms_on_a_device_that_is_not_known_are_taken_in_fp32(dtype):
     """Tensors without values stand for it."""
-    norm = network.LayerNorm(8).to("meta", dtype)
+    norm = precision.LayerNorm(8).to("meta", dtype)
     x = torch.empty(2, 3, 8, device="meta", dtype=dtype)
-    assert network._for_norm(x).dtype == torch.float32 and norm(x).dtype == dtype
-    assert network._for_norm(torch.empty(1, dtype=dtype)).dtype == dtype
+    assert precision.for_norm(x).dtype == torch.float32 and norm(x).dtype == dtype
+    assert precision.for_norm(torch.empty(1, dtype=dtype)).dtype == dtype
