@@ -33,21 +33,23 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tens
     path = resolve(path)
     if _is_safetensors(path):
         with _safe_open(path) as file:
-            keys = list(file.keys())
-        some = _CONVERTED_AT_ONCE if dtype else len(keys) or 1
-        tensors: dict[str, Tensor] = {}
-        for first in range(0, len(keys), some):
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        others = _not_in(dtype, tensors)
+        for first in range(0, len(others), _CONVERTED_AT_ONCE):
             with _safe_open(path) as file:  # anew, as pages of a mapped file stay in memory as long as it is mapped
-                tensors |= {key: _as(file.get_tensor(key), dtype) for key in keys[first : first + some]}
+                for key in others[first : first + _CONVERTED_AT_ONCE]:
+                    tensors[key] = file.get_tensor(key).to(dtype)
         return tensors
     tensors = unwrap(_torch_load(path, mmap=False))
-    for key in tensors:
-        tensors[key] = _as(tensors[key], dtype)
+    for key in _not_in(dtype, tensors):
+        tensors[key] = tensors[key].to(dtype)
     return tensors
 
 
-def _as(value: Any, dtype: torch.dtype | None) -> Any:
-    return value.to(dtype) if dtype and isinstance(value, Tensor) and value.is_floating_point() else value
+def _not_in(dtype: torch.dtype | None, tensors: dict[str, Any]) -> list[str]:
+    """Keys of those that are to be converted."""
+    return [key for key, value in tensors.items()
+            if dtype and isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype]
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
