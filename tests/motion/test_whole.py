@@ -53,9 +53,10 @@ def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dty
         torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_an_expanded_input():
-    """Frames that are one and the same in memory."""
-    site, x = transformer(), torch.randn(1, 64, 3, 1).expand(8, 64, 3, 4)
+@pytest.mark.parametrize("shape", [(1, 64, 3, 1), (1, 1, 1, 1)])
+def test_an_expanded_input(shape):
+    """Frames that are one and the same in memory, or all of them one number, which leaves the layout of the sum open."""
+    site, x = transformer(), torch.randn(shape).expand(8, 64, 3, 4)
     torch.testing.assert_close(whole(site, x, 4), plainly(site, x.contiguous(), 4), rtol=1e-5, atol=1e-5)
 
 
@@ -151,8 +152,10 @@ def test_a_hosts_autocast_changes_nothing(dtype, of_x):
 
 def test_weights_of_other_layouts():
     """Turned in memory, or parts of something larger, they are copied once."""
-    wide = torch.randn(8, 12)
-    for weights in ([torch.randn(4, 8).t() for _ in range(3)], list(wide.split(4, 1)), list(torch.randn(9, 8, 4)[::2])):
+    turned, wide = [torch.randn(4, 8).t() for _ in range(3)], torch.randn(8, 12)
+    turned_in_one = list(torch.randn(3, 4, 8).transpose(1, 2))
+    of_three = [torch.randn(24, 4)[8 * place : 8 * place + 8] for place in range(3)]
+    for weights in (turned, turned_in_one, of_three, list(wide.split(4, 1)), list(torch.randn(9, 8, 4)[::2])):
         expected = torch.cat(weights)
         assert torch.equal(side_by_side(weights), expected) and torch.equal(torch.cat(weights), expected)
         assert lie_side_by_side(weights) and torch.equal(side_by_side(weights), expected)
