@@ -23,5 +23,5 @@ def attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether a torch layer does what its class says: nobody looks into it by hooks or gave it a `forward` of its own."""
+    """Whether a torch layer does what its class says: nobody has hooked it or given it a `forward` of its own."""
     return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))

@@ -90,7 +90,8 @@ def places(pixels: int, frames: int) -> list[dict]:
         with FakeTensorMode(), patch.object(network, "TILED", ()):
             without_values(ours), without_values(theirs)
             x = torch.empty(CLIPS * frames, channels, side, side, dtype=DTYPE)
-            found = {"ours": counted(lambda: ours(x, frames)), "diffusers": counted(lambda: theirs(x, num_frames=frames))}
+            found = {"ours": counted(lambda: ours(x, frames)),
+                     "diffusers": counted(lambda: theirs(x, num_frames=frames))}
         total = {name: total[name].plus(found[name], often) for name in total}
         rows.append(_row(frames, str(channels), f"{side}×{side}", often, found))
     return [*rows, _row(frames, "all places", "", sum(often for *_, often in PLACES), total)]

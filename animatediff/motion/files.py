@@ -27,8 +27,9 @@ _IN_FOLDER = (
 
 
 def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Tensors by key of a .safetensors, .ckpt, .pth or .bin file, or a diffusers folder; on the CPU. Those of real numbers
-    become `dtype`, where it is given, one after the other, so that few of them are in memory in both.
+    """Tensors by key of a .safetensors, .ckpt, .pth or .bin file, or a diffusers folder; on the CPU.
+
+    Those of real numbers become `dtype`, where it is given, a few at a time, so that only these are in memory in both.
     """
     path = resolve(path)
     if _is_safetensors(path):

@@ -187,8 +187,9 @@ class TemporalTransformer(nn.Module):
         return self.__dict__ | {"_packed": None}
 
     def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
-        """GroupNorm over C/32 x H x W of a frame or of all of a clip's, in the more precise of x's and the weights' dtype
-        -> [clip frame c (h w)]."""
+        """GroupNorm over C/32 x H x W of a frame or of all of a clip's -> [clip frame c (h w)].
+
+        In the more precise of x's and the weights' dtype."""
         n, c = x.shape[:2]
         x = for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)))
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)

@@ -2,9 +2,10 @@
 
 A plain product runs in MKL, which reads the weights as they lie. On a processor with AVX-512 oneDNN is a fifth to twice
 as fast when they lie in its blocks, and adds residuals, GELU and gate while a block of the result is still in
-registers; these are the operators that torch.compile emits for linear layers on CPUs. They are not part of torch's documented interface, so they are tried
-once, and where they are missing or wrong the plain layers do the work. The weights in blocks are a copy, as large as
-the module; it is made anew when a weight changes, and goes with `MotionModule.release`.
+registers; these are the operators that torch.compile emits for linear layers on CPUs. They are not part of torch's
+documented interface, so they are tried once, and where they are missing or wrong the plain layers do the work. The
+weights in blocks are a copy, as large as the module; it is made anew when a weight changes, and goes with
+`MotionModule.release`.
 """
 from __future__ import annotations
 

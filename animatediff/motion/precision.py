@@ -18,7 +18,7 @@ def for_norm(x: Tensor) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of their input.
+    """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of x.
     While learning it stays, since whoever trains has chosen it."""
     if torch.is_grad_enabled() or x.device.type not in ("cpu", "cuda"):
         return nullcontext()

@@ -21,7 +21,7 @@ _ROWS = 8  # of them at most: 15 MB of SD1.5's keys and values in fp32 are those
 def prompts_once(unet: nn.Module) -> Iterator[None]:
     """For the length of the block, cross-attention in `unet`, in LDM or diffusers layout, makes keys and values of
     neighbouring rows with the same tokens once. They are kept for later calls with these tokens, as long as the layer's
-    weight is not written to; not of a layer that is not torch's own, whose host may add to it at any time, and not where
+    weight is not written to; not of a layer that is not torch's own, whose host may add to it at any time, nor where
     gradients are wanted. Layers that others look into by hooks are left alone."""
     layers = [part for name, part in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
     once = _Once()

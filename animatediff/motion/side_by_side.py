@@ -8,9 +8,10 @@ from torch import Tensor
 
 
 def side_by_side(weights: Sequence[Tensor]) -> Tensor:
-    """Weights [out in] of one shape as one [(weight out) in], of which they become parts, so that no memory is taken twice.
+    """Weights [out in] of one shape as one [(weight out) in].
 
-    Their values stay. Where they are moved or exchanged they lie apart again, until the next call.
+    They become parts of it, so that no memory is taken twice; their values stay. Where they are moved or exchanged they
+    lie apart again, until the next call.
     """
     first, *others = weights
     lie_so = (all(each.is_contiguous() for each in weights)

@@ -103,7 +103,8 @@ def test_what_is_counted():
 def test_the_rivals_are_those_that_are_tested():
     """The versions that the benchmarks' extra pins are those of the tested stack."""
     tomllib = pytest.importorskip("tomllib")
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["benchmarks"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extra = project["optional-dependencies"]["benchmarks"]
     pinned = {requirement.lower() for requirement in extra if "==" in requirement}
     assert len(pinned) == 3 and pinned <= set((ROOT / "constraints.txt").read_text("utf-8").lower().splitlines())
 

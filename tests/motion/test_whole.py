@@ -55,7 +55,7 @@ def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dty
 
 @pytest.mark.parametrize("shape", [(1, 64, 3, 1), (1, 1, 1, 1)])
 def test_an_expanded_input(shape):
-    """Frames that are one and the same in memory, or all of them one number, which leaves the layout of the sum open."""
+    """Frames that are one and the same in memory, or all of them one number, which leaves the sum's layout open."""
     site, x = transformer(), torch.randn(shape).expand(8, 64, 3, 4)
     torch.testing.assert_close(whole(site, x, 4), plainly(site, x.contiguous(), 4), rtol=1e-5, atol=1e-5)
 
