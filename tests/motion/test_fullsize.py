@@ -1,0 +1,47 @@
+"""SD1.5 and a v2 motion module at full size, random weights: 1.3 billion parameters against diffusers' model with the same."""
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from animatediff.layout import ClipLayout
+from animatediff.motion import injected
+
+pytestmark = [pytest.mark.fullsize,
+              pytest.mark.skipif("RUN_FULLSIZE" not in os.environ, reason="a minute and 10 GB: RUN_FULLSIZE=1")]
+FRAMES, CLIPS = 6, 2
+
+
+@pytest.fixture(scope="module")
+def networks():
+    pytest.importorskip("diffusers")
+    from benchmarks import unet_step
+
+    unet, module = unet_step.networks(unet_step.Plan())
+    return unet, module, unet_step._same_in_diffusers(unet, module)
+
+
+@pytest.mark.usefixtures("way")
+@torch.no_grad()
+def test_it_is_diffusers_model_and_nothing_is_left(networks):
+    """diffusers takes the module's GroupNorm over all frames of a clip, so ours is told to do the same here."""
+    from benchmarks.unet_step import _norm_over_frames
+
+    unet, module, other = networks
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(CLIPS * FRAMES, 4, 8, 8, generator=random)
+    text = torch.randn(CLIPS, 77, 768, generator=random).repeat_interleave(FRAMES, 0)
+    video = x.unflatten(0, (CLIPS, FRAMES)).transpose(1, 2)
+    expected = other(video, 321, text).sample.transpose(1, 2).reshape(x.shape)
+    before, weights = unet(x, 321, text).sample, {name: value.clone() for name, value in module.state_dict().items()}
+    with _norm_over_frames(module), injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
+        found = unet(x, 321, text).sample
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (before - expected).abs().max() > 0.1 * expected.abs().max()
+    module.release()
+    assert torch.equal(unet(x, 321, text).sample, before)
+    assert not any(part._forward_hooks or "forward" in vars(part) for part in unet.modules())
+    after = module.state_dict()
+    assert after.keys() == weights.keys() and all(torch.equal(after[name], value) for name, value in weights.items())
