@@ -1,4 +1,4 @@
-"""SD1.5 and a v2 motion module at full size, random weights: 1.3 billion parameters against diffusers' model with the same."""
+"""SD1.5 and a v2 motion module at full size with random weights, against diffusers' model with the same."""
 from __future__ import annotations
 
 import os
