@@ -1,4 +1,4 @@
-"""Offline, at most two threads; a tiny random model and a browser for those who need one."""
+"""Offline, one thread unless OMP_NUM_THREADS says more; a tiny random model and a browser for those who need one."""
 from __future__ import annotations
 
 import os
@@ -6,11 +6,12 @@ import shutil
 from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; for small tensors a second thread mostly waits in a loop
 
 import pytest
 import torch
 
-torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", 2))))
+torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"])))
 
 
 @pytest.fixture(scope="session")
