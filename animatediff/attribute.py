@@ -1,4 +1,4 @@
-"""An attribute that is another for a while, and whether somebody did so to a layer."""
+"""An attribute that is another for a while."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -20,8 +20,3 @@ def attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
             delattr(thing, name)
         else:
             setattr(thing, name, before)
-
-
-def is_plain(layer: Any) -> bool:
-    """Whether a torch layer does what its class says: nobody has hooked it or given it a `forward` of its own."""
-    return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))

@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from animatediff.motion import network
+from animatediff.motion.precision import for_norm
 
 from .motion_part import PLACES, pair
 
@@ -87,6 +88,8 @@ def places(pixels: int, frames: int) -> list[dict]:
     for channels, per, often in PLACES:
         side = pixels // per
         ours, theirs = pair(channels)
+        for norm in ("group", "layer"):  # as with a torch whose kernels keep fp32; without values there is no trying
+            for_norm(torch.empty(1, dtype=DTYPE), norm)
         with FakeTensorMode(), patch.object(network, "TILED", ()):
             without_values(ours), without_values(theirs)
             x = torch.empty(CLIPS * frames, channels, side, side, dtype=DTYPE)

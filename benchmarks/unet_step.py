@@ -57,7 +57,7 @@ def measure(plan: Plan) -> list[dict]:
     rows = []
     for name in plan.dtypes:
         unet.to(plan.device, DTYPES[name]), module.to(plan.device, DTYPES[name])
-        other = _same_in_diffusers(unet, module)
+        other = same_in_diffusers(unet, module)
         rows += [_case(unet, module, other, plan, name, frames, pixels)
                  for frames in plan.frames for pixels in plan.pixels]
         del other  # or it would keep these tensors when the next dtype replaces them
@@ -80,7 +80,7 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, frames: int
             return plain()
 
     def matched() -> Tensor:
-        with _norm_over_frames(module):
+        with norm_over_frames(module):
             return ours()
 
     def diffusers() -> Tensor:
@@ -122,7 +122,7 @@ def _peak(call: Callable[[], Tensor]) -> float:
 
 
 @contextmanager
-def _norm_over_frames(module: MotionModule) -> Iterator[None]:
+def norm_over_frames(module: MotionModule) -> Iterator[None]:
     """diffusers takes a module's GroupNorm over all frames, the original v2 over each: to compare, do as diffusers."""
     sites = [site.temporal_transformer for site in module.sites().values()]
     before = [site.over_frames for site in sites]
@@ -171,7 +171,7 @@ def _filled(network: nn.Module) -> Any:
     return network.eval()
 
 
-def _same_in_diffusers(unet: nn.Module, module: MotionModule) -> nn.Module:
+def same_in_diffusers(unet: nn.Module, module: MotionModule) -> nn.Module:
     """UNetMotionModel on the very tensors of `unet` and `module`."""
     from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animatediff.attribute import is_plain
 from animatediff.errors import ModelError
 from animatediff.motion.packed import PackedTransformer, packed
+from animatediff.motion.plain import is_plain
 from animatediff.motion.precision import LayerNorm, for_norm, without_autocast
 from animatediff.motion.side_by_side import side_by_side
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
-TILED = ("cpu",)  # devices with caches, which tiles of this many tokens stay in, the feed-forward's intermediate too
-CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames
+TILED = ("cpu",)  # devices where the transformer runs in tiles
+CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
 Scale = float | Tensor
 
 
@@ -161,8 +161,7 @@ class TemporalTransformer(nn.Module):
     def _changed(self, x: Tensor, frames: int, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
         n, c, h, w = x.shape
         normed = self._normed(x, frames, in_windows)
-        scale, effect = (each.flatten(1).to(normed.device) if isinstance(each, Tensor) else each
-                         for each in (scale, effect))
+        scale, effect = (each.flatten(1).to(x.device) if isinstance(each, Tensor) else each for each in (scale, effect))
         if x.device.type in TILED and not torch.is_grad_enabled():
             return self._in_tiles(x.reshape(normed.shape), normed, scale, effect, in_windows).view(n, c, h, w)
         tokens = normed.permute(0, 3, 1, 2).to(self.proj_in.weight.dtype).reshape(-1, frames, c)
@@ -170,13 +169,12 @@ class TemporalTransformer(nn.Module):
         if isinstance(scale, Tensor):
             scale = scale.T.repeat(n // frames, 1).to(tokens)
         change = self._in_parts(tokens, scale, in_windows)
-        del tokens
         change = change.view(n // frames, h * w, frames, c).permute(0, 2, 3, 1).to(x.dtype)
         if isinstance(effect, Tensor):
             change = change * effect[:, None].to(change)
         elif effect != 1:
             change = change * effect
-        return torch.add(x.reshape(change.shape), change).reshape(x.shape)
+        return (x.reshape(change.shape) + change).reshape(x.shape)
 
     def release(self) -> None:
         """Give back the packed weights; the next call makes them anew."""
@@ -191,7 +189,7 @@ class TemporalTransformer(nn.Module):
 
         In the more precise of x's and the weights' dtype."""
         n, c = x.shape[:2]
-        x = for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)))
+        x = for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)), "group")
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
         if self.over_frames:
 

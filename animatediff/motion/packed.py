@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animatediff.attribute import is_plain
+from animatediff.motion.plain import is_plain
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
@@ -110,7 +110,7 @@ def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -
     weight = transformer.proj_in.weight
     if weight.device.type != "cpu" or weight.dtype not in DTYPES or torch.is_grad_enabled():
         return None
-    if not pays() or not works(weight.dtype):
+    if not is_faster() or not works(weight.dtype):
         return None
     if not all(map(is_plain, transformer.modules())):
         return None
@@ -122,7 +122,7 @@ def _written(weight: Tensor) -> list[int]:
     return [weight.data_ptr(), 0 if weight.is_inference() else weight._version]
 
 
-def pays() -> bool:
+def is_faster() -> bool:
     """Whether oneDNN is the faster one here. With AVX2 alone it does 77 GFLOP/s where MKL does 90, and 55 with GELU.
 
     Asked, not timed, so that a machine always gives the same clip bit for bit.

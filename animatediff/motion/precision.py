@@ -2,19 +2,39 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def for_norm(x: Tensor) -> Tensor:
-    """What a norm is taken of, so that its statistics are in fp32 at least: squares above 255 overflow fp16.
+_NORMS = {"group": lambda x: F.group_norm(x, 1), "layer": lambda x: F.layer_norm(x, x.shape[1:])}
 
-    PyTorch's kernels for fp16 and bf16 accumulate in fp32 on CPUs (measured) and in CUDA (aten's layer_norm_kernel.cu
-    and group_norm_kernel.cu); of other devices that is not known, so x is widened there.
+
+def for_norm(x: Tensor, norm: str) -> Tensor:
+    """What a "group" or "layer" norm is taken of, so that its statistics are in fp32 at least: x itself where the
+    kernel sees to that, a copy in fp32 elsewhere."""
+    return x if x.element_size() >= 4 or _keeps_fp32(norm, x.device, x.dtype) else x.float()
+
+
+@cache
+@torch.no_grad()
+def _keeps_fp32(norm: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch's kernel has a norm's mean and deviation in fp32, which is tried once. CPU kernels do; CUDA's
+    for group norms rounded both to x's dtype for years (aten's group_norm_kernel.cu).
+
+    The numbers' mean lies between two of the dtype, and in fp16 their squares overflow.
     """
-    return x if x.device.type in ("cpu", "cuda") or x.element_size() >= 4 else x.float()
+    steps = torch.arange(8.0).repeat(64)
+    truth = (steps.double() - 3.5) / 5.25**0.5
+    x = (steps + 1 / torch.finfo(dtype).eps).to(device, dtype).view(1, 64, 8)
+    try:
+        with without_autocast(x):
+            found = _NORMS[norm](x).double().cpu().flatten()
+        return (found - truth).abs().max().item() < 2 * torch.finfo(dtype).eps
+    except RuntimeError:  # NotImplementedError is one
+        return False
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
@@ -29,6 +49,6 @@ class LayerNorm(nn.LayerNorm):
     """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = for_norm(x)
+        wide = for_norm(x, "layer")
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)

@@ -239,7 +239,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monkeypatch):
-    monkeypatch.setattr(packed, "pays", lambda: True)
+    monkeypatch.setattr(packed, "is_faster", lambda: True)
     sites, seen = [site.temporal_transformer for site in pipeline.module.sites().values()], []
 
     def look(event):

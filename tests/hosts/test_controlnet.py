@@ -448,7 +448,7 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     from animatediff.motion import packed
     from animatediff.motion.naming import to_diffusers
 
-    monkeypatch.setattr(packed, "pays", lambda: True)
+    monkeypatch.setattr(packed, "is_faster", lambda: True)
     state = sparse_weights()
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(state, strict=True)

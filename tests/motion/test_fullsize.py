@@ -20,14 +20,14 @@ def networks():
     from benchmarks import unet_step
 
     unet, module = unet_step.networks(unet_step.Plan())
-    return unet, module, unet_step._same_in_diffusers(unet, module)
+    return unet, module, unet_step.same_in_diffusers(unet, module)
 
 
 @pytest.mark.usefixtures("way")
 @torch.no_grad()
 def test_it_is_diffusers_model_and_nothing_is_left(networks):
     """diffusers takes the module's GroupNorm over all frames of a clip, so ours is told to do the same here."""
-    from benchmarks.unet_step import _norm_over_frames
+    from benchmarks.unet_step import norm_over_frames
 
     unet, module, other = networks
     random = torch.Generator().manual_seed(1)
@@ -36,7 +36,7 @@ def test_it_is_diffusers_model_and_nothing_is_left(networks):
     video = x.unflatten(0, (CLIPS, FRAMES)).transpose(1, 2)
     expected = other(video, 321, text).sample.transpose(1, 2).reshape(x.shape)
     before, weights = unet(x, 321, text).sample, {name: value.clone() for name, value in module.state_dict().items()}
-    with _norm_over_frames(module), injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
+    with norm_over_frames(module), injected(unet, module, lambda rows: ClipLayout.contiguous(FRAMES, rows // FRAMES)):
         found = unet(x, 321, text).sample
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (before - expected).abs().max() > 0.1 * expected.abs().max()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from animatediff.motion import FAMILIES, network
+from animatediff.motion import FAMILIES, network, precision
 
 HEADS = 8
 
@@ -126,10 +126,38 @@ def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, toleran
     assert (found - expected).abs().max() / expected.abs().max() < 4 * tolerance
 
 
+def rounded(x, groups, weight=None, bias=None, eps=1e-5):
+    """A group norm as CUDA's was for years: sums in fp32, mean and deviation in x's dtype."""
+    wide = x.float().reshape(len(x), groups, -1)
+    var, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
+    mean, scale = (each.to(x.dtype).float() for each in (mean, (var + eps).rsqrt()))
+    normed, form = ((wide - mean) * scale).view(x.shape), (1, -1, *[1] * (x.ndim - 2))
+    return (normed if weight is None else normed * weight.view(form) + bias.view(form)).to(x.dtype)
+
+
+def missing(*given):
+    raise NotImplementedError
+
+
+@pytest.fixture(params=["torch's", "rounded", "missing for half precision"])
+def kernel(request, monkeypatch):
+    """The group norm that torch has here, one that rounds its statistics, and none."""
+    plain = torch.nn.functional.group_norm
+    other = {"rounded": rounded, "missing for half precision": missing}.get(request.param)
+    if other:
+        monkeypatch.setattr(torch.nn.functional, "group_norm",
+                            lambda x, *given: (plain if x.element_size() >= 4 else other)(x, *given))
+    precision._keeps_fp32.cache_clear()
+    yield
+    precision._keeps_fp32.cache_clear()
+
+
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("over_frames", [False, True])
 @pytest.mark.parametrize("dtype, offset", [(torch.float16, 2000), (torch.bfloat16, 300)])
 def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, make_module):
-    """And narrowed once, for the matrix products: half-precision statistics miss by several of their steps."""
+    """Half-precision statistics or results miss by 1e-3 and more. The result is narrowed once, for the matrix products:
+    narrowing keeps the order, so what may miss by 3e-4 before it lies between the ends of that, narrowed."""
     site = site_of(make_module(replace(FAMILIES["v2"], module_norm_over_frames=over_frames))).to(dtype)
     x = (torch.randn(6, 64, 4, 4) * 3 + offset).to(dtype)
     groups = x.double().view(6, 32, 2, 4, 4)
@@ -137,8 +165,8 @@ def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, m
     var, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
     expected = ((groups - mean) / (var + 1e-6).sqrt()).view(6, 64, 16)
     expected = expected * site.norm.weight.double()[:, None] + site.norm.bias.double()[:, None]
-    found, step = site._normed(x, 6)[0].double(), torch.finfo(dtype).eps * expected.abs().clamp(min=0.1)
-    assert ((found - expected).abs() <= 0.51 * step + 3e-4).all()
+    found = site._normed(x, 6)[0]
+    assert ((expected - 3e-4).to(dtype) <= found).all() and (found <= (expected + 3e-4).to(dtype)).all()
     assert (site.float()._normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from animatediff.motion import FAMILIES, network, packed
 from animatediff.motion.network import TemporalTransformer
 
-PAYS = packed.pays
+IS_FASTER = packed.is_faster
 pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
                                 reason="this torch has no such operators for this machine")
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
 def on_any_processor():
     """Where the operators work, they are tested, whether or not they are faster there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed, "pays", lambda: True)
+        patch.setattr(packed, "is_faster", lambda: True)
         yield
 
 
@@ -131,14 +131,14 @@ def test_inference_mode():
         torch.testing.assert_close(site(x, 4), plainly(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("instructions, pays", [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
-def test_it_is_used_where_it_is_faster(instructions, pays, monkeypatch):
+@pytest.mark.parametrize("instructions, faster", [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
+def test_it_is_used_where_it_is_faster(instructions, faster, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
-    monkeypatch.setattr(packed, "pays", PAYS)
+    monkeypatch.setattr(packed, "is_faster", IS_FASTER)
     site = transformer()
     with torch.no_grad():
         site(torch.randn(4, 64, 2, 2), 4)
-    assert (site._packed is not None) == pays
+    assert (site._packed is not None) == faster
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "wrong"])
@@ -162,6 +162,10 @@ def test_a_torch_without_the_operators_has_the_plain_layers(broken, monkeypatch)
             assert torch.equal(site(x, 4), plainly(site, x, 4)) and site._packed is None
     finally:
         packed.works.cache_clear()
+
+
+def test_bf16_works_where_onednn_has_it():
+    assert packed.works(torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def test_it_can_be_copied_and_saved(tmp_path):

@@ -5,6 +5,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
@@ -161,10 +162,19 @@ def test_weights_of_other_layouts():
         assert lie_side_by_side(weights) and torch.equal(side_by_side(weights), expected)
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
 @pytest.mark.parametrize("dtype", list(EXACT))
-def test_norms_on_a_device_that_is_not_known_are_taken_in_fp32(dtype):
-    """Tensors without values stand for it."""
-    norm = precision.LayerNorm(8).to("meta", dtype)
-    x = torch.empty(2, 3, 8, device="meta", dtype=dtype)
-    assert precision.for_norm(x).dtype == torch.float32 and norm(x).dtype == dtype
-    assert precision.for_norm(torch.empty(1, dtype=dtype)).dtype == dtype
+def test_norms_are_widened_where_the_kernel_does_not_keep_fp32(norm, dtype, monkeypatch):
+    """CPU kernels do; of tensors without values nothing can be told."""
+    x = torch.randn(2, 64, 8).to(dtype)
+    precision._keeps_fp32.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):  # which would have norms in fp32
+        assert precision.for_norm(x, norm) is x
+    assert precision.for_norm(x.to("meta"), norm).dtype == torch.float32
+    plain = getattr(F, f"{norm}_norm")
+    monkeypatch.setattr(F, f"{norm}_norm", lambda x, *given: plain(x, *given) + 0.1)  # as from a rounded mean
+    precision._keeps_fp32.cache_clear()
+    try:
+        assert precision.for_norm(x, norm).dtype == torch.float32
+    finally:
+        precision._keeps_fp32.cache_clear()
