@@ -165,7 +165,7 @@ def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, m
     var, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
     expected = ((groups - mean) / (var + 1e-6).sqrt()).view(6, 64, 16)
     expected = expected * site.norm.weight.double()[:, None] + site.norm.bias.double()[:, None]
-    found = site._normed(x, 6)[0]
+    found = site._normed(x, 6)[0].to(dtype)  # fp32 where it was widened
     assert ((expected - 3e-4).to(dtype) <= found).all() and (found <= (expected + 3e-4).to(dtype)).all()
     assert (site.float()._normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
 
