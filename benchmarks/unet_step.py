@@ -42,7 +42,7 @@ class Plan:
 
 
 GPU = Plan(pixels=(512,), rounds=15, frames=(16, 32), guidance=True, dtypes=("fp16", "bf16"), device="cuda")
-SMALL = {"widths": (32, 64, 64, 64), "text": 32, "pixels": (64, 128), "rounds": 2}
+SMALL = {"widths": (32, 64, 64, 64), "text": 32, "pixels": (64, 128), "rounds": 1}
 QUICK = Plan(**SMALL)
 
 
