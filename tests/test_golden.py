@@ -1,0 +1,20 @@
+"""The recorder of golden clips sees what a run makes: the same twice, and another where a setting is another."""
+from __future__ import annotations
+
+from tests.golden.__main__ import differences, record
+from tests.golden.table import ENGINE, ROWS, STANDIN
+
+
+def test_a_record_is_of_the_clip_alone():
+    before, now = record(["plain", "cfg 1"]), record(["plain", "cfg 1"])
+    assert not list(differences(before, now))
+    for host in (ENGINE, STANDIN):
+        plain, other = before[host]["plain"], before[host]["cfg 1"]
+        assert len(plain["latents"]) == len(plain["files"]) == 6 and len(plain["calls"]) == 6
+        said = list(differences(plain, other))
+        assert sum(line.startswith("latents [") for line in said) == sum(line.startswith("files / ") for line in said) == 6
+
+
+def test_the_table_has_no_name_twice():
+    names = [row.name for row in ROWS]
+    assert len(names) == len(set(names)) > 80
