@@ -1,4 +1,4 @@
 """AnimateDiff: text to animation with motion modules for Stable Diffusion."""
-from .version import __version__
+from animatediff.version import __version__
 
 __all__ = ["__version__"]

@@ -1,5 +1,5 @@
 """`python -m animatediff` is the command line."""
-from animatediff.engine.cli import main
+from animatediff.faces.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

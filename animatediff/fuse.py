@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .errors import SettingsError
-from .windows import Window, resolved_overlap, wraps
+from animatediff.errors import SettingsError
+from animatediff.windows import Window, resolved_overlap, wraps
 
 LEAST = 1e-3
 

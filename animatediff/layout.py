@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from . import fuse, windows
+from animatediff import fuse, windows
 
 if TYPE_CHECKING:
-    from .settings import Settings
+    from animatediff.settings import Settings
 
 Group = tuple[int, ...]
 

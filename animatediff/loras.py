@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from .curves import Curve
-from .errors import SettingsError
-from .travel import Schedule
+from animatediff.curves import Curve
+from animatediff.errors import SettingsError
+from animatediff.travel import Schedule
 
 MOST = 10.0  # a weight's greatest size
 FULL = Curve(numbers=(1.0,))

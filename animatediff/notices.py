@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import speed, windows
-from .curves import Curve
-from .settings import BY_NAME, Settings
+from animatediff import step_reuse, windows
+from animatediff.curves import Curve
+from animatediff.settings import BY_NAME, Settings
 
 IMG2IMG_ONLY = ("last_frame", "frame_lock")
 
@@ -24,9 +24,9 @@ def of_speed(settings: Settings, steps: int) -> list[str]:
     """`steps`: those that are done."""
     if settings.speed == "exact":
         return []
-    whole = len(speed.whole_steps(settings.speed, steps))
+    whole = len(step_reuse.whole_steps(settings.speed, steps))
     if whole == steps:
-        return [f"speed {settings.speed}: without effect, since up to {speed.LEAST} steps are always computed whole"]
+        return [f"speed {settings.speed}: without effect, since up to {step_reuse.LEAST} steps are always computed whole"]
     return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
 
 

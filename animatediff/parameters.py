@@ -11,8 +11,8 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
-from .curves import Curve
-from .errors import SettingsError
+from animatediff.curves import Curve
+from animatediff.errors import SettingsError
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 UNSAFE_IN_FILES = '/\\:*?"<>|'

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from . import fuse, loras, speed, travel, windows
-from .errors import SettingsError
-from .parameters import Parameter
+from animatediff import fuse, loras, step_reuse, travel, windows
+from animatediff.errors import SettingsError
+from animatediff.parameters import Parameter
 
 CLOSED_LOOPS = windows.CLOSED_LOOPS
 CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
@@ -23,7 +23,7 @@ SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDI
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 RESIZE_MODES = ("Crop and resize", "Just resize")
-SPEEDS = tuple(speed.SHARES)
+SPEEDS = tuple(step_reuse.SHARES)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 GROUPS = ("clip", "image", "host")

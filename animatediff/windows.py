@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 
-from .errors import SettingsError
+from animatediff.errors import SettingsError
 
 Window = tuple[int, ...]
 Plan = list[Window]

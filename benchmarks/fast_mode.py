@@ -17,9 +17,9 @@ import torch
 from animatediff.engine.pipeline import Pipeline
 from animatediff.layout import ClipLayout
 from animatediff.motion import injected
-from animatediff.motion.prompts_once import prompts_once
-from animatediff.motion.reuse import Reuse
 from animatediff.settings import SPEEDS, Settings
+from animatediff.unet.prompts_once import prompts_once
+from animatediff.unet.reuse import Reuse
 from benchmarks import unet_step
 from benchmarks.demo_quality import prompts, summary, verdict
 from benchmarks.timing import alternate

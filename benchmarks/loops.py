@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from animatediff.engine.pipeline import Pipeline
+from animatediff.media.loop import LEAST_STEP, LoopMeter
 from animatediff.settings import Settings
-from animatediff.video.loop import LEAST_STEP, LoopMeter
 
 PROMPTS = {
     "spin": "a blue star spinning on a black background",

@@ -60,7 +60,7 @@ def _child(work: str, what: str, frames: int, size: int) -> dict:
 
 def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
     """A writer fed with frames that are drawn one by one. torch is not imported."""
-    from animatediff.video.write import ClipWriter, WriteOptions
+    from animatediff.media.write import ClipWriter, WriteOptions
     from benchmarks.scene import Scene
 
     format, _, ffmpeg = name.partition(",")
@@ -79,8 +79,8 @@ def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -
     from animatediff.engine import models
     from animatediff.engine.pipeline import Pipeline
     from animatediff.engine.resume import Keeper
+    from animatediff.media.write import ClipWriter
     from animatediff.settings import Settings
-    from animatediff.video.write import ClipWriter
 
     plan = MODELS[name]
     if name == "demo" and models.DEMO_CHECKPOINT.is_file() and models.DEMO_MODULE.is_file():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, MotionModule, build, injected
 from animatediff.motion.naming import to_diffusers
-from animatediff.motion.prompts_once import prompts_once
+from animatediff.unet.prompts_once import prompts_once
 from benchmarks.motion_part import DTYPES, FRAMES
 from benchmarks.timing import alternate, done
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from animatediff.video.write import ClipWriter, WriteOptions
+from animatediff.media.write import ClipWriter, WriteOptions
 from benchmarks.scene import Scene
 from benchmarks.timing import alternate
 

@@ -1,4 +1,4 @@
-"""The WebUI's entry: hooks that delegate to animatediff.hosts.webui."""
+"""The WebUI's entry: hooks that delegate to animatediff.hosts.a1111."""
 import sys
 from pathlib import Path
 
@@ -8,7 +8,7 @@ if ROOT not in sys.path:
 
 from modules import scripts  # noqa: E402
 
-from animatediff.hosts.webui import entry  # noqa: E402
+from animatediff.hosts.a1111 import entry  # noqa: E402
 
 entry.register()
 

@@ -11,9 +11,9 @@ import pytest
 
 from animatediff import settings as table
 from animatediff import windows
-from animatediff.engine import cli
+from animatediff.faces.cli import main as cli
+from animatediff.media.write.base import WriteOptions
 from animatediff.settings import PARAMETERS, Settings
-from animatediff.video.base import WriteOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
-from animatediff.motion.prompts_once import prompts_once
+from animatediff.unet.prompts_once import prompts_once
 
 from . import text
 from .clips import FRAMES

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, build, injected
-from animatediff.motion.prompts_once import prompts_once
+from animatediff.unet.prompts_once import prompts_once
 
 from . import image, text
 from .clips import FRAMES

@@ -17,12 +17,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..errors import ModelError
-from ..motion import BetaSchedule
-from . import keys, tokenizer
-from .text import TextEncoder
-from .tokenizer import ClipTokenizer
-from .weights import WeightFile, require_checkpoint
+from animatediff.engine import keys, tokenizer
+from animatediff.engine.text import TextEncoder
+from animatediff.engine.tokenizer import ClipTokenizer
+from animatediff.engine.weights import WeightFile, require_checkpoint
+from animatediff.errors import ModelError
+from animatediff.motion import BetaSchedule
 
 SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
 SD15_SCALING = 0.18215

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 if TYPE_CHECKING:
-    from ..motion.library import Entry
+    from animatediff.motion.library import Entry
 
 DEMO = Path(__file__).with_name("demo")
 DEMO_CHECKPOINT = DEMO / "demo.safetensors"
@@ -27,7 +27,7 @@ def folders() -> list[Path]:
 
 def listing(folder: Path | None = None) -> list[Entry]:
     """What is in `folder`, or in all motion module folders and the package: modules and motion LoRAs."""
-    from ..motion import library
+    from animatediff.motion import library
 
     entries = library.listing([folder] if folder else [place for place in folders() if place.is_dir()])
     if folder is None and DEMO_MODULE.is_file():
@@ -49,7 +49,7 @@ def find(name: str) -> Path:
     if name == DEMO_MODULE.name and DEMO_MODULE.is_file():
         return DEMO_MODULE
     if not path.is_absolute():
-        from ..motion import library
+        from animatediff.motion import library
 
         found = library.find(name, folders())
         if found:
@@ -65,7 +65,7 @@ def find_lora(name: str) -> Path:
     # A name such as zoom-in is not a folder that happens to be called so.
     if path.is_file() or path.is_dir() and len(path.parts) > 1:
         return path
-    from ..motion import library
+    from animatediff.motion import library
 
     found = None if path.is_absolute() else library.find(name, [*folders(), DEMO_LORAS])
     if found:

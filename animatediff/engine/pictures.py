@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MediaError, SettingsError
-from ..settings import BY_NAME, RESIZE_MODES, Settings
-from ..video import read
+from animatediff.errors import MediaError, SettingsError
+from animatediff.media import read
+from animatediff.settings import BY_NAME, RESIZE_MODES, Settings
 
 SOURCES = ("init", "last_frame")
 

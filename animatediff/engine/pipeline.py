@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .. import loras, windows
-from ..errors import ModelError
-from ..layout import ClipLayout
-from ..motion import Mask, MotionModule, Steering, injected
-from ..motion import load as load_module
-from ..motion import lora as motion_lora
-from ..motion.lora_files import Lora
-from ..motion.lora_files import load as load_lora
-from ..notices import of_clip, of_pictures, of_speed
-from ..sampling import Event, OnEvent, memory
-from ..sampling.events import ignore, shortage_told
-from ..settings import Settings
-from ..travel import Schedule
-from ..video import masks
-from . import about, models, pictures, vae
-from .device import pick_device, pick_dtype
-from .resume import Keeper
-from .sample import Sampling
+from animatediff import loras, windows
+from animatediff.engine import models, pictures, provenance, vae
+from animatediff.engine.device import pick_device, pick_dtype
+from animatediff.engine.resume import Keeper
+from animatediff.engine.sample import Sampling
+from animatediff.errors import ModelError
+from animatediff.layout import ClipLayout
+from animatediff.media import masks
+from animatediff.motion import Mask, MotionModule, Steering, injected
+from animatediff.motion import load as load_module
+from animatediff.motion import lora as motion_lora
+from animatediff.motion.lora_files import Lora
+from animatediff.motion.lora_files import load as load_lora
+from animatediff.notices import of_clip, of_pictures, of_speed
+from animatediff.sampling import Event, OnEvent, memory
+from animatediff.sampling.events import ignore, shortage_told
+from animatediff.settings import Settings
+from animatediff.travel import Schedule
 
 if TYPE_CHECKING:
-    from .checkpoint import Components
+    from animatediff.engine.checkpoint import Components
 
 KEPT = 32  # pictures of a clip that plays to and fro
 
@@ -50,7 +50,7 @@ class Pipeline:
     def load(cls, checkpoint: str | Path | None = None, motion_module: str | Path | None = None, *,
              device: str = "auto", dtype: str = "auto") -> Pipeline:
         """Paths or names; None or "" is the demo model and its module."""
-        from . import checkpoint as checkpoints
+        from animatediff.engine import checkpoint as checkpoints
 
         where = pick_device(device)
         form = pick_dtype(dtype, where)
@@ -66,7 +66,7 @@ class Pipeline:
     def load_stills(cls, checkpoint: str | Path | None = None, *, device: str = "auto",
                     dtype: str = "auto") -> Pipeline:
         """The image model alone, for settings with enable=False."""
-        from . import checkpoint as checkpoints
+        from animatediff.engine import checkpoint as checkpoints
 
         where = pick_device(device)
         image = models.find_checkpoint(str(checkpoint or ""))
@@ -138,7 +138,7 @@ class Pipeline:
 
     def notices(self, settings: Settings) -> list[str]:
         """What a user may not expect of these settings; none of it stops the run."""
-        from .text import notices
+        from animatediff.engine.text import notices
 
         said = []
         if settings.enable and self.module is not None:
@@ -164,11 +164,11 @@ class Pipeline:
 
     def identity(self, settings: Settings) -> dict:
         """What a run must have in common with one that it goes on with. `settings` as `resolve` returned them."""
-        return about.identity(self, settings)
+        return provenance.identity(self, settings)
 
     def metadata(self, settings: Settings) -> dict:
         """What a file must carry so that its clip can be made again. `settings` as `resolve` returned them."""
-        return about.metadata(self, settings)
+        return provenance.metadata(self, settings)
 
     def render(self, settings: Settings, on_event: OnEvent = ignore, keeper: Keeper | None = None
                ) -> Iterator[np.ndarray]:

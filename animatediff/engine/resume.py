@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MediaError, SettingsError
-from ..video.base import Part, reason
-from ..video.write import stem_of
+from animatediff.errors import MediaError, SettingsError
+from animatediff.media.write import stem_of
+from animatediff.media.write.base import Part, reason
 
 SUFFIX = ".state"
 FORMAT = 1

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import windows
-from ..errors import ModelError
-from ..layout import Views
-from ..motion import injected
-from ..motion import lora as motion_lora
-from ..motion.prompts_once import prompts_once
-from ..motion.reuse import Reuse
-from ..sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, memory, noise
-from ..sampling.events import ignore, shortage_told
-from ..sampling.from_pictures import FromPictures, Held
-from ..sampling.mixing import TravellingPrompt
-from ..sampling.seam import Seam
-from ..settings import Settings
-from . import pictures, samplers
-from .resume import Keeper, Stage
-from .unet_call import UNetCall
+from animatediff import windows
+from animatediff.engine import pictures, samplers
+from animatediff.engine.resume import Keeper, Stage
+from animatediff.engine.unet_call import UNetCall
+from animatediff.errors import ModelError
+from animatediff.layout import Views
+from animatediff.motion import injected
+from animatediff.motion import lora as motion_lora
+from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas, freeinit, memory, noise
+from animatediff.sampling.events import ignore, shortage_told
+from animatediff.sampling.from_pictures import FromPictures, Held
+from animatediff.sampling.mixing import TravellingPrompt
+from animatediff.sampling.seam import Seam
+from animatediff.settings import Settings
+from animatediff.unet.prompts_once import prompts_once
+from animatediff.unet.reuse import Reuse
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from animatediff.engine.pipeline import Pipeline
 
 
 class Sampling:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SettingsError
+from animatediff.errors import SettingsError
 
 if TYPE_CHECKING:
-    from ..sampling.from_pictures import Held
-    from .resume import Stage
+    from animatediff.engine.resume import Stage
+    from animatediff.sampling.from_pictures import Held
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Run:
         import numpy as np
         import torch
 
-        from ..sampling.betas import alphas_cumprod, sigmas
-        from ..sampling.from_pictures import steps_done
+        from animatediff.sampling.betas import alphas_cumprod, sigmas
+        from animatediff.sampling.from_pictures import steps_done
 
         if steps < 1:
             raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")

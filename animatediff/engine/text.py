@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..errors import SettingsError
-from . import emphasis
-from .emphasis import Chunk, Piece, notices
-from .tokenizer import ClipTokenizer
+from animatediff.engine import emphasis
+from animatediff.engine.emphasis import Chunk, Piece, notices
+from animatediff.engine.tokenizer import ClipTokenizer
+from animatediff.errors import SettingsError
 
 __all__ = ["EMPHASIS", "TextEncoder", "notices"]
 

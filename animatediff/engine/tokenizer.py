@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 CLIP_SIZE = 49408

@@ -6,12 +6,12 @@ from itertools import chain
 
 import torch
 
-from ..layout import ClipLayout, Group, Views
-from ..motion import Steering
-from ..motion.reuse import Reuse
-from ..motion.steering import SteerOf
-from ..sampling.memory import WhileSampling
-from ..sampling.mixing import TravellingPrompt
+from animatediff.layout import ClipLayout, Group, Views
+from animatediff.motion import Steering
+from animatediff.motion.steering import SteerOf
+from animatediff.sampling.memory import WhileSampling
+from animatediff.sampling.mixing import TravellingPrompt
+from animatediff.unet.reuse import Reuse
 
 
 class UNetCall:

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 
 @torch.no_grad()

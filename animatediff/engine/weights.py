@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import ModelError
+from animatediff.errors import ModelError
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -17,7 +17,7 @@ from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
 from animatediff.motion.in_windows import InWindows
 from animatediff.motion.network import MotionModule, Site
-from animatediff.motion.places import Places, find_places
+from animatediff.unet.places import Places, find_places
 
 if TYPE_CHECKING:
     from animatediff.motion.load import Description

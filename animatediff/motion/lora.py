@@ -23,7 +23,7 @@ from animatediff.layout import LayoutOf
 from animatediff.motion.load import Description, skeleton
 from animatediff.motion.lora_files import ADAPTER, MOTION, Lora, LoraDescription, LowRank, layer_name
 from animatediff.motion.network import MotionModule
-from animatediff.motion.places import find_places
+from animatediff.unet.places import find_places
 
 Weighted = tuple[Lora, Curve]
 Terms = list[tuple[LowRank, list[float]]]  # changes of one layer, and their weights in each frame of the clip

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..settings import Settings
+from animatediff.settings import Settings
 
 AXES = (0, 2, 3)  # of [f c h w]: frames, height, width
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .. import windows
-from ..curves import Curve
-from ..settings import Settings
+from animatediff import windows
+from animatediff.curves import Curve
+from animatediff.settings import Settings
 
 
 def steps_done(steps: int, strength: float) -> int:

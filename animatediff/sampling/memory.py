@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..layout import Group
-from ..motion import MotionModule
-from ..motion.in_parts import in_parts
+from animatediff.layout import Group
+from animatediff.motion import MotionModule
+from animatediff.motion.in_parts import in_parts
 
 MOST_WINDOWS, MOST_PICTURES = 4, 8  # in a call, where memory is no limit
 SHARE = 0.8  # of the free memory, which is in pieces

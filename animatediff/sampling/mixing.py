@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..travel import Schedule
+from animatediff.travel import Schedule
 
 NEARLY_PARALLEL = 0.9995  # |cos| from which on the straight way is the same
 

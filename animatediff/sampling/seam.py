@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..windows import Window
+from animatediff.windows import Window
 
 FEWEST = 4  # frames; two at the seam, and one at each end of the window that stays
 

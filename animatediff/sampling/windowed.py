@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .. import fuse, windows
-from .events import Event, OnEvent, ignore
+from animatediff import fuse, windows
+from animatediff.sampling.events import Event, OnEvent, ignore
 
 # denoise(x [(window frame) c h w], sigma or timestep, each window's numbers of its frames in x) -> the same shape
 Denoise = Callable[..., torch.Tensor]

@@ -4,11 +4,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..errors import SettingsError
-from . import cyclic, fizz, native
-from .parse import read, schedule, syntax_of
-from .reading import Script, whole
-from .schedule import Key
+from animatediff.errors import SettingsError
+from animatediff.travel import cyclic, fizz, native
+from animatediff.travel.parse import read, schedule, syntax_of
+from animatediff.travel.reading import Script, whole
+from animatediff.travel.schedule import Key
 
 SYNTAXES = ("native", "fizz", "cyclic")
 

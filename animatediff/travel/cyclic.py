@@ -4,8 +4,8 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from ..errors import SettingsError
-from .reading import package, place, refuse
+from animatediff.errors import SettingsError
+from animatediff.travel.reading import package, place, refuse
 
 OPENER = "{@"
 

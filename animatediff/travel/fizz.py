@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..errors import SettingsError
-from .reading import Script, package, place, refuse
-from .schedule import Key
+from animatediff.errors import SettingsError
+from animatediff.travel.reading import Script, package, place, refuse
+from animatediff.travel.schedule import Key
 
 ENTRY = re.compile(r'"(?P<key>[^"\n]*)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
 FRAME = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .reading import Script, joined, refuse
-from .schedule import EASINGS, Key
+from animatediff.travel.reading import Script, joined, refuse
+from animatediff.travel.schedule import EASINGS, Key
 
 KEY = re.compile(r"[ \t]*(?P<frame>\d{1,6})(?:[ \t]+(?P<easing>[A-Za-z][A-Za-z-]*))?[ \t]*:(?P<text>.*)")
 RATIO = re.compile(r"\d+(?:\.\d+)?(?=[\s,]|$)")  # what stands behind the colon of 16:9; 0:1girl is a key frame

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from ..errors import SettingsError
-from . import cyclic, fizz, native
-from .reading import Script, joined, spaced, whole
-from .schedule import Key, Schedule, between
+from animatediff.errors import SettingsError
+from animatediff.travel import cyclic, fizz, native
+from animatediff.travel.reading import Script, joined, spaced, whole
+from animatediff.travel.schedule import Key, Schedule, between
 
 
 def read(prompt: str, frames: int, where: str = "prompt") -> Script:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import SettingsError
-from .schedule import Key
+from animatediff.errors import SettingsError
+from animatediff.travel.schedule import Key
 
 MARKS = re.compile(r"(?:<[^<>]*>[\s,]*)+")  # extra networks
 

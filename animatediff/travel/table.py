@@ -1,7 +1,7 @@
 """A schedule as people read it."""
 from __future__ import annotations
 
-from .schedule import Schedule
+from animatediff.travel.schedule import Schedule
 
 
 def table(schedule: Schedule) -> str:

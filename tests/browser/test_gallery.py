@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animatediff.video.write import ClipWriter
+from animatediff.media.write import ClipWriter
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "javascript" / "animatediff.js"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from animatediff.hosts.webui.preview import preview
+from animatediff.hosts.shared.preview import preview
 
 FPS = 5
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]

@@ -140,7 +140,7 @@ def test_stills_do_not_know_it(pipeline):
 
 
 def test_the_progress_bar_counts_to_its_end(pipeline, capsys):
-    from animatediff.engine.output import Progress
+    from animatediff.faces.cli.output import Progress
 
     s = settings(freeinit_iterations=2, cfg=1)
     with Progress(pipeline.calls(s), hidden=False) as progress:

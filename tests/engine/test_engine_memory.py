@@ -173,8 +173,8 @@ def test_several_windows_a_call_give_the_same_clip(pipeline, frames, context, ov
 
 
 def test_the_file_and_the_report_say_it(tiny, tmp_path, monkeypatch, capsys):
-    from animatediff.engine import cli
-    from animatediff.video import metadata
+    from animatediff.faces.cli import main as cli
+    from animatediff.media import metadata
 
     load = Pipeline.load
 

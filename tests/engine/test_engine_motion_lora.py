@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import WIDTHS, write_module
 
-from animatediff.engine import cli, models
+from animatediff.engine import models
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import ModelError, SettingsError
+from animatediff.faces.cli import main as cli
+from animatediff.media import metadata
 from animatediff.settings import parse
-from animatediff.video import metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

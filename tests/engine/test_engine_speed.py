@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from test_cli import files, run  # noqa: F401
+from command_line import files, run  # noqa: F401
 
-from animatediff import speed
+from animatediff import step_reuse
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
@@ -38,7 +38,7 @@ def rows(pipeline):
 @pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
 def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sampler):
     pipeline.sample(settings(sampler=sampler))
-    whole = speed.whole_steps("draft", 9)
+    whole = step_reuse.whole_steps("draft", 9)
     expected = [8 if step in whole else 4 for step in range(9) for _ in range(2 if sampler == "Heun" else 1)]
     assert rows == (expected[:-1] if sampler == "Heun" else expected)
 
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_clip_near_the_exact_one(pipeline, rows, mo
 
 
 def test_few_steps_are_exact(pipeline):
-    few = {"steps": speed.LEAST, "frames": 6}
+    few = {"steps": step_reuse.LEAST, "frames": 6}
     assert torch.equal(pipeline.sample(settings(**few)), pipeline.sample(settings(**few, speed="exact")))
 
 
@@ -89,5 +89,5 @@ def test_the_demos_clips_hold():
     for prompt in ("a red circle moving right", "a green star moving up on a black background"):
         asked = {"enable": True, "prompt": prompt, "seed": 1}
         exact, *others = (np.stack(list(demo.render(parse({**asked, "speed": name})))).astype(float)
-                          for name in speed.SHARES)
+                          for name in step_reuse.SHARES)
         assert all(10 * np.log10(255**2 / ((other - exact) ** 2).mean()) > 25 for other in others)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from test_pipeline import Spy, hooks, settings
 
-from animatediff.engine import cli, samplers
+from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
+from animatediff.faces.cli import main as cli
+from animatediff.media import metadata
 from animatediff.motion import FAMILIES
 from animatediff.sampling.seam import Seam
-from animatediff.video import metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

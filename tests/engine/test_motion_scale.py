@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import QUICK, files, run  # noqa: F401
 from PIL import Image, ImageDraw
-from test_cli import QUICK, files, run  # noqa: F401
 
 from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline

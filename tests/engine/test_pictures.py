@@ -9,11 +9,12 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from animatediff.engine import cli, pictures
+from animatediff.engine import pictures
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import MediaError, SettingsError
+from animatediff.faces.cli import main as cli
+from animatediff.media import metadata
 from animatediff.settings import parse
-from animatediff.video import metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -11,7 +11,7 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from tiny_models import write_module
 
 from animatediff import windows
-from animatediff.engine import about, device, models, vae
+from animatediff.engine import device, models, provenance, vae
 from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
 from animatediff.engine.sample import Sampling
@@ -308,7 +308,7 @@ def test_betas_are_the_familys(pipeline, tmp_path):
 def test_metadata_repeats_the_clip(pipeline, tiny):
     s = pipeline.resolve(settings(seed=-1, frames=0, context_length=2))
     assert s.seed >= 0 and s.frames == 2 and pipeline.resolve(s) == s
-    text = about.metadata_text(pipeline.metadata(s))
+    text = provenance.metadata_text(pipeline.metadata(s))
     told = json.loads(text)
     assert told["seed"] == s.seed and told["motion_module"]["family"] == "v2"
     assert told["motion_module"]["name"] == told["settings"]["motion_module"] == tiny.module.name

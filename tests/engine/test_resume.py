@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import files, python, run  # noqa: F401
+from command_line import files, python, run  # noqa: F401
 
 from animatediff.engine import resume, samplers
 from animatediff.errors import MediaError, SettingsError
@@ -141,9 +141,9 @@ def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
 
 
 def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
-    from animatediff.engine import about
+    from animatediff.engine import provenance
 
-    monkeypatch.setattr(about, "__version__", "99")
+    monkeypatch.setattr(provenance, "__version__", "99")
     code, _, err = run("render", "--resume", "--out", "clips/", models=False)
     assert code == 2 and "animatediff is 99, was " in err
 

@@ -16,7 +16,7 @@ from unittest import mock
 from diffusers import UNet2DConditionModel
 from diffusers.models.autoencoders.vae import Decoder
 
-from animatediff.engine import cli
+from animatediff.faces.cli import main as cli
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import BY_NAME, parse
 from tests.golden.table import FILES, Row

@@ -87,7 +87,7 @@ def _request(row: Row, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 def _preflight(fields: dict[str, Any], settings: dict[str, Any]) -> Any:
     """As the API's route answers, which the stand-in's fastapi has not."""
-    request, run_facts = (importlib.import_module(f"animatediff.hosts.webui.{name}") for name in ("request", "run_facts"))
+    request, run_facts = (importlib.import_module(f"animatediff.hosts.a1111.{name}") for name in ("request", "run_facts"))
     host = {ours: fields.get(theirs) for ours, theirs in OF_A_RUN.items()}
     sources = len(fields.get("init_images", ()))
     try:

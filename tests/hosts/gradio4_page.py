@@ -33,7 +33,7 @@ def main(port: int, folder: Path) -> None:
 
 
 def page() -> gr.Blocks:
-    from animatediff.hosts.webui import ui
+    from animatediff.hosts.a1111 import ui
 
     connect = {}
     script = SimpleNamespace(on_after_component=lambda f, elem_id: connect.update({elem_id: f}))

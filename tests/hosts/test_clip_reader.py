@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from animatediff.hosts.webui import clip_reader
-from animatediff.video.write import ClipWriter
+from animatediff.hosts.shared import clip_reader
+from animatediff.media.write import ClipWriter
 
 
 @pytest.fixture

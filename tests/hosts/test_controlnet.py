@@ -277,7 +277,7 @@ def test_a_unit_that_controlnet_does_not_accept_is_refused(host):
 
 
 def test_key_frames_keep_the_frames_asked_for(host, pictures):
-    from animatediff.hosts.webui import controlnet
+    from animatediff.hosts.neighbours import controlnet
 
     runner = SimpleNamespace(alwayson_scripts=[SimpleNamespace(title=lambda: "ControlNet", args_from=1, args_to=3)])
     units = Unit(batch_images=f"{pictures}\nmask: /m\nkeyframe: 0, 4"), Unit(enabled=False)
@@ -307,7 +307,7 @@ def test_disabled_units_are_nothing(host):
 
 
 def in_window(param, frames=4, window=(1, 3), roles=2):
-    from animatediff.hosts.webui.controlnet import hints
+    from animatediff.hosts.neighbours.controlnet import hints
 
     return hints(SimpleNamespace(latest_network=SimpleNamespace(control_params=[param])), frames, window, roles)
 
@@ -363,7 +363,7 @@ def test_a_latent_made_for_other_rows_is_made_anew(host):
 
 def test_marks_survive_the_padding(host):
     """ControlNet puts a token of ±1024 before each prompt, to tell positive from negative in the UNet."""
-    from animatediff.hosts.webui.rows import equal_lengths
+    from animatediff.hosts.shared.cfg_rows import equal_lengths
 
     def marked(tokens, mark):
         return torch.cat([torch.full((3, 1, 8), mark), torch.randn(3, tokens, 8)], 1)
@@ -380,7 +380,7 @@ def test_marks_survive_the_padding(host):
 
 
 def test_it_is_told_of_the_clip(host):
-    from animatediff.hosts.webui.controlnet import get_animatediff_arg
+    from animatediff.hosts.neighbours.controlnet import get_animatediff_arg
 
     told = []
     probe = type("Probe", (host.scripts.Script,), {
@@ -399,7 +399,7 @@ def test_it_is_told_of_the_clip(host):
 
 
 def test_the_batch_tab_is_the_hosts(host, monkeypatch):
-    from animatediff.hosts.webui.controlnet import animatediff_i2i_batch
+    from animatediff.hosts.neighbours.controlnet import animatediff_i2i_batch
 
     img2img = ModuleType("modules.img2img")
     img2img.process_batch = lambda *args, **kwargs: "hijacked"
@@ -442,8 +442,8 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     """diffusers takes the statistics of the norm over all frames, the original over each: for one clip of equal frames'
     statistics the two agree, so ours is told to do as diffusers does, and is also compared on a single frame."""
     module = pytest.importorskip("diffusers.models.unets.unet_motion_model")
-    from animatediff.hosts.webui import scope
-    from animatediff.hosts.webui.sparsectrl import MotionModuleType, MotionWrapper
+    from animatediff.hosts.a1111 import scope
+    from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper
     from animatediff.layout import ClipLayout
     from animatediff.motion import packed
     from animatediff.motion.naming import to_diffusers
@@ -481,7 +481,7 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
 
 
 def test_without_a_clip_every_row_is_a_picture_of_its_own(host):
-    from animatediff.hosts.webui.sparsectrl import MotionModuleType, MotionWrapper
+    from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper
 
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(sparse_weights((32,)))
@@ -493,7 +493,7 @@ def test_without_a_clip_every_row_is_a_picture_of_its_own(host):
 
 
 def test_weights_that_are_not_all_there_are_refused(host):
-    from animatediff.hosts.webui.sparsectrl import MotionModuleType, MotionWrapper
+    from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper
 
     state = sparse_weights((32,))
     state.pop("down_blocks.0.motion_modules.1.temporal_transformer.proj_out.bias")

@@ -81,7 +81,7 @@ def test_the_last_frame_is_kept_under_its_name(host, monkeypatch):
                      "img2img", init_images=[FIRST])
     kept, = (host.data / "outputs").rglob("pictures/*.png")
     assert f"last_frame: {kept.stem}" in answer.info["infotexts"][0]
-    from animatediff.hosts.webui import pictures
+    from animatediff.hosts.a1111 import pictures
 
     pictures._pictures.clear()  # as after a new start
     field = pictures.Field.of("last_frame")
@@ -94,7 +94,7 @@ def test_the_last_frame_is_kept_under_its_name(host, monkeypatch):
 
 
 def test_pictures_of_the_page_and_of_requests(host):
-    from animatediff.hosts.webui import pictures, request
+    from animatediff.hosts.a1111 import pictures, request
 
     by_page = request.read((True, *[None] * (request.ORDER.index("last_frame") - 1), LAST))
     by_text = request.read(({"enable": True, "last_frame": text(LAST)},))

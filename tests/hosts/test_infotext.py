@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from animatediff.hosts.webui import infotext
+from animatediff.hosts.shared import infotext
 from animatediff.settings import PARAMETERS, Settings
 
 # modules/infotext_utils.py of 1.10.1.

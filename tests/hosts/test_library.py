@@ -134,7 +134,7 @@ def host(tmp_path, monkeypatch):
     with standing_in(tmp_path / "webui") as host:
         host.models = tmp_path / "own"
         host.opts.data["animatediff_model_path"] = str(host.models)
-        from animatediff.hosts.webui import library as ours
+        from animatediff.hosts.a1111 import library as ours
 
         monkeypatch.setattr(ours, "OWN_FOLDER", tmp_path / "extension" / "model")
         host.library, host.own = ours, ours.OWN_FOLDER

@@ -50,7 +50,7 @@ def missing(texts):
 
 
 def test_controls(host):
-    from animatediff.hosts.webui import ui
+    from animatediff.hosts.a1111 import ui
 
     with Blocks() as page:
         ui.build(False, SimpleNamespace())
@@ -70,7 +70,8 @@ def test_controls(host):
 
 
 def test_the_lines_under_the_controls(host):
-    from animatediff.hosts.webui import preflight, ui
+    from animatediff.hosts.a1111 import ui
+    from animatediff.hosts.shared import preflight
 
     assert not missing([*preflight.LABELS, *preflight.TRAVELLING])
     ours = {p.name: p.default for p in CLIP}
@@ -86,7 +87,7 @@ def test_what_the_page_itself_says():
 
 
 def test_settings_page(host):
-    from animatediff.hosts.webui import options
+    from animatediff.hosts.a1111 import options
 
     said = {}
 
@@ -108,7 +109,7 @@ def test_settings_page(host):
 
 
 def test_axes(host):
-    from animatediff.hosts.webui import axes
+    from animatediff.hosts.a1111 import axes
 
     module = ModuleType("xyz_grid.py")
     module.axis_options = []

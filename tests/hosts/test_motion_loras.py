@@ -86,7 +86,7 @@ def test_parameter_and_tags_give_the_merged_modules_clip_and_nothing_is_left(the
 
 
 def test_the_module_that_stays_in_memory_keeps_nothing(there):
-    from animatediff.hosts.webui import job
+    from animatediff.hosts.a1111 import job
 
     first = frames_of(animate(there, FRAMES))
     kept = job.loaded.cache_info().misses
@@ -95,7 +95,7 @@ def test_the_module_that_stays_in_memory_keeps_nothing(there):
 
 
 def test_two_modules_that_take_turns_are_read_once(there, monkeypatch):
-    from animatediff.hosts.webui import job
+    from animatediff.hosts.a1111 import job
 
     job.loaded.cache_clear()
     models = ("moving.safetensors", "merged.safetensors")
@@ -139,7 +139,7 @@ def test_a_tag_in_a_key_frame_acts_where_its_prompt_does(there, networks):
 
 
 def test_hires_fix_has_its_own_prompts_loras(there, monkeypatch):
-    from animatediff.hosts.webui import scope
+    from animatediff.hosts.a1111 import scope
 
     seen = []
     applied = scope.lora.applied
@@ -220,7 +220,7 @@ def test_names_that_stand_inside_files_are_the_hosts_to_know(there, monkeypatch,
 
 
 def test_where_extra_networks_are_off_tags_are(there):
-    from animatediff.hosts.webui import motion_loras
+    from animatediff.hosts.a1111 import motion_loras
     from animatediff.settings import Settings
 
     prompts = ["a <lora:zoom:1>"] * 4
@@ -232,7 +232,7 @@ def test_where_extra_networks_are_off_tags_are(there):
 
 
 def test_before_the_run(there):
-    from animatediff.hosts.webui.run_facts import of_run
+    from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import Settings
 
     def told(parameter, prompt="x"):
@@ -249,8 +249,8 @@ def test_before_the_run(there):
 
 
 def test_lists(there):
-    from animatediff.hosts.webui import axes
-    from animatediff.hosts.webui import library as ours
+    from animatediff.hosts.a1111 import axes
+    from animatediff.hosts.a1111 import library as ours
     from animatediff.settings import BY_NAME
 
     assert [entry.name for entry in ours.lora_entries()] == ["zoom.safetensors", "broad.safetensors", "pan.ckpt"]
@@ -259,7 +259,7 @@ def test_lists(there):
 
 
 def test_the_infotext_has_them_and_is_read_again(there):
-    from animatediff.hosts.webui import infotext
+    from animatediff.hosts.shared import infotext
 
     text = 'zoom: 0.8; pan: 0: 1, 5: -0.5'
     answer = animate(there, {"motion_lora": text}, prompt="a star <lora:zoom:0.5>")
@@ -270,7 +270,7 @@ def test_the_infotext_has_them_and_is_read_again(there):
 
 
 def test_nothing_is_left_on_the_request(there, monkeypatch):
-    from animatediff.hosts.webui import job, travelling
+    from animatediff.hosts.a1111 import job, travelling
 
     requests = []
     begin = travelling.begin

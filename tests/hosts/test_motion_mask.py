@@ -83,7 +83,8 @@ def test_the_infotext_names_a_mask_and_pasting_finds_it(host):
     answer = animate(host, {**MOVING, "motion_mask": text(data), "motion_mask_min": 0.4})
     [line] = {line for line in answer.info["infotexts"][0].split("\n") if "motion_mask" in line}
     assert text(data)[:40] not in line and len(line) < 800
-    from animatediff.hosts.webui import infotext, motion_mask
+    from animatediff.hosts.a1111 import motion_mask
+    from animatediff.hosts.shared import infotext
 
     written = infotext.loads(line.split('AnimateDiff: "')[1].split('"')[0].replace("\\", ""))
     assert (motion_mask.folder() / written["motion_mask"]).read_bytes() == data
@@ -108,7 +109,7 @@ def test_what_cannot_be_done_is_a_422(host, settings, said):
     answer = animate(host, settings)
     assert answer.status == 422 and said in str(answer), answer
     assert len(str(answer)) < 1500 and snapshot(host) == before
-    from animatediff.hosts.webui import motion_mask
+    from animatediff.hosts.a1111 import motion_mask
 
     assert not motion_mask.folder().exists()
 
@@ -121,7 +122,7 @@ def test_a_server_that_hides_its_folders_reads_masks_where_its_pages_may(host, t
     (allowed / "link.png").symlink_to(other / "a.png")
     options = host.shared.cmd_opts
     options.hide_ui_dir_config, options.gradio_allowed_path = True, [str(allowed)]
-    from animatediff.hosts.webui import motion_mask
+    from animatediff.hosts.a1111 import motion_mask
 
     kept = motion_mask.keep(picture(7))
     for fine in (str(allowed / "a.png"), kept, text(picture(3))):
@@ -137,7 +138,7 @@ def test_a_server_that_hides_its_folders_reads_masks_where_its_pages_may(host, t
 def test_a_mask_that_changes_is_read_again(host, tmp_path):
     import os
 
-    from animatediff.hosts.webui import motion_mask
+    from animatediff.hosts.a1111 import motion_mask
 
     file = tmp_path / "mask.png"
     for value in (10, 20):
@@ -157,7 +158,7 @@ def test_an_error_while_steered_leaves_nothing(host, monkeypatch):
 
 
 def test_the_preflight_tells_of_the_mask(host):
-    from animatediff.hosts.webui.run_facts import of_run
+    from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import Settings
 
     def told(**settings):
@@ -186,16 +187,17 @@ PHOTO = Image.effect_noise((8, 8), 60).convert("RGBA")
     ({"background": None, "layers": [STROKES]}, True), (PHOTO, False),
 ])
 def test_strokes_are_the_mask_and_a_picture_without_is_one_itself(host, value, strokes):
-    from animatediff.hosts.webui import mask_painter, motion_mask
-    from animatediff.video import masks
+    from animatediff.hosts.a1111 import motion_mask
+    from animatediff.hosts.shared import mask_painter
+    from animatediff.media import masks
 
-    found = motion_mask.find(mask_painter.taken(value))
+    found = motion_mask.find(mask_painter.taken(value, motion_mask.keep))
     expected = STROKES.getchannel("A") if strokes else PHOTO.convert("L")
     assert np.array_equal(masks.read(found, 1)[0][0], np.asarray(expected))
 
 
 @pytest.mark.parametrize("value", [None, {"background": None, "layers": None, "composite": None}])
 def test_an_empty_canvas_is_no_mask(host, value):
-    from animatediff.hosts.webui import mask_painter
+    from animatediff.hosts.shared import mask_painter
 
-    assert mask_painter.taken(value) == ""
+    assert mask_painter.taken(value, lambda data: "kept") == ""

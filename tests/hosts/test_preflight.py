@@ -13,8 +13,8 @@ import torch
 from animatediff import windows
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError
-from animatediff.hosts.webui.calls import Sampler, from_picture_steps
-from animatediff.hosts.webui.preflight import COUNTED_AT_MOST, LABELS, Checkpoint, preflight
+from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
+from animatediff.hosts.shared.preflight import COUNTED_AT_MOST, LABELS, Checkpoint, preflight
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
 from animatediff.motion.load import Description
@@ -148,7 +148,7 @@ def tiny_unet(**more):
     ({}, "v3", (64,) * 4), ({}, "HotShot-XL", (32,) * 3), ({"cross_attention_dim": 1024}, "v3", (32,) * 4),
 ])  # fmt: skip
 def test_a_module_that_does_not_fit(unet, family, widths):
-    from animatediff.motion.places import find_places
+    from animatediff.unet.places import find_places
 
     unet, module = tiny_unet(**unet), build(widths, family, name="some.ckpt")
     places = find_places(unet)

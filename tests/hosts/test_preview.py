@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from animatediff.hosts.webui import preview as module
-from animatediff.hosts.webui.preview import MovingPicture, moving_preview, pick, preview
+from animatediff.hosts.shared import preview as module
+from animatediff.hosts.shared.preview import MovingPicture, moving_preview, pick, preview
 
 
 def decode(latents: torch.Tensor, index: int) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from animatediff.errors import SettingsError
-from animatediff.hosts.webui import request
+from animatediff.hosts.a1111 import request
 
 # What the older extension's documentation tells API clients to send, with its defaults.
 OLD_CLIENT = {

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from animatediff.hosts.webui.rows import Rows, equal_lengths, take
+from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
 
 
 def host_batch(parts: list[int], negatives: int) -> list[tuple[int, str]]:

@@ -61,7 +61,7 @@ def test_nothing_of_the_stand_in_stays_behind(standing_in, tmp_path):
 
 
 def test_the_stand_ins_unet_has_the_places_of_sd15(standing_in, tmp_path):
-    from animatediff.motion.places import find_places
+    from animatediff.unet.places import find_places
 
     with standing_in(tmp_path) as host:
         places = find_places(host.shared.sd_model.model.diffusion_model)

@@ -352,8 +352,8 @@ def test_everything_is_as_before(host, name):
     assert answer.status == (422 if name in REFUSED else 500 if name in ERRORS else 200), answer
     assert plain(host) == wanted
     assert snapshot(host) == before
-    assert "current" not in vars(sys.modules.get("animatediff.hosts.webui.scope", object)) \
-        or sys.modules["animatediff.hosts.webui.scope"].current is None
+    assert "current" not in vars(sys.modules.get("animatediff.hosts.a1111.scope", object)) \
+        or sys.modules["animatediff.hosts.a1111.scope"].current is None
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -386,7 +386,7 @@ def test_other_scripts_can_read_the_prompts_of_a_job_that_is_stopped(host, tmp_p
 def test_a_plot_cannot_go_on_after_a_job_that_is_stopped(host):
     """It swallows any exception, and reads the prompts of the picture that is not there."""
     from animatediff.errors import SettingsError
-    from animatediff.hosts.webui import stop
+    from animatediff.hosts.shared import stop
 
     for begin in (stop.before_anything, stop.before_sampling):
         p = SimpleNamespace(all_prompts=["a circle"], override_settings={}, init=lambda *_: None)

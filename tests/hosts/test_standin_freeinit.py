@@ -127,7 +127,7 @@ def test_fast_sampling(host, passes, iterations, steps, wanted):
 def test_with_fast_sampling_prompts_change_at_the_same_share(host):
     from modules import prompt_parser as parser
 
-    from animatediff.hosts.webui.freeinit import _sooner
+    from animatediff.hosts.a1111.freeinit import _sooner
 
     entries = [parser.ScheduledPromptConditioning(10, "a"), parser.ScheduledPromptConditioning(20, "b")]
     found = _sooner([entries], 0.3)
@@ -295,7 +295,7 @@ def test_everything_is_as_before(host, name):
     answer = animate(host, {"freeinit_iterations": 3}, **fields)
     assert answer.status == (500 if what is error else 200), answer
     assert plain(host) == wanted and snapshot(host) == before
-    assert sys.modules["animatediff.hosts.webui.scope"].current is None
+    assert sys.modules["animatediff.hosts.a1111.scope"].current is None
 
 
 # -- kinds of noise ----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def changed(a, b):
 
 @pytest.mark.parametrize("tab, way", [*(("txt2img", way) for way in WAYS), ("img2img", WAYS[1])], ids=str)
 def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, tab):
-    from animatediff.hosts.webui.run_facts import of_run
+    from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import parse
 
     fields = {"steps": 4, **way}

@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from test_standin_adapter import animate, failing, frames_of, host, library, snapshot  # noqa: E402
 
-from animatediff.speed import whole_steps  # noqa: E402
+from animatediff.step_reuse import whole_steps  # noqa: E402
 
 DRAFT = {"speed": "draft", "returns": "frames", "video_length": 4}
 EXACT = {**DRAFT, "speed": "exact"}

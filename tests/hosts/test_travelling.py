@@ -85,7 +85,7 @@ def test_between_key_frames_the_host_gets_the_mixed_conditioning(host, monkeypat
 
 
 def test_a_part_of_and_that_one_side_lacks_fades_by_its_weight(host):
-    from animatediff.hosts.webui.travelling import of_frames
+    from animatediff.hosts.a1111.travelling import of_frames
     from animatediff.travel import schedule
 
     parser = sys.modules["modules.prompt_parser"]
@@ -99,7 +99,7 @@ def test_a_part_of_and_that_one_side_lacks_fades_by_its_weight(host):
 
 
 def test_the_hosts_schedules_inside_a_key_frame_keep_their_steps(host):
-    from animatediff.hosts.webui.travelling import of_frames
+    from animatediff.hosts.a1111.travelling import of_frames
     from animatediff.travel import schedule
 
     parser = sys.modules["modules.prompt_parser"]
@@ -122,7 +122,7 @@ def test_each_prompt_is_encoded_once(host, monkeypatch):
 
 
 def test_hires_fix_travels_with_its_own_prompt(host, monkeypatch):
-    from animatediff.hosts.webui import travelling
+    from animatediff.hosts.a1111 import travelling
 
     made = []
     of_frames = travelling.of_frames
@@ -149,7 +149,7 @@ def test_extra_networks_of_all_key_frames_act_and_a_note_says_so(host, monkeypat
 def test_a_style_goes_around_every_key_frame(host):
     styles = SimpleNamespace(apply_styles_to_prompt=lambda text, names: f"{text}, sharp" if names else text,
                              apply_negative_styles_to_prompt=lambda text, names: f"{text}, dull")
-    from animatediff.hosts.webui import travelling
+    from animatediff.hosts.a1111 import travelling
 
     p = SimpleNamespace(styles=["s"], prompt="0: a star\n3: a circle", negative_prompt="0: x\n3: y")
     travelling.shared.prompt_styles = styles
@@ -164,7 +164,7 @@ def test_a_style_goes_around_every_key_frame(host):
 
 
 def test_prompts_that_another_extension_has_made_for_each_frame_are_left_alone(host):
-    from animatediff.hosts.webui import travelling
+    from animatediff.hosts.a1111 import travelling
     from animatediff.settings import Settings
 
     p = SimpleNamespace(styles=[], prompt="{@a|b}", negative_prompt="")
@@ -191,7 +191,7 @@ def test_what_cannot_be_read_stops_the_job_with_its_place(host, prompt, said):
 
 def test_a_prompt_that_another_extension_has_spoilt_since_stops_the_job(host, monkeypatch):
     from animatediff.errors import SettingsError
-    from animatediff.hosts.webui import travelling
+    from animatediff.hosts.a1111 import travelling
 
     def begin(p, settings):
         raise SettingsError("cannot be read", where="prompt", remedy="Write it anew.")
@@ -203,7 +203,7 @@ def test_a_prompt_that_another_extension_has_spoilt_since_stops_the_job(host, mo
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_is_left_on_the_request(host, monkeypatch, fails):
-    from animatediff.hosts.webui import job, travelling
+    from animatediff.hosts.a1111 import job, travelling
 
     requests = []
     begin, sampling = travelling.begin, job.animated

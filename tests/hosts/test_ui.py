@@ -57,7 +57,7 @@ class Page:
     """One tab as the WebUI builds it: its own controls, ours, and the gallery last."""
 
     def __init__(self, host, tab="txt2img", controls=True):
-        from animatediff.hosts.webui import ui
+        from animatediff.hosts.a1111 import ui
 
         gr, self.host, self.tab, self.connect = host.gr, host, tab, {}
         script = SimpleNamespace(on_after_component=lambda f, elem_id: self.connect.update({elem_id: f}))
@@ -102,7 +102,7 @@ def text(markup):
 
 
 def test_a_control_for_every_parameter_of_a_clip(host):
-    from animatediff.hosts.webui import request
+    from animatediff.hosts.a1111 import request
 
     controls = Page(host).controls
     ids = [f"txt2img-ad-{name.replace('_', '-')}" for name in request.ORDER]
@@ -126,7 +126,8 @@ def test_kinds_of_controls(host):
 
 
 def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):
-    from animatediff.hosts.webui import infotext, ui
+    from animatediff.hosts.a1111 import ui
+    from animatediff.hosts.shared import infotext
     from animatediff.parameters import Parameter
 
     new = [Parameter("strength", float, 0.5, "Strength", "How much.", minimum=0, maximum=1),
@@ -142,7 +143,7 @@ def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):
 
 
 def test_both_tabs_and_repeated_building(host):
-    from animatediff.hosts.webui import ui
+    from animatediff.hosts.a1111 import ui
 
     assert Page(host, "img2img")["enable"].elem_id == "img2img-ad-enable"
     with Blocks():  # the API asks for default values, outside of any page
@@ -194,7 +195,7 @@ def test_what_the_lines_say(host):
 
 def test_events_are_answered_one_by_one(host, monkeypatch):
     """Else the answer to an older event could come after that to a newer one, and stay on the page."""
-    from animatediff.hosts.webui import ui
+    from animatediff.hosts.a1111 import ui
 
     running, at_once = [], []
 
@@ -228,7 +229,7 @@ def test_a_page_without_the_hosts_controls(host):
 
 def test_an_unexpected_error_is_shown_and_reported(host, monkeypatch):
     page = Page(host)
-    from animatediff.hosts.webui import library
+    from animatediff.hosts.a1111 import library
 
     reported = []
     monkeypatch.setattr(library, "described", lambda name: 1 / 0)
@@ -295,7 +296,7 @@ def test_what_cannot_be_used_comes_last_in_the_list(host):
 
 
 def test_a_choice_sent_to_the_other_tab_keeps_its_label(host, version):
-    from animatediff.hosts.webui import ui
+    from animatediff.hosts.a1111 import ui
 
     first, second = Page(host), Page(host, "img2img")
     write_module(host.models / "new.ckpt", "v3")
@@ -317,8 +318,8 @@ def test_an_empty_folder(host):
 
 
 def test_settings_page(host):
-    from animatediff.hosts.webui import options
-    from animatediff.video.base import WriteOptions
+    from animatediff.hosts.a1111 import options
+    from animatediff.media.write.base import WriteOptions
 
     options.on_ui_settings()
     labels = host.opts.data_labels
@@ -332,8 +333,8 @@ def test_settings_page(host):
 
 def test_values_of_the_older_extension(host):
     """Its defaults, as config.json has them once its page was saved."""
-    from animatediff.hosts.webui import options
-    from animatediff.video.base import WriteOptions
+    from animatediff.hosts.a1111 import options
+    from animatediff.media.write.base import WriteOptions
 
     host.opts.data |= {"animatediff_mp4_crf": 23, "animatediff_mp4_preset": "", "animatediff_webp_quality": 80.0,
                        "animatediff_webp_lossless": True, "animatediff_default_save_formats": ["WEBM", "PNG"],
@@ -368,7 +369,7 @@ def grid(host):
 
 
 def test_axes(grid):
-    from animatediff.hosts.webui import axes, request
+    from animatediff.hosts.a1111 import axes, request
 
     axes.add()
     axes.add()  # the host builds its page anew
@@ -398,7 +399,7 @@ def test_axes(grid):
 
 def test_axes_refuse_before_the_first_picture(grid):
     from animatediff.errors import SettingsError
-    from animatediff.hosts.webui import axes
+    from animatediff.hosts.a1111 import axes
 
     axes.add()
     frames = next(option for option in grid.axis_options if option.label == "[AnimateDiff] Number of frames")
@@ -408,7 +409,7 @@ def test_axes_refuse_before_the_first_picture(grid):
 
 
 def test_axes_without_the_script(host):
-    from animatediff.hosts.webui import axes
+    from animatediff.hosts.a1111 import axes
 
     host.scripts.scripts_data[:] = []
     axes.add()

@@ -9,7 +9,7 @@ from torch import nn
 from animatediff.errors import ModelError
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
-from animatediff.motion.places import find_places
+from animatediff.unet.places import find_places
 
 FOR = {"SD1.5": ["v1", "v2", "v3", "AnimateLCM"], "SDXL": ["AnimateDiff-SDXL", "HotShot-XL"]}
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from animatediff.motion.prompts_once import prompts_once
+from animatediff.unet.prompts_once import prompts_once
 
 
 def keys_and_values(unet):

@@ -7,7 +7,7 @@ from test_motion_inject import FOR, state_of
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import injected
-from animatediff.motion.reuse import Kept, Reuse
+from animatediff.unet.reuse import Kept, Reuse
 
 STEPS = 20  # of which draft computes 0, 1, 3, 5, 8, 11, 15 and 19 whole
 FRAMES = (0, 1, 2, 3)

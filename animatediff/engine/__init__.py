@@ -1,0 +1,1 @@
+"""A host of its own on diffusers, for machines without a WebUI."""

@@ -1,0 +1,1 @@
+"""The command `animatediff`. torch and diffusers are imported only when a run needs them."""

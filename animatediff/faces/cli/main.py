@@ -1,0 +1,294 @@
+"""The command line: render, schedule, info, models. torch and diffusers are imported only when a run needs them."""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from animatediff import settings as table
+from animatediff import travel
+from animatediff.errors import AnimateDiffError, MediaError, SettingsError
+from animatediff.faces.cli import output, request
+from animatediff.faces.cli.output import counted, fail
+from animatediff.version import __version__
+
+INTERRUPTED = 130  # as shells report SIGINT
+UNEXPECTED = 70  # EX_SOFTWARE
+DEBUG_VARIABLE = "ANIMATEDIFF_DEBUG"
+DEFAULT_OUT = "outputs"
+OF_THE_PROMPT = ("negative", "frames", "context_length", "closed_loop", "travel_interpolation", "travel_hold",
+                 "travel_easing", "prompt_weights")  # what a schedule depends on
+ENGINE_PACKAGES = ("av", "diffusers", "tokenizers", "torch", "tqdm", "transformers", "yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = parser().parse_args(words)
+    except _Misused as error:
+        output.say(error.usage)
+        # Nothing is parsed, so the words say whether --json is among them; argparse takes a flag's beginning for it.
+        as_json = any(len(word) > 2 and "--json".startswith(word) for word in words)
+        return fail(str(error), error.exit_code, as_json=as_json)
+    as_json = arguments.json
+    try:
+        return arguments.command(arguments)
+    except AnimateDiffError as error:
+        return fail(output.in_flags(error, arguments), error.exit_code, as_json=as_json,
+                    kept=getattr(error, "kept", []))
+    except KeyboardInterrupt:
+        return fail("Interrupted", INTERRUPTED, as_json=as_json)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in ENGINE_PACKAGES:
+            return fail(f"The package {error.name} is not installed. "
+                        'Install the engine: pip install -e ".[engine]"', 1, as_json=as_json)
+        if type(error).__name__ == "OutOfMemoryError":
+            return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
+                        "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
+        return fail(f"Unexpected {type(error).__name__}: {error}. "
+                    f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
+
+
+class _Misused(SettingsError):
+    """Words that are no command with its flags."""
+
+    def __init__(self, what: str, usage: str, remedy: str):
+        super().__init__(what, remedy=remedy)
+        self.usage = usage
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's, but it raises instead of leaving the program, and unknown flags are the command's own error."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        raise _Misused(message, self.format_usage().rstrip(), f"See {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="animatediff", description="Text to animation with AnimateDiff motion modules.")
+    top.add_argument("--version", action="version", version=f"animatediff {__version__}")
+    commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    render = commands.add_parser("render", help="make a clip from a prompt", description="Make a clip from a prompt.")
+    render.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the clip shows")
+    render.add_argument("--from", dest="source", metavar="FILE",
+                        help="repeat the clip in FILE from the settings it carries; what is given beside it overrides")
+    render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
+                        help="a file, whose ending sets the format unless --format does, or a folder, "
+                        "in which clips are numbered (default: %(default)s)")
+    render.add_argument("--resume", action="store_true",
+                        help="go on with the run that was cut off, from the state beside its files; its settings need "
+                        "not be given again, and those that are must be the same")
+    render.add_argument("--save-state", type=int, metavar="N", default=1,
+                        help="keep the run's state every N steps beside its files until it is done, for --resume; "
+                        "0 for never (default: %(default)s)")
+    render.add_argument("--quiet", action="store_true",
+                        help="no progress bar, no notes: only what was written, and errors")
+    table.add_cli_arguments(render)
+    render.set_defaults(command=_render)
+
+    schedule = commands.add_parser("schedule", help="show what each frame's prompt is",
+                                   description="Show the prompts of each frame, without making the clip.")
+    schedule.add_argument("prompt", metavar="PROMPT", help="a prompt that travels, in any syntax")
+    schedule.add_argument("--to", choices=travel.SYNTAXES, help="print the prompt in another syntax instead")
+    table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
+    schedule.set_defaults(command=_schedule)
+
+    info = commands.add_parser("info", help="show the settings that a clip carries",
+                               description="Show the settings that a clip or frame carries.")
+    info.add_argument("file", metavar="FILE")
+    info.set_defaults(command=_info)
+
+    models = commands.add_parser("models", help="list the motion modules and motion LoRAs",
+                                 description="List motion modules and motion LoRAs with what they are, or why they "
+                                 "cannot be used.")
+    models.add_argument("--folder", metavar="DIR", help="look here instead of in the usual folders")
+    models.set_defaults(command=_models)
+    for command in (render, schedule, info, models):
+        command.add_argument("--json", action="store_true", help="one JSON object on standard output, for machines")
+    return top
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    if arguments.save_state < 0:
+        raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
+    begun, found = _begun(arguments) if arguments.resume else (None, None)
+    settings, source = request.settings_of(arguments, found and found["about"]["settings"])
+    if not settings.prompt:
+        raise SettingsError("the prompt is empty", where="prompt",
+                            remedy='Say what to show: animatediff render "a red circle moving right"')
+    from animatediff.engine import pictures
+
+    settings = pictures.resolved(settings)  # refuses what cannot be read, as the next lines do
+    settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+    settings = request.with_mask(settings, arguments)
+    from animatediff.media import masks, write
+    from animatediff.media.loop import LoopMeter
+
+    if settings.motion_mask:
+        masks.read(settings.motion_mask, settings.frame_count())
+    target, name = (f"{begun.parent}/", begun.stem) if begun else request.target(arguments.out, settings)
+    write.check(target, settings.formats, name)
+    write.probe(settings.formats)
+    module_file, image_file = request.model_files(settings, arguments)
+    request.check_loras(settings)
+    note = output.quietly if arguments.quiet else output.say
+    note("Loading …")
+    from animatediff.engine import resume
+    from animatediff.engine.pipeline import Pipeline
+    from animatediff.engine.provenance import metadata_text
+
+    _silence()
+    pipeline = Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
+    settings = pipeline.resolve(settings)
+    pipeline.check(settings)
+    identity = pipeline.identity(settings)
+    if found:
+        resume.refuse_differences(found, identity, begun)
+        write.remove_leftovers(target, settings.formats, name)
+        note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
+    about = pipeline.metadata(settings)
+    notices = pipeline.notices(settings) + request.differences(source, about)
+    for line in notices:
+        note(f"Note: {line}")
+    calls = pipeline.calls(settings, found)
+    note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
+         f"{module_file.name} on {image_file.name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
+    if not begun:
+        target, name = request.target(arguments.out, settings)  # again, with the seed that was drawn
+    keeper = resume.Keeper(resume.path_of(target, name), identity, every=arguments.save_state, found=found)
+    clip = write.ClipWriter(target, settings.formats, settings.fps, settings.loop_number, metadata_text(about),
+                            name=name)
+    interrupted, meter = False, LoopMeter()
+    with output.Progress(calls, hidden=arguments.quiet) as progress:
+        try:
+            with clip:
+                for frame in pipeline.render(settings, progress, keeper):
+                    if progress.notes != about.get("memory", []):
+                        about["memory"] = [*progress.notes]
+                        clip.describe(metadata_text(about))
+                    clip.add(frame)
+                    meter.add(frame)
+                if meter.score:
+                    about["loop"] = meter.score.to_dict()
+                    clip.describe(metadata_text(about))
+        except KeyboardInterrupt:
+            interrupted = True
+    clip.notes += keeper.notes
+    if not interrupted:
+        keeper.remove()
+    report = {
+        "written": [str(path) for path in clip.paths], "frames": clip.count, "interrupted": interrupted,
+        "loop": about.get("loop"), "notes": notices + progress.notes + clip.notes, "settings": settings.to_dict(),
+        "metadata": about,
+    }
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        output.print_report(clip, settings, meter.score)
+    if interrupted:
+        kept = f"{counted(clip.count, 'finished frame')} {'is' if clip.count == 1 else 'are'} kept"
+        output.say(f"Interrupted: {kept if clip.count else 'no frame was finished, nothing is kept'}")
+        if keeper.path.exists():
+            output.say("The same command with --resume goes on from here")
+    return INTERRUPTED if interrupted else 0
+
+
+def _begun(arguments: argparse.Namespace) -> tuple[Path, dict] | tuple[None, None]:
+    """The file and the state of the run that --resume means; none where there is none,
+    and what to begin with is given."""
+    from animatediff.engine import resume
+
+    path = resume.newest(arguments.out, request.is_folder(arguments.out))
+    if path is None:
+        if not (arguments.prompt or arguments.source):
+            raise SettingsError("there is no run here to go on with", where=arguments.out,
+                                remedy="Name its --out, or give a prompt to begin anew")
+        output.say("Note: there is no run to go on with; it begins anew")
+        return None, None
+    return path, resume.load(path)
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    settings = table.parse(table.from_namespace(arguments))
+    frames = settings.frame_count()
+    if arguments.to:
+        texts = {where: travel.convert(text, arguments.to, frames, where) for where, text in
+                 (("prompt", settings.prompt), ("negative prompt", settings.negative)) if text}
+        print(json.dumps(texts) if arguments.json else "\n\n".join(texts.values()))
+        return 0
+    prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
+    notes = [*prompt.notes, *negative.notes]
+    if arguments.json:
+        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
+                          "negative": negative.to_dict(), "notes": notes}))
+        return 0
+    print(travel.table(prompt))
+    if negative.texts != ("",):
+        print(f"\nNegative prompt\n{travel.table(negative)}")
+    for note in notes:
+        output.say(f"Note: {note}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from animatediff.media import metadata
+
+    text = metadata.read(arguments.file)
+    if text is None:
+        raise MediaError("carries no settings", where=arguments.file,
+                         remedy="Take the file as it was written; editors and chats often strip them")
+    try:
+        about = json.loads(text)
+    except ValueError:
+        about = None
+    if arguments.json:
+        print(json.dumps({"file": arguments.file, "metadata": text if about is None else about}))
+    else:
+        output.print_info(text, about)
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from animatediff.engine import models
+
+    folder = Path(arguments.folder) if arguments.folder else None
+    entries = models.listing(folder)
+    places = [folder] if folder else models.folders()
+    if arguments.json:
+        print(json.dumps({"folders": [str(place) for place in places], "models": [e.to_dict() for e in entries]}))
+        return 0
+    output.print_modules(entries)
+    output.say(f"Folders: {', '.join(map(str, places))}")
+    return 0
+
+
+def _silence() -> None:
+    """Libraries' warnings about their own future are not the user's."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

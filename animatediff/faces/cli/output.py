@@ -1,0 +1,141 @@
+"""What the command line says: results on standard output; progress, notes and errors on standard error."""
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from animatediff import settings as table
+from animatediff.errors import AnimateDiffError, SettingsError
+from animatediff.settings import Settings
+
+if TYPE_CHECKING:
+    from animatediff.media.loop import LoopScore
+
+ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
+FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
+NOT_A_WORD = re.compile(rf"\b({'|'.join(name for name in FLAGS if '_' in name)})\b")  # "size" may be just the word
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def quietly(line: str) -> None:
+    """Said nowhere; --json still reports it."""
+
+
+def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -> int:
+    """Say why the command ends with this exit code. `kept`: files that are whole nevertheless."""
+    say(f"animatediff: {message}")
+    if as_json:
+        print(json.dumps({"error": message, "exit_code": code, "written": [str(path) for path in kept]}))
+    return code
+
+
+def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
+    """The error's message, with flags in place of the parameters that have one."""
+    where, remedy = error.where, error.remedy
+    # Only errors about settings always name parameters; others may name a file that happens to be called "noise".
+    about_settings = isinstance(error, SettingsError)
+    if about_settings or where not in vars(arguments).values():
+        where = FLAGS.get(where, where)
+    if about_settings:
+        remedy = NOT_A_WORD.sub(lambda name: FLAGS[name[0]], remedy)
+    return str(AnimateDiffError(error.what, where=where, remedy=remedy))
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+class Progress:
+    """Events to one bar on standard error: a tick for each UNet call, then one for each frame."""
+
+    def __init__(self, calls: int, *, hidden: bool):
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=calls, desc="Sampling", unit="call", file=sys.stderr, disable=hidden, dynamic_ncols=True)
+        self.decoding = False
+        self.notes: list[str] = []
+
+    def __call__(self, event) -> None:
+        if event.kind == "note":
+            self.notes.append(event.text)
+            if not self.bar.disable:
+                self.bar.write(f"Note: {event.text}", file=sys.stderr)
+        elif event.kind == "window":
+            self.bar.update()
+            iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""
+            self.bar.set_postfix_str(f"{iteration}step {event.step}/{event.steps}", refresh=False)
+        elif event.kind == "frame":
+            if not self.decoding:
+                self.decoding = True
+                self.bar.set_postfix_str("", refresh=False)
+                self.bar.set_description_str("Decoding", refresh=False)
+                self.bar.unit = "frame"
+                self.bar.reset(total=event.total)
+            self.bar.update()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+
+def print_report(clip, settings: Settings, loop: LoopScore | None) -> None:
+    """What was written and what it was made with, as the command that makes it again."""
+    numbered = [path for path in clip.paths if path.stem.isdigit() and path.parent == clip.stem]
+    for path in clip.paths:
+        if path not in numbered:
+            print(f"Wrote {path}")
+    if numbered:
+        print(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
+    if loop:
+        print(f"Loop score: {loop}")
+    for line in clip.notes:
+        print(f"Note: {line}")
+    words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS
+             if p.cli and ((value := getattr(settings, p.name)) != p.default or p.name in ALWAYS_SHOWN)]
+    print(f"Settings: {shlex.quote(settings.prompt)} {' '.join(words)}")
+
+
+def print_info(text: str, about: Any) -> None:
+    """The settings that a file carries; its text as it is where that is none of ours. `about`: the text as JSON."""
+    if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
+        print(text)
+        return
+    for key, value in about["settings"].items():
+        print(f"{key:22}{', '.join(value) if isinstance(value, list) else value}")
+    module = about.get("motion_module") or {}
+    print(f"{'made with':22}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
+          f"{' (' + module['family'] + ')' if module.get('family') else ''} on "
+          f"{(about.get('checkpoint') or {}).get('name', '?')}")
+
+
+def print_modules(entries: Sequence) -> None:
+    """Each motion module and motion LoRA with what it is, or why it cannot be used."""
+    for entry in entries:
+        if entry.problem:
+            print(f"{entry.name}\n    cannot be used: {entry.problem}")
+        elif entry.rank:
+            widths = f", channels {'/'.join(map(str, entry.widths))}" if entry.widths else ""
+            print(f"{entry.name}\n    {entry.kind}, rank {entry.rank}{widths}")
+        else:
+            print(f"{entry.name}\n    {entry.family} for {entry.base}, up to {entry.max_frames} frames in a window, "
+                  f"channels {'/'.join(map(str, entry.widths))}")
+    if not entries:
+        print("No motion modules.")
+
+
+def _written(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,0 +1,151 @@
+"""What a `render` command asks for: its settings, its models' files and its place for files. Nothing is loaded."""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from animatediff import loras
+from animatediff import settings as table
+from animatediff.errors import MediaError, ModelError, SettingsError
+from animatediff.faces.cli.output import FLAGS
+from animatediff.settings import Settings
+
+NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
+NUMBERED = re.compile(r"(\d{5,})-")
+
+
+def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = None) -> tuple[Settings, dict[str, Any]]:
+    """The run's settings, and what the file of --from says of itself. begun: settings of a run to go on with, which
+    hold where nothing else is given."""
+    given = table.from_namespace(arguments)
+    if begun and given.get("seed") == -1:
+        del given["seed"]
+    if not begun and "formats" not in given and (suffix := _ending(arguments.out)):
+        given["formats"] = [suffix]
+    given = {**(begun or {}), **given, "enable": True}
+    if not arguments.source:
+        return table.parse(given), {}
+    from animatediff.engine import pictures
+
+    about = carried(arguments.source)
+    values = {**_repeated(about["settings"]), **given}
+    values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
+                                   arguments.source)
+    try:
+        return table.parse(values), about
+    except SettingsError as error:
+        if error.where in given:
+            raise
+        flag = FLAGS.get(error.where)
+        raise SettingsError(error.what, where=f"{arguments.source}, {flag or error.where}",
+                            remedy=error.remedy if flag else "A newer version made it: update to that one") from None
+
+
+def carried(path: str) -> dict[str, Any]:
+    """What a file of ours says of itself."""
+    from animatediff.media import metadata
+
+    text = metadata.read(path)
+    try:
+        about = json.loads(text or "")
+        if not isinstance(about["settings"], dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise MediaError("carries no AnimateDiff settings", where=path,
+                         remedy="Take a file that this program wrote; editors and chats often strip them") from None
+    return about
+
+
+def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """Where a repeated clip may differ though its settings are the same."""
+    if not source:
+        return []
+    said = [f"{FLAGS[name]}: the picture has changed since the clip was made from it"
+            for name, now in about.get("pictures", {}).items()
+            if (before := (source.get("pictures") or {}).get(name)) and before.get("sha256") != now["sha256"]]
+    for key, what in (("motion_module", "motion module"), ("motion_mask", "motion mask")):
+        before, now = source.get(key) or {}, about.get(key) or {}
+        if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
+            said.append(f"the clip was made with another {what}, {before.get('name')}; this run uses {now.get('name')}")
+    return said
+
+
+def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The motion module and the image model. What the file of --from names, and is not here, is told in one message."""
+    from animatediff.engine import models
+
+    found, missing = [], []
+    for name, what, find in (("motion_module", "motion module", models.find),
+                             ("checkpoint", "checkpoint", models.find_checkpoint)):
+        value = getattr(settings, name)
+        try:
+            found.append(find(value))
+        except ModelError:
+            if hasattr(arguments, name) or not arguments.source or not value:
+                raise
+            missing.append((f"the {what} {value}", FLAGS[name]))
+    if missing:
+        things, flags = zip(*missing)
+        raise ModelError(f"was made with {' and '.join(things)}, which {'is' if len(missing) == 1 else 'are'} not here",
+                         where=arguments.source, remedy=f"Give {' and '.join(f'{flag} PATH' for flag in flags)}")
+    return found[0], found[1]
+
+
+def check_loras(settings: Settings) -> None:
+    """Refuse motion LoRAs that are not there or none, before any model is loaded."""
+    from animatediff.engine import models
+    from animatediff.motion import library
+
+    for wish in loras.of_clip(settings.motion_lora, settings.schedules(settings.prompt, "", settings.frame_count())[0]):
+        library.describe_lora(models.find_lora(wish.name))
+
+
+def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """A mask that the file of --from names is looked for where it was, and beside that file."""
+    name = settings.motion_mask
+    if not name or not arguments.source or hasattr(arguments, "motion_mask"):
+        return settings
+    for path in (Path(name).expanduser(), Path(arguments.source).parent / Path(name).name):
+        if path.is_file():
+            return dataclasses.replace(settings, motion_mask=str(path))
+    raise MediaError(f"was made with the motion mask {name}, which is not here", where=arguments.source,
+                     remedy="Give --motion-mask PATH")
+
+
+def target(out: str, settings: Settings) -> tuple[str, str]:
+    """Where ClipWriter puts the files, and their name where `out` is a folder: NUMBER-SEED[-REQUEST]."""
+    if _ending(out):
+        return out, ""
+    folder = Path(out)
+    try:
+        taken = [int(match[1]) for path in folder.iterdir() if (match := NUMBERED.match(path.name))]
+    except OSError:
+        taken = []  # not there yet; whether it can be written to is ClipWriter's question
+    parts = [f"{max(taken, default=0) + 1:05d}", str(settings.seed), settings.request_id]
+    return out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts))
+
+
+def _repeated(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a file's settings, those that a run from the command line repeats."""
+    values = {name: value for name, value in values.items() if name not in NOT_REPEATED}
+    if isinstance(values.get("formats"), list):
+        values["formats"] = [name for name in values["formats"] if name not in table.BY_NAME["formats"].api_only]
+        if not values["formats"]:
+            del values["formats"]
+    return values
+
+
+def _ending(out: str) -> str | None:
+    """The format that the file `out` has by its ending, None for a folder."""
+    from animatediff.media.write import format_of
+
+    return None if out.endswith(("/", "\\")) else format_of(out)
+
+
+def is_folder(out: str) -> bool:
+    """Whether `out` is a folder, in which clips are numbered."""
+    return not _ending(out)

@@ -1,0 +1,83 @@
+"""Axes of the X/Y/Z plot script, one for each parameter of a clip.
+
+An axis leaves its value on the cell's own `p`, as `p.animatediff_xyz = {name: value}`; reading the request overrules
+the page's controls with it. The script copies `p` shallowly for each cell, so the dict is never changed, only replaced.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from modules import scripts
+
+from animatediff.parameters import Parameter
+from animatediff.settings import PARAMETERS
+
+ATTRIBUTE = "animatediff_xyz"
+PREFIX = "[AnimateDiff] "
+MODULES = ("xyz_grid.py", "xy_grid.py", "scripts.xyz_grid", "scripts.xy_grid")
+
+
+def add() -> None:
+    """Before the page is built. The host may build it again; labels that are there stay as they are."""
+    grid = _script()
+    if grid is None:
+        return
+    there = {option.label for option in grid.axis_options}
+    for p in PARAMETERS:
+        label = PREFIX + p.label
+        if p.group == "clip" and p.form != "picture" and label not in there:
+            # Loading another motion module takes long, so that axis is to change least often.
+            cost = 0.5 if p.name == "motion_module" else 0.0
+            grid.axis_options.append(grid.AxisOption(
+                label, _type(p), _apply(p), confirm=_confirm(p), choices=_choices(p), cost=cost))
+
+
+def _script() -> ModuleType | None:
+    return next((data.module for data in scripts.scripts_data
+                 if data.script_class.__module__ in MODULES and hasattr(data.module, "axis_options")), None)
+
+
+def _type(p: Parameter) -> Callable[[Any], Any]:
+    """int and float let the script read ranges such as 8-32 (+8); everything else goes through as text."""
+    return p.type if p.type in (int, float) else str
+
+
+def _apply(p: Parameter) -> Callable[[Any, Any, Sequence[Any]], None]:
+    def apply(processing: Any, value: Any, values: Sequence[Any]) -> None:
+        setattr(processing, ATTRIBUTE, {**(getattr(processing, ATTRIBUTE, None) or {}), p.name: p.read(value)})
+
+    return apply
+
+
+def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
+    """All values are read before the first picture is made, so that none is refused in the middle of a plot."""
+    def confirm(processing: Any, values: Sequence[Any]) -> None:
+        for value in values:
+            p.read(value)
+
+    return confirm
+
+
+def _choices(p: Parameter) -> Callable[[], list[str]] | None:
+    """What the script offers in a list; a list of formats is written by hand, as "GIF, MP4"."""
+    if p.name == "motion_module":
+        def modules() -> list[str]:
+            from animatediff.hosts.a1111 import library
+
+            return [entry.name for entry in library.entries() if not entry.problem]
+
+        return modules
+    if p.name == "motion_lora":
+        def motion_loras() -> list[str]:
+            from animatediff.hosts.a1111 import library
+
+            return ["", *(entry.name for entry in library.lora_entries())]
+
+        return motion_loras
+    if p.type is bool:
+        return lambda: ["True", "False"]
+    if p.type is str and p.choices:
+        return lambda: list(p.choices)
+    return None

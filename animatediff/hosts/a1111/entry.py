@@ -1,0 +1,122 @@
+"""The host's hooks, each one line to the job that a request has, and what is registered once at start-up."""
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from modules import script_callbacks
+
+from animatediff.hosts.a1111 import jobs
+
+
+class Hooks(jobs.OurScript):
+    """Mixed into the host's Script class. Nothing heavy is imported before a clip is asked for."""
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        from animatediff.hosts.a1111 import ui
+
+        controls = ui.build(is_img2img, self)
+        self.infotext_fields, self.paste_field_names = controls.infotext_fields, controls.paste_field_names
+        return controls.components
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        from animatediff.hosts.a1111 import job, request
+        from animatediff.hosts.neighbours import older
+        from animatediff.hosts.shared import stop
+
+        vars(p).pop(jobs.JOB, None)  # of another request, when `p` is used again or was copied
+        if around := jobs.clip_around(p):
+            for name in job.ON_P:  # the clip's, which a copy of its `p` has as well
+                if vars(p).get(name) is vars(around).get(name):
+                    vars(p).pop(name, None)
+            return
+
+        def prepare() -> None:
+            settings = request.read(args, getattr(p, "animatediff_xyz", None))
+            if settings is not None:
+                older.refuse_both(p)
+                self._job(p, job.Job(p, settings)).prepare()
+
+        job.guarded(p, stop.before_anything, prepare)
+
+    def process(self, p: Any, *args: Any) -> None:
+        if current := jobs.of(p):
+            from animatediff.hosts.a1111 import job
+            from animatediff.hosts.shared import stop
+
+            job.guarded(p, stop.before_sampling, current.load)
+
+    def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if current := jobs.of(p):
+            current.begin_clip()
+
+    def process_before_every_sampling(self, p: Any, *args: Any, noise: Any = None, **kwargs: Any) -> None:
+        if current := jobs.of(p):
+            from animatediff.hosts.a1111 import job
+
+            job.guarded(p, job.stop_sampler, lambda: current.begin_pass(noise))
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        if current := jobs.of(p):
+            current.frame(pp.image)
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        if current := jobs.of(p):
+            current.finish(processed)
+
+    @staticmethod
+    def _job(p: Any, job: Any) -> Any:
+        setattr(p, jobs.JOB, job)
+        return job
+
+
+def register() -> None:
+    """Once, when the host loads the script; the host forgets its callbacks when scripts are reloaded."""
+    from animatediff.hosts.a1111 import options
+    from animatediff.hosts.shared import clip_reader
+
+    clip_reader.add()
+    script_callbacks.on_script_unloaded(clip_reader.remove)
+    script_callbacks.on_ui_settings(options.on_ui_settings)
+    script_callbacks.on_cfg_denoiser(_before_call)
+    script_callbacks.on_infotext_pasted(_pasted)
+    script_callbacks.on_before_ui(_neighbours)  # makes way for our axes
+    script_callbacks.on_before_ui(_axes)
+    script_callbacks.on_script_unloaded(_neighbours_gone)
+    script_callbacks.on_app_started(_routes)
+
+
+def _before_call(params: Any) -> None:
+    scope = sys.modules.get("animatediff.hosts.a1111.scope")
+    if scope is not None and scope.current is not None:
+        scope.current.before_call(params)
+
+
+def _pasted(text: str, params: dict[str, Any]) -> None:
+    from animatediff.hosts.shared import infotext
+
+    infotext.expand(params)
+
+
+def _axes() -> None:
+    from animatediff.hosts.a1111 import axes
+
+    axes.add()
+
+
+def _neighbours() -> None:
+    from animatediff.hosts.neighbours import older
+
+    older.install()
+
+
+def _neighbours_gone() -> None:
+    from animatediff.hosts.neighbours import older
+
+    older.uninstall()
+
+
+def _routes(demo: Any, app: Any) -> None:
+    from animatediff.hosts.a1111 import api
+
+    api.add(app)

@@ -1,0 +1,101 @@
+"""FreeInit in the WebUI: the pass that makes the clip is sampled several times.
+
+Each iteration is one call of the host's own method, from its first step to its last, with other noise than the host
+drew: unit noise, which every sampler scales for itself. The second pass of Hires. fix is sampled once, since it takes
+its coarse shape from the first. From a picture (img2img) sampling starts at a lower noise level; there the clip is seen
+in the noise as far as it differs from the picture.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from modules import prompt_parser, sd_models, shared
+from modules.sd_samplers_common import setup_img2img_steps
+
+from animatediff.hosts.a1111.scope import Pass
+from animatediff.sampling import Event, freeinit
+
+
+def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: dict[str, Any], *,
+           from_picture: bool) -> torch.Tensor:
+    """The host's call `method(*args, **kwargs)`, as often as asked, inside `run`. What comes back is the last clip
+    that is whole; of an interrupt in the first iteration, what the host makes of it.
+
+    args: p, noise, cond, uncond; of `sample_img2img` (`from_picture`) p, picture, noise, cond, uncond.
+    """
+    p, info = run.p, shared.sd_model.sd_checkpoint_info
+    picture, place = (args[1], 2) if from_picture else (None, 1)
+    clip, start, first = None, args[place], args[place].clone()
+    all_steps = _steps(p, picture, kwargs.get("steps"))
+    for run.iteration, steps in enumerate(run.settings.iterations(all_steps), 1):
+        more = kwargs if steps == all_steps else {**kwargs, "steps": steps}
+        if clip is not None:
+            _back_to(info, run)
+            start = _renewed(run, picture, clip, first, more.get("steps"))
+            _begin(run, steps)
+        conds = (_sooner(cond, steps / all_steps) for cond in args[place + 1:place + 3])
+        made = method(*args[:place], start, *conds, *args[place + 3:], **more)
+        if shared.state.interrupted or shared.state.skipped:
+            return made if clip is None else clip
+        clip, run.finished = made, run.iteration
+    return clip
+
+
+def _steps(p: Any, picture: torch.Tensor | None, steps: int | None) -> int:
+    """How many the sampler does when it is called with `steps`."""
+    return (steps or p.steps) if picture is None else setup_img2img_steps(p, steps)[1] + 1
+
+
+def _renewed(run: Pass, picture: torch.Tensor | None, clip: torch.Tensor, first: torch.Tensor,
+             steps: int | None) -> torch.Tensor:
+    """The noise for another iteration, in the host's place and format."""
+    fresh = run.p.rng.next()
+    if picture is None:
+        seen = freeinit.diffused(clip, first, float(run.alphas[-1]))
+    else:
+        fresh = fresh * run.p.initial_noise_multiplier
+        seen = freeinit.diffused_over(picture, clip, first, _level(run, steps))
+    return freeinit.renewed(run.settings, seen, fresh).to(first)
+
+
+def _level(run: Pass, steps: int | None) -> float:
+    """The σ at which `sample_img2img` starts, found as both kinds of samplers find it."""
+    steps, last = setup_img2img_steps(run.p, steps)
+    if hasattr(run.sampler, "get_sigmas"):
+        return float(run.sampler.get_sigmas(run.p, steps)[steps - last - 1])
+    alpha = run.alphas[run.sampler.get_timesteps(run.p, steps)[last].cpu()]
+    return float(((1 - alpha) / alpha) ** 0.5)
+
+
+def _begin(run: Pass, steps: int) -> None:
+    """Tell everybody that steps are counted from 0 again."""
+    run.on_event(Event("iteration", run.iteration, run.iterations, iteration=run.iteration, iterations=run.iterations))
+    bar = getattr(shared.total_tqdm, "_tqdm", None)  # the console's
+    if bar is not None:
+        shared.total_tqdm.updateTotal(bar.total + steps)
+
+
+def _back_to(info: Any, run: Pass) -> None:
+    """To the checkpoint that the pass began with, where the refiner has taken over."""
+    if shared.sd_model.sd_checkpoint_info == info:
+        return
+    with sd_models.SkipWritingToConfig():
+        sd_models.reload_model_weights(info=info)
+    run.move_to(shared.sd_model)
+
+
+def _sooner(cond: Any, share: float) -> Any:
+    """The host's conditioning whose changes, as in [a:b:0.5], come at this share of their steps."""
+    if share == 1:
+        return cond
+
+    def entries(schedules: Any) -> list[Any]:
+        return [prompt_parser.ScheduledPromptConditioning(round(e.end_at_step * share), e.cond) for e in schedules]
+
+    if not isinstance(cond, prompt_parser.MulticondLearnedConditioning):
+        return [entries(schedules) for schedules in cond]
+    batch = [[prompt_parser.ComposableScheduledPromptConditioning(entries(part.schedules), part.weight)
+              for part in parts] for parts in cond.batch]
+    return prompt_parser.MulticondLearnedConditioning(shape=cond.shape, batch=batch)

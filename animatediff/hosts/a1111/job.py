@@ -1,0 +1,299 @@
+"""One job: a request of the host that asks for clips, from its arguments to its files."""
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modules import devices, errors, processing, rng, sd_samplers, shared
+
+from animatediff import notices, windows
+from animatediff.errors import AnimateDiffError, ModelError, SettingsError
+from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling
+from animatediff.hosts.a1111.animated import animated
+from animatediff.hosts.a1111.run_facts import probed
+from animatediff.hosts.a1111.scope import Pass
+from animatediff.hosts.neighbours import controlnet
+from animatediff.hosts.shared import infotext, stop
+from animatediff.hosts.shared.preview import moving_preview
+from animatediff.hosts.shared.progress import progress_in_windows
+from animatediff.layout import ClipLayout
+from animatediff.media.loop import LoopMeter
+from animatediff.motion import MotionModule, Steering, injected
+from animatediff.motion import load as load_module
+from animatediff.sampling import noise
+from animatediff.settings import Settings
+
+KEY = "AnimateDiff"
+SCORE, SHORTAGE, INTERRUPTED = f"{KEY} loop score", f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
+ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
+
+
+class Job:
+    """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
+
+    def __init__(self, p: Any, settings: Settings):
+        self.p, self.settings = p, settings
+        self.frames: list[Any] = []
+        self.saved: list[results.Saved] = []
+        self.notes: list[str] = []
+        self.module: MotionModule | None = None
+        self.loras: motion_loras.Passes = ([], [])  # of this clip
+        self.steering: Steering | None = None  # None: the module acts as it was trained
+        self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
+        self.cut_short: tuple[int, int, str] | None = None  # done and asked for, and of what, where it was interrupted
+        self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
+
+    def prepare(self) -> None:
+        """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        probed(self.settings.formats)
+        folders = controlnet.folders(self.p)
+        count = self._frame_count(controlnet.limit(folders))
+        controlnet.use(self.p, folders, count)
+        mask = motion_mask.read(self.settings.motion_mask, count)
+        self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.steering = Steering.of(self.settings, count, mask)
+        pictures.check(self.p, self.settings)
+        if self.settings.motion_module:
+            library.find(self.settings.motion_module)
+        self.p.batch_size = count
+        self.p.do_not_save_samples = True  # the clip's writer saves the frames
+        self._guard_close()
+
+    def load(self) -> None:
+        """`process`: the checkpoint is there."""
+        model = shared.sd_model
+        unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+        if unet is None:
+            raise ModelError("this kind of checkpoint has no UNet",
+                             where=shared.opts.sd_model_checkpoint or "checkpoint",
+                             remedy="Choose an SD1.5 or SDXL checkpoint.")
+        path = library.find(self.settings.motion_module)
+        self.module = loaded(str(path), path.stat().st_mtime_ns)
+        with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
+            pass
+        self.module.check_frames(min(self.settings.frames, self.settings.context_length))
+        self.notes += travelling.check(self.p, self.settings)
+        self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
+        self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
+        if self.settings.last_frame and pictures.from_picture(self.p):
+            pictures.keep(self.settings.last_frame)
+        self.settings = replace(self.settings, motion_module=path.name)
+        self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
+
+    def begin_clip(self) -> None:
+        """`before_process_batch`: the host has made the noise source of this clip."""
+        self._write()  # of a clip before that lost frames on its way
+        self.cut_short = None
+        for name in (SCORE, SHORTAGE, INTERRUPTED):
+            self.p.extra_generation_params.pop(name, None)
+        self._number_seeds()
+        if self.settings.noise == "per clip":
+            self.p.rng = _OneGenerator(self.p.rng)
+        try:
+            self.loras = motion_loras.of_clip(self.p, self.settings)
+            travelling.begin(self.p, self.settings)
+            motion_loras.keep_from_host(self.p)
+        except AnimateDiffError as error:
+            self.error = error
+
+    def begin_pass(self, noise_of_pass: Any) -> None:
+        """`process_before_every_sampling`: of the first pass, and of Hires. fix."""
+        p = self.p
+        if self.error:
+            raise self.error
+        if p.is_hr_pass and self.settings.noise == "per clip":
+            p.rng = _OneGenerator(p.rng)
+            noise_of_pass.copy_(p.rng.next())
+        controlnet.check(p)
+        animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
+                 on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
+                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings),
+                 steering=self.steering)
+
+    def frame(self, picture: Any) -> None:
+        """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
+        self.frames.append(picture)
+        if len(self.frames) >= self.p.batch_size:
+            self._write()
+
+    def finish(self, processed: Any) -> None:
+        """`postprocess`: the clips take the place of loose frames."""
+        self._write()
+        pictures, texts = [], []
+        for saved in self.saved:
+            shown = results.shown(saved, self.settings)
+            pictures += shown
+            texts += [saved.infotext] * len(shown)
+        if processed.index_of_first_image and processed.images:  # the grid, after what plays
+            pictures.append(processed.images[0])
+            texts.append(processed.infotexts[0])
+        if pictures:
+            pictures += self._of_others(processed.images)
+        for note in self.notes:
+            print(f"{KEY}: {note}")
+            self.p.comment(f"{KEY}: {note}")
+        processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
+        # The API answers with these too.
+        processed.extra_generation_params = {
+            **processed.extra_generation_params, f"{KEY} notes": self.notes,
+            f"{KEY} files": [str(path) for saved in self.saved for path in saved.clips or saved.paths]}
+        if pictures:
+            processed.images, processed.infotexts, processed.index_of_first_image = pictures, texts, 0
+            processed.info = texts[0]
+        self.restore()
+
+    def _of_others(self, pictures: list[Any]) -> list[Any]:
+        """What extensions have put behind the frames, such as ControlNet's hints. They have no infotexts."""
+        frames = {id(frame) for saved in self.saved for frame in saved.frames}
+        last = max((i for i, picture in enumerate(pictures) if id(picture) in frames), default=len(pictures) - 1)
+        return pictures[last + 1:]
+
+    def restore(self) -> None:
+        travelling.end(self.p)
+        for name, value in self.kept.items():
+            setattr(self.p, name, value)
+
+    def _frame_count(self, limit: int | None = None) -> int:
+        """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
+        sources = getattr(self.p, "init_images", None) or []
+        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
+            sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
+        if len(sources) > 1 and self.settings.frames not in (0, len(sources)):
+            raise SettingsError(f"{self.settings.frames} frames are asked for, but {len(sources)} pictures given",
+                                where="frames", remedy="Set it to 0, or give one picture.")
+        return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
+
+    def _number_seeds(self) -> None:
+        """The seed of every frame of this clip, for the kinds of noise that a seed for each frame can say. Not before,
+        since another extension (Dynamic Prompts) may have numbered the seeds in `process`."""
+        p, s = self.p, self.settings
+        if s.noise in ("per frame", "per clip"):
+            return
+        first = p.iteration * p.batch_size
+        seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length, s.overlap_frames)
+        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # a variation's noise goes the same ways
+        p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
+        p.all_subseeds = [*p.all_subseeds[:first], *subseeds, *p.all_subseeds[first + len(seeds):]]
+        p.seeds = p.rng.seeds = seeds
+        p.subseeds = p.rng.subseeds = subseeds
+        p.rng.generators = [rng.create_generator(seed) for seed in seeds]
+
+    def _sampled(self, run: Pass) -> None:
+        """A pass has ended; one that was interrupted says so in the clip's infotext."""
+        if run.reuse.calls:
+            self.notes.append(run.reuse.note)
+        if given_up := list(dict.fromkeys(run.given_up)):
+            self.notes += [f"memory was short: {said}" for said in given_up]
+            facts = self.p.extra_generation_params
+            facts[SHORTAGE] = "; ".join(filter(None, [facts.get(SHORTAGE), *given_up]))
+        (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
+        if run.finished:
+            done, of, what = run.finished, run.iterations, "FreeInit iterations"
+        elif run.iterations > 1:
+            what = f"steps of FreeInit iteration 1 of {run.iterations}"
+        if done < of and (shared.state.interrupted or shared.state.skipped):
+            self.cut_short = done, of, what
+            self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
+
+    @contextmanager
+    def _shown(self):
+        """Progress is counted in windows, and the live preview plays the clip, if the user wants it so."""
+        with ExitStack() as stack:
+            of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
+            steps = (getattr(self.p, "hr_second_pass_steps", 0) if self.p.is_hr_pass else 0) or self.p.steps
+            parts = [steps] if self.p.is_hr_pass else self.settings.iterations(steps)
+            parts += [seam.steps] if (seam := repair.of_pass(self.p, self.settings)) else []
+            self.progress = stack.enter_context(progress_in_windows(shared.state, self.p.sampler, of_pass, parts))
+            if options.live_preview():
+                stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
+                                                   direct=not shared.parallel_processing_allowed))
+            yield
+
+    def _write(self) -> None:
+        """Write the frames at hand as a clip, once."""
+        if not self.frames:
+            return
+        frames, self.frames = self.frames, []
+        p, first = self.p, self.p.iteration * self.p.batch_size
+        if self.cut_short and self.cut_short[0] == 0 and not p.is_hr_pass and not hasattr(p, "init_images"):
+            self.notes.append("interrupted before the first step was done: there is no clip")
+            return
+        meter = LoopMeter()
+        for i in windows.playback(len(frames), self.settings.context_length, self.settings.closed_loop):
+            meter.add(np.asarray(frames[i].convert("RGB")))
+        if meter.score:
+            p.extra_generation_params[SCORE] = f"{meter.score.value:.2f}"
+            if self.settings.closed_loop != "none" or self.settings.seam_repair:
+                self.notes.append(f"loop score {meter.score}")
+        text = processing.create_infotext(
+            p, [p.main_prompt] * len(p.all_prompts), p.all_seeds, p.all_subseeds, index=first,
+            all_negative_prompts=[p.main_negative_prompt] * len(p.all_prompts))
+        saved = results.write(frames, self.settings, results.folder(p.outpath_samples), p.all_seeds[first], text,
+                              options.write_options())
+        self.notes += saved.notes
+        if len(frames) < p.batch_size:
+            self.notes.append(f"the job ended after {len(frames)} of {p.batch_size} frames")
+        if self.cut_short:
+            self.notes.append("interrupted after {} of {} {}".format(*self.cut_short))
+        self.saved.append(saved)
+
+    def _guard_close(self) -> None:
+        """The host closes `p` however the job ended: frames that a failed job finished are written then."""
+        plain = self.p.close
+
+        def close() -> None:
+            try:
+                self._write()
+            except Exception:
+                errors.report("AnimateDiff could not save the finished frames", exc_info=True)
+            finally:
+                del self.p.close
+                self.restore()
+                plain()
+
+        if "close" not in vars(self.p):
+            self.p.close = close
+
+
+class _OneGenerator:
+    """The host's noise source, drawing all frames from one seed: [f c h w] at a time."""
+
+    def __init__(self, source: rng.ImageRNG):
+        self.shape, self.count = source.shape, len(source.seeds)
+        self.generator = rng.create_generator(source.seeds[0])
+
+    def next(self) -> Any:
+        return rng.randn_without_seed((self.count, *self.shape), generator=self.generator).to(shared.device)
+
+
+@lru_cache(maxsize=2)
+def loaded(path: str, changed: int) -> MotionModule:
+    """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
+    `changed`: the file's time; a new file is read."""
+    return load_module(Path(path), dtype=devices.dtype_unet)
+
+
+def guarded(p: Any, stopping: Any, hook: Any) -> bool:
+    """Run a hook; where it fails, stop the job by `stopping(p, error)`. True if all is well."""
+    try:
+        hook()
+        return True
+    except AnimateDiffError as error:
+        shown = error
+    except Exception as error:
+        errors.report("AnimateDiff: unexpected error", exc_info=True)
+        shown = AnimateDiffError(f"{type(error).__name__}: {error}",
+                                 remedy="The log has the details; please report them with the settings.")
+        shown.http_status = 500
+    print(f"AnimateDiff: {shown}")
+    stopping(p, shown)
+    return False
+
+
+def stop_sampler(p: Any, error: AnimateDiffError) -> None:
+    """Stop a job whose latents are made."""
+    stop.in_place_of(p.sampler, ("sample", "sample_img2img"), error)

@@ -1,0 +1,93 @@
+"""The motion mask of a clip: a path, a picture or video in a request, or what is painted on the page.
+
+The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path
+leads to is read as a picture or a video, and never shown.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from modules import paths_internal, shared
+
+from animatediff.errors import MediaError, SettingsError
+from animatediff.media import masks, opening
+from animatediff.motion import Mask
+from animatediff.motion.library import inside
+
+NAME = "motion_mask"
+KEPT = re.compile(r"[0-9a-f]{16}\.\w+")
+IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
+
+
+def folder() -> Path:
+    """Where masks are kept that came without a file."""
+    return Path(paths_internal.data_path) / "outputs" / "AnimateDiff-masks"
+
+
+def read(value: str, frames: int) -> Mask | None:
+    """The masks of a clip, None for none. MediaError or SettingsError says what is wrong with `value`."""
+    if not value:
+        return None
+    if data := _decoded(value):
+        return Mask(*masks.read(data, frames))
+    path = find(value)
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return Mask(*masks.read(path, frames, value))  # which says what is wrong
+    return _read(path, value, frames, state.st_mtime_ns, state.st_size)
+
+
+def named(value: str) -> str:
+    """What the clip's settings call a mask that `read` has read; a picture of a request is kept under this name."""
+    data = _decoded(value)
+    return keep(data) if data else masks.without_home(value)
+
+
+def keep(data: bytes) -> str:
+    """Save a picture's or video's file for clips that are made with it later."""
+    file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
+    if not file.is_file():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part")
+            part.write_bytes(data)
+            part.replace(file)
+        except OSError as error:
+            raise MediaError(f"the motion mask was not kept ({error.strerror})", where=str(file),
+                             remedy="Free the disk, or make the folder writable") from error
+    return file.name
+
+
+def find(value: str) -> Path:
+    """The file that a name or a path means. A server that hides its folders (--hide-ui-dir-config) takes those alone
+    that its pages may read anyway."""
+    if KEPT.fullmatch(value) and (folder() / value).is_file():
+        return folder() / value
+    path = Path(os.path.expanduser(value))
+    if shared.cmd_opts.hide_ui_dir_config:
+        real = Path(os.path.realpath(path))
+        allowed = [Path(os.path.realpath(place))
+                   for place in getattr(shared.cmd_opts, "gradio_allowed_path", None) or ()]
+        if not any(inside(real, place) for place in allowed):
+            raise MediaError("this server does not read files there", where=f"motion mask {value:.80}",
+                             remedy="Send the mask in base64, or paint it on the page")
+    return path
+
+
+def _decoded(value: str) -> bytes | None:
+    data = masks.decoded(value)
+    if data is None and value.startswith("data:"):
+        raise SettingsError("is no picture or video in base64", where=NAME, remedy=IN_REQUEST)
+    return data
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, name: str, frames: int, *state: Any) -> Mask:
+    """`state`: of the file; a new one is read."""
+    return Mask(*masks.read(path, frames, name))

@@ -1,0 +1,104 @@
+"""The extension's page of the WebUI's settings. Keys that the older extension has too keep its users' values."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modules import shared
+
+from animatediff.errors import AnimateDiffError
+from animatediff.media.write.base import WriteOptions
+from animatediff.settings import BY_NAME
+
+MOST_WINDOWS = 16
+SECTION = ("animatediff", "AnimateDiff")
+FOLDER_OPTION = "animatediff_model_path"
+OWN_FOLDER = Path(__file__).absolute().parents[3] / "model"
+FORMATS_OPTION = "animatediff_default_save_formats"
+PREVIEW_OPTION = "animatediff_live_preview"
+WINDOWS_OPTION = "animatediff_windows_per_call"
+# Fields of WriteOptions that are offered: key, label, explanation.
+WRITING = {
+    "gif_palette": ("animatediff_gif_palette", "GIF palette",
+                    "clip: one for all frames; frame: one for each; ffmpeg: its palettegen, needs the package av"),
+    "gif_dither": ("animatediff_gif_dither", "Dither GIFs", "hides bands of colour; larger files"),
+    "mp4_crf": ("animatediff_mp4_crf", "MP4 quality (CRF)", "0 is lossless, 18 looks the same, 28 is small"),
+    "mp4_preset": ("animatediff_mp4_preset", "MP4 encoding preset", "slower ones give smaller files"),
+    "webm_crf": ("animatediff_webm_crf", "WEBM quality (CRF)", "lower is better and larger"),
+    "webm_pixels": ("animatediff_webm_pixels", "WEBM colours", "yuv444p keeps their full resolution"),
+    "webp_quality": ("animatediff_webp_quality", "WEBP quality", "of lossless files: the effort"),
+    "webp_lossless": ("animatediff_webp_lossless", "Lossless WEBP", "largest files"),
+}
+
+
+def on_ui_settings() -> None:
+    for key, info in infos().items():
+        info.section = SECTION
+        shared.opts.add_option(key, info)
+
+
+def infos() -> dict[str, Any]:
+    """The host's OptionInfo by key."""
+    import gradio as gr
+
+    formats = BY_NAME["formats"]
+    found = {
+        FOLDER_OPTION: shared.OptionInfo(
+            "", "Folder of motion modules", gr.Textbox, {"placeholder": str(OWN_FOLDER)}, restrict_api=True
+        ).info("empty for the extension's own folder, which is looked into in any case"),
+        FORMATS_OPTION: shared.OptionInfo(
+            list(formats.default), "Save formats at start", gr.CheckboxGroup, {"choices": list(formats.choices)}
+        ).needs_reload_ui(),
+        PREVIEW_OPTION: shared.OptionInfo(
+            True, "Live preview plays the clip", gr.Checkbox
+        ).info("off: the live preview shows single frames"),
+        WINDOWS_OPTION: shared.OptionInfo(
+            0, "Windows per call", gr.Slider, {"minimum": 0, "maximum": MOST_WINDOWS, "step": 1}
+        ).info("context windows that the UNet is given at once; 0: as many as fit into the GPU's memory, up to 4"),
+    }
+    for name, (key, label, explanation) in WRITING.items():
+        default, choices = getattr(WriteOptions, name), WriteOptions.CHOICES.get(name)
+        if isinstance(choices, range):
+            made = (gr.Slider, {"minimum": choices.start, "maximum": choices.stop - 1, "step": 1})
+        elif choices:
+            made = (gr.Dropdown, {"choices": list(choices)})
+        else:
+            made = (gr.Checkbox, None)
+        found[key] = shared.OptionInfo(default, label, *made).info(explanation)
+    return found
+
+
+def write_options() -> WriteOptions:
+    """Quality choices as set; a value that is none of ours, such as another extension's, counts as not set."""
+    chosen: dict[str, Any] = {}
+    for name, (key, _, _) in WRITING.items():
+        default, value = getattr(WriteOptions, name), shared.opts.data.get(key)
+        if type(default) is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not type(default):
+            continue
+        try:
+            WriteOptions(**{name: value})
+        except AnimateDiffError:
+            continue
+        chosen[name] = value
+    return WriteOptions(**chosen)
+
+
+def default_formats() -> tuple[str, ...]:
+    """What the page starts with."""
+    formats = BY_NAME["formats"]
+    try:
+        return formats.read(shared.opts.data.get(FORMATS_OPTION) or formats.default)
+    except AnimateDiffError:
+        return formats.default
+
+
+def live_preview() -> bool:
+    return bool(shared.opts.data.get(PREVIEW_OPTION, True))
+
+
+def windows_per_call() -> int:
+    """0: as many as fit. Also where the value is none of ours."""
+    value = shared.opts.data.get(WINDOWS_OPTION, 0)
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= MOST_WINDOWS else 0

@@ -1,0 +1,66 @@
+"""What the host knows of a run before it starts: its samplers and options, and which formats can be written."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from modules import sd_samplers, sd_samplers_timesteps, shared
+
+from animatediff.errors import AnimateDiffError
+from animatediff.hosts.a1111 import library, motion_loras, motion_mask
+from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
+from animatediff.hosts.shared.preflight import Preflight, preflight
+from animatediff.media.write import WRITERS, probe
+from animatediff.settings import Settings
+
+
+def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None) -> Preflight:
+    """What a run will do. `host`: values of the host's controls under the names of `ui.HOST_CONTROLS`; what is missing
+    or empty is the host's default. sources: number of source pictures, where they make the frames."""
+    module, problem = library.described(settings.motion_module)
+    prompt = str(host.get("prompt") or "")
+    loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
+    steps = int(host.get("steps") or 20)
+    first = sampler(host.get("sampler"))
+    strength = 0.75 if host.get("strength") is None else float(host["strength"])
+    done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
+    return preflight(
+        settings, steps=done, from_picture=from_picture, slider=steps, clips=int(host.get("clips") or 1), sampler=first,
+        hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
+        hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
+        checkpoint=library.checkpoint(), probe=probed, read_mask=motion_mask.read, source_frames=sources, loras=loras,
+        missing=missing, prompts=(prompt, str(host.get("negative") or "")))
+
+
+def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
+    """The host's sampler of this name; `otherwise` for none, such as "Use same sampler"."""
+    config = sd_samplers.all_samplers_map.get(name)
+    if config is None:
+        return otherwise
+    timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
+    option = "discard_next_to_last_sigma"
+    spare = config.options.get(option) or shared.opts.data.get(f"always_{option}")
+    return Sampler(name, bool(config.options.get("second_order")), timesteps, bool(spare))
+
+
+def steps_are_exact() -> bool:
+    """Whether img2img does as many steps as the slider says."""
+    return bool(shared.opts.data.get("img2img_fix_steps"))
+
+
+def probed(formats: Iterable[str]) -> None:
+    """Refuse formats that cannot be written here, as the run does; each combination is tried once."""
+    error = _probed(tuple(name for name in formats if name in WRITERS))
+    if error is not None:
+        raise type(error)(error.what, where=error.where, remedy=error.remedy)
+
+
+@lru_cache(maxsize=None)
+def _probed(formats: tuple[str, ...]) -> AnimateDiffError | None:
+    try:
+        if formats:
+            probe(formats)
+    except AnimateDiffError as error:
+        return error
+    return None

@@ -1,0 +1,275 @@
+"""One sampling pass with motion: everything that is done to the host, and its undoing.
+
+Inside a `Pass`, and nowhere else, are in force: the motion module's noise schedule, the window loop around the model,
+the motion module in the UNet, one host option. All of it hangs on context managers, so success, errors, interrupts and
+out-of-memory leave the same way. The host may change the model in mid-pass (refiner); the pass then moves along.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from modules import devices, sd_models, shared
+from modules.sd_samplers_common import InterruptedException
+
+from animatediff.attribute import attribute
+from animatediff.errors import ModelError
+from animatediff.hosts.a1111 import options
+from animatediff.hosts.a1111.run_facts import sampler as sampler_of
+from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
+from animatediff.hosts.shared.unet_call import NOTHING, AroundWindow, UNetCall
+from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
+from animatediff.sampling.from_pictures import FromPictures
+from animatediff.sampling.memory import WhileSampling
+from animatediff.sampling.seam import Seam
+from animatediff.settings import Settings
+from animatediff.unet.prompts_once import prompts_once
+from animatediff.unet.reuse import Reuse
+
+_absent = object()
+current: Pass | None = None  # jobs run one at a time: the host queues them
+
+
+class Pass:
+    """The scope of one call of `p.sampler`."""
+
+    def __init__(self, p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted],
+                 on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
+                 steering: Steering | None = None):
+        self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
+        self.around_window, self.pictures = around_window, pictures
+        self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
+        self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
+        self.layout, self.reuse = NOTHING, Reuse(settings.speed)
+        self.from_picture = False  # whether the host samples as in img2img
+        self.parts: list[int] | None = None  # rows of each frame in the call that comes next
+        self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
+        self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
+        self.finished = 0  # of several iterations
+        self.given_up: list[str] = []  # for want of memory, in words
+        self.error: Exception | None = None
+        self.model: Any = None
+        self.step = 0  # of the call that is under way, or was last
+        self.seam: Seam | None = None  # while it is repaired
+        self.ended: tuple[int, int] | None = None  # steps done and steps, from when the seam is repaired on
+        self.whole_pass, self.on_model = ExitStack(), ExitStack()
+
+    @property
+    def steps(self) -> int:
+        """Sampler steps of the pass; 0 before it begins."""
+        return self.denoiser.steps or 0
+
+    @property
+    def steps_done(self) -> int:
+        """Sampler steps that are complete; Heun and its kin call the model twice in one."""
+        return self.denoiser.step * self.steps // self.denoiser.total_steps if self.denoiser.total_steps else 0
+
+    def __enter__(self) -> Pass:
+        global current
+        if current is not None:
+            raise ModelError("another clip is being sampled", remedy="Wait until it is finished.")
+        with self.whole_pass:
+            self.apart = not shared.opts.batch_cond_uncond
+            # One call for all roles; UNetCall splits it again where the user wants it split.
+            self.whole_pass.enter_context(_option("batch_cond_uncond", True))
+            # Before the module moves, so that its own weights stay where they are and take no memory of the device.
+            self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
+            self.whole_pass.callback(self.module.to, "cpu")
+            self.whole_pass.callback(self.module.release)
+            self.module.to(devices.device, devices.dtype_unet)
+            self.move_to(shared.sd_model)
+            if self.pictures is not None:
+                self.whole_pass.enter_context(
+                    attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
+            self.whole_pass = self.whole_pass.pop_all()
+        current = self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        global current
+        current = None
+        try:
+            self.on_model.close()
+        finally:
+            self.whole_pass.close()
+
+    def before_call(self, params: Any) -> None:
+        """The host's `cfg_denoiser` callback, after a refiner's switch and before the model is called."""
+        try:
+            if shared.sd_model is not self.model or not self._schedule_holds():
+                self.move_to(shared.sd_model)
+            self.parts = [len(parts) for parts in self.sampler.sampler_extra_args["cond"].batch]
+            if not shared.opts.pad_cond_uncond_v0:
+                params.text_cond, params.text_uncond = equal_lengths(
+                    params.text_cond, params.text_uncond, shared.sd_model.cond_stage_model_empty_prompt)
+        except Exception as error:  # the host would log it and go on without motion
+            self.error = error
+            if self.model is not shared.sd_model:
+                shared.sd_model.apply_model = self._apply_model(shared.sd_model.apply_model)
+                self.on_model.callback(delattr, shared.sd_model, "apply_model")
+
+    @contextmanager
+    def at_seam(self, seam: Seam) -> Iterator[None]:
+        """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
+        self.ended = self.steps_done, self.steps
+        with _option("img2img_fix_steps", False), _option("img2img_extra_noise", 0.0), \
+                attribute(self.p, "denoising_strength", self.settings.seam_repair):
+            self.seam, self.iteration = seam, self.iterations + 1
+            self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
+                                iterations=self.iterations))
+            try:
+                yield
+            finally:
+                self.seam = None
+
+    def move_to(self, model: Any) -> None:
+        """Set everything up on this model, after undoing it on the one before."""
+        self.on_model.close()
+        self.model = None
+        with ExitStack() as stack:
+            self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
+            self._renew_denoiser(model)
+            stack.enter_context(attribute(model, "apply_model", self._apply_model(model.apply_model)))
+            unet, layout_of = model.model.diffusion_model, self.reuse.layout_of(lambda rows: self.layout)
+            self.memory = stack.enter_context(
+                WhileSampling(devices.device, self.given_up.append, lambda: _waiting(model),
+                              self.settings.windows_per_call or options.windows_per_call(), unet, self.module,
+                              self.apart))
+            stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
+            stack.enter_context(prompts_once(unet))
+            stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
+            stack.enter_context(self.reuse.installed(unet))
+            self.on_model, self.model = stack.pop_all(), model
+
+    def _schedule_holds(self) -> bool:
+        """Loading other weights into the same model overwrites its schedule."""
+        return torch.equal(self.model.alphas_cumprod.cpu(), self.alphas)
+
+    def _renew_denoiser(self, model: Any) -> None:
+        """The sampler took σ from the model when it was made, and the motion module has others."""
+        self.denoiser.model_wrap = None
+        self.sampler.model_wrap = self.denoiser.inner_model
+        if hasattr(self.denoiser, "alphas"):
+            self.denoiser.alphas = model.alphas_cumprod
+
+    def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of `sample_img2img(p, x, noise, …)` with the x that the clip starts from."""
+        if self.pictures is None:
+            return args
+        return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
+
+    def pinned(self, latents: torch.Tensor) -> torch.Tensor:
+        held = self.pictures and self.pictures.held
+        return held.pinned(latents) if held else latents
+
+    def _with_pictures(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The denoiser, whose answer for held frames is their pictures. It is asked after the host has mixed in what an
+        inpaint mask keeps, and before the sampler takes its step."""
+
+        def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            # what a mask keeps, and an interrupt leaves, is the host's own start
+            if self.denoiser.step == 0 and not self.seam:
+                self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
+            # a repair leaves those that are held to the end
+            progress = 1.0 if self.seam else self.steps_done / self.steps
+            out = plain(x, sigma, *args, **kwargs)
+            held = self.pictures.held
+            return held.into(out, progress, lambda x0: self._answer(x, sigma, x0)) if held else out
+
+        return forward
+
+    def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
+        if not hasattr(self.denoiser, "alphas"):
+            return x0
+        alpha = self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1)
+        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+
+    def _apply_model(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The model's `apply_model(x [rows c h w], t [rows], cond)`, window by window."""
+
+        def apply_model(x: torch.Tensor, t: torch.Tensor, cond: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if self.error is not None:
+                raise self.error
+            if self.parts is None:  # not from the denoiser: somebody's single picture
+                return plain(x, t, cond, *args, **kwargs)
+            parts, self.parts = self.parts, None
+            try:
+                rows = Rows.of_call(parts, x.shape[0])
+            except ValueError as error:
+                raise ModelError(f"the UNet is called with a batch that is not the clip's: {error}",
+                                 remedy="Another extension changes the batch; disable it for this clip.") from error
+
+            self.step = self.steps_done
+            called = sampler_of(self.sampler.config.name).steps(
+                self.steps, from_picture=self.from_picture or self.seam is not None)
+
+            def of_rows(batch: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+                return plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
+
+            call = UNetCall(self, rows, of_rows, called)
+            whole = self._one_window(call) if self.seam else self._windows(len(parts), call)
+            return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
+
+        return apply_model
+
+    def _one_window(self, denoise: Any) -> Callable[..., torch.Tensor]:
+        """The frames around the seam; the answer for the others is nothing, and is not looked at."""
+        def call(x: torch.Tensor, t: torch.Tensor, *, step: int) -> torch.Tensor:
+            window, out = self.seam.window, torch.zeros_like(x)
+            out[list(window)] = denoise(x[list(window)], t, window).to(out.dtype)
+            self._after_window(Event("window", 1, 1, step=step + 1, steps=self.steps, frames=window, latents=x))
+            return out
+
+        return call
+
+    def _windows(self, frames: int, denoise: Any) -> WindowedDenoiser:
+        s = self.settings
+        return WindowedDenoiser(
+            denoise, frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
+            schedule=s.context_schedule, method=s.fuse_method, steps=self.steps,
+            on_event=self._after_window, per_call=lambda: self.memory.at_once)
+
+    def _after_window(self, event: Event) -> None:
+        self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
+        if shared.state.interrupted or shared.state.skipped:
+            raise InterruptedException
+
+
+@contextmanager
+def _schedule(model: Any, module: MotionModule, p: Any) -> Iterator[torch.Tensor]:
+    """The module's ᾱ in place of the model's, with the host's own options for schedules applied to it."""
+    before = model.alphas_cumprod, model.alphas_cumprod_original
+    try:
+        ours = betas.alphas_cumprod(module.family.betas)
+        model.alphas_cumprod_original = ours.to(before[1])
+        sd_models.apply_alpha_schedule_override(model, p)
+        yield model.alphas_cumprod.detach().cpu().clone()
+    finally:
+        model.alphas_cumprod, model.alphas_cumprod_original = before
+
+
+def _waiting(model: Any) -> list[Any]:
+    """Networks of which sampling makes no use. The VAE may be drawing a live preview; where the host itself moves
+    networks (--medvram), it knows best."""
+    encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
+    return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
+
+
+@contextmanager
+def _option(key: str, value: Any) -> Iterator[None]:
+    """One of the host's options, for the length of the block."""
+    data = shared.opts.data
+    before = data.get(key, _absent)
+    data[key] = value
+    try:
+        yield
+    finally:
+        if before is _absent:
+            data.pop(key, None)
+        else:
+            data[key] = before

@@ -1,0 +1,190 @@
+"""Prompts that travel, in the host's own conditioning.
+
+The host encodes a prompt for each frame of the batch. While a clip's prompts travel, the two methods of its `p` that do
+so are asked for each distinct prompt of the schedule once, and what comes back is mixed frame by frame. Both passes,
+changes of the model between them, the host's caches and its schedules inside a prompt ([a:b:0.5], AND)
+stay as they are.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from modules import extra_networks, prompt_parser, shared
+
+from animatediff.hosts.a1111 import library
+from animatediff.hosts.shared.cfg_rows import lengthened, tokens
+from animatediff.sampling.mixing import MIX
+from animatediff.settings import Settings
+from animatediff.travel import Schedule
+
+METHODS = ("parse_extra_network_prompts", "get_conds_with_caching")
+Pair = tuple[Schedule, Schedule]  # of the prompts and of the negative prompts
+
+
+def check(p: Any, settings: Settings) -> list[str]:
+    """What a user may not expect of the prompts of the job's clips. SettingsError for what cannot be read."""
+    notes = []
+    for first in range(0, len(p.all_prompts), p.batch_size):
+        clip = slice(first, first + p.batch_size)
+        for pair in (schedules(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]),
+                     _of_hires(p, settings, clip)):
+            notes += [note for schedule in pair or () for note in schedule.notes]
+            notes += _networks_apart(pair[0].texts) if pair else []
+    return list(dict.fromkeys(notes))
+
+
+def begin(p: Any, settings: Settings) -> None:
+    """`before_process_batch`: give this clip's frames the prompts of its schedules. `end` takes it back."""
+    end(p)
+    clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
+    first = schedules(p, settings, p.prompts, p.negative_prompts)
+    second = _of_hires(p, settings, clip)
+    if first is None and second is None:
+        return
+    if first:
+        p.prompts, p.negative_prompts = _with_networks(first[0]), first[1].nearest
+    parse, encode = p.parse_extra_network_prompts, p.get_conds_with_caching
+
+    def parse_extra_network_prompts(*args: Any, **kwargs: Any) -> Any:
+        with _slice(p, "all_hr_prompts", clip, second and _with_networks(second[0])), \
+                _slice(p, "all_hr_negative_prompts", clip, second and second[1].nearest):
+            return parse(*args, **kwargs)
+
+    def get_conds_with_caching(function: Any, prompts: Any, steps: Any, caches: Any, data: Any,
+                               hires_steps: Any = None) -> Any:
+        pair = first if hires_steps is None else second
+        if pair is None:
+            return encode(function, prompts, steps, caches, data, hires_steps)
+        schedule = pair[bool(prompts.is_negative_prompt)]
+        texts = [extra_networks.parse_prompt(text)[0] for text in schedule.texts]
+        asked = prompt_parser.SdConditioning(texts, copy_from=prompts)
+        return of_frames(encode(function, asked, steps, caches, data, hires_steps), schedule)
+
+    p.parse_extra_network_prompts, p.get_conds_with_caching = parse_extra_network_prompts, get_conds_with_caching
+
+
+def end(p: Any) -> None:
+    """Undo `begin`."""
+    for name in METHODS:
+        vars(p).pop(name, None)
+
+
+def of_frames(encoded: Any, schedule: Schedule) -> Any:
+    """The host's conditioning of each text -> that of each frame. `encoded` is not changed: the host keeps it."""
+    empty = shared.sd_model.cond_stage_model_empty_prompt
+    if isinstance(encoded, prompt_parser.MulticondLearnedConditioning):
+        texts = [[(part.schedules, part.weight) for part in parts] for parts in encoded.batch]
+        longest = max(tokens(entry.cond) for parts in texts for schedules, _ in parts for entry in schedules)
+        texts = [[(_lengthened(schedules, longest, empty), weight) for schedules, weight in parts] for parts in texts]
+        frames = [_mixed_parts(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
+        batch = [[prompt_parser.ComposableScheduledPromptConditioning(*part) for part in parts] for parts in frames]
+        return prompt_parser.MulticondLearnedConditioning(shape=(len(batch),), batch=batch)
+    longest = max(tokens(entry.cond) for schedules in encoded for entry in schedules)
+    texts = [_lengthened(schedules, longest, empty) for schedules in encoded]
+    return [_mixed(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
+
+
+def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
+    """The schedules of one clip; None where nothing travels, or each frame has a prompt of its own already."""
+    if len(set(prompts)) != 1 or len(set(negatives)) != 1:
+        return None
+    own = [_unstyled(p, prompts[0], p.prompt, "apply_styles_to_prompt"),
+           _unstyled(p, negatives[0], p.negative_prompt, "apply_negative_styles_to_prompt")]
+    pair = settings.schedules(own[0][0], own[1][0], len(prompts))
+    pair = tuple(replace(schedule, texts=tuple(map(styled, schedule.texts)))
+                 for schedule, (_, styled) in zip(pair, own))
+    plain = pair[0].texts == (prompts[0],) and pair[1].texts == (negatives[0],)
+    return None if plain else pair
+
+
+def _of_hires(p: Any, settings: Settings, clip: slice) -> Pair | None:
+    if not getattr(p, "enable_hr", False):
+        return None
+    return schedules(p, settings, p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip])
+
+
+def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callable[[str], str]]:
+    """The prompt before the host put its styles around it, and what puts them around each of its parts instead."""
+    def styled(text: str) -> str:
+        return getattr(shared.prompt_styles, apply)(text, p.styles)
+
+    if p.styles and isinstance(typed, str) and styled(typed) == prompt:
+        return typed, styled
+    return prompt, str
+
+
+def _with_networks(schedule: Schedule) -> list[str]:
+    """Each frame's nearest prompt. The host takes extra networks from the first one alone, so it gets those of all."""
+    nearest = schedule.nearest
+    there = {(kind, network.items[0]) for kind, network in _networks(nearest[0])}
+    for text in schedule.texts:
+        for kind, network in _networks(text):
+            if (kind, network.items[0]) not in there:
+                there.add((kind, network.items[0]))
+                nearest[0] += f"<{kind}:{':'.join(network.items)}>"
+    return nearest
+
+
+def _networks(text: str) -> list[tuple[str, Any]]:
+    data = extra_networks.parse_prompt(text)[1]
+    return [(kind, network) for kind, networks in data.items() for network in networks]
+
+
+def _networks_apart(texts: Sequence[str]) -> list[str]:
+    """A note where key frames have different extra networks: the host loads them into the model for the whole clip.
+    Motion LoRAs are not the host's."""
+    of_each = [{(kind, *network.items) for kind, network in _networks(text)
+                if not library.tagged_lora(network.items[0])} for text in texts]
+    if all(found == of_each[0] for found in of_each):
+        return []
+    names = sorted({words[1] for found in of_each for words in found})
+    return [f"extra networks act on the whole clip, whichever key frame names them: {', '.join(names)}"]
+
+
+def _lengthened(schedules: Sequence[Any], length: int, empty: torch.Tensor) -> list[Any]:
+    return [prompt_parser.ScheduledPromptConditioning(entry.end_at_step, lengthened(entry.cond, length, empty))
+            for entry in schedules]
+
+
+def _mixed_parts(a: list, b: list, share: float, schedule: Schedule) -> list:
+    """The parts of AND one by one; a part that one side lacks fades by its weight."""
+    if not share:
+        return a
+    parts = []
+    for i in range(max(len(a), len(b))):
+        (first, one), (second, other) = (side[i] if i < len(side) else (None, 0.0) for side in (a, b))
+        parts.append((_mixed(first or second, second or first, share, schedule), one + share * (other - one)))
+    return parts
+
+
+def _mixed(a: Sequence[Any], b: Sequence[Any], share: float, schedule: Schedule) -> list[Any]:
+    """Two of the host's schedules over the sampler's steps as one, which changes where either does."""
+    if not share or a is b:
+        return list(a)
+    mix = MIX[schedule.interpolation]
+
+    def at(entries: Sequence[Any], step: int) -> Any:
+        return next((entry.cond for entry in entries if step <= entry.end_at_step), entries[0].cond)
+
+    def both(x: Any, y: Any) -> Any:
+        return type(x)({key: mix(x[key], y[key], share) for key in x}) if isinstance(x, dict) else mix(x, y, share)
+
+    ends = sorted({entry.end_at_step for entry in (*a, *b)})
+    return [prompt_parser.ScheduledPromptConditioning(end, both(at(a, end), at(b, end))) for end in ends]
+
+
+@contextmanager
+def _slice(p: Any, name: str, clip: slice, values: list[str] | None) -> Iterator[None]:
+    """Other values in a part of one of p's lists, for the length of the block."""
+    before = getattr(p, name, None)
+    if values is not None:
+        setattr(p, name, [*before[:clip.start], *values, *before[clip.stop:]])
+    try:
+        yield
+    finally:
+        if values is not None:
+            setattr(p, name, before)

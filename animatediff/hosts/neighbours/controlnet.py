@@ -1,0 +1,228 @@
+"""The ControlNet extension (Mikubill/sd-webui-controlnet) beside this one.
+
+A unit with one picture controls every frame. A unit with a folder, one picture a frame, is what ControlNet calls an
+AnimateDiff batch: it then makes a hint [frames c h w] (twice as many rows where the host batches cond and uncond). A
+clip is computed in windows, so around each call of the UNet those hints are cut to the rows of that call; ControlNet
+reads them anew every time. Nothing of its code is replaced: parameters of its own go in, and come out as they were.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modules import devices
+from PIL import Image
+
+from animatediff.errors import ModelError, SettingsError
+from animatediff.hosts.a1111 import jobs
+from animatediff.hosts.neighbours import older
+from animatediff.settings import Settings
+
+# -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
+
+
+@dataclass
+class Arguments:
+    """What ControlNet knows of a clip's settings, by the names it uses. It writes `is_i2i_batch`."""
+
+    enable: bool
+    model: str
+    video_length: int
+    fps: float
+    closed_loop: str
+    batch_size: int
+    stride: int
+    overlap: int
+    is_i2i_batch: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Arguments:
+        s = settings
+        return cls(s.enable, s.motion_module, s.frames, s.fps, s.closed_loop, s.context_length, s.stride,
+                   s.overlap_frames)
+
+
+def get_animatediff_arg(p: Any) -> Any:
+    """The clip that a request asks for, or None. Where it is the older extension's, its own parameters."""
+    settings = jobs.settings_of(p)
+    return Arguments.of(settings) if settings else older.argument(p)
+
+
+def animatediff_i2i_batch(p: Any, *args: Any, **kwargs: Any) -> Any:
+    """The batch tab of img2img. ControlNet leaves it to the AnimateDiff extension; ours does as the host does."""
+    if jobs.settings_of(p) is None and older.argument(p) is not None:
+        return older.fallback("animatediff_i2ibatch")("animatediff_i2i_batch")(p, *args, **kwargs)
+    from modules import img2img
+
+    plain = getattr(img2img, "__controlnet_original_process_batch", img2img.process_batch)
+    return plain(p, *args, **kwargs)
+
+
+# -- units with a folder -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Folder:
+    """A unit with a picture for each frame, or for each of some key frames."""
+
+    name: str
+    place: int  # in p.script_args
+    unit: Any
+    pictures: list[str]
+    keys: list[int] = field(default_factory=list)
+
+
+def folders(p: Any) -> list[Folder]:
+    """The enabled units that have a folder. SettingsError for one that cannot work."""
+    script = _script(p)
+    if script is None:
+        return []
+    found = []
+    for place in range(script.args_from, min(script.args_to, len(p.script_args))):
+        name = f"ControlNet unit {place - script.args_from}"
+        unit = _unit(p.script_args[place], name)
+        if unit is None or not unit.enabled:
+            continue
+        if _mode(unit) == "BATCH" or (unit.image is None and isinstance(unit.batch_images, str) and unit.batch_images):
+            found.append(_folder(unit, name, place))
+    return found
+
+
+def limit(found: Sequence[Folder]) -> int | None:
+    """The fewest pictures that a unit has for frames; None if there is no such unit."""
+    return min((len(folder.pictures) for folder in found if not folder.keys), default=None)
+
+
+def use(p: Any, found: Sequence[Folder], frames: int) -> None:
+    """Make these units per-frame ones for a clip of `frames`."""
+    args = list(p.script_args)
+    for folder in found:
+        if late := [key for key in folder.keys if not 0 <= key < frames]:
+            raise SettingsError(f"key frame {late[0]} is not among the clip's {frames} frames, 0 to {frames - 1}",
+                                where=folder.name, remedy="Correct the line that begins with keyframe:.")
+        if not folder.keys and len(folder.pictures) < frames:
+            raise SettingsError(f"its folder has {len(folder.pictures)} pictures, but the clip {frames} frames",
+                                where=folder.name, remedy="Set Number of frames to 0, or add pictures.")
+        pictures = folder.pictures[: len(folder.keys) or frames]
+        unit = folder.unit
+        unit.input_mode = type(unit.input_mode)["BATCH"]
+        unit.animatediff_batch = True
+        theirs = getattr(unit, "batch_modifiers", None) or ()
+        unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
+        args[folder.place] = unit
+    if found:
+        p.script_args = tuple(args)
+
+
+def check(p: Any) -> None:
+    """Before sampling: whether ControlNet is set up. What goes wrong there, the host only prints."""
+    script = _script(p)
+    if script is None or not hasattr(script, "latest_network"):
+        return
+    units = p.script_args[script.args_from:script.args_to]
+    enabled = (unit.get("enabled") if isinstance(unit, dict) else getattr(unit, "enabled", False) for unit in units)
+    if any(enabled) and getattr(script.latest_network, "control_params", None) is None:
+        raise ModelError("it could not set up its units for this clip; the log says why", where="ControlNet",
+                         remedy="Correct the unit, or disable it.")
+
+
+def _unit(value: Any, name: str) -> Any:
+    """A unit of our own to change: the page gives the same objects for every job."""
+    if isinstance(value, dict):
+        from scripts import external_code  # ControlNet's API for other extensions
+
+        try:
+            return external_code.to_processing_unit(value)
+        except Exception as error:
+            raise SettingsError(f"ControlNet does not accept it ({error})", where=name) from error
+    return copy(value) if hasattr(value, "batch_images") else None
+
+
+def _folder(unit: Any, name: str, place: int) -> Folder:
+    from modules import shared
+
+    lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
+    if not lines[0] or not Path(lines[0]).is_dir():
+        what = f"there is no folder {lines[0]!r}" if lines[0] else "it is a batch without a folder"
+        raise SettingsError(what, where=name, remedy="Give a folder with one picture for each frame.")
+    endings = Image.registered_extensions()
+    pictures = [path for path in shared.listfiles(lines[0]) if Path(path).suffix.lower() in endings]
+    if not pictures:
+        raise SettingsError(f"the folder {lines[0]} has no pictures", where=name,
+                            remedy="Give a folder with one picture for each frame.")
+    keys: list[int] = []
+    for line in lines[1:]:
+        if line.startswith("keyframe:"):
+            try:
+                keys = [int(key) for key in line.removeprefix("keyframe:").split(",")]
+            except ValueError:
+                raise SettingsError(f"{line!r} does not name frames", where=name,
+                                    remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
+    if len(keys) > len(pictures):
+        raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
+                            where=name, remedy="Give a picture for each key frame.")
+    return Folder(name, place, unit, pictures, keys)
+
+
+def _mode(unit: Any) -> str:
+    return getattr(getattr(unit, "input_mode", None), "name", "")
+
+
+def _script(p: Any) -> Any:
+    for script in getattr(p.scripts, "alwayson_scripts", None) or ():
+        if script.title().lower() == "controlnet":
+            return script
+    return None
+
+
+# -- hints by window ---------------------------------------------------------------------------------------------------
+
+
+def around_window(p: Any, frames: int) -> list[Callable[[tuple[int, ...], int], AbstractContextManager[None]]]:
+    """What to enter around each UNet call of a clip of `frames`; nothing where there is no ControlNet."""
+    script = _script(p)
+    return [] if script is None else [lambda window, roles: hints(script, frames, window, roles)]
+
+
+@contextmanager
+def hints(script: Any, frames: int, window: tuple[int, ...], roles: int) -> Iterator[None]:
+    """Per-frame hints cut to a call with rows [(role frame)] of the window."""
+    with ExitStack() as undo:
+        for param in getattr(getattr(script, "latest_network", None), "control_params", None) or ():
+            _cut(param, frames, list(window) * roles, undo)
+        yield
+
+
+def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
+    model = param.control_model
+
+    def per_frame(value: Any) -> bool:
+        return getattr(value, "ndim", 0) > 2 and frames > 1 and value.shape[0] in (frames, 2 * frames)
+
+    changes: list[tuple[Any, str, Any]] = []
+    for name in ("hint_cond", "hr_hint_cond"):
+        if per_frame(hint := getattr(param, name, None)):  # kept on the CPU by ControlNet
+            changes.append((param, name, hint[rows].to(devices.get_device_for("controlnet"))))
+    embedding = getattr(model, "image_emb", None)  # IP-Adapter
+    if per_frame(getattr(embedding, "cond_emb", None)):
+        kept = {name: value[rows] for name, value in embedding._asdict().items() if per_frame(value)}
+        changes.append((model, "image_emb", embedding._replace(**kept)))
+    for module in (model.modules.values() if isinstance(getattr(model, "modules", None), dict) else ()):  # LLLite
+        if per_frame(module.cond_image):
+            undo.callback(module.set_cond_image, module.cond_image)
+            module.set_cond_image(module.cond_image[rows])
+    for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):  # made for the rows of the call before
+        latent = getattr(param, name, None)
+        if getattr(latent, "ndim", 0) > 2 and latent.shape[0] not in (1, len(rows)):
+            setattr(param, name, None)
+    reset = getattr(model, "reset", None)  # T2I- and IP-Adapter keep what they made of the hint before
+    if reset and (changes or embedding is not None):
+        reset()
+        undo.callback(reset)
+    for thing, name, value in changes:
+        undo.callback(setattr, thing, name, getattr(thing, name))
+        setattr(thing, name, value)

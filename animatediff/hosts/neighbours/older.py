@@ -1,0 +1,241 @@
+"""The older extension (sd-webui-animatediff, or a fork of it) installed beside this one.
+
+Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and one UNet
+cannot carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one
+goes on working in the page under the name of its folder; it sits out every job that asks for this one, and a job that
+asks for both is stopped. Everything that is changed for this is changed in memory and put back
+before scripts are loaded again.
+"""
+from __future__ import annotations
+
+import importlib.util
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from modules import script_callbacks, scripts
+
+from animatediff.errors import SettingsError
+from animatediff.hosts.a1111 import jobs
+
+ROOT = Path(__file__).resolve().parents[3]
+TITLE = "AnimateDiff"
+SHARED_NAMES = ("animatediff_utils", "animatediff_i2ibatch", "animatediff_mm")  # what ControlNet imports
+HOOKS = (
+    "before_process", "process", "before_process_batch", "after_extra_networks_activate", "process_batch",
+    "process_before_every_sampling", "before_hr", "post_sample", "on_mask_blend", "postprocess_batch",
+    "postprocess_batch_list", "postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite",
+    "postprocess")  # fmt: skip
+_ABSENT = object()
+_undo = ExitStack()
+_theirs: dict[str, ModuleType] = {}  # modules of the older extension whose names ours have taken
+met: list[Older] = []
+
+
+@dataclass(frozen=True)
+class Older:
+    """`kind`: its Script class. `names`: the globals of the module that defines it. `folder`: its extension's name."""
+
+    kind: type
+    names: dict[str, Any]
+    folder: str
+
+    def argument(self, p: Any) -> Any:
+        """Its parameters in a request, an object with `enable`; None where there are none."""
+        for script in getattr(p.scripts, "alwayson_scripts", None) or ():
+            if not isinstance(script, self.kind) or script.args_to <= script.args_from:
+                continue
+            value, make = p.script_args[script.args_from], self.names.get("AnimateDiffProcess")
+            if make and not hasattr(value, "enable"):  # an API's object with names, or nothing
+                value = make(**value) if isinstance(value, dict) else make()
+                args = list(p.script_args)
+                args[script.args_from] = value
+                p.script_args = tuple(args)
+            return value
+        return None
+
+    def enabled(self, p: Any) -> bool:
+        return getattr(self.argument(p), "enable", False) is True
+
+    def tidy(self, script: Any, p: Any) -> None:
+        """Take its motion module out of the UNet, where an error of its own left it, and stop its warnings."""
+        module = self.names.get("motion_module")
+        if getattr(module, "mm_injected", False):
+            module.restore(p.sd_model)
+        if hasattr(module, "set_ad_params"):
+            module.set_ad_params(None)
+        script.hacked = False
+
+
+def install() -> None:
+    """Before the page is built, when all scripts are loaded."""
+    uninstall()
+    for name in SHARED_NAMES:
+        _take_name(name)
+    for data in scripts.scripts_data:
+        kind = data[0]
+        if not issubclass(kind, jobs.OurScript) and _has_our_title(kind):
+            _meet(kind)
+    if met:
+        _rename_axes()
+        print(f"{TITLE}: {notice()}")
+
+
+def uninstall() -> None:
+    """Put everything back, before scripts are loaded again."""
+    _undo.close()
+    met.clear()
+    _theirs.clear()
+
+
+def notice() -> str:
+    """What the page and the log say; "" where there is no older extension."""
+    if not met:
+        return ""
+    folders = " and ".join(older.folder for older in met)
+    return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this one, "
+            "which also uses the older one's settings and motion modules. The two cannot run in one job: disable the "
+            "older one in the Extensions tab, or leave its Enable off.")
+
+
+def refuse_both(p: Any) -> None:
+    """Stop a job that asks for this extension and for the older one."""
+    for older in met:
+        if older.enabled(p):
+            what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
+            raise SettingsError(f"{what}, and the two cannot run together", where="Enable AnimateDiff",
+                                remedy="Untick Enable in one of the two, or disable the older one "
+                                "in the Extensions tab.")
+
+
+def argument(p: Any) -> Any:
+    """The older extension's parameters in a request that asks for it alone."""
+    return next((older.argument(p) for older in met if older.enabled(p)), None)
+
+
+def fallback(name: str) -> Any:
+    """`__getattr__` for a module of ours that has taken this name: what it lacks is the older extension's."""
+    def __getattr__(attribute: str) -> Any:
+        module = _theirs.get(name)
+        if module is None or attribute.startswith("__"):
+            raise AttributeError(f"scripts.{name} has no attribute {attribute}")
+        return getattr(module, attribute)
+
+    return __getattr__
+
+
+def _take_name(name: str) -> None:
+    """Make `scripts.NAME` ours. The host runs scripts under other names, so that importing it would not find ours."""
+    full = f"scripts.{name}"
+    before = sys.modules.get(full)
+    spec = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if before is not None:
+        _theirs[name] = before
+    sys.modules[full] = module
+    _undo.callback(_put_back, sys.modules, full, _ABSENT if before is None else before)
+
+
+def _has_our_title(kind: type) -> bool:
+    code = getattr(getattr(kind, "before_process", None), "__code__", None)
+    if getattr(code, "co_filename", "").replace("\\", "/").split("/")[-1] != "animatediff.py":
+        return False  # nobody else's script is made an instance of just to ask it
+    try:
+        return kind().title().strip().lower() == TITLE.lower()
+    except Exception:
+        return False
+
+
+def _meet(kind: type) -> None:
+    names = kind.before_process.__globals__
+    older = Older(kind, names, Path(kind.before_process.__code__.co_filename).parent.parent.name)
+    met.append(older)
+    _change(kind, "title", lambda self: f"{TITLE} ({older.folder})")
+    if "ui" in vars(kind):
+        _change(kind, "ui", _renamed_ui(older, kind.ui))
+    for name in HOOKS:
+        if name in vars(kind):
+            _change(kind, name, _sitting_out(older, name, vars(kind)[name]))
+    if function := names.get("infotext_pasted"):
+        script_callbacks.remove_callbacks_for_function(function)  # it takes our text apart and throws it away
+    _settings_last()
+    # It finds its own parameters by the title.
+    theirs = [names, *(vars(module) for name, module in list(sys.modules.items())
+                       if name.startswith("scripts.animatediff_") and getattr(module, "__file__", None))]
+    for namespace in [*theirs, *map(vars, _theirs.values())]:
+        if "get_animatediff_arg" in namespace and ROOT not in Path(namespace.get("__file__", "")).resolve().parents:
+            _undo.callback(namespace.__setitem__, "get_animatediff_arg", namespace["get_animatediff_arg"])
+            namespace["get_animatediff_arg"] = older.argument
+
+
+def _sitting_out(older: Older, name: str, plain: Any) -> Any:
+    @wraps(plain)
+    def hook(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        if not jobs.asked(p):
+            return plain(self, p, *args, **kwargs)
+        if name == "before_process":
+            older.tidy(self, p)
+
+    return hook
+
+
+def _renamed_ui(older: Older, plain: Any) -> Any:
+    """Its part of the page, told apart from ours, and without a share in pasted texts."""
+    @wraps(plain)
+    def ui(self: Any, is_img2img: bool) -> Any:
+        from gradio.context import Context
+
+        def rename(block: Any) -> None:
+            if getattr(block, "label", None) == TITLE:
+                block.label = f"{TITLE} ({older.folder})"
+            if elem_id := getattr(block, "elem_id", None):
+                block.elem_id = elem_id.replace("-ad-", "-older-ad-")
+            for child in getattr(block, "children", ()):
+                rename(child)
+
+        around = Context.block
+        there = len(around.children) if around else 0
+        made = plain(self, is_img2img)
+        for block in around.children[there:] if around else ():
+            rename(block)
+        for fields in (self.infotext_fields, self.paste_field_names):
+            if fields:
+                fields.clear()
+        return made
+
+    return ui
+
+
+def _rename_axes() -> None:
+    """Its axes of the X/Y/Z plot have the labels that ours have."""
+    grids = [data.module for data in scripts.scripts_data if hasattr(getattr(data, "module", None), "axis_options")]
+    for option in (option for grid in grids for option in grid.axis_options):
+        label, apply = getattr(option, "label", ""), getattr(option, "apply", None)
+        if label.startswith("[AnimateDiff]") and getattr(apply, "__module__", "") == "scripts.animatediff_xyz":
+            _undo.callback(setattr, option, "label", label)
+            option.label = label.replace("[AnimateDiff]", "[AnimateDiff, older]")
+
+
+def _settings_last() -> None:
+    """Settings that both have are described by the extension whose callback comes last."""
+    from animatediff.hosts.a1111 import options
+
+    script_callbacks.remove_callbacks_for_function(options.on_ui_settings)
+    script_callbacks.on_ui_settings(options.on_ui_settings)
+
+
+def _change(owner: type, name: str, value: Any) -> None:
+    _undo.callback(setattr, owner, name, vars(owner)[name])
+    setattr(owner, name, value)
+
+
+def _put_back(mapping: dict[str, Any], key: str, before: Any) -> None:
+    if before is _ABSENT:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = before

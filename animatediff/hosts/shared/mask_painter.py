@@ -1,0 +1,65 @@
+"""Painting a motion mask on the page: a canvas, a button that blackens it and one that takes what is on it.
+
+The mask becomes a file, whose name goes into the text field of the settings; so it reaches the run, infotexts, plots
+and the other tab as every other value does. gradio 3.41 paints with Image, gradio 4 with ImageMask.
+"""
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+from PIL import Image, ImageChops
+
+LABEL = "Paint the motion mask"
+BLANK, TAKE = "Black canvas", "Use as motion mask"
+HEIGHT = 400  # pixels on the page
+WHITE = "#ffffff"
+
+
+class Painter:
+    """The controls, in the gradio context that is open. keep: saves a PNG file's bytes and names the mask."""
+
+    def __init__(self, gr: Any, tab: str, keep: Callable[[bytes], str]):
+        self.gr, self.keep = gr, keep
+        common = {"label": LABEL, "type": "pil", "image_mode": "RGBA", "elem_id": f"{tab}-ad-mask-canvas"}
+        if int(gr.__version__.split(".")[0]) >= 4:
+            self.canvas = gr.ImageMask(brush=gr.Brush(colors=[WHITE], color_mode="fixed"), **common)
+        else:
+            self.canvas = gr.Image(source="upload", tool="sketch", brush_color=WHITE, height=HEIGHT, **common)
+        with gr.Row():
+            self.blank = gr.Button(BLANK, elem_id=f"{tab}-ad-mask-blank")
+            self.take = gr.Button(TAKE, elem_id=f"{tab}-ad-mask-take")
+        for control in (self.canvas, self.blank, self.take):
+            control.do_not_save_to_config = True
+
+    def connect(self, field: Any, size: list[Any], **event: Any) -> None:
+        """field: of the settings. size: the host's controls of width and height, as far as the page has them."""
+        self.blank.click(fn=self.blackened, inputs=size, outputs=[self.canvas], **event)
+        self.take.click(fn=lambda value: taken(value, self.keep), inputs=[self.canvas], outputs=[field], **event)
+
+    def blackened(self, width: Any = 512, height: Any = 512) -> Any:
+        return self.gr.update(value=Image.new("RGB", (int(width or 512), int(height or 512))))
+
+
+def taken(value: Any, keep: Callable[[bytes], str]) -> str:
+    """The name of the mask on the canvas; "" for an empty one. keep: saves a PNG file's bytes and names the mask."""
+    mask = painted(value)
+    if mask is None:
+        return ""
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    return keep(file.getvalue())
+
+
+def painted(value: Any) -> Image.Image | None:
+    """The strokes in white on black; a picture without strokes is a mask itself. `value`: as gradio gives it."""
+    if not isinstance(value, dict):
+        return value
+    if "mask" in value:
+        picture, strokes = value["image"], value["mask"].convert("L")
+    else:
+        picture, alphas = value["background"], [layer.getchannel("A") for layer in value["layers"] or ()]
+        strokes = reduce(ImageChops.lighter, alphas) if alphas else None
+    return strokes if strokes and strokes.getbbox() else picture

@@ -1,0 +1,29 @@
+"""PyAV (ffmpeg's libraries from PyPI), imported when a video is first needed."""
+from __future__ import annotations
+
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from animatediff.errors import MediaError
+
+EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, or pip install av)'
+
+
+def library() -> ModuleType:
+    """The module `av`. MediaError says how to install it where it is not there."""
+    try:
+        import av
+    except ImportError as error:
+        raise MediaError(f"the package av (PyAV) cannot be imported ({error})", where="video",
+                         remedy=f"Install {EXTRA}") from error
+    return av
+
+
+def video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
+    """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 [h w 3]."""
+    frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    frame.pts, frame.time_base, frame.duration = index, 1 / fps, 1
+    return frame

@@ -1,0 +1,46 @@
+"""Frame rates as exact fractions, and frame times in the units that containers count in."""
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from animatediff.errors import MediaError
+
+FPS_MINIMUM, FPS_MAXIMUM = Fraction(1, 100), Fraction(1000)
+# Browsers show a GIF frame of 0 or 1 hundredths for a whole tenth of a second, so 2 is the shortest that works.
+GIF_SHORTEST = 2
+
+
+def rate(fps: float | Fraction) -> Fraction:
+    """Frames per second as a fraction; 23.976, 29.97, 59.94 … are the broadcast rates n * 1000/1001."""
+    try:
+        exact = Fraction(fps)
+    except (TypeError, ValueError, OverflowError):
+        exact = Fraction(0)
+    if not FPS_MINIMUM <= exact <= FPS_MAXIMUM:
+        raise MediaError(f"{fps!r} frames per second cannot be written", where="fps",
+                         remedy=f"Give a number from {float(FPS_MINIMUM)} to {float(FPS_MAXIMUM):g}")
+    broadcast = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
+    # Half a unit of the third decimal: what people write for these rates. Slow clips mean what they say.
+    if exact > 5 and abs(broadcast - exact) <= Fraction(1, 2000):
+        return broadcast
+    return exact.limit_denominator(1001)
+
+
+def ticks(index: int, fps: Fraction, per_second: int) -> int:
+    """Frame `index`'s duration in ticks: each boundary is rounded on its own, so errors never add up."""
+    def boundary(i: int) -> int:
+        return math.floor(i * per_second / fps + Fraction(1, 2))
+
+    return boundary(index + 1) - boundary(index)
+
+
+def gif_delay(index: int, fps: Fraction) -> int:
+    """Delay in hundredths of a second. Above 50 fps a GIF plays at 50: viewers ignore shorter delays."""
+    return GIF_SHORTEST if fps > Fraction(100, GIF_SHORTEST) else ticks(index, fps, 100)
+
+
+def apng_delay(fps: Fraction) -> tuple[int, int]:
+    """Delay in seconds as (numerator, denominator), both 16 bits wide."""
+    delay = (1 / fps).limit_denominator(65535)
+    return delay.numerator, delay.denominator

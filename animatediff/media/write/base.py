@@ -1,0 +1,229 @@
+"""What every writer shares: the clip's facts, the options, and files that appear only when they are whole."""
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import uuid
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from animatediff.errors import MediaError
+
+CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
+
+
+class WriteError(MediaError):
+    """Some files of a clip could not be written. `lost`: format -> reason; `kept`: the files that are whole."""
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", lost: dict[str, str] | None = None,
+                 kept: list[Path] | None = None):
+        super().__init__(what, where=where, remedy=remedy)
+        self.lost, self.kept = lost or {}, kept or []
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """Quality choices of the formats; the defaults are meant to be good enough for keeping."""
+
+    gif_palette: str = "clip"  # clip: one for all frames; frame: one for each; ffmpeg: palettegen and paletteuse
+    gif_dither: bool = True
+    mp4_crf: int = 18  # 0 (lossless) … 51
+    mp4_preset: str = "medium"
+    webm_crf: int = 24  # 0 … 63
+    webm_pixels: str = "yuv420p"  # or yuv444p: full colour resolution
+    webp_quality: int = 90  # 0 … 100
+    webp_lossless: bool = False
+
+    CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
+        "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
+        "webm_crf": range(64), "webp_quality": range(101),
+        "mp4_preset": ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+    }
+
+    def __post_init__(self) -> None:
+        for name, choices in self.CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                allowed = (f"{choices.start} … {choices.stop - 1}" if isinstance(choices, range)
+                           else ", ".join(map(str, choices)))
+                raise MediaError(f"{value!r} is not possible", where=name, remedy=f"Choose from {allowed}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is known of a clip before its first frame. `loop` is how often it plays, 0 for ever."""
+
+    fps: Fraction
+    loop: int = 0
+    metadata: str = ""
+    options: WriteOptions = field(default_factory=WriteOptions)
+
+
+class Part:
+    """A file under a hidden name beside its place: `keep()` renames it there, `drop()` leaves nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        # Only the end of the name, so that a name of the greatest length still has a hidden one.
+        self.hidden = path.with_name(f".{path.name[-40:]}.{uuid.uuid4().hex[:8]}.part")
+        self._file: BinaryIO | None = None
+
+    @property
+    def file(self) -> BinaryIO:
+        if self._file is None:
+            self._file = open_new(self.hidden)
+        return self._file
+
+    def keep(self, *, sync: bool = True) -> Path:
+        """Move the file to its place. `sync`: first make sure that the disk has taken all of it."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            with file:
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        os.replace(self.hidden, self.path)
+        return self.path
+
+    def drop(self) -> None:
+        """Close and delete; never raises, because it runs when something else has failed already."""
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                file.close()
+        except OSError:
+            pass  # the buffer of a full disk; the descriptor is closed all the same
+        try:
+            self.hidden.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Hidden files that a process which was killed left of this one."""
+    return list(path.parent.glob(f".{glob.escape(path.name[-40:])}.????????.part"))
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file with the user's own permissions (tempfile's are 0600, which web servers cannot read)."""
+    return open(path, "x+b")
+
+
+class Writer:
+    """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory.
+
+    A frame is made ready first, which needs nothing of the file, so that several can be at once, in threads; then it
+    is added, in order.
+    """
+
+    format: ClassVar[str] = ""
+    extension: ClassVar[str] = ""
+
+    def __init__(self, path: Path, clip: Clip):
+        self.path, self.clip, self.count = path, clip, 0
+
+    @classmethod
+    def probe(cls) -> None:
+        """Raise MediaError when this format cannot be written here."""
+
+    @classmethod
+    def place(cls, stem: Path) -> Path:
+        """Where the file of the clip `stem` (folder/name without extension) goes."""
+        return stem.with_name(f"{stem.name}.{cls.extension}")
+
+    @classmethod
+    def check(cls, path: Path) -> None:
+        """Raise MediaError when `path` cannot be this writer's place."""
+        if path.is_dir():
+            raise MediaError("a folder of this name is in the way", where=str(path),
+                             remedy="Choose another name or move the folder away")
+
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
+        """What `add` takes of a frame, uint8 [h w 3]. `before`: the frame before it, None for the first."""
+        return frame
+
+    def add(self, ready: Any) -> None:
+        """Take the next frame."""
+        raise NotImplementedError
+
+    def finish(self) -> list[Path]:
+        """Complete the file with the frames received, put it in its place, name what there is."""
+        raise NotImplementedError
+
+    def abort(self) -> list[Path]:
+        """Give up: no half file stays. Names what is whole nevertheless."""
+        raise NotImplementedError
+
+
+class StreamWriter(Writer):
+    """A writer of one file that grows frame by frame; frames interrupted midway are cut off at the end."""
+
+    def __init__(self, path: Path, clip: Clip):
+        super().__init__(path, clip)
+        self.part = Part(path)
+        self._whole = 0  # bytes up to the end of the last complete frame
+
+    def append(self, data: bytes) -> None:
+        """Write one frame (or the opening) in one go."""
+        self.part.file.write(data)
+        self._whole += len(data)
+
+    def cut(self) -> BinaryIO:
+        """The file, positioned behind its last complete frame."""
+        file = self.part.file
+        file.flush()
+        file.seek(self._whole)
+        file.truncate()
+        return file
+
+    def abort(self) -> list[Path]:
+        self.part.drop()
+        return []
+
+
+def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -> tuple[int, int, int, int]:
+    """The smallest rectangle (left, top, right, bottom) outside which two frames agree; never empty.
+
+    `even`: left and top are even, as WebP stores half of them.
+    """
+    height, width = now.shape[:2]
+    if before is None:
+        return 0, 0, width, height
+    differs = before != now
+    if differs.ndim == 3:
+        differs = differs.any(axis=2)
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    left, top = int(columns[0]), int(rows[0])
+    if even:
+        left, top = left & ~1, top & ~1
+    return left, top, int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def reason(error: BaseException) -> str:
+    """An exception in words a user knows."""
+    if isinstance(error, MediaError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno in errno.errorcode else (error.strerror or str(error))
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an operating system's refusal; empty when there is no general answer."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free some space or choose a folder on another disk"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose a folder in which you may write"
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return "A file is where a folder should be: choose another name"
+    if number == errno.ENAMETOOLONG:
+        return "Choose a shorter name"
+    return ""

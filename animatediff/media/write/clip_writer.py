@@ -1,0 +1,259 @@
+"""A context manager that streams frames to files of several formats at once.
+
+    with ClipWriter("out/demo.gif", ["GIF", "MP4", "PNG"], fps=8, metadata=settings_json) as clip:
+        for frame in frames:
+            clip.add(frame)
+    print(clip.paths)
+
+`out/demo.gif` with these formats makes out/demo.gif, out/demo.mp4 and out/demo/00000.png … A target whose ending
+is no format is a folder: `out` makes out/clip.gif and so on.
+"""
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from animatediff.errors import MediaError
+from animatediff.media import metadata as texts
+from animatediff.media.pyav import library
+from animatediff.media.timing import GIF_SHORTEST, rate
+from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, reason, remedy
+from animatediff.media.write.registry import WRITERS, check_place, names, probe, stem_of
+from animatediff.media.write.stills import PngFrames
+
+LOOP_MAXIMUM = 65535  # what GIF and WebP can count
+
+
+class ClipWriter:
+    """Streams a clip's frames to all formats asked for. See the module's text for names.
+
+    Frames are made ready in as many threads as there are cores, and written by a thread for each format, while the
+    caller makes the next one. So many frames are held, and an error may be known so many frames later.
+
+    `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
+    `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
+
+    If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
+    is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
+    the exception goes on; what could not be finished is in `notes`. `paths` has the files after closing.
+    """
+
+    def __init__(self, target: str | Path, formats: str | Iterable[str], fps: float | Fraction = 8,
+                 loop_number: int = 0, metadata: str = "", *, name: str = "clip",
+                 options: WriteOptions | None = None):
+        self.formats = names(formats)
+        if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
+            raise MediaError(f"{loop_number!r} is no number of times to play", where="loop_number",
+                             remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
+        self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
+        probe(self.formats)
+        if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
+            library()  # has the palette filters; says so now where it is not there
+        self.stem = stem_of(target, name)
+        self.paths: list[Path] = []
+        self.notes: list[str] = []
+        self.lost: dict[str, str] = {}
+        self.count = 0
+        self._size: tuple[int, int] | None = None
+        self._before: np.ndarray | None = None
+        self._makers = ThreadPoolExecutor(CORES, "clip frame")
+        self._pending: deque[dict[str, Future[None]]] = deque()  # of each frame under way
+        self._closed = False
+        self._errors: list[BaseException] = []
+        self._kept: dict[str, list[Path]] = {}
+        check_place(self.stem, self.formats, make=True)
+        order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
+        self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
+        self._lanes = {name: _Lane(name) for name in order}
+        if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
+            self.notes.append(f"The GIF plays at 50 frames per second, not {float(self.clip.fps):g}: "
+                              "viewers ignore shorter delays")
+
+    def __enter__(self) -> ClipWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+            return
+        if self._closed:
+            return
+        with _uninterrupted():
+            self._finish()
+        self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
+
+    def add(self, frame: Image.Image | np.ndarray) -> None:
+        """Hand the next frame to every format. Raises only for a bad frame, or when those before left no format."""
+        if self._closed:
+            raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
+        pixels = self._checked(frame)
+        self._settle(CORES - 1)
+        if not self._writers:
+            self._closed = True
+            self._shut_down()
+            self.paths = self._in_order()
+            raise self._error()
+        with _uninterrupted():  # all formats get the frame, or none
+            self._pending.append({name: self._hand_over(name, pixels) for name in self._writers})
+            self._before = pixels
+            self.count += 1
+
+    def _hand_over(self, name: str, pixels: np.ndarray) -> Future[None]:
+        writer = self._writers[name]
+        ready = self._makers.submit(writer.ready, self._before, pixels)
+        return self._lanes[name].put(writer, ready)
+
+    def _settle(self, under_way: int = 0) -> None:
+        """Wait until all frames but the last `under_way` ones are whole in every file."""
+        while len(self._pending) > under_way:
+            written = self._pending[0]
+            wait(written.values())
+            errors = {name: error for name, future in written.items() if (error := future.exception())}
+            for name in errors:
+                wait(later[name] for later in self._pending)
+            self._pending.popleft()
+            for name, error in errors.items():
+                for later in self._pending:
+                    del later[name]
+                if isinstance(error, Exception):
+                    self._lose(name, self._writers[name], error)
+            for error in errors.values():
+                if not isinstance(error, Exception):
+                    raise error
+
+    def _shut_down(self) -> None:
+        for threads in (self._makers, *(lane.thread for lane in self._lanes.values())):
+            threads.shutdown()
+
+    def describe(self, metadata: str) -> None:
+        """Another settings text, for what is known only behind the last frame. Only files whose text is written last
+        carry it: GIF with one palette, WebP, TXT."""
+        self._settle()
+        self.clip = replace(self.clip, metadata=texts.check(metadata))
+        for writer in self._writers.values():
+            writer.clip = self.clip
+
+    def close(self) -> list[Path]:
+        """Finish all files and name them, in the order of the formats. Raises WriteError if any is lost."""
+        if self._closed:
+            return self.paths
+        with _uninterrupted():
+            self._finish()
+        if self.lost:
+            raise self._error()
+        if self.count == 0:
+            raise MediaError("there are no frames to write", where=str(self.stem), remedy="Add at least one frame")
+        return self.paths
+
+    def _finish(self) -> None:
+        self._closed = True
+        self._settle()
+        self._shut_down()
+        for name, writer in list(self._writers.items()):
+            try:
+                self._kept[name] = writer.finish() if self.count else writer.abort()
+            except Exception as error:
+                self._lose(name, writer, error)
+            except BaseException:  # a second Ctrl-C: leave at once, but nothing half written
+                for rest in self._writers.values():
+                    rest.abort()
+                raise
+            if isinstance(writer, PngFrames) and (older := writer.older()):
+                self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
+        self._writers.clear()
+        self.paths = self._in_order()
+
+    def _in_order(self) -> list[Path]:
+        return [path for name in self.formats for path in self._kept.get(name, ())]
+
+    def _lose(self, name: str, writer: Writer, error: Exception) -> None:
+        self._writers.pop(name, None)
+        self._kept[name] = list(writer.abort())
+        self._errors.append(error)
+        self.lost[name] = reason(error)
+
+    def _error(self) -> WriteError:
+        lost = ", ".join(f"{name} ({why})" for name, why in self.lost.items())
+        files = [str(path) for path in self.paths]
+        if len(files) > 6:
+            files = [*files[:3], f"… {len(files) - 4} more …", files[-1]]
+        advice = next(filter(None, map(remedy, self._errors)), "")
+        error = WriteError(f"not written: {lost}; kept: {', '.join(files) or 'nothing'}", where=str(self.stem),
+                           remedy=advice, lost=dict(self.lost), kept=list(self.paths))
+        error.__cause__ = self._errors[0]
+        return error
+
+    def _checked(self, frame: Image.Image | np.ndarray) -> np.ndarray:
+        """The frame as uint8 [h w 3] that nobody else changes; MediaError if it does not fit the clip."""
+        where = f"frame {self.count}"
+        if isinstance(frame, Image.Image):
+            frame = np.asarray(frame.convert("RGB"))
+        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+                and frame.size):
+            what = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise MediaError(f"{what} is no picture", where=where, remedy="Give a PIL image or uint8 [h w 3]")
+        height, width = frame.shape[:2]
+        if self._size not in (None, (height, width)):
+            raise MediaError(f"is {width}×{height}, but the clip is {self._size[1]}×{self._size[0]}", where=where,
+                             remedy="All frames of a clip have one size")
+        self._size = (height, width)
+        return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
+
+
+class _Lane:
+    """A format's own thread, in which frames are written in order. Behind an error none is."""
+
+    def __init__(self, name: str):
+        self.thread = ThreadPoolExecutor(1, f"clip writer {name}")
+        self._stopped = False
+
+    def put(self, writer: Writer, ready: Future[Any]) -> Future[None]:
+        return self.thread.submit(self._write, writer, ready)
+
+    def _write(self, writer: Writer, ready: Future[Any]) -> None:
+        if self._stopped:
+            return
+        try:
+            writer.add(ready.result())
+        except BaseException:
+            self._stopped = True
+            raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C until a frame is whole in every file; a second Ctrl-C does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, or handled outside Python
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+
+    def later(number: int, frame: FrameType | None) -> Any:
+        if waiting:
+            return before(number, frame)
+        waiting.append((number, frame))
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        before(*waiting[0])

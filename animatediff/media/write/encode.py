@@ -1,0 +1,151 @@
+"""MP4 and WebM through PyAV (ffmpeg's libraries from PyPI)."""
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from animatediff.errors import MediaError
+from animatediff.media.metadata import VIDEO_KEY
+from animatediff.media.pyav import EXTRA, library, video_frame
+from animatediff.media.write.base import Clip, Part, Writer
+
+# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
+_BT709, _LIMITED = 1, 1
+
+
+class Video(Writer):
+    """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame."""
+
+    container: ClassVar[str] = ""
+    codec: ClassVar[str] = ""
+    container_options: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, path: Path, clip: Clip):
+        super().__init__(path, clip)
+        self.part = Part(path)
+        self._output: Any = None
+        self._stream: Any = None
+        self._graph: Any = None
+        self._torn = False
+
+    @classmethod
+    def probe(cls) -> None:
+        """Encode two small frames in memory: an encoder may be listed and yet not work."""
+        av = library()
+        trial = cls(Path(f"probe.{cls.extension}"), Clip(Fraction(8), metadata="{}"))
+        try:
+            buffer = io.BytesIO()
+            with av.open(buffer, "w", format=cls.container) as output:
+                trial._open(output, (32, 32))
+                for _ in range(2):
+                    trial._encode(np.zeros((32, 32, 3), np.uint8))
+                output.mux(trial._stream.encode(None))
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise MediaError(f"the encoder {cls.codec} does not work ({error})", where=cls.format,
+                             remedy=f"PyAV's wheels on PyPI contain it: install {EXTRA}") from error
+        if not buffer.tell():
+            raise MediaError(f"the encoder {cls.codec} gave nothing", where=cls.format, remedy=f"Reinstall {EXTRA}")
+
+    def pixels(self) -> str:
+        return "yuv420p"
+
+    def encoder_options(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def add(self, frame: np.ndarray) -> None:
+        self._torn = True
+        if self._output is None:
+            av = library()
+            with open(self.part.hidden, "x+b"):
+                pass  # says why, if the folder refuses; ffmpeg opens by name because faststart reads again
+            self._output = av.open(str(self.part.hidden), "w", format=self.container, options=self.container_options)
+            self._open(self._output, frame.shape[:2])
+        self._encode(frame)
+        self._torn = False
+
+    def finish(self) -> list[Path]:
+        if self._torn:
+            raise MediaError("writing was interrupted inside a frame", where=str(self.path))
+        self._output.mux(self._stream.encode(None))
+        output, self._output = self._output, None
+        output.close()
+        return [self.part.keep()]
+
+    def abort(self) -> list[Path]:
+        output, self._output = self._output, None
+        self._graph = self._stream = None
+        if output is not None:
+            try:
+                output.close()
+            except Exception:  # the trailer of a file that is thrown away
+                pass
+        self.part.drop()
+        return []
+
+    def _open(self, output: Any, size: tuple[int, int]) -> None:
+        """Set up stream and conversion for frames of (height, width)."""
+        step = 2 if self.pixels() == "yuv420p" else 1
+        height, width = (-(-side // step) * step for side in size)
+        if self.clip.metadata:
+            output.metadata[VIDEO_KEY] = self.clip.metadata
+        stream = output.add_stream(self.codec, rate=self.clip.fps, options=self.encoder_options())
+        stream.width, stream.height, stream.pix_fmt = width, height, self.pixels()
+        stream.time_base = stream.codec_context.time_base = 1 / self.clip.fps
+        context = stream.codec_context
+        context.bit_rate = 0  # quality is set by crf alone
+        context.thread_type = "FRAME"  # PyAV's own choice, slices of a frame, is slower and compresses worse
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        self._output, self._stream = output, stream
+        self._graph = _rgb_to_yuv(width, height, self.pixels(), self.clip.fps)
+
+    def _encode(self, frame: np.ndarray) -> None:
+        height, width = frame.shape[:2]
+        if frame.shape[:2] != (self._stream.height, self._stream.width):
+            missing = (0, self._stream.height - height), (0, self._stream.width - width), (0, 0)
+            frame = np.pad(frame, missing, mode="edge")
+        picture = video_frame(frame, self.count, self.clip.fps)
+        self._graph.vpush(picture)
+        converted = self._graph.vpull()
+        converted.pts, converted.time_base, converted.duration = self.count, 1 / self.clip.fps, 1
+        converted.color_primaries = converted.color_trc = _BT709
+        converted.pict_type = 0  # let the encoder choose
+        for packet in self._stream.encode(converted):
+            self._output.mux(packet)
+        self.count += 1
+
+
+class Mp4(Video):
+    """H.264 in MP4, index first (faststart), as every browser and phone plays it."""
+
+    format, extension, container, codec = "MP4", "mp4", "mp4", "libx264"
+    container_options = {"movflags": "+faststart"}
+
+    def encoder_options(self) -> dict[str, str]:
+        return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset}
+
+
+class Webm(Video):
+    """VP9 in WebM."""
+
+    format, extension, container, codec = "WEBM", "webm", "webm", "libvpx-vp9"
+
+    def pixels(self) -> str:
+        return self.clip.options.webm_pixels
+
+    def encoder_options(self) -> dict[str, str]:
+        return {"crf": str(self.clip.options.webm_crf), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+
+
+def _rgb_to_yuv(width: int, height: int, pixels: str, fps: Fraction) -> Any:
+    """swscale with BT.709's matrix; left to itself it converts by BT.601 whatever the tags say."""
+    graph = library().filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / fps),
+        graph.add("scale", "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"),
+        graph.add("format", pixels), graph.add("buffersink")).configure()
+    return graph

@@ -1,0 +1,87 @@
+"""Animated WebP (RFC 9649, section 2.7), chunk by chunk around Pillow's WebP encoder.
+
+Pillow's own `save_all` takes a list of all frames; here each frame is on disk before the next one comes.
+"""
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, features
+
+from animatediff.errors import MediaError
+from animatediff.media.metadata import exif
+from animatediff.media.timing import ticks
+from animatediff.media.write.base import StreamWriter, changed
+
+_ANIMATED, _HAS_EXIF = 0x02, 0x08
+_REPLACE = 0x02  # do not blend a frame with what is below
+_LARGEST = 16383
+Ready = tuple[tuple[int, int, int, int], bytes]  # rectangle, picture chunks
+
+
+class Webp(StreamWriter):
+    """Stores the rectangle that changed. Holds no frame."""
+
+    format, extension = "WEBP", "webp"
+
+    @classmethod
+    def probe(cls) -> None:
+        if not features.check("webp"):
+            raise MediaError("this build of Pillow has no WebP", where=cls.format,
+                             remedy="Install Pillow from PyPI: pip install --force-reinstall pillow")
+
+    def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Ready:
+        height, width = frame.shape[:2]
+        if max(height, width) > _LARGEST:
+            raise MediaError(f"{width}×{height} is more than WebP can hold", where=str(self.path),
+                             remedy=f"Choose another format or at most {_LARGEST} pixels a side")
+        left, top, right, bottom = box = changed(before, frame, even=True)
+        options = self.clip.options
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right])).save(
+            buffer, "WEBP", lossless=options.webp_lossless, quality=options.webp_quality, method=4)
+        return box, _bitstream(buffer.getvalue())
+
+    def add(self, ready: Ready) -> None:
+        (left, top, right, bottom), bitstream = ready
+        width, height = right - left, bottom - top  # of the whole clip, in the first frame
+        if self.count == 0:
+            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0)
+            self.append(b"RIFF\0\0\0\0WEBP"
+                        + _chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
+                        + _chunk(b"ANIM", struct.pack("<IH", 0, self.clip.loop)))
+        head = b"".join(map(_three, (left // 2, top // 2, width - 1, height - 1,
+                                     ticks(self.count, self.clip.fps, 1000))))
+        self.append(_chunk(b"ANMF", head + bytes([_REPLACE]) + bitstream))
+        self.count += 1
+
+    def finish(self) -> list[Path]:
+        file = self.cut()
+        if self.clip.metadata:
+            file.write(_chunk(b"EXIF", exif(self.clip.metadata)))
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(struct.pack("<I", size))
+        return [self.part.keep()]
+
+
+def _three(value: int) -> bytes:
+    return value.to_bytes(3, "little")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) & 1)
+
+
+def _bitstream(data: bytes) -> bytes:
+    """The picture chunks (VP8, VP8L, ALPH) of a still WebP file, with their heads."""
+    at, kept = 12, []
+    while at + 8 <= len(data):
+        kind, length = struct.unpack("<4sI", data[at:at + 8])
+        end = at + 8 + length + (length & 1)
+        if kind in (b"VP8 ", b"VP8L", b"ALPH"):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)

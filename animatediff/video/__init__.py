@@ -1,1 +1,0 @@
-"""Clips as files: writing, and the settings inside them. Importing this package imports no encoder."""
