@@ -248,11 +248,11 @@ def test_windows_are_drawn_as_they_are(title, drawing):
 
 
 def test_motion_modules_names_every_kind():
-    from animatediff.motion.families import KINDS
+    from animatediff.motion import FAMILIES
+    from animatediff.weights.kinds import KINDS
 
     page = read(DOCS / "motion-modules.md")
-    for kind in KINDS:
-        name = kind.name if hasattr(kind, "name") else kind.what.removesuffix(", not a motion module").split(" ", 1)[1]
+    for name in (*FAMILIES, *(kind.name for kind in KINDS)):
         assert name.removesuffix(" checkpoint") in page
 
 

@@ -20,12 +20,15 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from animatediff.engine import keys, tokenizer
 from animatediff.engine.text import TextEncoder
 from animatediff.engine.tokenizer import ClipTokenizer
-from animatediff.engine.weights import WeightFile, require_checkpoint
 from animatediff.errors import ModelError
 from animatediff.motion import BetaSchedule
+from animatediff.weights.files import WeightFile
+from animatediff.weights.kinds import CHECKPOINT, MOTION_MODULE, kind_of
 
 SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
 SD15_SCALING = 0.18215
+_ONLY_SD15 = "Use an SD1.5 checkpoint for text to image (4 input channels)"
+_WHOLE = "Give the whole checkpoint, or the folder that has model_index.json"
 
 
 @dataclass
@@ -50,13 +53,28 @@ def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.d
     path = Path(path)
     if path.is_dir():
         return _load_folder(path, torch.device(device), dtype)
-    file = WeightFile(path)
-    require_checkpoint(file)
     try:
+        file = WeightFile(path)
+        _require_checkpoint(file)
         return _load_file(file, torch.device(device), dtype)
     except ModelError as error:
         where = error.where if str(path.parent) in error.where else ": ".join(filter(None, (str(path), error.where)))
-        raise ModelError(error.what, where=where, remedy=error.remedy) from error
+        what = error.what.removeprefix(f"{path} ").removeprefix(f"{path.name} ")
+        raise ModelError(what, where=where, remedy=error.remedy) from error
+
+
+def _require_checkpoint(file: WeightFile) -> None:
+    """Refuse what is no SD1.5 checkpoint, by what it is."""
+    kind = kind_of(file.shapes)
+    if kind is None:
+        raise ModelError("is not a Stable Diffusion checkpoint", remedy=_ONLY_SD15)
+    if kind.name in ("diffusers part", "VAE"):
+        raise ModelError(f"is {kind.phrase}, not an image checkpoint", remedy=_WHOLE)
+    if kind.is_image_model and kind.name != CHECKPOINT:
+        raise ModelError(f"is {kind.phrase}, which is not supported yet by the standalone engine", remedy=_ONLY_SD15)
+    if kind.name != CHECKPOINT:
+        remedy = "Give it as the motion module and an SD1.5 checkpoint here" if kind.name == MOTION_MODULE else _ONLY_SD15
+        raise ModelError(f"is {kind.phrase}, not an image checkpoint", remedy=remedy)
 
 
 def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Components:

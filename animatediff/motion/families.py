@@ -1,7 +1,7 @@
 """The registry of motion module families: what each is, and the evidence in the tensors that tells it from the others.
 
-A new family is one entry in `KINDS`. Entries are tried in order; the first whose evidence holds is it. Files that are
-something else are entries as well, so that they are refused by their name.
+A new family is one entry in `_FAMILIES`. Entries are tried in order; the first whose evidence holds is it. Files that
+are something else are kinds of `weights.kinds`, and refused by their name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from animatediff.errors import ModelError
-from animatediff.motion.evidence import Evidence, Test, has, lora, mid, positions, sd15, sdxl, shape, temporal
-from animatediff.motion.naming import unwrap
+from animatediff.weights.evidence import Evidence, Test, has, mid, positions, sd15, sdxl
+from animatediff.weights.kinds import CHECKPOINT, DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, kind_of
+from animatediff.weights.naming import unwrap
 
 
 @dataclass(frozen=True)
@@ -65,52 +66,21 @@ class Family:
         return {"SD1.5": 4, "SDXL": 3}[self.base]
 
 
-@dataclass(frozen=True)
-class NoMotionModule:
-    """Something that users take for a motion module. `what` completes "FILE is …"."""
-
-    what: str
-    told_by: Test = field(repr=False, compare=False)
-    remedy: str = (
-        "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
-    )
-
-
+# What to do with a file that is no motion module, by its kind.
+_REMEDY = "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
 _LATER = "It is not supported yet: pick a plain motion module, such as v3_sd15_mm.ckpt."
+_AS_A_LORA = "Give it as a motion LoRA, and a motion module, mostly a v2 one, as the motion module."
+_AS_THE_CHECKPOINT = "Pick it as the checkpoint, and a motion module as the motion module."
+_REMEDIES = {MOTION_LORA: _AS_A_LORA, DOMAIN_ADAPTER: _AS_A_LORA, CHECKPOINT: _AS_THE_CHECKPOINT,
+             "SDXL checkpoint": _AS_THE_CHECKPOINT}
+
 _SD15 = BetaSchedule("linear", 0.00085, 0.012)
 _LCM = BetaSchedule("linear", 0.00085, 0.012, lcm_steps=100)
 _SDXL = BetaSchedule("scaled_linear", 0.00085, 0.020)
 _HOTSHOT = BetaSchedule("scaled_linear", 0.00085, 0.012)
 
-KINDS: tuple[Family | NoMotionModule, ...] = (
-    # Relatives, some of which hold temporal layers of their own.
-    NoMotionModule(
-        "a CameraCtrl checkpoint", has("pose_encoder", "encoder_down_conv_blocks.", "qkv_merge.", "q_merge."), _LATER
-    ),
-    NoMotionModule("a SparseCtrl scribble checkpoint", temporal & has("controlnet_cond_embedding.conv_in."), _LATER),
-    NoMotionModule("a SparseCtrl RGB checkpoint", temporal & has("controlnet_cond_embedding.weight"), _LATER),
-    NoMotionModule(
-        "a motion LoRA, not a motion module",
-        lora & (temporal | has("motion_modules", "temporal_transformer")),
-        "Give it as a motion LoRA, and a motion module, mostly a v2 one, as the motion module.",
-    ),
-    NoMotionModule("an AnimateLCM-I2V checkpoint", temporal & has("img_encoder."), _LATER),
-    NoMotionModule("a PIA checkpoint", temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), _LATER),
-    NoMotionModule("a FancyVideo checkpoint", temporal & has("fps_embedding.", "motion_embedding."), _LATER),
-    # Image models and what belongs to them.
-    NoMotionModule("a LoRA, not a motion module", lora),
-    NoMotionModule(
-        "a ControlNet, not a motion module",
-        ~temporal & has("control_model.", "controlnet_cond_embedding.", "input_hint_block."),
-    ),
-    NoMotionModule(
-        "an image checkpoint, not a motion module",
-        ~temporal
-        & has("diffusion_model.", "input_blocks.", "down_blocks.0.resnets.", "double_blocks.", "joint_blocks."),
-        "Pick it as the checkpoint, and a motion module as the motion module.",
-    ),
-    NoMotionModule("a VAE, not a motion module", ~temporal & has("decoder.up", "first_stage_model.")),
-    # Families. SDXL before SD1.5, native naming before lengths.
+_FAMILIES: tuple[Family, ...] = (
+    # SDXL before SD1.5, native naming before lengths.
     Family(
         "HotShot-XL",
         "SDXL",
@@ -129,7 +99,7 @@ KINDS: tuple[Family | NoMotionModule, ...] = (
     Family("v1", "SD1.5", _SD15, sd15, max_frames=24, resnet_norm_over_frames=True, out_norm_over_frames=True),
 )
 
-FAMILIES: dict[str, Family] = {kind.name: kind for kind in KINDS if isinstance(kind, Family)}
+FAMILIES: dict[str, Family] = {family.name: family for family in _FAMILIES}
 
 
 def detect(state: Mapping[str, Any], name: str = "this file") -> Family:
@@ -142,17 +112,19 @@ def detect(state: Mapping[str, Any], name: str = "this file") -> Family:
 
 def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file") -> Family:
     """`detect` for shapes by key."""
-    evidence = Evidence(shapes)
-    kind = next((kind for kind in KINDS if kind.told_by(evidence)), None)
-    if isinstance(kind, Family):
-        return replace(kind, has_mid=mid(evidence))
-    if kind is not None:
-        raise ModelError(f"{name} is {kind.what}", remedy=kind.remedy)
-    if not evidence.site_keys:
+    kind = kind_of(shapes)
+    if kind is None:
         raise ModelError(
             f"{name} is not a motion module: none of its {len(shapes)} tensors belongs to a temporal layer",
-            remedy=NoMotionModule.remedy,
+            remedy=_REMEDY,
         )
+    if kind.name != MOTION_MODULE:
+        what = kind.phrase if kind.later else f"{kind.phrase}, not a motion module"
+        raise ModelError(f"{name} is {what}", remedy=_LATER if kind.later else _REMEDIES.get(kind.name, _REMEDY))
+    evidence = Evidence(shapes)
+    family = next((family for family in _FAMILIES if family.told_by(evidence)), None)
+    if family is not None:
+        return replace(family, has_mid=mid(evidence))
     raise ModelError(
         f"{name} has temporal layers for {evidence.levels} levels of a UNet, positions for {evidence.positions} frames "
         f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules is like that",

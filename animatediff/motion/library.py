@@ -13,8 +13,10 @@ from animatediff.motion.load import Description
 from animatediff.motion.load import describe as read
 from animatediff.motion.lora_files import LoraDescription
 from animatediff.motion.lora_files import describe as read_lora
+from animatediff.weights.files import UnreadableError
+from animatediff.weights.kinds import MOTION_MODULE
 
-MODULE = "motion module"  # a kind, beside those in lora_files
+MODULE = MOTION_MODULE  # a kind, beside those in lora_files
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _CONFIG = "config.json"  # what a folder in diffusers' layout has
 
@@ -156,10 +158,10 @@ def _told(path: Path, read: Callable[[Path], Any]) -> Any:
 
 @lru_cache(maxsize=1024)
 def _described(path: Path, stamp: tuple, read: Callable[[Path], Any]) -> Any:
+    """What `read` tells or raises. A file that the system does not give raises at once, and is asked for again."""
     try:
         return read(path)
+    except UnreadableError:
+        raise
     except AnimateDiffError as error:
         return error.with_traceback(None)
-    except OSError as error:
-        return ModelError(f"{path.name} cannot be read ({error.strerror or error})",
-                          remedy="Check that you may read it, and that its disk is there.")

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from animatediff.errors import ModelError
-from animatediff.motion.evidence import Evidence
 from animatediff.motion.families import Family, detect_shapes
-from animatediff.motion.files import read_config, read_shapes, read_tensors
-from animatediff.motion.naming import to_original, unwrap
+from animatediff.motion.naming import to_original
 from animatediff.motion.network import GROUPS, MotionModule
+from animatediff.weights.evidence import Evidence
+from animatediff.weights.files import read_config, read_shapes, read_tensors
+from animatediff.weights.naming import unwrap
 
 _SITE_NORM = "temporal_transformer.norm.weight"
 

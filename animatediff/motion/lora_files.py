@@ -19,9 +19,10 @@ from pathlib import Path
 from torch import Tensor
 
 from animatediff.errors import ModelError
-from animatediff.motion.files import read_shapes, read_tensors
+from animatediff.weights.files import read_shapes, read_tensors
+from animatediff.weights.kinds import DOMAIN_ADAPTER, IMAGE_LORA, MOTION_LORA, kind_of
 
-MOTION, ADAPTER = "motion LoRA", "domain adapter"  # kinds
+MOTION, ADAPTER = MOTION_LORA, DOMAIN_ADAPTER
 Shape = tuple[int, ...]
 
 _PART = re.compile(r"(?P<layer>.+?)[._]lora(?:_(?P<peft>[AB])|[._](?P<part>down|up))(?:\.\w+)?\.weight")
@@ -30,11 +31,6 @@ _FRONT = re.compile(r"^(?:(?:lora_unet|base_model_model|diffusion_model|module|u
 _SAME = (("_processor", ""), ("_temporal_transformer", ""), ("_temporal_attentions_", "_motion_modules_"),
          ("_attention_blocks_0_", "_attn1_"), ("_attention_blocks_1_", "_attn2_"))
 _OF_MOTION = re.compile(r"(?:(?:down|up)_blocks_\d+|mid_block)_motion_modules_\d+_")
-# The adapter's own naming. Image LoRAs are named otherwise, and most of them are for more than attention.
-_OF_ADAPTER = re.compile(
-    r"(?:module\.)*(?:down_blocks|mid_block|up_blocks)\.[\w.]+\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\."
-    r"(?:down|up)\.weight"
-)
 _DAMAGED = "Download it again, or from elsewhere."
 
 
@@ -101,21 +97,18 @@ def load(source: Path | str | Mapping[str, Tensor], *, name: str = "") -> Lora:
 
 def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
     """`describe` for shapes by key."""
-    parts, alphas = _sorted(shapes)
-    if any(_OF_MOTION.match(layer) for layer in parts):
-        kind = MOTION
-        others = [layer for layer in parts if not _OF_MOTION.match(layer)]
-        if others:
-            raise ModelError(f"{name} is a motion LoRA and an image LoRA in one: it has {others[0]} too",
-                             remedy="Get its two parts as files of their own.")
-    elif parts and all(map(_OF_ADAPTER.fullmatch, shapes)):
-        kind = ADAPTER
-    elif parts or any("lora" in key.lower() or "hada_w" in key or "lokr_w" in key for key in shapes):
+    found, (parts, _) = kind_of(shapes), _sorted(shapes)
+    kind = found.name if found else ""
+    if kind == IMAGE_LORA:
         raise ModelError(f"{name} is an image LoRA, not a motion LoRA",
                          remedy="Name it in the prompt of a WebUI; the standalone engine takes motion LoRAs alone.")
-    else:
+    if kind not in (MOTION, ADAPTER) or not parts:
         raise ModelError(f"{name} is not a motion LoRA: none of its {len(shapes)} tensors is a low-rank change",
                          remedy="Pick one such as v2_lora_ZoomIn.ckpt.")
+    others = [layer for layer in parts if not _OF_MOTION.match(layer)]
+    if kind == MOTION and others:
+        raise ModelError(f"{name} is a motion LoRA and an image LoRA in one: it has {others[0]} too",
+                         remedy="Get its two parts as files of their own.")
     layers = {}
     for layer, pair in parts.items():
         if set(pair) != {"down", "up"}:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-_SITE = re.compile(
-    r"(?:^|\.)((?:(?:down|up)_blocks\.\d+|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d+)\."
-    r"(?:temporal_transformer\.)?(.+)$"
-)
+from animatediff.weights.naming import SITE, site_of
+
 # Inside a transformer block: diffusers' name, original name.
 _IN_BLOCK = (
     ("attn1.", "attention_blocks.0."),
@@ -32,31 +29,11 @@ _BLOCK = re.compile(r"(transformer_blocks\.\d+\.)(.+)$")
 _PE = tuple(f"attention_blocks.{i}.pos_encoder.pe" for i in (0, 1))
 
 
-def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a checkpoint by key: wrappers of trainers removed, other nested dictionaries flattened."""
-    for wrapper in ("state_dict", "module"):
-        while isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    flat: dict[str, Any] = {}
-    for key, value in loaded.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": tensor for inner, tensor in unwrap(value).items()})
-        elif hasattr(value, "shape"):
-            flat[str(key).removeprefix("module.")] = value
-    return flat
-
-
-def site_of(key: str) -> str:
-    """`down_blocks.0.motion_modules.1` for a key of that site in any naming, "" for other keys."""
-    match = _SITE.search(key)
-    return f"{match[1]}motion_modules.{match[2]}" if match else ""
-
-
 def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The temporal layers of a state dict in any naming (of tensors or of shapes); the rest is dropped."""
     result: dict[str, Tensor] = {}
     for key, value in state.items():
-        match = _SITE.search(key)
+        match = SITE.search(key)
         if not match:
             continue
         prefix, inner = f"{site_of(key)}.temporal_transformer.", match[3]

@@ -188,7 +188,7 @@ def test_models_lists_them(command, files, capsys):
     assert found["good.safetensors"] | {"path": ""} == {
         "name": "good.safetensors", "path": "", "kind": "motion LoRA", "usable": True, "rank": 4, "widths": [32] * 4}
     assert found["adapter.ckpt"]["kind"] == "domain adapter" and found["module.safetensors"]["kind"] == "motion module"
-    assert "is a LoRA, not a motion module" in found["image.safetensors"]["problem"]
+    assert "is an image LoRA, not a motion module" in found["image.safetensors"]["problem"]
     assert cli.main(["models", "--folder", str(files)]) == 0
     out = capsys.readouterr().out
     assert "other.ckpt\n    motion LoRA, rank 4, channels 32/32/32/32\n" in out

@@ -82,7 +82,7 @@ def test_models(run, files):
     listed = {m["name"]: m for m in json.loads(out)["models"]}
     assert listed["good.safetensors"]["usable"] and listed["good.safetensors"]["widths"] == [32] * 4
     assert not listed["cut.safetensors"]["usable"] and listed["cut.safetensors"]["problem"]
-    assert "image checkpoint" in listed["image.safetensors"]["problem"]
+    assert "SD1.5 checkpoint" in listed["image.safetensors"]["problem"]
     code, _, err = run("models", "--folder", files / "nowhere")
     assert code == 3 and "nowhere" in err
 
@@ -104,7 +104,7 @@ BAD = [  # arguments after `render x`, exit code, words of the message
     (["--motion-module", "nothing"], 3, ["nothing", "animatediff models"]),
     (["--motion-module", "noise"], 3, [" noise: there is no such"]),
     (["--motion-module", "cut"], 3, ["cut.safetensors"]),
-    (["--motion-module", "image"], 3, ["image checkpoint"]),
+    (["--motion-module", "image"], 3, ["SD1.5 checkpoint"]),
     (["--motion-module", "xl"], 3, ["SDXL", "SD1.5"]),
     (["--checkpoint", "missing.safetensors"], 3, ["missing.safetensors"]),
     (["--checkpoint", "FILES/image/cut.safetensors"], 3, ["cut.safetensors"]),

@@ -100,15 +100,21 @@ def test_a_file_is_described_once_until_it_changes(tmp_path, written, monkeypatc
     assert len(read) == 4
 
 
-def test_a_file_that_may_not_be_read_is_an_entry(tmp_path, monkeypatch):
-    folder = fill(tmp_path / "m", mm_dot_ckpt=b"x")
-
-    def denied(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(library, "read", denied)
-    entry, = library.listing([folder])
-    assert "mm.ckpt cannot be read (Permission denied)" in entry.problem
+def test_a_file_that_the_system_does_not_give_is_an_entry_and_asked_for_again(tmp_path):
+    """Here no file can be opened for a while, as where a disk is away or permissions are wrong."""
+    resource = pytest.importorskip("resource")
+    folder = tmp_path / "m"
+    write_module(folder / "mm.safetensors")
+    library.describe(write_module(tmp_path / "other.safetensors"))  # everything is imported
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = [folder / "mm.safetensors"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        away = library.entry(found[0], "mm.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "mm.safetensors cannot be read (Too many open files)" in away.problem
+    assert library.entry(found[0], "mm.safetensors").family == "v2"
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -187,22 +188,23 @@ REFUSED = {
         without_motion("lora_unet_down_blocks_0_motion_modules_0_temporal_transformer_x.lora_down.weight"),
         "a motion LoRA",
     ),
-    "image LoRA": (without_motion("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"), "a LoRA, not"),
+    "image LoRA": (without_motion("lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"), "an image LoRA, not"),
     "v3 domain adapter": (
         without_motion("down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight"),
-        "a LoRA, not",
+        "a domain adapter, not",
     ),
     "ControlNet": (without_motion("control_model.input_blocks.0.0.weight"), "a ControlNet, not"),
     "checkpoint": (
         without_motion("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.weight"),
-        "an image checkpoint, not a motion module",
+        "an SD1.5 checkpoint, not a motion module",
     ),
     "diffusers UNet": (
         without_motion("down_blocks.0.resnets.0.norm1.weight", "conv_in.weight"),
-        "an image checkpoint, not",
+        "one part of an image model in diffusers' naming, not",
     ),
     "VAE": (without_motion("decoder.up_blocks.0.resnets.0.conv1.weight", "encoder.conv_in.weight"), "a VAE, not"),
-    "something else": (without_motion("emb_params"), "none of its 1 tensors belongs to a temporal layer"),
+    "embedding": (without_motion("emb_params"), "a textual inversion embedding, not"),
+    "something else": (without_motion("something.else"), "none of its 1 tensors belongs to a temporal layer"),
     "an unknown relative": (
         lambda make: make(replace(FAMILIES["AnimateDiff-SDXL"], has_mid=True), widths=SMALL["SDXL"]).state_dict(),
         "3 levels .* 32 frames and a middle block: no known family",
@@ -344,3 +346,11 @@ def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, of_the_
     assert done.returncode == 0, done.stderr
     size = large.stat().st_size / 2**20
     assert size > 80 and 0.9 * size < float(done.stdout) / of_the_file < 1.3 * size
+
+
+def test_a_numpy_scalar_beside_the_weights_is_no_danger(make_module, tmp_path):
+    """As trainers leave them, in the count of steps or the best loss."""
+    state = make_module("v2").state_dict()
+    torch.save({"global_step": np.int64(3), "loss": np.float64(0.25), "state_dict": state}, tmp_path / "mm.ckpt")
+    assert describe(tmp_path / "mm.ckpt").family == FAMILIES["v2"]
+    assert all(torch.equal(tensor, state[key]) for key, tensor in load(tmp_path / "mm.ckpt").state_dict().items())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from animatediff.motion.naming import site_of
+from animatediff.weights.naming import site_of
 
 Shape = tuple[int, ...]
 

@@ -1,0 +1,87 @@
+"""The registry of kinds of weight files: what each is, and the evidence in its tensors that tells it from the others.
+
+A new kind is one entry in KINDS. Entries are tried in order; the first whose evidence holds is it. Whoever opens a file
+asks for the kind that it needs, and refuses others by their name.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from animatediff.weights.evidence import Evidence, Shape, Test, has, lora, shape, temporal
+
+MOTION_MODULE, MOTION_LORA, DOMAIN_ADAPTER = "motion module", "motion LoRA", "domain adapter"
+IMAGE_LORA, CHECKPOINT = "image LoRA", "SD1.5 checkpoint"
+# v3's domain adapter in its own naming. Image LoRAs are named otherwise, and most of them are for more than attention.
+_OF_ADAPTER = re.compile(
+    r"(?:module\.)*(?:down_blocks|mid_block|up_blocks)\.[\w.]+\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\."
+    r"(?:down|up)\.weight"
+)
+_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`phrase` completes "FILE is …". is_image_model: it, or a part of it, is a checkpoint of whatever model. later: no
+    part of the project can use it yet."""
+
+    name: str
+    phrase: str
+    told_by: Test = field(repr=False, compare=False)
+    is_image_model: bool = False
+    later: bool = False
+
+
+def _channels(number: int) -> Test:
+    """So many input channels has the UNet of a checkpoint in LDM's naming; one without that layer is taken for 4."""
+    return Test(lambda e: (*e.shapes.get(_FIRST_LAYER, ()), 4, 4)[1] == number)
+
+
+_adapter = Test(lambda e: bool(e.shapes) and all(map(_OF_ADAPTER.fullmatch, e.shapes)))
+_of_motion = temporal | has("motion_modules", "temporal_attentions", "temporal_transformer")
+_ldm = Test(lambda e: any(key.startswith("model.diffusion_model.input_blocks.") for key in e.shapes))
+_embedding = Test(lambda e: bool(e.shapes) and e.shapes.keys() <= {"emb_params", "clip_l", "clip_g"})
+
+KINDS: tuple[Kind, ...] = (
+    # Relatives of motion modules, some of which hold temporal layers of their own.
+    Kind("CameraCtrl", "a CameraCtrl checkpoint",
+         has("pose_encoder", "encoder_down_conv_blocks.", "qkv_merge.", "q_merge."), later=True),
+    Kind("SparseCtrl scribble", "a SparseCtrl scribble checkpoint",
+         temporal & has("controlnet_cond_embedding.conv_in."), later=True),
+    Kind("SparseCtrl RGB", "a SparseCtrl RGB checkpoint",
+         temporal & has("controlnet_cond_embedding.weight"), later=True),
+    Kind(MOTION_LORA, "a motion LoRA", lora & _of_motion),
+    Kind("AnimateLCM-I2V", "an AnimateLCM-I2V checkpoint", temporal & has("img_encoder."), later=True),
+    Kind("PIA", "a PIA checkpoint", temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), later=True),
+    Kind("FancyVideo", "a FancyVideo checkpoint", temporal & has("fps_embedding.", "motion_embedding."), later=True),
+    Kind(MOTION_MODULE, "a motion module", temporal),
+    # What belongs to image models.
+    Kind(DOMAIN_ADAPTER, "a domain adapter", _adapter),
+    Kind(IMAGE_LORA, "an image LoRA", lora | has("hada_w1", "lokr_w1")),
+    Kind("ControlNet", "a ControlNet", has("control_model.", "controlnet_cond_embedding.", "input_hint_block.")),
+    Kind("embedding", "a textual inversion embedding", _embedding),
+    # Image models, the ones that name their kind first.
+    Kind("SDXL checkpoint", "an SDXL checkpoint", has("conditioner.embedders."), is_image_model=True),
+    Kind("SD2 checkpoint", "an SD2 checkpoint", has("cond_stage_model.model."), is_image_model=True),
+    Kind("SD3 checkpoint", "an SD3 checkpoint", has("joint_blocks."), is_image_model=True),
+    Kind("Flux checkpoint", "a Flux checkpoint", has("double_blocks."), is_image_model=True),
+    Kind(CHECKPOINT, "an SD1.5 checkpoint", _ldm & _channels(4), is_image_model=True),
+    Kind("inpainting checkpoint", "an inpainting checkpoint (9 input channels)",
+         _ldm & _channels(9), is_image_model=True),
+    Kind("editing checkpoint", "an image-editing (InstructPix2Pix) or upscaling checkpoint (8 input channels)",
+         _ldm & _channels(8), is_image_model=True),
+    Kind("another checkpoint", "a checkpoint with an unusual number of input channels", _ldm, is_image_model=True),
+    Kind("VAE", "a VAE", has("decoder.up", "encoder.conv_in.", "decoder.conv_in.", "first_stage_model."),
+         is_image_model=True),
+    Kind("diffusers part", "one part of an image model in diffusers' naming",
+         has("down_blocks.0.resnets.", "down_blocks.0.attentions."), is_image_model=True),
+    Kind("diffusion model", "an image model without its other parts",
+         has("diffusion_model.", "input_blocks.", "down_blocks.0."), is_image_model=True),
+)  # fmt: skip
+
+
+def kind_of(shapes: Mapping[str, Shape]) -> Kind | None:
+    """The kind of a file with these tensors, in any naming; None for what is no kind of the table."""
+    evidence = Evidence(shapes)
+    return next((kind for kind in KINDS if kind.told_by(evidence)), None)

@@ -1,0 +1,183 @@
+"""The reader of weight files: what torch and safetensors have written, and what must not be read. Oracle: torch.load."""
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from animatediff.errors import ModelError
+from animatediff.weights.files import WeightFile, read_tensors
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+          torch.uint8, torch.bool, torch.complex64)
+
+
+def numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(5)) * 9).to(dtype)
+
+
+WHOLE = numbers(torch.float32, 6, 5)
+CONTENTS = {
+    **{str(dtype): {"a": numbers(dtype, 3, 4), "b": numbers(dtype, 7)} for dtype in DTYPES},
+    "views of one storage": {"rows": WHOLE[2:4], "column": WHOLE[:, 1], "turned": WHOLE.T, "all": WHOLE},
+    "no dimensions and none in one": {"scalar": torch.tensor(3.5), "empty": torch.empty(0, 4), "a": torch.ones(1)},
+    "expanded": {"a": torch.ones(1, 3).expand(4, 3)},
+    "parameters": {"a": torch.nn.Parameter(WHOLE.clone()), "b": torch.nn.Parameter(WHOLE.clone(), requires_grad=False)},
+    "a state dict": torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).state_dict(),
+}
+
+
+def same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert found[key].dtype == tensor.dtype and torch.equal(found[key], tensor)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_tensors_are_those_of_torch_load(name, legacy, tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(CONTENTS[name], path, _use_new_zipfile_serialization=not legacy)
+    expected = {key: value.detach() for key, value in torch.load(path, weights_only=True).items()}
+    file = WeightFile(path)
+    assert file.shapes == {key: tuple(value.shape) for key, value in expected.items()}
+    same(file.read(), expected)
+    same(read_tensors(path), expected)
+    real = {key: value.to(torch.bfloat16) if value.is_floating_point() else value for key, value in expected.items()}
+    same(read_tensors(path, torch.bfloat16), real)
+
+
+def test_what_is_read_stays_when_the_file_is_gone(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": WHOLE}, path)
+    found = read_tensors(path)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert torch.equal(found["a"], WHOLE)
+
+
+def test_a_tensor_that_was_read_is_the_readers_own(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": WHOLE}, path)
+    before = path.read_bytes()
+    WeightFile(path).read()["a"].add_(1)
+    assert path.read_bytes() == before
+
+
+def test_wrappers_and_what_trainers_leave_beside_the_weights(tmp_path):
+    """NumPy's scalars and arrays, paths and the like are no reason to refuse a file, and are never made."""
+    path = tmp_path / "a.ckpt"
+    torch.save({"epoch": 3, "loss": np.float64(0.5), "curve": np.arange(3), "out": tmp_path, "sizes": torch.Size([1, 2]),
+                "dtype": torch.float16, "names": {"a"}, "optimizer": [{"lr": 1e-4}],
+                "state_dict": {"module.a": WHOLE}}, path)
+    same(WeightFile(path).read(), {"a": WHOLE})
+    torch.save({"inner": collections.OrderedDict(a=WHOLE)}, path)
+    same(WeightFile(path).read(), {"inner.a": WHOLE})
+
+
+def test_a_header_that_begins_like_a_pickle(tmp_path):
+    """The first byte of a safetensors file is that of a length, which may be the first of a pickle."""
+    path, wanted = tmp_path / "a.safetensors", None
+    for length in range(8, 300):
+        save_file({"a" * length: WHOLE}, path)
+        if path.read_bytes()[:1] == b"\x80":
+            wanted = "a" * length
+            break
+    same(WeightFile(path).read(), {wanted: WHOLE})
+
+
+class Call:
+    """Pickled as a call of a function."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.function, self.arguments, self.state = function, arguments, state
+
+    def __reduce__(self):
+        return self.function, self.arguments, self.state
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("function, arguments", [
+    (exec, ("raise SystemExit",)), (eval, ("1",)), (getattr, (1, "real")), (__import__, ("os",)), (open, ("x", "w")),
+    (torch.load, ("x",)), (bytearray, (10**12,)), (pickle.loads, (b"",)),
+])  # fmt: skip
+def test_callables_are_refused_by_their_names(function, arguments, legacy, tmp_path):
+    path = tmp_path / "bad.ckpt"
+    torch.save({"a": WHOLE, "b": Call(function, *arguments)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ModelError, match=rf"^bad.ckpt holds pickled Python objects \(.*{function.__name__}\)"):
+        WeightFile(path)
+
+
+def test_a_pickle_cannot_change_what_reads_it(tmp_path):
+    """BUILD sets attributes of whatever is on the stack: classes and functions of the reader, too."""
+    def written(global_name: bytes) -> None:
+        code = b"\x80\x02}X\x01\x00\x00\x00ac" + global_name + b"N}X\x05\x00\x00\x00shapeK\x01s\x86bs."
+        with zipfile.ZipFile(tmp_path / "bad.ckpt", "w") as archive:
+            archive.writestr("bad/data.pkl", code)
+
+    for name in (b"collections\nOrderedDict\n", b"torch._utils\n_rebuild_tensor_v2\n", b"numpy\nndarray\n",
+                 b"torch\nFloatStorage\n", b"torch\nfloat16\n"):
+        written(name)
+        try:
+            WeightFile(tmp_path / "bad.ckpt")
+        except ModelError as error:
+            assert "damaged" in str(error)
+        torch.save({"a": WHOLE}, tmp_path / "good.ckpt")
+        same(WeightFile(tmp_path / "good.ckpt").read(), {"a": WHOLE})
+
+
+@pytest.mark.parametrize("shape, stride, offset", [
+    ((31,), (1,), 0), ((2, 2), (1000, 1), 0), ((1,), (1,), 30), ((1,), (1,), -1), ((2,), (-1,), 1), ((10**12,), (1,), 0),
+    ((2, 10**30), (0, 0), 0), ((0, 10**30), (1, 1), 0),
+])  # fmt: skip
+def test_tensors_outside_their_storage_are_refused(shape, stride, offset, tmp_path):
+    storage, path = torch.arange(30.0).untyped_storage(), tmp_path / "bad.ckpt"
+    typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
+    call = Call(torch._utils._rebuild_tensor_v2, typed, offset, shape, stride, False, collections.OrderedDict())
+    torch.save({"a": call}, path)
+    with pytest.raises(ModelError, match="bad.ckpt is truncated or damaged"):
+        WeightFile(path).read()
+
+
+def saved(legacy: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save({"state_dict": {"a": WHOLE, "b": WHOLE[1:3]}, "loss": np.float64(0.5)}, file,
+               _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+FILES = {legacy: saved(legacy) for legacy in (False, True)}
+
+
+@given(st.booleans(), st.data())
+@hypothesis(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_damage_is_more_than_a_refusal(tmp_path, legacy, data):
+    whole = bytearray(FILES[legacy])
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(whole[:data.draw(st.integers(1, len(whole)))])
+    try:
+        WeightFile(path).read()
+    except ModelError as error:
+        assert str(error).startswith("a.ckpt ") and error.remedy
+
+
+def test_a_storage_that_lies_behind_the_end(tmp_path):
+    """The count before a storage of the old format is the file's own word."""
+    whole = FILES[True]
+    count = whole.rindex(struct.pack("<q", WHOLE.numel()))
+    for number in (2**62, -1, WHOLE.numel() + 1):
+        path = tmp_path / "a.ckpt"
+        path.write_bytes(whole[:count] + struct.pack("<q", number) + whole[count + 8:])
+        with pytest.raises(ModelError, match="truncated or damaged"):
+            WeightFile(path).read()
