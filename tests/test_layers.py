@@ -10,13 +10,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = ("errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
         "layout", "step_reuse", "attribute")
-SCIENCE = "torch einops numpy PIL safetensors"
+SCIENCE = "torch einops numpy PIL"
 CORE = "weights unet media motion sampling"
 # Room: other rooms that it may import, beside the pure ones, and libraries.
 ROOMS = {
     **dict.fromkeys(PURE, ("", "")),
     "travel": ("", "simpleeval dynamicprompts pyparsing"),
-    "weights": ("", SCIENCE),
+    "weights": ("", f"{SCIENCE} safetensors"),  # the only room that opens them
     "unet": ("", SCIENCE),
     "media": ("", f"{SCIENCE} av"),
     "motion": ("weights unet", SCIENCE),

@@ -35,7 +35,7 @@ DEFAULTS = {
     "motion_scale": "1", "motion_scale_steps": "1", "motion_effect": "1", "motion_mask": "", "motion_mask_min": 0.0,
     "motion_mask_max": 1.0,
     "windows_per_call": 0,
-    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "size": "",
+    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "schedule_type": "Automatic", "size": "",
     "init": "", "denoising_strength": 0.75, "resize_mode": "Crop and resize",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }
@@ -84,7 +84,7 @@ def test_the_table_names_everything_once():
     ("size", "512 X 768", "size", "512x768"),
     ("size", "512×768", "size", "512x768"),
     ("size", [512, 768], "size", "512x768"), ("size", "0064x64", "size", "64x64"),
-    ("sampler", "euler a", "sampler", "Euler a"), ("sampler_name", "dpm++ 2m karras", "sampler", "DPM++ 2M Karras"),
+    ("sampler", "euler a", "sampler", "Euler a"), ("sampler_name", "dpm++ 2m karras", "sampler", "DPM++ 2M"),
     ("seed", "4294967295", "seed", 4294967295),
     ("cfg_scale", 7, "cfg", 7.0),
     ("negative_prompt", "blurry", "negative", "blurry"),

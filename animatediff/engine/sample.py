@@ -60,7 +60,7 @@ class Sampling:
 
     def sampler(self, settings: Settings) -> samplers.Run:
         """The steps of one iteration."""
-        return samplers.Run(settings.sampler, self.betas, settings.steps,
+        return samplers.Run(settings.sampler, self.betas, settings.steps, schedule_type=settings.schedule_type,
                             prediction_type=self.pipeline.components.prediction,
                             strength=settings.denoising_strength if settings.init else None)
 

@@ -1,4 +1,4 @@
-"""Samplers under the WebUI's names, on diffusers' solvers, with the motion module's noise schedule.
+"""Samplers and schedule types under the WebUI's names, on diffusers' solvers, with the motion module's noise schedule.
 
 diffusers' own timestep grids differ between its schedulers (integer rounding, first step not at σmax, DDIM's
 `t − 1000 // n`), so one grid is made here and handed to all of them: steps are placed in continuous time, σ(t) is
@@ -20,38 +20,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampler:
-    """`solver` and `options` name the diffusers scheduler; `grid` places the steps (see GRIDS).
+    """`solver` and `options` name the diffusers scheduler; OWN_SOLVER is this project's. `automatic` is the schedule
+    type that the WebUI gives it where none is chosen; `own_grid` is that of a sampler which takes none.
 
     variance_exploding: the solver's latents are x₀ + σε (Euler's) rather than αx₀ + σε. stochastic: noise in each step.
     """
 
     name: str
     solver: str
-    grid: str
+    automatic: str = "Uniform"
     options: tuple[tuple[str, Any], ...] = ()
+    own_grid: str = ""
     variance_exploding: bool = False
     stochastic: bool = False
-    note: str = ""
 
 
 AT_ONCE = 64  # frames of a solver
 LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
+OWN_SOLVER = "DPMSolverSDE"
+TWO_CALLS = ("HeunDiscreteScheduler", OWN_SOLVER)  # in a step, save in the last one
+AUTOMATIC = "Automatic"
+SCHEDULE_TYPES = (AUTOMATIC, "Uniform", "Karras", "Exponential", "SGM Uniform")
 _MULTISTEP = ("final_sigmas_type", "zero")
 SAMPLERS: dict[str, Sampler] = {
     s.name: s
     for s in (
-        Sampler("Euler", "EulerDiscreteScheduler", "linspace", variance_exploding=True),
-        Sampler("Euler a", "EulerAncestralDiscreteScheduler", "linspace", variance_exploding=True, stochastic=True),
-        Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", "linspace", (_MULTISTEP,)),
-        Sampler("DPM++ 2M Karras", "DPMSolverMultistepScheduler", "karras", (_MULTISTEP,)),
-        Sampler("DPM++ SDE", "DPMSolverMultistepScheduler", "linspace",
-                (_MULTISTEP, ("algorithm_type", "sde-dpmsolver++")), stochastic=True,
-                note="the multistep variant (DPM++ 2M SDE): one call a step, no Brownian tree"),
-        Sampler("DDIM", "DPMSolverMultistepScheduler", "trailing", (_MULTISTEP, ("solver_order", 1)),
-                note="η = 0, which is DPM-Solver++ of order one (arXiv:2211.01095, sec. 4)"),
-        Sampler("UniPC", "UniPCMultistepScheduler", "trailing", (_MULTISTEP,), note="order 2, B₂(h)"),
-        Sampler("LCM", "LCMScheduler", "lcm", stochastic=True),
-        Sampler("Heun", "HeunDiscreteScheduler", "linspace", variance_exploding=True, note="two calls a step"),
+        Sampler("Euler", "EulerDiscreteScheduler", variance_exploding=True),
+        Sampler("Euler a", "EulerAncestralDiscreteScheduler", variance_exploding=True, stochastic=True),
+        Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", "Karras", (_MULTISTEP,)),
+        Sampler("DPM++ SDE", OWN_SOLVER, "Karras", variance_exploding=True, stochastic=True),
+        Sampler("DPM++ 2M SDE", "DPMSolverMultistepScheduler", "Exponential",
+                (_MULTISTEP, ("algorithm_type", "sde-dpmsolver++")), stochastic=True),
+        # η = 0, which is DPM-Solver++ of order one (arXiv:2211.01095, sec. 4)
+        Sampler("DDIM", "DPMSolverMultistepScheduler", options=(_MULTISTEP, ("solver_order", 1)), own_grid="trailing"),
+        Sampler("UniPC", "UniPCMultistepScheduler", options=(_MULTISTEP,), own_grid="trailing"),  # order 2, B₂(h)
+        Sampler("LCM", "LCMScheduler", own_grid="lcm", stochastic=True),
+        Sampler("Heun", "HeunDiscreteScheduler", variance_exploding=True),
     )
 }
 
@@ -66,24 +70,45 @@ def get(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
+def grid_of(sampler: Sampler, schedule_type: str) -> str:
+    """How the sampler's steps are placed: its own grid, or a schedule type. SettingsError for a type that is unknown."""
+    if schedule_type not in SCHEDULE_TYPES:
+        raise SettingsError(f"{schedule_type!r} is unknown", where="schedule_type",
+                            remedy=f"Use one of {', '.join(SCHEDULE_TYPES)}.")
+    return sampler.own_grid or (sampler.automatic if schedule_type == AUTOMATIC else schedule_type)
+
+
+def notices(name: str, schedule_type: str) -> list[str]:
+    """What a user may not expect of a sampler with a schedule type."""
+    if schedule_type == AUTOMATIC or not get(name).own_grid:
+        return []
+    return [f"the schedule type {schedule_type} has no effect with {name}, which has steps of its own"]
+
+
 def times(grid: str, steps: int, sigmas) -> list[float]:
     """Timesteps of a grid, in the order of sampling, the first being the schedule's last (σmax).
 
-    linspace: from the last to 0, both included (k-diffusion's, the WebUI's "automatic"); trailing: k/n of the
-    schedule, the end not included (arXiv:2305.08891, table 2); karras: ρ = 7 (arXiv:2206.00364, eq. 5).
+    Uniform: from the last to 0, both included (k-diffusion's `get_sigmas`); SGM Uniform: the same without the end
+    (Stability's generative-models); trailing: k/n of the schedule, the end not included (arXiv:2305.08891, table 2);
+    Karras: ρ = 7 (arXiv:2206.00364, eq. 5); Exponential: even in log σ (k-diffusion's `get_sigmas_exponential`).
     """
     import numpy as np
 
     last = len(sigmas) - 1
-    if grid == "linspace":
+    if grid == "Uniform":
         return np.linspace(last, 0, steps).tolist()
+    if grid == "SGM Uniform":
+        return np.linspace(last, 0, steps + 1)[:-1].tolist()
     if grid == "trailing":
         return (len(sigmas) * (1 - np.arange(steps) / steps) - 1).tolist()
-    if grid == "karras":
-        first, end = sigmas[-1] ** (1 / 7), sigmas[0] ** (1 / 7)
-        karras = (first + np.linspace(0, 1, steps) * (end - first)) ** 7
-        return np.interp(np.log(karras), np.log(sigmas), np.arange(len(sigmas))).tolist()
-    raise ValueError(f"unknown grid {grid!r}")
+    share, high, low = np.linspace(0, 1, steps), sigmas[-1], sigmas[0]
+    if grid == "Karras":
+        levels = (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+    elif grid == "Exponential":
+        levels = np.exp(np.log(high) + share * (np.log(low) - np.log(high)))
+    else:
+        raise ValueError(f"unknown grid {grid!r}")
+    return np.interp(np.log(levels), np.log(sigmas), np.arange(len(sigmas))).tolist()
 
 
 class Run:
@@ -94,13 +119,11 @@ class Run:
     the last `steps` of its grid, as many as img2img in the WebUI does.
     """
 
-    def __init__(self, name: str, betas, steps: int, *, prediction_type: str = "epsilon",
-                 strength: float | None = None):
-        import diffusers
+    def __init__(self, name: str, betas, steps: int, *, schedule_type: str = AUTOMATIC,
+                 prediction_type: str = "epsilon", strength: float | None = None):
         import numpy as np
-        import torch
 
-        from animatediff.sampling.betas import alphas_cumprod, sigmas
+        from animatediff.sampling.betas import sigmas
         from animatediff.sampling.from_pictures import steps_done
 
         if steps < 1:
@@ -108,9 +131,36 @@ class Run:
         self.sampler, self.steps = get(name), steps if strength is None else steps_done(steps, strength)
         self.prediction_type = prediction_type
         first = steps - self.steps
-        alphas = alphas_cumprod(betas)
-        options = dict(self.sampler.options)
-        if self.sampler.grid == "lcm":
+        table = sigmas(betas).numpy()
+        numbers = np.arange(len(table))
+        self._sigma = lambda t: np.exp(np.interp(t, numbers, np.log(table)))
+        self._time = lambda sigma: np.interp(np.log(sigma), np.log(table), numbers)
+        self.solver = self._solver(betas, steps)
+        grid = grid_of(self.sampler, schedule_type)
+        if grid == "lcm":
+            t = self.solver.timesteps
+            levels = table[t.numpy()]
+        else:
+            t = np.array(times(grid, steps, table))
+            levels = self._sigma(t)
+            t = self._place(t, levels)
+        self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
+        self.times = t[self._before:]
+        self.levels = [*map(float, levels[first:]), 0.0]  # σ before each step, and behind the last one
+        self.sigma_max = self.levels[0]
+
+    def _solver(self, betas, steps: int):
+        """A new solver; its times are those of diffusers, until `_place`."""
+        import diffusers
+
+        from animatediff.sampling.betas import alphas_cumprod
+
+        if self.sampler.solver == OWN_SOLVER:
+            from animatediff.engine.dpmpp_sde import DPMSolverSDE
+
+            return DPMSolverSDE(self.prediction_type)
+        options, alphas = dict(self.sampler.options), alphas_cumprod(betas)
+        if self.sampler.own_grid == "lcm":
             original_steps = betas.lcm_steps or LCM_STEPS
             if steps > original_steps:
                 raise SettingsError(f"LCM takes at most {original_steps} steps, not {steps}", where="steps",
@@ -118,28 +168,28 @@ class Run:
             options |= {"original_inference_steps": original_steps, "clip_sample": False}
         solver = getattr(diffusers, self.sampler.solver)(
             num_train_timesteps=len(alphas), trained_betas=betas.betas().numpy(),
-            prediction_type=prediction_type, **options,
+            prediction_type=self.prediction_type, **options,
         )
         solver.alphas_cumprod = alphas
         solver.set_timesteps(steps)
-        table = sigmas(betas).numpy()
-        self._sigma = lambda t: np.exp(np.interp(t, np.arange(len(table)), np.log(table)))
-        if self.sampler.grid == "lcm":
-            t = solver.timesteps
-            grid = table[t.numpy()]
-        else:
-            t = np.array(times(self.sampler.grid, steps, table))
-            grid = self._sigma(t)
-            t, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(grid, 0.0)).float()
-            if self.sampler.solver == "HeunDiscreteScheduler":  # each inner point is called twice
-                t = torch.cat([t[:1], t[1:].repeat_interleave(2)])
-                levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
-            solver.timesteps, solver.sigmas = t, levels
-        self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
-        self.times = t[self._before:]
-        self.levels = [*map(float, grid[first:]), 0.0]  # σ before each step, and behind the last one
-        self.sigma_max = self.levels[0]
-        self.solver = solver
+        return solver
+
+    def _place(self, t, levels):
+        """Give the solver its steps; the time of each of its calls. t, levels: of the steps, in float64."""
+        import numpy as np
+        import torch
+
+        from animatediff.engine.dpmpp_sde import midpoints
+
+        if self.sampler.solver == OWN_SOLVER:
+            levels = np.array(midpoints(levels.tolist()))
+            t = self._time(levels)
+        t, levels = torch.from_numpy(t).float(), torch.from_numpy(np.append(levels, 0.0)).float()
+        if self.sampler.solver == "HeunDiscreteScheduler":  # each inner point is called twice
+            t = torch.cat([t[:1], t[1:].repeat_interleave(2)])
+            levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
+        self.solver.timesteps, self.solver.sigmas = t, levels
+        return t
 
     def start(self, noise):
         """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it."""
@@ -153,7 +203,7 @@ class Run:
 
     @property
     def call_steps(self) -> list[int]:
-        """The step (0-based) of each denoiser call: one a step, Heun's two except in the last."""
+        """The step (0-based) of each denoiser call: one in a step, two of TWO_CALLS but in the last."""
         per_step = 2 if len(self.times) > self.steps else 1
         return [call // per_step for call in range(len(self.times))]
 

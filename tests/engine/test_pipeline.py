@@ -293,7 +293,7 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
             Pipeline(pipeline.components, engine.load_module(path))
     with pytest.raises(ModelError, match="no motion module is chosen"):
         Pipeline.load(tiny.checkpoint)
-    with pytest.raises(ModelError, match="image checkpoint"):
+    with pytest.raises(ModelError, match="SD1.5 checkpoint"):
         Pipeline.load(tiny.checkpoint, tiny.checkpoint)
 
 

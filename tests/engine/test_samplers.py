@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from animatediff import settings
 from animatediff.engine import samplers
 from animatediff.errors import SettingsError
 from animatediff.motion import FAMILIES
@@ -13,7 +14,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy 2
 MU, S = 0.6, 0.5
 V2, SDXL = FAMILIES["v2"].betas, FAMILIES["AnimateDiff-SDXL"].betas
 ODE = [name for name, s in samplers.SAMPLERS.items() if not s.stochastic]
-SDE = ["Euler a", "DPM++ SDE"]
+SDE = ["Euler a", "DPM++ SDE", "DPM++ 2M SDE"]
+SCHEDULES = ["Uniform", "Karras", "Exponential", "SGM Uniform"]
+TWO_CALLS = ("Heun", "DPM++ SDE")
 
 
 class Gaussian:
@@ -49,29 +52,37 @@ def unit(frames=4, size=8, seed=0):
     return noise.draw(sources, (frames, 4, size, size)), sources
 
 
-def error(name, steps, schedule=V2):
+def error(name, steps, schedule=V2, schedule_type="Automatic"):
     model = Gaussian(schedule)
     x, sources = unit()
-    out = samplers.Run(name, schedule, steps)(model, x, sources)
+    out = samplers.Run(name, schedule, steps, schedule_type=schedule_type)(model, x, sources)
     assert out.dtype == torch.float32 and out.shape == x.shape
     return (out.double() - model.ode(x)).abs().max().item() / S
 
 
-def textbook(name, noise_, steps, schedule=V2):
-    """Each method as its paper (or k-diffusion) writes it, in float64 on x₀ + σε, with its own grid."""
-    model = Gaussian(schedule)
-    if "Karras" in name:
-        low, high = np.exp(model.log_sigma[0] / 7), np.exp(model.log_sigma[-1] / 7)
-        sigma = (high + np.linspace(0, 1, steps) * (low - high)) ** 7
+def levels(schedule_type, steps, schedule=V2):
+    """σ of each step and 0 behind them, in float64, as k-diffusion and the WebUI write it."""
+    log_sigma = Gaussian(schedule).log_sigma
+    low, high = np.exp(log_sigma[0]), np.exp(log_sigma[-1])
+    if schedule_type == "Karras":
+        ramp = np.linspace(0, 1, steps)
+        sigma = (high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+    elif schedule_type == "Exponential":
+        sigma = np.exp(np.linspace(log_sigma[-1], log_sigma[0], steps))
     else:
-        t = 999 - 1000 / steps * np.arange(steps) if name == "DDIM" else np.linspace(999, 0, steps)
-        sigma = np.exp(np.interp(t, np.arange(1000), model.log_sigma))
-    sigma = np.append(sigma, 0.0)
+        t = {"Uniform": np.linspace(999, 0, steps), "SGM Uniform": np.linspace(999, 0, steps + 1)[:-1],
+             "trailing": 999 - 1000 / steps * np.arange(steps)}[schedule_type]
+        sigma = np.exp(np.interp(t, np.arange(1000), log_sigma))
+    return np.append(sigma, 0.0)
+
+
+def x0(x, sigma):
+    return MU + S**2 / (S**2 + sigma**2) * (x - MU)
+
+
+def textbook(name, noise_, sigma):
+    """Each method as its paper (or k-diffusion) writes it, in float64 on x₀ + σε."""
     x, old = noise_.double() * sigma[0], None
-
-    def x0(x, s):
-        return MU + S**2 / (S**2 + s**2) * (x - MU)
-
     for i, (here, there) in enumerate(zip(sigma, sigma[1:])):
         d = x0(x, here)
         slope = (x - d) / here
@@ -90,12 +101,68 @@ def textbook(name, noise_, steps, schedule=V2):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 20, 30])
-@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "DPM++ 2M Karras"])
-def test_against_the_textbook(name, steps):
+@pytest.mark.parametrize("name, schedule_type", [
+    ("DDIM", "trailing"), *((name, kind) for name in ("Euler", "Heun", "DPM++ 2M") for kind in SCHEDULES),
+])  # fmt: skip
+def test_against_the_textbook(name, schedule_type, steps):
     x, sources = unit()
-    out = samplers.Run(name, V2, steps)(Gaussian(V2), x, sources)
-    expected = textbook(name, x, steps)
-    torch.testing.assert_close(out.double(), expected, atol=2e-4, rtol=0)
+    asked = "Automatic" if schedule_type == "trailing" else schedule_type
+    out = samplers.Run(name, V2, steps, schedule_type=asked)(Gaussian(V2), x, sources)
+    torch.testing.assert_close(out.double(), textbook(name, x, levels(schedule_type, steps)), atol=2e-4, rtol=0)
+
+
+def draws(seed, shape):
+    """A source of unit noise that goes on where the one of a run's start does."""
+    sources = noise.generators("per frame", seed, shape[0], 16)
+    noise.draw(sources, shape)
+    return lambda: noise.draw(sources, shape).double()
+
+
+def ancestral(here, there):
+    """Of k-diffusion: the level to go down to, and the noise to add, for η = 1."""
+    up = min(there, np.sqrt(there**2 * (here**2 - there**2) / here**2))
+    return np.sqrt(there**2 - up**2), up
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 12])
+@pytest.mark.parametrize("schedule_type", SCHEDULES)
+def test_dpmpp_sde_step_by_step(schedule_type, steps):
+    """k-diffusion's sample_dpmpp_sde with r = 1/2, its noise from a Brownian path W(σ) that is drawn here."""
+    x_, sources = unit()
+    sigma, fresh = levels(schedule_type, steps), draws(0, tuple(x_.shape))
+    x = x_.double() * sigma[0]
+    for here, there in zip(sigma, sigma[1:]):
+        denoised = x0(x, here)
+        if there == 0:
+            x = denoised
+            break
+        t, t_next = -np.log(here), -np.log(there)
+        middle = np.exp(-(t + (t_next - t) / 2))
+        to_middle = fresh() * np.sqrt(here - middle)  # increments of W
+        to_end = to_middle + fresh() * np.sqrt(middle - there)
+        down, up = ancestral(here, middle)
+        x_2 = down / here * x - np.expm1(t + np.log(down)) * denoised + to_middle / np.sqrt(here - middle) * up
+        down, up = ancestral(here, there)
+        x = down / here * x - np.expm1(t + np.log(down)) * x0(x_2, middle) + to_end / np.sqrt(here - there) * up
+    out = samplers.Run("DPM++ SDE", V2, steps, schedule_type=schedule_type)(Gaussian(V2), x_, sources)
+    torch.testing.assert_close(out.double(), x, atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name, schedule_type", [("Euler", "Uniform"), ("Euler a", "Uniform"), ("Heun", "Uniform"),
+                                                 ("DPM++ 2M", "Karras"), ("DPM++ SDE", "Karras"),
+                                                 ("DPM++ 2M SDE", "Exponential")])
+def test_automatic_is_the_webuis_choice(name, schedule_type):
+    """modules/sd_samplers_kdiffusion.py of the WebUI 1.10: the option "scheduler" of each sampler."""
+    for steps in (1, 2, 20):
+        np.testing.assert_allclose(samplers.Run(name, V2, steps).levels, levels(schedule_type, steps), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "UniPC", "LCM"])
+def test_samplers_with_steps_of_their_own_take_no_schedule_type(name):
+    for kind in SCHEDULES:
+        assert samplers.Run(name, V2, 7, schedule_type=kind).levels == samplers.Run(name, V2, 7).levels
+    with pytest.raises(SettingsError, match="'Beta' is unknown.*Karras"):
+        samplers.Run(name, V2, 7, schedule_type="Beta")
 
 
 @pytest.mark.parametrize("schedule", [V2, SDXL], ids=["linear", "scaled linear"])
@@ -107,43 +174,49 @@ def test_ode_samplers_reach_the_exact_map(name, schedule):
     assert error(name, 400, schedule) < error(name, 100, schedule) / 2 or error(name, 100, schedule) < 0.007
 
 
-@pytest.mark.parametrize("name, expected", [("Euler", 0.47), ("DDIM", 0.51), ("DPM++ 2M", 0.54), ("UniPC", 0.32),
-                                            ("DPM++ 2M Karras", 0.06), ("Heun", 0.05)])
-def test_error_at_twenty_steps(name, expected):
-    assert error(name, 20) == pytest.approx(expected, abs=0.015)
+@pytest.mark.parametrize("name, schedule_type, expected", [
+    ("Euler", "Uniform", 0.47), ("DDIM", "Automatic", 0.51), ("DPM++ 2M", "Uniform", 0.54), ("UniPC", "Automatic", 0.32),
+    ("DPM++ 2M", "Karras", 0.06), ("Heun", "Uniform", 0.05),
+])  # fmt: skip
+def test_error_at_twenty_steps(name, schedule_type, expected):
+    assert error(name, 20, schedule_type=schedule_type) == pytest.approx(expected, abs=0.015)
 
 
-def spread(name, steps):
+def spread(name, sigma):
     """The standard deviation that a stochastic method ends with: x and the last x₀ are linear in the noise."""
-    sigma = np.append(np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), Gaussian(V2).log_sigma)), 0.0)
     cov, old_step = np.array([[sigma[0] ** 2, 0.0], [0.0, 0.0]]), None  # of (x, previous x₀)
     for here, there in zip(sigma, sigma[1:]):
-        gain = S**2 / (S**2 + here**2)
+        gain, added = S**2 / (S**2 + here**2), 0.0
         if there == 0:
-            row, added = [gain, 0.0], 0.0
+            row = [gain, 0.0]
         elif name == "Euler a":
-            up = there * np.sqrt(1 - there**2 / here**2)
-            down = np.sqrt(there**2 - up**2)
-            row, added = [gain + (1 - gain) * down / here, 0.0], up
+            down, up = ancestral(here, there)
+            row, added = [gain + (1 - gain) * down / here, 0.0], up**2
+        elif name == "DPM++ SDE":
+            middle = np.sqrt(here * there)
+            (down, up), (down_2, up_2) = ancestral(here, middle), ancestral(here, there)
+            seen = (1 - down_2 / here) * S**2 / (S**2 + middle**2)  # what the middle's x has in the step's end
+            row = [down_2 / here + seen * (gain + (1 - gain) * down / here), 0.0]
+            alike = np.sqrt((here - middle) / (here - there))  # correlation of the step's two noises
+            added = (seen * up) ** 2 + up_2**2 + 2 * alike * seen * up * up_2
         else:  # SDE-DPM-Solver++(2M), midpoint, η = 1
             h = np.log(here / there)
-            kept, added = there / here * np.exp(-h), there * np.sqrt(-np.expm1(-2 * h))
             k = -np.expm1(-2 * h)
             more = 0.0 if old_step is None else k / 2 * h / old_step
-            row = [kept + (k + more) * gain, -more]
-            old_step = h
+            row, added, old_step = [there / here * np.exp(-h) + (k + more) * gain, -more], there**2 * k, h
         step = np.array([row, [gain, 0.0]])
         cov = step @ cov @ step.T
-        cov[0, 0] += added**2
+        cov[0, 0] += added
     return np.sqrt(cov[0, 0])
 
 
 @pytest.mark.parametrize("steps", [5, 20, 60])
+@pytest.mark.parametrize("schedule_type", SCHEDULES)
 @pytest.mark.parametrize("name", SDE)
-def test_sde_samplers_have_the_moments_of_their_formula(name, steps):
+def test_sde_samplers_have_the_moments_of_their_formula(name, schedule_type, steps):
     x, sources = unit(frames=4, size=64)
-    out = samplers.Run(name, V2, steps)(Gaussian(V2), x, sources).double()
-    assert out.std().item() == pytest.approx(spread(name, steps), rel=0.015)  # 5 standard errors of 65,536 values
+    out = samplers.Run(name, V2, steps, schedule_type=schedule_type)(Gaussian(V2), x, sources).double()
+    assert out.std().item() == pytest.approx(spread(name, levels(schedule_type, steps)), rel=0.015)  # 5 standard errors of 65,536 values
     assert abs(out.mean().item() - MU) < 0.02
     assert (out - Gaussian(V2).ode(x)).std() > 0.5 * S  # ... and do not simply follow the ODE
 
@@ -199,7 +272,7 @@ def test_steps_calls_and_reports(name):
 
         x, sources = unit(2)
         out = run(denoise, x, sources, lambda step, estimate: reports.append((step, estimate)))
-        assert calls == run.call_steps and len(calls) == (2 * steps - 1 if name == "Heun" else steps)
+        assert calls == run.call_steps and len(calls) == (2 * steps - 1 if name in TWO_CALLS else steps)
         assert sorted(set(calls)) == list(range(steps)) and calls == sorted(calls)
         assert [step for step, _ in reports] == list(range(steps))
         torch.testing.assert_close(reports[-1][1].float(), out, atol=1e-4, rtol=1e-4)  # the last step ends at its x₀
@@ -223,14 +296,6 @@ def test_stochastic_runs_repeat(kind):
         return samplers.Run("Euler a", V2, 5)(Gaussian(V2), noise.draw(sources, (4, 4, 6, 6)), sources)
 
     assert torch.equal(run(), run())
-
-
-def test_karras_grid_against_the_formula():
-    run = samplers.Run("DPM++ 2M Karras", V2, 8)
-    low, high = (np.exp(Gaussian(V2).log_sigma[i]) for i in (0, -1))
-    expected = [(high ** (1 / 7) + i / 7 * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(8)]
-    np.testing.assert_allclose(run.solver.sigmas[:-1].numpy(), expected, rtol=1e-4)
-    assert run.solver.sigmas[-1] == 0
 
 
 def test_lcm_uses_the_modules_own_steps():
@@ -270,7 +335,7 @@ def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, do
         torch.testing.assert_close(out.double(), x0, atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"])
+@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "UniPC"])
 def test_a_run_from_a_picture_reaches_the_exact_map(name):
     """The probability flow from the level in the midst, as `Gaussian.ode` from σmax."""
     run, model = samplers.Run(name, V2, 400, strength=0.6), Gaussian(V2)
@@ -325,3 +390,10 @@ def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatc
 
     whole = clip(64)
     assert all(torch.equal(whole, clip(at_once)) for at_once in (1, 3, 7))
+
+
+def test_the_table_of_settings_offers_what_there_is():
+    assert settings.SAMPLERS == tuple(samplers.SAMPLERS) and settings.SCHEDULE_TYPES == samplers.SCHEDULE_TYPES
+    read = {older: settings.parse({"sampler": older}) for older in ("DPM++ 2M Karras", "DPM++ SDE Karras")}
+    assert [s.sampler for s in read.values()] == ["DPM++ 2M", "DPM++ SDE"]
+    assert samplers.notices("DDIM", "Karras") and not samplers.notices("Euler", "Karras")

@@ -49,7 +49,7 @@ NATIVE = "0: a red circle\n4: a blue square"
 CYCLIC = "a {@red circle|blue square|}, flat colours"
 PICTURE = f"{FILES}/one.png"
 SCHEDULES = ("static standard", "uniform standard", "batched", "views")
-ENGINE_SAMPLERS = ("DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "UniPC", "LCM")
+ENGINE_SAMPLERS = ("DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DPM++ 2M SDE", "UniPC", "LCM")
 
 ROWS: tuple[Row, ...] = (
     Row("plain"), Row("one window", {"frames": 4}), Row("one frame", {"frames": 1}), Row("frames 0", {"frames": 0}),
@@ -96,6 +96,9 @@ ROWS: tuple[Row, ...] = (
     Row("stills", {}, (ENGINE,), stills=True),
     *_settings("sampler", "sampler", ("Euler a", "DDIM", "Heun")),
     *(Row(f"sampler {name}", {"sampler": name}, (ENGINE,)) for name in ENGINE_SAMPLERS),
+    *(Row(f"schedule type {name} {kind}", {"sampler": name, "schedule_type": kind}, (ENGINE,))
+      for name, kind in (("DPM++ 2M", "Uniform"), ("DPM++ 2M SDE", "Uniform"), ("Euler", "Exponential"),
+                         ("Euler a", "SGM Uniform"))),
     *_settings("module", "motion_module", ("v1.safetensors", "v3.ckpt", "lcm.safetensors", "zoom", "nowhere")),
     Row("cfg 1", {"cfg": 1.0}), Row("prompt weights", {"prompt": "a (red:1.3) circle, [dull] BREAK a star"}, (ENGINE,)),
     Row("dtype bf16", {"dtype": "bf16"}, (ENGINE,)),

@@ -23,7 +23,7 @@ def engine():
 @pytest.mark.parametrize(("sampler", "steps", "frames", "most"), [
     ("Euler", 5, 8, 2.0),
     ("Heun", 4, 8, 2.0),
-    ("DPM++ 2M Karras", 6, 8, 3.0),
+    ("DPM++ 2M", 6, 8, 3.0),
     ("Euler", 5, 20, 2.0),
 ])
 def test_the_same_seed_gives_the_engines_clip(host, engine, sampler, steps, frames, most):
