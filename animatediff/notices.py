@@ -26,7 +26,8 @@ def of_speed(settings: Settings, steps: int) -> list[str]:
         return []
     whole = len(step_reuse.whole_steps(settings.speed, steps))
     if whole == steps:
-        return [f"speed {settings.speed}: without effect, since up to {step_reuse.LEAST} steps are always computed whole"]
+        return [f"speed {settings.speed}: without effect, since up to {step_reuse.LEAST} steps are always computed "
+                "whole"]
     return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
 
 

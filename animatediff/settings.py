@@ -198,9 +198,9 @@ class Settings:
         "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
         choices=SAMPLERS, spellings=OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
     schedule_type: str = _row(
-        "Automatic", "Schedule type", "How the steps lie between noise and clip, under its name in the WebUI. Automatic "
-        "is Karras for DPM++ 2M and DPM++ SDE, Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and Heun. DDIM, "
-        "UniPC and LCM have steps of their own.",
+        "Automatic", "Schedule type", "How the steps lie between noise and clip, under its name in the WebUI. "
+        "Automatic is Karras for DPM++ 2M and DPM++ SDE, Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and "
+        "Heun. DDIM, UniPC and LCM have steps of their own.",
         choices=SCHEDULE_TYPES, aliases=("scheduler",), cli="--schedule-type", group="image")
     size: str = _row(
         "", "Size", "Width and height of the clip in pixels; empty for that of the start picture, to a "

@@ -35,7 +35,8 @@ DEFAULTS = {
     "motion_scale": "1", "motion_scale_steps": "1", "motion_effect": "1", "motion_mask": "", "motion_mask_min": 0.0,
     "motion_mask_max": 1.0,
     "windows_per_call": 0,
-    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM", "schedule_type": "Automatic", "size": "",
+    "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM",
+    "schedule_type": "Automatic", "size": "",
     "init": "", "denoising_strength": 0.75, "resize_mode": "Crop and resize",
     "checkpoint": "", "device": "auto", "dtype": "auto",
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from animatediff.engine import keys, tokenizer
+from animatediff.engine import diffusers_folder, keys, tokenizer
+from animatediff.engine.components import SD15_BETAS, Components
 from animatediff.engine.text import TextEncoder
 from animatediff.engine.tokenizer import ClipTokenizer
 from animatediff.errors import ModelError
@@ -25,34 +25,17 @@ from animatediff.motion import BetaSchedule
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import CHECKPOINT, MOTION_MODULE, kind_of
 
-SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
 SD15_SCALING = 0.18215
 _ONLY_SD15 = "Use an SD1.5 checkpoint for text to image (4 input channels)"
+_FOR_MOTION = "Give it as the motion module and an SD1.5 checkpoint here"
 _WHOLE = "Give the whole checkpoint, or the folder that has model_index.json"
-
-
-@dataclass
-class Components:
-    """An image model in parts, in evaluation mode and without gradients.
-
-    `betas` is the image model's own noise schedule, for stills; `prediction` is "epsilon" or "v_prediction". The VAE's
-    latent scale is `vae.config.scaling_factor`.
-    """
-
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    text: TextEncoder
-    name: str
-    betas: BetaSchedule = SD15_BETAS
-    prediction: str = "epsilon"
-    path: Path | None = None
 
 
 def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
     """Load a .safetensors/.ckpt file or a diffusers folder. Raises ModelError; never goes to the network."""
     path = Path(path)
     if path.is_dir():
-        return _load_folder(path, torch.device(device), dtype)
+        return diffusers_folder.load(path, torch.device(device), dtype)
     try:
         file = WeightFile(path)
         _require_checkpoint(file)
@@ -73,8 +56,8 @@ def _require_checkpoint(file: WeightFile) -> None:
     if kind.is_image_model and kind.name != CHECKPOINT:
         raise ModelError(f"is {kind.phrase}, which is not supported yet by the standalone engine", remedy=_ONLY_SD15)
     if kind.name != CHECKPOINT:
-        remedy = "Give it as the motion module and an SD1.5 checkpoint here" if kind.name == MOTION_MODULE else _ONLY_SD15
-        raise ModelError(f"is {kind.phrase}, not an image checkpoint", remedy=remedy)
+        raise ModelError(f"is {kind.phrase}, not an image checkpoint",
+                         remedy=_FOR_MOTION if kind.name == MOTION_MODULE else _ONLY_SD15)
 
 
 def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Components:
@@ -248,59 +231,6 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], device: torch.device, 
                 raise AssertionError(f"{name} has no value")
             owner.register_buffer("position_ids", torch.arange(buffer.shape[-1], device=device)[None], persistent=False)
     module.eval().requires_grad_(False)
-
-
-def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
-    """A folder as `save_pretrained` of diffusers' StableDiffusionPipeline writes it."""
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise ModelError(
-            "the folder has no model_index.json", where=str(path), remedy="Give a checkpoint file or a diffusers folder"
-        )
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "")
-    if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline"):
-        raise ModelError(
-            f"is a model for {kind}, which is not supported yet by the standalone engine",
-            where=str(path),
-            remedy="Use an SD1.5 model (StableDiffusionPipeline)",
-        )
-    parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded: dict[str, nn.Module] = {}
-    for folder, network in parts.items():
-        files = {f.name for f in (path / folder).glob("*") if f.suffix in (".safetensors", ".bin")}
-        half = {name for name in files if ".fp16" in name}
-        try:
-            loaded[folder] = network.from_pretrained(
-                path / folder,
-                torch_dtype=dtype,
-                local_files_only=True,
-                variant="fp16" if half and half == files else None,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise ModelError(
-                f"the {folder} cannot be loaded ({reason})",
-                where=str(path / folder),
-                remedy="Restore the folder's files",
-            ) from error
-        loaded[folder].to(device).eval().requires_grad_(False)
-    if (channels := loaded["unet"].config.in_channels) != 4:
-        raise ModelError(
-            f"the UNet has {channels} input channels (inpainting or editing), which is not supported yet",
-            where=str(path),
-            remedy="Use an SD1.5 model for text to image",
-        )
-    schedule = path / "scheduler" / "scheduler_config.json"
-    options = json.loads(schedule.read_text(encoding="utf-8")) if schedule.is_file() else {}
-    betas = BetaSchedule(
-        options.get("beta_schedule", SD15_BETAS.kind),
-        options.get("beta_start", SD15_BETAS.start),
-        options.get("beta_end", SD15_BETAS.end),
-        options.get("num_train_timesteps", SD15_BETAS.steps),
-    )
-    text = TextEncoder(loaded["text_encoder"], tokenizer.from_folder(path / "tokenizer"))
-    prediction = options.get("prediction_type", "epsilon")
-    return Components(loaded["unet"], loaded["vae"], text, path.name, betas, prediction, path)
 
 
 def _at(tree: Any, *names: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from animatediff import loras, windows
-from animatediff.engine import models, pictures, provenance, samplers, vae
+from animatediff.engine import models, pictures, provenance, sampler_table, vae
 from animatediff.engine.device import pick_device, pick_dtype
 from animatediff.engine.resume import Keeper
 from animatediff.engine.sample import Sampling
@@ -148,7 +148,7 @@ class Pipeline:
                      for note in motion_lora.notices(lora.about, self.module.name, has_mid)]
         elif self.wishes(settings):
             said.append("motion LoRAs have no effect on stills")
-        said += samplers.notices(settings.sampler, settings.schedule_type)
+        said += sampler_table.notices(settings.sampler, settings.schedule_type)
         if settings.cfg == 1 and settings.negative:
             said.append("the negative prompt has no effect at CFG 1")
         said += of_pictures(settings, from_picture=bool(settings.init)) + pictures.notices(settings, self.own_size)

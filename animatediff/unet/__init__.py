@@ -1,1 +1,1 @@
-"""Networks that predict noise, of any host: their places, and what of their work can be shared or left out. No motion."""
+"""Any host's UNet: its places, and what of its work can be shared or left out. No motion."""

@@ -33,8 +33,8 @@ class UnreadableError(ModelError):
 class WeightFile:
     """A .safetensors or torch file, or a diffusers folder's. `shapes` by key is known at once; `read` gives tensors.
 
-    Keys are without trainers' wrappers (`state_dict`, `module.`), nested dictionaries flattened. ModelError says what is
-    wrong with the file.
+    Keys are without trainers' wrappers (`state_dict`, `module.`), nested dictionaries flattened. ModelError says what
+    is wrong with the file.
     """
 
     def __init__(self, path: Path | str):
@@ -90,8 +90,8 @@ class WeightFile:
 
 
 def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Tensors by key, on the CPU. Those of real numbers become `dtype`, where it is given, a few at a time, so that only
-    these are in memory in both. Of a torch file none needs the file any longer."""
+    """Tensors by key, on the CPU. Those of real numbers become `dtype`, where it is given, a few at a time, so that
+    only these are in memory in both. Of a torch file none needs the file any longer."""
     file = WeightFile(path)
     tensors = {} if file.is_torch else file.read()
     others = [key for key in file.shapes if file.is_torch or _to_convert(tensors[key], dtype)]

@@ -53,7 +53,8 @@ KINDS: tuple[Kind, ...] = (
          temporal & has("controlnet_cond_embedding.weight"), later=True),
     Kind(MOTION_LORA, "a motion LoRA", lora & _of_motion),
     Kind("AnimateLCM-I2V", "an AnimateLCM-I2V checkpoint", temporal & has("img_encoder."), later=True),
-    Kind("PIA", "a PIA checkpoint", temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), later=True),
+    Kind("PIA", "a PIA checkpoint",
+         temporal & shape("conv_in.weight", lambda s: len(s) == 4 and s[1] == 9), later=True),
     Kind("FancyVideo", "a FancyVideo checkpoint", temporal & has("fps_embedding.", "motion_embedding."), later=True),
     Kind(MOTION_MODULE, "a motion module", temporal),
     # What belongs to image models.

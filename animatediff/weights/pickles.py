@@ -25,8 +25,8 @@ from torch import Tensor
 MAGIC = (b"PK", b"\x80")  # what the two formats begin with
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-           "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
-           "ComplexDouble": "complex128", "Untyped": "uint8"}
+           "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+           "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Untyped": "uint8"}
 # Of packages whose objects lie beside the weights in checkpoints; none is imported.
 _INERT = ("numpy", "_codecs", "pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "argparse", "datetime",
           "pathlib", "torch.optim", "torch.device")

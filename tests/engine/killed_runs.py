@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from animatediff.engine import resume, samplers
+from animatediff.engine import resume, sampler_table, samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
@@ -89,7 +89,7 @@ def disk_full() -> dict:
 
 if __name__ == "__main__":
     found = {name: case(name, in_a_window(3), sampler=name, noise=noise) for name, noise in
-             zip(samplers.SAMPLERS, ["per frame", "per clip"] * 9)}
+             zip(sampler_table.SAMPLERS, ["per frame", "per clip"] * 9)}
     found["every 2"] = case("every 2", in_a_window(3), every=2, sampler="Euler a")
     found["repair"] = case("repair", lambda e: e.kind == "window" and e.total == 1, sampler="Euler a", seam_repair=0.6)
     found["decoding"] = case("decoding", lambda e: e.kind == "frame" and e.index == 3,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_pipeline import Spy, hooks, settings
 
-from animatediff.engine import samplers
+from animatediff.engine import sampler_table, samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata
@@ -60,7 +60,7 @@ def test_seamless_brings_the_ends_together(pipeline):
     assert ends("seamless") < ends("none")
 
 
-@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("sampler", sampler_table.SAMPLERS)
 def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sampler):
     asked = dict(frames=8, context_length=6, steps=2, sampler=sampler, cfg=1)
     plain = pipeline.sample(settings(**asked))
@@ -80,7 +80,7 @@ def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
     assert torch.equal(pipeline.sample(asked), pipeline.sample(settings(**{"frames": 6, **more, "seam_repair": 0.0})))
 
 
-@pytest.mark.parametrize("name", [n for n, s in samplers.SAMPLERS.items() if not s.stochastic])
+@pytest.mark.parametrize("name", [n for n, s in sampler_table.SAMPLERS.items() if not s.stochastic])
 def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map,
     which is known in closed form; what is held keeps its finished value exactly."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from command_line import files, python, run  # noqa: F401
 
-from animatediff.engine import resume, samplers
+from animatediff.engine import resume, sampler_table
 from animatediff.errors import MediaError, SettingsError
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
@@ -33,7 +33,7 @@ def killed(tiny, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", [*samplers.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
+@pytest.mark.parametrize("name", [*sampler_table.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
                                   "FreeInit's beginning", "draft", "draft, FreeInit", "draft, repair"])
 def test_a_killed_run_goes_on_bit_for_bit(killed, name):
     case = killed[name]

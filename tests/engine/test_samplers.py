@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from animatediff import settings
-from animatediff.engine import samplers
+from animatediff.engine import sampler_table, samplers
 from animatediff.errors import SettingsError
 from animatediff.motion import FAMILIES
 from animatediff.sampling import from_pictures, noise
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy 2
 
 MU, S = 0.6, 0.5
 V2, SDXL = FAMILIES["v2"].betas, FAMILIES["AnimateDiff-SDXL"].betas
-ODE = [name for name, s in samplers.SAMPLERS.items() if not s.stochastic]
+ODE = [name for name, s in sampler_table.SAMPLERS.items() if not s.stochastic]
 SDE = ["Euler a", "DPM++ SDE", "DPM++ 2M SDE"]
 SCHEDULES = ["Uniform", "Karras", "Exponential", "SGM Uniform"]
 TWO_CALLS = ("Heun", "DPM++ SDE")
@@ -175,8 +175,8 @@ def test_ode_samplers_reach_the_exact_map(name, schedule):
 
 
 @pytest.mark.parametrize("name, schedule_type, expected", [
-    ("Euler", "Uniform", 0.47), ("DDIM", "Automatic", 0.51), ("DPM++ 2M", "Uniform", 0.54), ("UniPC", "Automatic", 0.32),
-    ("DPM++ 2M", "Karras", 0.06), ("Heun", "Uniform", 0.05),
+    ("Euler", "Uniform", 0.47), ("DDIM", "Automatic", 0.51), ("DPM++ 2M", "Uniform", 0.54), ("Heun", "Uniform", 0.05),
+    ("UniPC", "Automatic", 0.32), ("DPM++ 2M", "Karras", 0.06),
 ])  # fmt: skip
 def test_error_at_twenty_steps(name, schedule_type, expected):
     assert error(name, 20, schedule_type=schedule_type) == pytest.approx(expected, abs=0.015)
@@ -216,7 +216,8 @@ def spread(name, sigma):
 def test_sde_samplers_have_the_moments_of_their_formula(name, schedule_type, steps):
     x, sources = unit(frames=4, size=64)
     out = samplers.Run(name, V2, steps, schedule_type=schedule_type)(Gaussian(V2), x, sources).double()
-    assert out.std().item() == pytest.approx(spread(name, levels(schedule_type, steps)), rel=0.015)  # 5 standard errors of 65,536 values
+    expected = spread(name, levels(schedule_type, steps))
+    assert out.std().item() == pytest.approx(expected, rel=0.015)  # 5 standard errors of 65,536 values
     assert abs(out.mean().item() - MU) < 0.02
     assert (out - Gaussian(V2).ode(x)).std() > 0.5 * S  # ... and do not simply follow the ODE
 
@@ -245,7 +246,7 @@ def test_lcm_with_the_exact_consistency_function(steps):
 
 
 @pytest.mark.parametrize("family", ["v2", "HotShot-XL", "AnimateDiff-SDXL"])
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_sampling_starts_at_sigma_max_of_the_family(name, family):
     schedule = FAMILIES[family].betas
     sigma_max = np.exp(Gaussian(schedule).log_sigma[-1])
@@ -259,7 +260,7 @@ def test_sampling_starts_at_sigma_max_of_the_family(name, family):
         assert scaled.flatten()[0].item() == pytest.approx(sigma_max / (1 + sigma_max**2) ** 0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_steps_calls_and_reports(name):
     for steps in (1, 2, 5):
         calls, reports = [], []
@@ -278,7 +279,7 @@ def test_steps_calls_and_reports(name):
         torch.testing.assert_close(reports[-1][1].float(), out, atol=1e-4, rtol=1e-4)  # the last step ends at its x₀
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_a_frame_is_the_same_in_any_batch(name):
     """Frame 3 of six is frame 0 of a clip whose seed is three higher, in stochastic samplers too."""
     model = Gaussian(V2)
@@ -306,11 +307,11 @@ def test_lcm_uses_the_modules_own_steps():
 
 def test_unknown_sampler_names_the_known_ones():
     with pytest.raises(SettingsError, match="Euler a"):
-        samplers.get("euler z")
+        sampler_table.get("euler z")
 
 
 @pytest.mark.parametrize("strength, done", [(1, 12), (0.75, 10), (0.5, 7), (0, 1)])
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, done):
     """It is the end of the whole run: the same levels, and at its first one x = α x₀ + σ ε."""
     whole, run = samplers.Run(name, V2, 12), samplers.Run(name, V2, 12, strength=strength)
@@ -348,7 +349,7 @@ def test_a_run_from_a_picture_reaches_the_exact_map(name):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, prediction):
     """In every call; without noise of the sampler's own it is the same ε all along. Frames that are not held are bit
     for bit as without the lock, since this model knows no neighbours."""
@@ -379,7 +380,7 @@ def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, predict
     assert torch.equal(out[2:], free[2:])
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatch):
     def clip(at_once):
         monkeypatch.setattr(samplers, "AT_ONCE", at_once)
@@ -393,7 +394,8 @@ def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatc
 
 
 def test_the_table_of_settings_offers_what_there_is():
-    assert settings.SAMPLERS == tuple(samplers.SAMPLERS) and settings.SCHEDULE_TYPES == samplers.SCHEDULE_TYPES
+    assert settings.SAMPLERS == tuple(sampler_table.SAMPLERS)
+    assert settings.SCHEDULE_TYPES == sampler_table.SCHEDULE_TYPES
     read = {older: settings.parse({"sampler": older}) for older in ("DPM++ 2M Karras", "DPM++ SDE Karras")}
     assert [s.sampler for s in read.values()] == ["DPM++ 2M", "DPM++ SDE"]
-    assert samplers.notices("DDIM", "Karras") and not samplers.notices("Euler", "Karras")
+    assert sampler_table.notices("DDIM", "Karras") and not sampler_table.notices("Euler", "Karras")

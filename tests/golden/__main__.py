@@ -66,7 +66,8 @@ def main() -> int:
         return 0
     before = json.loads(arguments.file.read_text())
     if arguments.rows:
-        before = {host: {name: row for name, row in rows.items() if name in found[host]} for host, rows in before.items()}
+        before = {host: {name: row for name, row in rows.items() if name in found[host]}
+                  for host, rows in before.items()}
     said = list(differences(before, found))
     print("\n".join(said) or "No difference")
     return bool(said)

@@ -16,8 +16,8 @@ from unittest import mock
 from diffusers import UNet2DConditionModel
 from diffusers.models.autoencoders.vae import Decoder
 
-from animatediff.faces.cli import main as cli
 from animatediff.engine.pipeline import Pipeline
+from animatediff.faces.cli import main as cli
 from animatediff.settings import BY_NAME, parse
 from tests.golden.table import FILES, Row
 from tests.golden.watch import digest, pictures, watching

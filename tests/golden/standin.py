@@ -57,7 +57,8 @@ def record(row: Row, host: Any, files: SimpleNamespace, folder: Path) -> dict[st
         answer = host.request(tab, fields, {"AnimateDiff": [settings]})
     outputs = folder / "outputs"
     written = of_files([path for path in outputs.rglob("*") if path.is_file()], outputs)
-    found = {"status": answer.status, "detail": str(answer.detail or answer.errors), "pictures": [pictures(io.BytesIO(raw)) for raw in answer.images],
+    found = {"status": answer.status, "detail": str(answer.detail or answer.errors),
+             "pictures": [pictures(io.BytesIO(raw)) for raw in answer.images],
              "info": answer.info, "preflight": before, "calls": seen.calls, "latents": seen.decoded, "files": written}
     for path in sorted(outputs.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -87,7 +88,8 @@ def _request(row: Row, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 def _preflight(fields: dict[str, Any], settings: dict[str, Any]) -> Any:
     """As the API's route answers, which the stand-in's fastapi has not."""
-    request, run_facts = (importlib.import_module(f"animatediff.hosts.a1111.{name}") for name in ("request", "run_facts"))
+    request, run_facts = (importlib.import_module(f"animatediff.hosts.a1111.{name}")
+                          for name in ("request", "run_facts"))
     host = {ours: fields.get(theirs) for ours, theirs in OF_A_RUN.items()}
     sources = len(fields.get("init_images", ()))
     try:

@@ -1,4 +1,4 @@
-"""What is seen of a run from outside: calls of a UNet, and the latents that a decoder is given. Names nothing of ours."""
+"""What is seen of a run from outside: calls of a UNet, and latents that are decoded. Names nothing of ours."""
 from __future__ import annotations
 
 import hashlib

@@ -18,7 +18,9 @@ from diffusers.pipelines.free_init_utils import FreeInitMixin
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
-from test_standin_adapter import REQUEST, animate, error, failing, frames_of, host, library, memory, plain, snapshot  # noqa: E402
+from test_standin_adapter import (  # noqa: E402
+    REQUEST, animate, error, failing, frames_of, host, library, memory, plain, snapshot,
+)
 
 ALPHA = float(torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)[-1])
 STILL = {"model": "still.safetensors", "returns": "frames"}

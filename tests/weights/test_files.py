@@ -1,4 +1,4 @@
-"""The reader of weight files: what torch and safetensors have written, and what must not be read. Oracle: torch.load."""
+"""The reader of weight files: what torch and safetensors have written, against torch.load; what must not be read."""
 from __future__ import annotations
 
 import collections
@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from animatediff.errors import ModelError
 from animatediff.weights.files import WeightFile, read_tensors
 
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-          torch.uint8, torch.bool, torch.complex64)
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
+          torch.int8, torch.uint8, torch.bool, torch.complex64)
 
 
 def numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
@@ -76,8 +76,8 @@ def test_a_tensor_that_was_read_is_the_readers_own(tmp_path):
 def test_wrappers_and_what_trainers_leave_beside_the_weights(tmp_path):
     """NumPy's scalars and arrays, paths and the like are no reason to refuse a file, and are never made."""
     path = tmp_path / "a.ckpt"
-    torch.save({"epoch": 3, "loss": np.float64(0.5), "curve": np.arange(3), "out": tmp_path, "sizes": torch.Size([1, 2]),
-                "dtype": torch.float16, "names": {"a"}, "optimizer": [{"lr": 1e-4}],
+    torch.save({"epoch": 3, "loss": np.float64(0.5), "curve": np.arange(3), "out": tmp_path,
+                "sizes": torch.Size([1, 2]), "dtype": torch.float16, "names": {"a"}, "optimizer": [{"lr": 1e-4}],
                 "state_dict": {"module.a": WHOLE}}, path)
     same(WeightFile(path).read(), {"a": WHOLE})
     torch.save({"inner": collections.OrderedDict(a=WHOLE)}, path)
@@ -136,8 +136,8 @@ def test_a_pickle_cannot_change_what_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("shape, stride, offset", [
-    ((31,), (1,), 0), ((2, 2), (1000, 1), 0), ((1,), (1,), 30), ((1,), (1,), -1), ((2,), (-1,), 1), ((10**12,), (1,), 0),
-    ((2, 10**30), (0, 0), 0), ((0, 10**30), (1, 1), 0),
+    ((31,), (1,), 0), ((2, 2), (1000, 1), 0), ((1,), (1,), 30), ((1,), (1,), -1), ((2,), (-1,), 1),
+    ((10**12,), (1,), 0), ((2, 10**30), (0, 0), 0), ((0, 10**30), (1, 1), 0),
 ])  # fmt: skip
 def test_tensors_outside_their_storage_are_refused(shape, stride, offset, tmp_path):
     storage, path = torch.arange(30.0).untyped_storage(), tmp_path / "bad.ckpt"

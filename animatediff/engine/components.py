@@ -1,0 +1,29 @@
+"""An image model in parts, from whatever file it comes."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from animatediff.engine.text import TextEncoder
+from animatediff.motion import BetaSchedule
+
+SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
+
+
+@dataclass
+class Components:
+    """An image model in parts, in evaluation mode and without gradients.
+
+    `betas` is the image model's own noise schedule, for stills; `prediction` is "epsilon" or "v_prediction". The VAE's
+    latent scale is `vae.config.scaling_factor`.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text: TextEncoder
+    name: str
+    betas: BetaSchedule = SD15_BETAS
+    prediction: str = "epsilon"
+    path: Path | None = None
