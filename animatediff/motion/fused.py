@@ -7,7 +7,7 @@ is saved against the plain layers:
   copied into another layout. The first kernel changes channels and places while it normalises, the last one while it
   projects, adds the input and applies the effect.
 * Residuals are added by the product itself (cuBLAS adds to what is there). Its bias cannot be added as well, so biases
-  behind a residual gather in a constant vector that the next LayerNorm adds while it reads, and the last product adds
+  gather in a constant vector that the next LayerNorm adds while it reads, and the last product adds
   its share of.
 * LayerNorm and positional encoding, the short attention of all frames, and GEGLU are one kernel each.
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class FusedAttention:
     """TemporalAttention behind its LayerNorm and with its residual, but for the bias of `to_out`."""
 
-    def __init__(self, attention: TemporalAttention, norm: nn.LayerNorm, constant: Tensor | None):
+    def __init__(self, attention: TemporalAttention, norm: nn.LayerNorm, constant: Tensor):
         self.attention, self.norm, self.constant = attention, norm, constant
 
     def __call__(self, x: Tensor, scale: Scale) -> Tensor:
@@ -52,14 +52,14 @@ class FusedAttention:
 
 
 class FusedBlock:
-    """TransformerBlock, but for the biases behind its residuals; `constant` [c] is their sum with those before."""
+    """TransformerBlock, but for the biases behind its residuals; `constant` [c] is their sum with what is missing from x
+    before it."""
 
-    def __init__(self, block: TransformerBlock):
-        self.attentions, self.constant = [], None
+    def __init__(self, block: TransformerBlock, constant: Tensor):
+        self.attentions, self.constant = [], constant
         for attention, norm in zip(block.attention_blocks, block.norms):
             self.attentions.append(FusedAttention(attention, norm, self.constant))
-            bias = attention.to_out[0].bias.detach().float()
-            self.constant = bias if self.constant is None else self.constant + bias
+            self.constant = self.constant + attention.to_out[0].bias.detach().float()
         self.before_ff, self.norm = self.constant, block.ff_norm
         self.up, self.down = block.ff.net[0].proj, block.ff.net[2]
         self.constant = self.constant + self.down.bias.detach().float()
@@ -80,9 +80,9 @@ class FusedTransformer:
     """TemporalTransformer."""
 
     def __init__(self, transformer: TemporalTransformer):
-        [block] = transformer.transformer_blocks
-        self.transformer, self.block = transformer, FusedBlock(block)
-        self.dtype, out = transformer.proj_in.weight.dtype, transformer.proj_out
+        [block], first, out = transformer.transformer_blocks, transformer.proj_in, transformer.proj_out
+        self.transformer, self.block = transformer, FusedBlock(block, first.bias.detach().float())
+        self.dtype = first.weight.dtype
         self.bias = torch.addmv(out.bias.detach().float(), out.weight.detach().float(), self.block.constant)
         self.made_of = MadeOf(transformer.parameters())
 
@@ -115,8 +115,7 @@ class FusedTransformer:
 
     def _tokens(self, tokens: Tensor, frames: int, scale: Scale, in_windows: InWindows | None) -> Tensor:
         """[row place channel] -> the same, before `proj_out`."""
-        first = self.transformer.proj_in
-        tokens = F.linear(tokens, first.weight, first.bias).unflatten(0, (-1, frames))
+        tokens = F.linear(tokens, self.transformer.proj_in.weight).unflatten(0, (-1, frames))
         return self.block(tokens, scale[None] if isinstance(scale, Tensor) else scale, in_windows).flatten(0, 1)
 
 

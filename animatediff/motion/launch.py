@@ -27,9 +27,9 @@ def group_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     mean, variance = (torch.empty(rows, groups, dtype=torch.float32, device=x.device) for _ in range(2))
     per_group = channels // groups
     size = _power(per_group)
-    block = max(16, min(_power(places), 4_096 // size))
+    block = max(16, min(_power(places), 8_192 // size))
     kernels.group_statistics[rows, groups](x, mean, variance, places, *x.stride(), PER_GROUP=per_group, CHANNELS=size,
-                                           BLOCK=block)
+                                           BLOCK=block, num_warps=8)
     return mean, variance
 
 
@@ -37,7 +37,7 @@ def group_normed(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor, 
     """GroupNorm of x [row channel place] by its mean and variance [row group] -> tokens [row place channel]."""
     rows, channels, places = x.shape
     out = torch.empty(rows, places, channels, dtype=dtype, device=x.device)
-    block_c, block_p = 64, min(64, _power(places))
+    block_c, block_p = 64, min(128, _power(places))
     grid = _blocks(places, block_p), rows * _blocks(channels, block_c)
     kernels.group_normed[grid](
         x, mean, variance, norm.weight, norm.bias, out, places, channels, norm.eps, *x.stride(),
@@ -49,12 +49,12 @@ def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor | None = None, 
     """LayerNorm of x [clip frame place c] plus `constant` [c], and `encoding` [frame c] added, in fp32 inside."""
     _, frames, places, c = x.shape
     out, rows = torch.empty_like(x), x.numel() // c
-    block = _power(c)
-    each = max(1, 2_048 // block)
+    block, each = _power(c), 4
     kernels.layer_normed[(_blocks(rows, each),)](
         x, norm.weight if constant is None else constant, norm.weight, norm.bias,
         norm.weight if encoding is None else encoding, out, rows, places, frames, c, norm.eps,
-        HAS_CONSTANT=constant is not None, HAS_ENCODING=encoding is not None, ROWS=each, BLOCK=block)
+        HAS_CONSTANT=constant is not None, HAS_ENCODING=encoding is not None, ROWS=each, BLOCK=block,
+        num_warps=max(1, min(8, block // 512)))
     return out
 
 
@@ -65,12 +65,13 @@ def attended(qkv: Tensor, heads: int, scale: Scale = 1.0) -> Tensor:
     c = qkv.shape[-1] // 3
     width = c // heads
     out = torch.empty(clips, frames, places, c, dtype=qkv.dtype, device=qkv.device)
-    block = max(16, _power(frames), 64 if width <= 64 else 32)
+    block, block_d = max(16, _power(frames)), max(16, _power(width))
     of_place = isinstance(scale, Tensor)
     grid = (clips * heads * _blocks(places, block // frames),)
     kernels.attended[grid](
         qkv, scale if of_place else qkv, out, places, heads, width**-0.5 * (1.0 if of_place else float(scale)),
-        HAS_SCALE=of_place, FRAMES=frames, WIDTH=width, BLOCK=block, BLOCK_D=max(16, _power(width)))
+        HAS_SCALE=of_place, FRAMES=frames, WIDTH=width, BLOCK=block, BLOCK_D=block_d,
+        num_warps=max(1, min(8, block * block_d // 2_048)))
     return out
 
 
@@ -79,10 +80,10 @@ def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     channels, inner = x.shape[-1], len(weight) // 2
     rows = x.numel() // channels
     out = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
-    block_m, block_n = 128, 128
+    block_m, block_n = 128, 64
     grid = (_blocks(rows, block_m) * _blocks(inner, block_n),)
-    kernels.gated[grid](x, weight, bias, out, rows, inner, channels,
-                        BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=64, GROUP=8, num_warps=8, num_stages=3)
+    kernels.gated[grid](x, weight, bias, out, rows, inner, channels, EVEN=channels % 64 == 0,
+                        BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=64, GROUP=8, num_warps=4, num_stages=3)
     return out
 
 
@@ -96,5 +97,5 @@ def projected_out(tokens: Tensor, weight: Tensor, bias: Tensor, x: Tensor, effec
     grid = (_blocks(channels, block_c) * _blocks(places, block_p) * rows,)
     kernels.projected_out[grid](
         tokens, weight, bias, x, effect if of_place else bias, out, places, channels, frames, *x.stride(),
-        *out.stride(), 1.0 if of_place else float(effect), HAS_EFFECT=of_place, BLOCK_C=block_c, BLOCK_P=block_p,
-        BLOCK_K=64, num_warps=8 if block_c == 128 else 4)
+        *out.stride(), 1.0 if of_place else float(effect), HAS_EFFECT=of_place, EVEN=channels % 64 == 0, BLOCK_C=block_c,
+        BLOCK_P=block_p, BLOCK_K=64, num_warps=4, num_stages=3)
