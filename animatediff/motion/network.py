@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
+MOST_TOKENS = 65_536  # in a feed-forward, whose intermediates are eight times as wide
 TILED = ("cpu",)  # devices where the transformer runs in tiles
 CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
 Scale = float | Tensor
@@ -132,7 +133,13 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
         x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
-        return self.ff(self.ff_norm(x)) + x
+        size = max(1, MOST_TOKENS // x.shape[1])
+        if len(x) <= size or torch.is_grad_enabled():
+            return self.ff(self.ff_norm(x)) + x
+        out = torch.empty_like(x)
+        for part, result in zip(x.split(size), out.split(size)):
+            torch.add(self.ff(self.ff_norm(part)), part, out=result)
+        return out
 
     def _attended(self, x: Tensor, scale: Scale) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms):

@@ -17,16 +17,17 @@ from benchmarks.gpu.plan import FULL, QUICK, Plan
 # Part -> what it shows, and about how many seconds it takes on an H100.
 PARTS = {
     "environment": ("the device, its clocks, and the copies and products that it does", 5),
-    "parity": ("the motion module's largest difference from float64, with kernels and without", 15),
+    "tests": ("the tests of the motion module that mean something on this device", 80),
+    "parity": ("the motion module's largest difference from float64, with kernels and without", 20),
     "places": ("the motion part, place by place, against diffusers' and what bytes and FLOPs need", 25),
-    "step": ("one UNet step with guidance against the plain UNet and diffusers' UNetMotionModel", 45),
+    "step": ("one UNet step with guidance against the plain UNet and diffusers' UNetMotionModel", 60),
     "shortage": ("a clip that runs out of memory: what is given up, and whether the result is equal", 15),
-    "tests": ("the tests of the motion module that mean something on this device", 90),
-    "compiled": ("the motion part compiled by torch, ours and diffusers'", 110),
-    "profile": ("where a step's time goes, by kernel", 10),
-    "calls": ("windows in a call and pictures in a decode", 30),
-    "sdxl": ("one UNet step of SDXL with a module for it", 40),
-    "fp8": ("products in fp8 against fp16: time and error", 10),
+    "calls": ("windows in a call and pictures in a decode", 20),
+    "compiled": ("the motion part compiled by torch, ours and diffusers'", 80),
+    "sdxl": ("one UNet step of SDXL with a module for it", 30),
+    "moving": ("a motion module on its way to the device and back", 5),
+    "fp8": ("products in fp8 against fp16: time and error", 5),
+    "profile": ("where a step's time goes, by kernel", 15),
 }
 
 

@@ -19,7 +19,7 @@ GRID = 65_535
 @torch.no_grad()
 def run(plan: Plan) -> list[dict]:
     full = plan.device == "cuda"
-    rows = [_row(plan, channels, 8 if full else 2, frames, over_frames, dtype)
+    rows = [_row(plan, channels, 4 if full else 2, frames, over_frames, dtype)
             for channels in sorted({*plan.widths}) for frames, over_frames in ((16, False), (24, True), (32, False))
             for dtype in DTYPES]
     return rows + ([_beyond_the_grid(plan, dtype) for dtype in plan.dtypes] if full else [])

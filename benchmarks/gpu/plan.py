@@ -22,8 +22,8 @@ class Plan:
     pixels: int = 512
     frames: tuple[int, ...] = (16, 32)
     dtypes: tuple[str, ...] = ("fp16", "bf16")
-    rounds: int = 9
-    calls: int = 5  # in a round
+    rounds: int = 5
+    calls: int = 3  # in a round
     device: str = "cuda"
     sdxl_widths: tuple[int, ...] = (320, 640, 1280)
     sdxl_pixels: int = 1024
@@ -44,7 +44,7 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=64, frames=(3,), dtypes=("fp16",), rounds=1, calls=1,
+QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=64, frames=(3,), dtypes=("fp32",), rounds=1, calls=1,
              sdxl_widths=(32, 64, 64), sdxl_pixels=64, vae=(32, 32, 32, 32))
 
 

@@ -17,7 +17,8 @@ from benchmarks.unet_step import TIMESTEP, TOKENS, filled
 def run(plan: Plan) -> list[dict]:
     from diffusers import UNet2DConditionModel
 
-    full, dtype, frames = plan.device == "cuda", DTYPES["fp16"], plan.frames[0]
+    full, name, frames = plan.device == "cuda", plan.dtypes[0], plan.frames[0]
+    dtype = DTYPES[name]
     text = 2048 if full else plan.text
     with torch.device("meta"):
         unet = UNet2DConditionModel(
@@ -28,7 +29,7 @@ def run(plan: Plan) -> list[dict]:
             attention_head_dim=(5, 10, 20) if full else (2, 4, 4),
             addition_time_embed_dim=256 if full else 8, projection_class_embeddings_input_dim=2816 if full else 80)
         module = build(plan.sdxl_widths, FAMILIES["AnimateDiff-SDXL"])
-    unet, module = filled(unet, plan.device, dtype), on_device(module, plan, "fp16")
+    unet, module = filled(unet, plan.device, dtype), on_device(module, plan, name)
     rows, side = 2 * frames, plan.sdxl_pixels // 8
 
     def random(*shape: int) -> Tensor:
@@ -52,6 +53,6 @@ def run(plan: Plan) -> list[dict]:
     found = alternate(contenders, rounds=max(1, plan.rounds // 3), seconds_of=plan.timer)
     apart = (found["ours"].first.float() - found["torch's operators"].first.float()).abs().max().item()
     times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
-    return [{"frames": frames, "pixels": plan.sdxl_pixels, "dtype": "fp16", **times,
+    return [{"frames": frames, "pixels": plan.sdxl_pixels, "dtype": name, **times,
              "ours/plain": times["ours ms"] / times["plain ms"], "largest difference": f"{apart:.1e}",
              **peaks(contenders, full)}]

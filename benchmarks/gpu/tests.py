@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.gpu.plan import Plan
 
-FILES = ("tests/motion/test_fused.py", "tests/motion/test_whole.py", "tests/motion/test_cuda.py")
+FILES = ("tests/motion/test_cuda.py", "tests/motion/test_fused.py")
 
 
 def run(plan: Plan) -> list[dict]:

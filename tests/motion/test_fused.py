@@ -36,7 +36,7 @@ def run(site, x, *given):
     return found
 
 
-@budget(max_examples=15, deadline=None)
+@budget(max_examples=12, deadline=None)
 @given(st.sampled_from([64, 96, 128]), st.integers(1, 7) if DEVICE == "cpu" else st.sampled_from([1, 2, 5, 16, 24]), st.integers(1, 2),
        st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(EXACT)), st.booleans(), st.integers(0, 3), st.sampled_from(["as it is", "last", "turned"]))
 def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
