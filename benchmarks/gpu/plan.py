@@ -44,8 +44,8 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=64, frames=(3,), dtypes=("fp32",), rounds=1, calls=1,
-             sdxl_widths=(32, 64, 64), sdxl_pixels=64, vae=(32, 32, 32, 32))
+QUICK = Plan(widths=(32, 32, 64, 64), text=16, pixels=64, frames=(3,), dtypes=("fp32",), rounds=1, calls=1,
+             sdxl_widths=(32, 32, 64), sdxl_pixels=64, vae=(32, 32, 32, 32))
 
 
 def without_kernels() -> AbstractContextManager:

@@ -19,6 +19,7 @@ from modules.sd_samplers_common import InterruptedException
 from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.motion.moving import on_device
 from animatediff.motion.prompts_once import prompts_once
 from animatediff.motion.reuse import Reuse
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
@@ -116,9 +117,7 @@ class Pass:
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
-            self.whole_pass.callback(self.module.to, "cpu")
-            self.whole_pass.callback(self.module.release)
-            self.module.to(devices.device, devices.dtype_unet)
+            self.whole_pass.enter_context(on_device(self.module, devices.device, devices.dtype_unet))
             self.move_to(shared.sd_model)
             if self.pictures is not None:
                 self.whole_pass.enter_context(
