@@ -42,12 +42,13 @@ def group_normed(x, mean, variance, weight, bias, out, places, channels, eps,
                  PER_GROUP: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
     """x [row channel place], its statistics [row group] -> its GroupNorm as tokens [row place channel].
 
-    Programs: blocks of places, blocks of channels · rows.
+    Programs: rows · blocks of channels · blocks of places, places first.
     """
-    blocks = tl.cdiv(channels, BLOCK_C)
-    row, block = (tl.program_id(1) // blocks).to(tl.int64), tl.program_id(1) % blocks
-    channel = block * BLOCK_C + tl.arange(0, BLOCK_C)
-    place = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    of_channels, of_places = tl.cdiv(channels, BLOCK_C), tl.cdiv(places, BLOCK_P)
+    number = tl.program_id(0)
+    place = number % of_places * BLOCK_P + tl.arange(0, BLOCK_P)
+    channel = number // of_places % of_channels * BLOCK_C + tl.arange(0, BLOCK_C)
+    row = (number // (of_places * of_channels)).to(tl.int64)
     is_channel, is_place = channel < channels, place < places
     group = row * (channels // PER_GROUP) + channel // PER_GROUP
     middle = tl.load(mean + group, is_channel, other=0.0)
@@ -63,7 +64,7 @@ def group_normed(x, mean, variance, weight, bias, out, places, channels, eps,
 
 @triton.jit
 def layer_normed(x, constant, weight, bias, encoding, out, rows, places, frames, channels, eps,
-                 HAS_CONSTANT: tl.constexpr, HAS_ENCODING: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+                 HAS_ENCODING: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """LayerNorm of x + constant, rows [row channel] and [channel], plus the positional encoding [frame channel] of the
     row's frame. BLOCK is a power of two that holds all channels; a program takes ROWS rows."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
@@ -71,8 +72,7 @@ def layer_normed(x, constant, weight, bias, encoding, out, rows, places, frames,
     is_channel = channel < channels
     there = (row < rows) & is_channel
     value = tl.load(x + row * channels + channel, there, other=0.0).to(tl.float32)
-    if HAS_CONSTANT:
-        value += tl.load(constant + channel, is_channel, other=0.0)
+    value += tl.load(constant + channel, is_channel, other=0.0)
     middle = tl.sum(value, 1)[:, None] / channels
     apart = tl.where(there, value - middle, 0.0)
     spread = tl.sum(apart * apart, 1)[:, None] / channels
@@ -169,7 +169,8 @@ def gated(x, weight, bias, out, rows, inner, channels, EVEN: tl.constexpr,
 @triton.jit
 def projected_out(tokens, weight, bias, x, effect, out, places, channels, frames,
                   stride_row, stride_channel, stride_place, out_row, out_channel, out_place, share,
-                  HAS_EFFECT: tl.constexpr, EVEN: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):
+                  HAS_EFFECT: tl.constexpr, EVEN: tl.constexpr,
+                  BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):
     """x + share · effect · (tokens Wᵀ + bias): tokens [row place channel], x and out [row channel place].
 
     `effect` [frame place]. Programs: blocks of channels · blocks of places · rows, channels first. EVEN: channels are a

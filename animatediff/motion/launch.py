@@ -38,22 +38,22 @@ def group_normed(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor, 
     rows, channels, places = x.shape
     out = torch.empty(rows, places, channels, dtype=dtype, device=x.device)
     block_c, block_p = 64, min(128, _power(places))
-    grid = _blocks(places, block_p), rows * _blocks(channels, block_c)
+    grid = (rows * _blocks(channels, block_c) * _blocks(places, block_p),)
     kernels.group_normed[grid](
         x, mean, variance, norm.weight, norm.bias, out, places, channels, norm.eps, *x.stride(),
         PER_GROUP=channels // norm.num_groups, BLOCK_C=block_c, BLOCK_P=block_p)
     return out
 
 
-def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor | None = None, encoding: Tensor | None = None) -> Tensor:
+def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor, encoding: Tensor | None = None) -> Tensor:
     """LayerNorm of x [clip frame place c] plus `constant` [c], and `encoding` [frame c] added, in fp32 inside."""
     _, frames, places, c = x.shape
     out, rows = torch.empty_like(x), x.numel() // c
     block, each = _power(c), 4
     kernels.layer_normed[(_blocks(rows, each),)](
-        x, norm.weight if constant is None else constant, norm.weight, norm.bias,
+        x, constant, norm.weight, norm.bias,
         norm.weight if encoding is None else encoding, out, rows, places, frames, c, norm.eps,
-        HAS_CONSTANT=constant is not None, HAS_ENCODING=encoding is not None, ROWS=each, BLOCK=block,
+        HAS_ENCODING=encoding is not None, ROWS=each, BLOCK=block,
         num_warps=max(1, min(8, block // 512)))
     return out
 

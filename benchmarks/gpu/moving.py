@@ -33,5 +33,6 @@ def run(plan: Plan) -> list[dict]:
     case("back to ordinary memory", lambda: [weight.cpu() for weight in there])
     if plan.device == "cuda":
         locked = case("locking its pages", lambda: [weight.pin_memory() for weight in weights])
-        case("to the device from locked pages", lambda: [weight.to(plan.device, non_blocking=True) for weight in locked])
+        case("to the device from locked pages",
+             lambda: [weight.to(plan.device, non_blocking=True) for weight in locked])
     return rows

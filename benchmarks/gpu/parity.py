@@ -35,7 +35,7 @@ def _row(plan: Plan, channels: int, side: int, frames: int, over_frames: bool, d
     site = site_of(channels, over_frames).to(DTYPES[dtype])
     x = torch.randn(2 * frames, channels, side, side, generator=torch.Generator().manual_seed(1)).to(DTYPES[dtype])
     scale, effect = torch.rand(2, frames, side, side) + 0.5
-    exact = copy.deepcopy(site).double().plainly(x.double(), frames, scale.flatten(1).double(), effect.flatten(1).double())
+    exact = copy.deepcopy(site).double()(x.double(), frames, scale.double(), effect.double())
     site, x = site.to(plan.device), x.to(plan.device)
 
     def error() -> float:

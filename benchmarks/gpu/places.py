@@ -1,11 +1,9 @@
 """Each kind of place of the motion part: with kernels, by torch's operators, diffusers', and the least it could take.
 
-The floor is the longer of two times: of the FLOPs of the matrix products, and of the bytes of input, output and weights,
-each once, at the rates that `environment` measured or a data sheet states.
+The floor is the longer of two times: of the FLOPs of the matrix products, and of the bytes of input, output and
+weights, each once, at the rates that `environment` measured or a data sheet states.
 """
 from __future__ import annotations
-
-from contextlib import nullcontext
 
 import torch
 

@@ -26,7 +26,7 @@ def run(plan: Plan) -> list[dict]:
             return unet(x, TIMESTEP, text).sample
 
     def diffusers() -> torch.Tensor:
-        return other(x.unflatten(0, (2, frames)).transpose(1, 2), TIMESTEP, text[::frames].repeat_interleave(frames, 0)).sample
+        return other(x.unflatten(0, (2, frames)).transpose(1, 2), TIMESTEP, text).sample
 
     calls = {"plain": lambda: unet(x, TIMESTEP, text).sample, "ours": ours, "diffusers": diffusers}
     return [row for name, call in calls.items() for row in _kernels(name, call, plan.device)]

@@ -88,7 +88,8 @@ def _row(plan: Plan, unet: nn.Module, module: MotionModule, other: nn.Module, dt
     found = alternate(contenders, rounds=plan.rounds, warm_up={"ours": matched}, seconds_of=plan.timer)
     apart = (found["ours"].first.float() - found["diffusers"].first.float()).abs().max().item()
     times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
-    return {"frames": frames, "pixels": plan.pixels, "dtype": dtype, **times, **_graphs(plan, {"plain": plain, "ours": with_motion}, x),
+    return {"frames": frames, "pixels": plan.pixels, "dtype": dtype, **times,
+            **_graphs(plan, {"plain": plain, "ours": with_motion}, x),
             **_channels_last(plan, unet, plain, ours),
             "ours/plain": times["ours ms"] / times["plain ms"],
             "diffusers/plain": times["diffusers ms"] / times["plain ms"],

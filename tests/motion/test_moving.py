@@ -10,7 +10,8 @@ from animatediff.motion.moving import on_device
 @pytest.mark.parametrize("ends", ["well", "with an error"])
 def test_the_tensors_of_before_come_back(make_module, ends):
     module = make_module("v2")
-    before = {name: (value, value.data_ptr(), value.clone()) for name, value in module.state_dict(keep_vars=True).items()}
+    before = {name: (value, value.data_ptr(), value.clone())
+              for name, value in module.state_dict(keep_vars=True).items()}
     site = module.down_blocks[0].motion_modules[0].temporal_transformer
     try:
         with on_device(module, "cpu", torch.bfloat16), torch.no_grad():
