@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import gpu
 from benchmarks.markdown import fill, tables
 from benchmarks.timing import machine
 
@@ -21,6 +22,7 @@ NAMES = {
     "motion_part": "the motion module's transformers, place by place, against diffusers'",
     "motion_traffic": "operators, bytes and memory of the motion part on a GPU, against diffusers', counted",
     "motion_profile": "where the motion part's time goes, by kind of work",
+    "gpu": "all that a GPU is measured for, part by part (--minutes, --part)",
     "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "start_up": "importing the extension in the real WebUI, and loading a motion module",
@@ -42,6 +44,8 @@ def main() -> None:
                         help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--minutes", type=float, default=8, help="of gpu; parts that take longer are left out")
+    parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS], help="of gpu; may be repeated")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing; print a --json file as tables")
     parser.add_argument("--into", type=Path, metavar="PAGE", help="with --markdown: replace the tables of this page")
@@ -55,13 +59,18 @@ def main() -> None:
         return
     torch.set_num_threads(options.threads)
     results = {"machine": machine() | {"quick": options.quick}}
-    for name in options.names or NAMES:
-        print(f"\n{name}: {NAMES[name]}", flush=True)
-        rows = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick)
+    def report(name: str, rows: list[dict]) -> None:
         results[name] = rows
         print(table(rows), flush=True)
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
+
+    for name in options.names or NAMES:
+        if name == "gpu":
+            gpu.run(options.quick, options.minutes, options.part, lambda part, rows: report(f"gpu {part}", rows))
+            continue
+        print(f"\n{name}: {NAMES[name]}", flush=True)
+        report(name, importlib.import_module(f"benchmarks.{name}").run(quick=options.quick))
 
 
 def table(rows: list[dict]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """The file that --json writes -> a table for each measurement in it, and a line on the machine."""
     found = {name: _table(rows) for name, rows in results.items() if name != "machine"}
-    return {"machine": _machine(results["machine"]), **found}
+    name = "gpu machine" if any(part.startswith("gpu ") for part in found) else "machine"
+    return {name: _machine(results["machine"]), **found}
 
 
 def fill(page: str, found: dict[str, str]) -> str:

@@ -27,6 +27,30 @@ class Timing:
         return median(self.seconds)
 
 
+def wall(call: Callable[[], Any]) -> float:
+    """Seconds of a call by the clock."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def on_gpu(calls: int) -> Callable[[Callable[[], Any]], float]:
+    """Seconds of a call on the GPU, between events around `calls` of them that wait for no result."""
+    def seconds(call: Callable[[], Any]) -> float:
+        import torch
+
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3 / calls
+
+    return seconds
+
+
 def alternate(
     contenders: dict[str, Callable[[], Any]],
     *,
@@ -34,6 +58,7 @@ def alternate(
     seconds: float = float("inf"),
     warm_up: dict[str, Callable[[], Any]] | None = None,
     say: str = "",
+    seconds_of: Callable[[Callable[[], Any]], float] = wall,
 ) -> dict[str, Timing]:
     """Call each in turn, once to warm up, then `rounds` times, or fewer (at least one) if `seconds` would not do.
 
@@ -49,9 +74,7 @@ def alternate(
         if index and before - start + longest > seconds:
             break
         for name in names[index % len(names) :] + names[: index % len(names)]:
-            began = time.perf_counter()
-            contenders[name]()
-            spent[name].append(time.perf_counter() - began)
+            spent[name].append(seconds_of(contenders[name]))
         longest = max(longest, time.perf_counter() - before)
         if say:
             shown = ", ".join(f"{name} {spent[name][-1]:.3g} s" for name in names)

@@ -141,28 +141,28 @@ def networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(**_unet_config(plan))
-    return _filled(unet), motion_module(plan)
+    return filled(unet), motion_module(plan)
 
 
 def motion_module(plan: Plan) -> MotionModule:
     """The latter alone."""
     with torch.device("meta"):
         module = build(plan.widths, FAMILIES["v2"])
-    return _filled(module)
+    return filled(module)
 
 
 def _unet_config(plan: Plan) -> dict:
     return dict(block_out_channels=plan.widths, cross_attention_dim=plan.text, attention_head_dim=8, layers_per_block=2)
 
 
-def _filled(network: nn.Module) -> Any:
+def filled(network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """Weights that keep activations near one, affines of norms that differ from one."""
-    random = torch.Generator().manual_seed(4)
+    random = torch.Generator(device).manual_seed(4)
     for part in network.modules():
         for name, old in part._parameters.items():
             if old is None:
                 continue
-            new = torch.empty(old.shape)
+            new = torch.empty(old.shape, dtype=dtype, device=device)
             if old.ndim > 1:
                 new.normal_(0, old[0].numel() ** -0.5, generator=random)
             else:

@@ -11,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; for small tensors
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
+
 torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"])))
 
 

@@ -26,6 +26,7 @@ class InWindows:
 
     def __init__(self, views: Views, numbers: Group, like: Tensor, module: MotionModule | None = None):
         self.module, self.parts = module, []
+        self.longest = max(map(len, views.windows))
         for window, shares in zip(views.windows, views.shares):
             neighbours = window == tuple(range(window[0], window[-1] + 1))
             place = slice(window[0], window[-1] + 1) if neighbours else torch.tensor(window, device=like.device)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animatediff.errors import ModelError
+from animatediff.motion.choice import fused
 from animatediff.motion.packed import PackedTransformer, packed
 from animatediff.motion.plain import is_plain
 from animatediff.motion.precision import LayerNorm, for_norm, without_autocast
@@ -24,10 +25,12 @@ from animatediff.motion.side_by_side import side_by_side
 if TYPE_CHECKING:
     from animatediff.layout import Group
     from animatediff.motion.families import Family
+    from animatediff.motion.fused import FusedTransformer
     from animatediff.motion.in_windows import InWindows
 
 GROUPS, GROUP_EPS = 32, 1e-6
 MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
+MOST_TOKENS = 65_536  # in a feed-forward, whose intermediates are eight times as wide
 TILED = ("cpu",)  # devices where the transformer runs in tiles
 CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
 Scale = float | Tensor
@@ -130,7 +133,13 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
         x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
-        return self.ff(self.ff_norm(x)) + x
+        size = max(1, MOST_TOKENS // x.shape[1])
+        if len(x) <= size or torch.is_grad_enabled():
+            return self.ff(self.ff_norm(x)) + x
+        out = torch.empty_like(x)
+        for part, result in zip(x.split(size), out.split(size)):
+            torch.add(self.ff(self.ff_norm(part)), part, out=result)
+        return out
 
     def _attended(self, x: Tensor, scale: Scale) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms):
@@ -151,17 +160,25 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, frames, stored)])
         self.proj_out = nn.Linear(channels, channels)
         self._packed: PackedTransformer | None = None
+        self._fused: FusedTransformer | None = None
+
+    @property
+    def heads(self) -> int:
+        return self.transformer_blocks[0].attention_blocks[0].heads
 
     def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                 in_windows: InWindows | None = None) -> Tensor:
         """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
-        with without_autocast(x):
-            return self._changed(x, frames, scale, effect, in_windows)
-
-    def _changed(self, x: Tensor, frames: int, scale: Scale, effect: Scale, in_windows: InWindows | None) -> Tensor:
-        n, c, h, w = x.shape
-        normed = self._normed(x, frames, in_windows)
         scale, effect = (each.flatten(1).to(x.device) if isinstance(each, Tensor) else each for each in (scale, effect))
+        with without_autocast(x):
+            self._fused = fused(self, x, frames, in_windows, self._fused)
+            return (self._fused or self.plainly)(x, frames, scale, effect, in_windows)
+
+    def plainly(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
+                in_windows: InWindows | None = None) -> Tensor:
+        """By torch's own operators; `scale` and `effect` are numbers or [frame h·w]."""
+        n, c, h, w = x.shape
+        normed = self.normed(x, frames, in_windows)
         if x.device.type in TILED and not torch.is_grad_enabled():
             return self._in_tiles(x.reshape(normed.shape), normed, scale, effect, in_windows).view(n, c, h, w)
         tokens = normed.permute(0, 3, 1, 2).to(self.proj_in.weight.dtype).reshape(-1, frames, c)
@@ -177,14 +194,14 @@ class TemporalTransformer(nn.Module):
         return (x.reshape(change.shape) + change).reshape(x.shape)
 
     def release(self) -> None:
-        """Give back the packed weights; the next call makes them anew."""
-        self._packed = None
+        """Give back what was made of the weights; the next call makes it anew."""
+        self._packed = self._fused = None
 
     def __getstate__(self) -> dict:
-        """For copies and files, which are without the packed weights."""
-        return self.__dict__ | {"_packed": None}
+        """For copies and files, which are without what was made of the weights."""
+        return self.__dict__ | {"_packed": None, "_fused": None}
 
-    def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
+    def normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
         """GroupNorm over C/32 x H x W of a frame or of all of a clip's -> [clip frame c (h w)].
 
         In the more precise of x's and the weights' dtype."""

@@ -9,7 +9,6 @@ weights in blocks are a copy, as large as the module; it is made anew when a wei
 """
 from __future__ import annotations
 
-import weakref
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animatediff.motion.plain import is_plain
+from animatediff.motion.unchanged import MadeOf
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
@@ -89,18 +89,13 @@ class PackedTransformer:
         self.first = Packed(transformer.proj_in.weight, transformer.proj_in.bias)
         self.blocks = [PackedBlock(block) for block in transformer.transformer_blocks]
         self.last = Packed(transformer.proj_out.weight, transformer.proj_out.bias)
-        self.made_of = [(weakref.ref(weight), *_written(weight)) for weight in transformer.parameters()]
+        self.made_of = MadeOf(transformer.parameters())
 
     def __call__(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = self.first(tokens)
         for block in self.blocks:
             x = block(x, scale, in_windows)
         return self.last(x)
-
-    def is_of(self, transformer: TemporalTransformer) -> bool:
-        """Whether the weights still are what they were, neither exchanged nor written to."""
-        return all(kept() is weight and written == _written(weight)
-                   for (kept, *written), weight in zip(self.made_of, transformer.parameters()))
 
 
 def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -> PackedTransformer | None:
@@ -114,12 +109,9 @@ def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -
         return None
     if not all(map(is_plain, transformer.modules())):
         return None
-    return before if before is not None and before.is_of(transformer) else PackedTransformer(transformer)
-
-
-def _written(weight: Tensor) -> list[int]:
-    """Changes when the tensor is written to."""
-    return [weight.data_ptr(), 0 if weight.is_inference() else weight._version]
+    if before is not None and before.made_of(transformer.parameters()):
+        return before
+    return PackedTransformer(transformer)
 
 
 def is_faster() -> bool:

@@ -18,7 +18,7 @@ from animatediff.layout import Group
 from animatediff.motion import MotionModule
 from animatediff.motion.in_parts import in_parts
 
-MOST_WINDOWS, MOST_PICTURES = 4, 8  # in a call, where memory is no limit
+MOST_WINDOWS, MOST_PICTURES = 2, 8  # in a call, where memory is no limit; more windows gain little or lose
 SHARE = 0.8  # of the free memory, which is in pieces
 OutOfMemoryError = torch.cuda.OutOfMemoryError  # torch 2.1, the WebUI's, has it under this name alone
 T = TypeVar("T")

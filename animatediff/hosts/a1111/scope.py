@@ -22,6 +22,7 @@ from animatediff.hosts.a1111.run_facts import sampler as sampler_of
 from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
 from animatediff.hosts.shared.unet_call import NOTHING, AroundWindow, UNetCall
 from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.motion.moving import on_device
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.memory import WhileSampling
@@ -78,9 +79,7 @@ class Pass:
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
-            self.whole_pass.callback(self.module.to, "cpu")
-            self.whole_pass.callback(self.module.release)
-            self.module.to(devices.device, devices.dtype_unet)
+            self.whole_pass.enter_context(on_device(self.module, devices.device, devices.dtype_unet))
             self.move_to(shared.sd_model)
             if self.pictures is not None:
                 self.whole_pass.enter_context(

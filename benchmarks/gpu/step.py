@@ -1,0 +1,126 @@
+"""One UNet step of SD1.5 with a v2 module and guidance, random weights: what motion adds to the plain UNet's time.
+
+*channels last* is ours with the UNet's weights in that memory format, *graph* ours as one CUDA graph, *plain graph* and
+*plain channels last* the same of the UNet alone. Peaks are of what a call takes above the weights.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from animatediff.layout import ClipLayout
+from animatediff.motion import MotionModule, injected
+from animatediff.unet.prompts_once import prompts_once
+from benchmarks.gpu.places import peaks
+from benchmarks.gpu.plan import DTYPES, Plan, without_kernels
+from benchmarks.timing import alternate
+from benchmarks.unet_step import TIMESTEP, TOKENS, filled, norm_over_frames, same_in_diffusers
+
+
+def networks(plan: Plan, dtype: str) -> tuple[nn.Module, MotionModule]:
+    """Filled where they are to be, since a CPU takes long for it."""
+    from diffusers import UNet2DConditionModel
+
+    from animatediff.motion import FAMILIES, build
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(block_out_channels=plan.widths, cross_attention_dim=plan.text,
+                                    attention_head_dim=8, layers_per_block=2)
+        module = build(plan.widths, FAMILIES["v2"])
+    return filled(unet, plan.device, DTYPES[dtype]), on_device(module, plan, dtype)
+
+
+def on_device(module: MotionModule, plan: Plan, dtype: str) -> MotionModule:
+    """The module filled, its positional encodings made anew: a meta device has none."""
+    from animatediff.motion.network import sinusoids
+
+    filled(module, plan.device, DTYPES[dtype])
+    for part in module.modules():
+        if "pe" in part._buffers:
+            part._buffers["pe"] = sinusoids(*part.pe.shape[1:]).to(plan.device, DTYPES[dtype])
+    return module
+
+
+@torch.no_grad()
+def run(plan: Plan) -> list[dict]:
+    rows = []
+    for dtype in plan.dtypes:
+        unet, module = networks(plan, dtype)
+        other = same_in_diffusers(unet, module)
+        rows += [_row(plan, unet, module, other, dtype, frames) for frames in plan.frames]
+        del unet, module, other
+    return rows
+
+
+def _row(plan: Plan, unet: nn.Module, module: MotionModule, other: nn.Module, dtype: str, frames: int) -> dict:
+    side = plan.pixels // 8
+    x = torch.randn(2 * frames, 4, side, side, device=plan.device).to(DTYPES[dtype])
+    text = torch.randn(2, TOKENS, plan.text, device=plan.device).to(DTYPES[dtype]).repeat_interleave(frames, 0)
+    video = x.unflatten(0, (2, frames)).transpose(1, 2)
+    timestep = torch.tensor(TIMESTEP, device=plan.device)
+
+    def plain() -> Tensor:
+        return unet(x, timestep, text).sample
+
+    def with_motion() -> Tensor:
+        with injected(unet, module, lambda rows: ClipLayout.contiguous(frames, rows // frames)):
+            return plain()
+
+    def ours() -> Tensor:
+        with prompts_once(unet):
+            return with_motion()
+
+    def by_torch() -> Tensor:
+        with without_kernels():
+            return ours()
+
+    def diffusers() -> Tensor:
+        return other(video, timestep, text).sample.transpose(1, 2).reshape(x.shape)
+
+    def matched() -> Tensor:
+        with norm_over_frames(module):
+            return ours()
+
+    contenders: dict[str, Callable[[], Tensor]] = {
+        "plain": plain, "ours": ours, "torch's operators": by_torch, "diffusers": diffusers}
+    found = alternate(contenders, rounds=plan.rounds, warm_up={"ours": matched}, seconds_of=plan.timer)
+    apart = (found["ours"].first.float() - found["diffusers"].first.float()).abs().max().item()
+    times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
+    return {"frames": frames, "pixels": plan.pixels, "dtype": dtype, **times,
+            **_graphs(plan, {"plain": plain, "ours": with_motion}, x),
+            **_channels_last(plan, unet, plain, ours),
+            "ours/plain": times["ours ms"] / times["plain ms"],
+            "diffusers/plain": times["diffusers ms"] / times["plain ms"],
+            "diffusers/ours": times["diffusers ms"] / times["ours ms"],
+            "largest difference": f"{apart:.1e}", "largest value": f"{found['diffusers'].first.abs().max().item():.1e}",
+            **peaks(contenders, x.is_cuda)}
+
+
+def _graphs(plan: Plan, calls: dict[str, Callable[[], Tensor]], x: Tensor) -> dict[str, float | None]:
+    """ms of the call replayed as one CUDA graph; without `prompts_once`, which decides by what it reads."""
+    times: dict[str, float | None] = {}
+    for name, call in calls.items() if x.is_cuda else ():
+        graph = torch.cuda.CUDAGraph()
+        try:
+            torch.cuda.synchronize()
+            with torch.cuda.graph(graph):
+                call()
+            times[f"{name} graph ms"] = 1e3 * sorted(plan.timer(graph.replay) for _ in range(3))[1]
+        except RuntimeError as error:
+            print(f"  no graph of {name}: {str(error).splitlines()[0]}", flush=True)
+            times[f"{name} graph ms"] = None
+        del graph
+    return times
+
+
+def _channels_last(plan: Plan, unet: nn.Module, plain: Callable[[], Tensor], ours: Callable[[], Tensor]
+                   ) -> dict[str, float]:
+    unet.to(memory_format=torch.channels_last)
+    try:
+        found = alternate({"plain channels last": plain, "ours channels last": ours}, rounds=max(1, plan.rounds // 2),
+                          seconds_of=plan.timer)
+    finally:
+        unet.to(memory_format=torch.contiguous_format)
+    return {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}

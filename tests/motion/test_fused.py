@@ -1,0 +1,159 @@
+"""The GPU's Triton kernels against the plain layers and float64: on a CUDA device, or by Triton's interpreter."""
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+from test_packed import transformer, truth
+from test_whole import layer_by_layer
+
+from animatediff.layout import Views
+from animatediff.motion import choice, network
+from animatediff.motion.in_windows import InWindows
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EXACT = ({torch.bfloat16: 2e-2, torch.float16: 3e-3} if DEVICE == "cuda"
+         else {torch.float32: 2e-6, torch.float16: 3e-3})  # the interpreter multiplies bf16 as integers
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_this_device():
+    """The interpreter takes fp32, too, in which a slip shows that halves hide."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "DEVICES", (DEVICE,))
+        patch.setattr(choice, "DTYPES", choice.DTYPES | ({torch.float32: 1e-4} if DEVICE == "cpu" else {}))
+        patch.setattr(network, "TILED", ())
+        choice.forget_trials()
+        yield
+        choice.forget_trials()
+
+
+def run(site, x, *given):
+    with torch.no_grad():
+        found = site(x, *given)
+    assert site._fused is not None
+    return found
+
+
+@budget(max_examples=12, deadline=None)
+@given(st.sampled_from([64, 96, 128]), st.integers(1, 7) if DEVICE == "cpu" else st.sampled_from([1, 2, 5, 16, 24]),
+       st.integers(1, 2), st.integers(1, 7), st.integers(1, 7),
+       st.sampled_from(list(EXACT)), st.booleans(), st.integers(0, 3), st.sampled_from(["as it is", "last", "turned"]))
+def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
+    site = transformer(channels, dtype, over_frames).to(DEVICE)
+    x = torch.randn(clips * frames, channels, height, width).to(DEVICE, dtype)
+    if memory == "last":
+        x = x.to(memory_format=torch.channels_last)
+    elif memory == "turned":
+        x = x.transpose(2, 3).contiguous().transpose(2, 3)
+    scale = torch.rand(frames, height, width) * 2 if steered & 1 else 0.7 if steered else 1.0
+    effect = torch.rand(frames, height, width) if steered & 2 else 1.0
+    before = x.clone()
+    found, plain = run(site, x, frames, scale, effect), layer_by_layer(site, x, frames, scale, effect)
+    exact = truth(site.cpu(), x.cpu(), frames, scale, effect)
+    assert torch.equal(x, before) and found.dtype == dtype and found.shape == x.shape
+    far = (plain.double().cpu() - exact).abs().max().item()
+    assert (found.double().cpu() - exact).abs().max().item() <= 1.5 * far + EXACT[dtype] * exact.abs().max().item() / 2
+
+
+HALF = torch.float16
+
+
+@pytest.mark.parametrize("over_frames", [False, True])
+def test_windows_inside(over_frames):
+    """As a clip in views is seen: attention, and a GroupNorm over frames, window by window."""
+    site, x = transformer(64, HALF, over_frames).to(DEVICE), torch.randn(2 * 6, 64, 2, 3).to(DEVICE, HALF)
+    views = Views(((0, 1, 2, 3), (3, 4, 5, 0)), ((0.25, 1, 1, 0.5), (0.5, 1, 1, 0.75)))
+    scale = torch.rand(6, 2, 3) + 0.5
+    found = run(site, x, 6, scale, 0.8, InWindows(views, tuple(range(6)), x))
+    exact = truth(site.cpu(), x.cpu(), 6, scale, 0.8, InWindows(views, tuple(range(6)), x.cpu()))
+    assert (found.double().cpu() - exact).abs().max() <= EXACT[HALF] * exact.abs().max()
+
+
+def test_a_few_positions_at_a_time():
+    """Where memory is short; 5 of them do not divide 12."""
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(2 * 4, 64, 3, 4).to(DEVICE, HALF)
+    steer = torch.rand(4, 3, 4) + 0.5, torch.rand(4, 3, 4)
+    whole = run(site, x, 4, *steer)
+    site.most_positions = 10
+    torch.testing.assert_close(run(site, x, 4, *steer), whole, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("of_x", [torch.float32, torch.bfloat16])
+def test_another_precision_comes_in(of_x):
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, of_x)
+    found = run(site, x, 4)
+    exact = truth(site.cpu(), x.cpu(), 4)
+    assert found.dtype == of_x and (found.double().cpu() - exact).abs().max() <= 2e-2 * exact.abs().max()
+
+
+@pytest.mark.parametrize("change", ["written", "exchanged", "hooked", "another forward"])
+def test_what_becomes_of_a_layer_counts(change):
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
+    before, layer = run(site, x, 4), site.transformer_blocks[0].attention_blocks[0].to_out[0]
+    with torch.no_grad():
+        if change == "written":
+            layer.bias.add_(1)
+        elif change == "exchanged":
+            layer.bias = torch.nn.Parameter(layer.bias + 1, requires_grad=False)
+        elif change == "hooked":
+            layer.register_forward_hook(lambda layer, args, out: out + 1)
+        else:
+            layer.forward = lambda x: torch.nn.functional.linear(x, layer.weight, layer.bias) + 1
+        after = site(x, 4)
+        assert (site._fused is None) == (change in ("hooked", "another forward"))
+        torch.testing.assert_close(after, site.plainly(x, 4), rtol=5e-3, atol=5e-3)
+    assert not torch.allclose(after, before, rtol=5e-3, atol=5e-3)
+
+
+@pytest.fixture
+def fresh_trials():
+    choice.forget_trials()
+    yield
+    choice.forget_trials()
+
+
+@pytest.mark.usefixtures("fresh_trials")
+@pytest.mark.parametrize("fault", ["no Triton", "wrong", "no number", "cannot run"])
+def test_kernels_that_do_not_do_are_not_used(fault, monkeypatch):
+    """Tried once for each kind of call; the plain layers do the work."""
+    from animatediff.motion import fused
+
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
+    calls, works = [], fused.FusedTransformer.__call__
+
+    def faulty(self, x, *given, **named):
+        calls.append(1)
+        if fault == "cannot run":
+            raise RuntimeError("PTX was compiled with an unsupported toolchain")
+        return works(self, x, *given, **named) * (1.05 if fault == "wrong" else float("nan"))
+
+    if fault == "no Triton":
+        monkeypatch.setitem(sys.modules, "animatediff.motion.fused", None)
+    else:
+        monkeypatch.setattr(fused.FusedTransformer, "__call__", faulty)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(site(x, 4), site.plainly(x, 4)) and site._fused is None
+    assert len(calls) == (0 if fault == "no Triton" else 1)
+
+
+@pytest.mark.usefixtures("fresh_trials")
+def test_a_shortage_of_memory_says_nothing_of_the_kernels(monkeypatch):
+    from animatediff.motion import fused
+
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
+
+    def short(self, *given, **named):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(fused.FusedTransformer, "__call__", short)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            site(x, 4)
+    run(site, x, 4)
