@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from animatediff.motion.naming import to_diffusers
-from animatediff.motion.network import TemporalTransformer
+from animatediff.motion.transformer import TemporalTransformer
 
 from .timing import alternate, done
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from animatediff.motion import network
+from animatediff.motion import transformer
 
 from .motion_part import DTYPES, FRAMES, PLACES, pair
 from .timing import done
@@ -35,7 +35,7 @@ def run(quick: bool = False) -> list[dict]:
     for channels, per, often in PLACES:
         ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
         x = torch.randn(FRAMES, channels, pixels // per, pixels // per).to(device, DTYPES[dtype])
-        plainly = patch.object(network, "packed", lambda transformer, before: None)
+        plainly = patch.object(transformer, "packed", lambda transformer, before: None)
         for name, call, around in (("diffusers", lambda: theirs(x, num_frames=FRAMES), nullcontext()),
                                    ("ours, plain layers", lambda: ours(x, FRAMES), plainly),
                                    ("ours", lambda: ours(x, FRAMES), nullcontext())):

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from animatediff.motion import network
+from animatediff.motion import transformer
 from animatediff.motion.precision import for_norm
 
 from .motion_part import PLACES, pair
@@ -90,7 +90,7 @@ def places(pixels: int, frames: int) -> list[dict]:
         ours, theirs = pair(channels)
         for norm in ("group", "layer"):  # as with a torch whose kernels keep fp32; without values there is no trying
             for_norm(torch.empty(1, dtype=DTYPE), norm)
-        with FakeTensorMode(), patch.object(network, "TILED", ()):
+        with FakeTensorMode(), patch.object(transformer, "TILED", ()):
             without_values(ours), without_values(theirs)
             x = torch.empty(CLIPS * frames, channels, side, side, dtype=DTYPE)
             found = {"ours": counted(lambda: ours(x, frames)),

@@ -19,7 +19,7 @@ ROOMS = {
     "weights": ("", f"{SCIENCE} safetensors"),  # the only room that opens them
     "unet": ("", SCIENCE),
     "media": ("", f"{SCIENCE} av"),
-    "motion": ("weights unet", SCIENCE),
+    "motion": ("weights unet", f"{SCIENCE} triton"),
     "sampling": ("weights unet motion", SCIENCE),
     "engine": (CORE, f"{SCIENCE} diffusers transformers tokenizers yaml"),
     "hosts.shared": (CORE, f"{SCIENCE} fastapi"),
@@ -38,8 +38,6 @@ CIRCLES = {
     # For type checking: what a run is, how it is sampled and the pipeline name each other, until a plan of `clip/` is
     # what the first two are given.
     frozenset({"engine.pipeline", "engine.provenance", "engine.sample"}),
-    # For type checking: the network's fast paths name the layers that they replace.
-    frozenset({"motion.in_windows", "motion.network", "motion.packed"}),
 }
 
 

@@ -6,7 +6,7 @@ from animatediff.motion.build import build
 from animatediff.motion.families import FAMILIES, BetaSchedule, Family, detect
 from animatediff.motion.inject import injected
 from animatediff.motion.load import Description, describe, load
-from animatediff.motion.network import MotionModule
+from animatediff.motion.module import MotionModule
 from animatediff.motion.steering import Mask, Steering
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from animatediff.motion.families import FAMILIES, Family
-from animatediff.motion.network import MotionModule
+from animatediff.motion.module import MotionModule
 
 
 def build(

@@ -18,7 +18,7 @@ from animatediff.motion.plain import is_plain
 if TYPE_CHECKING:
     from animatediff.motion.fused import FusedTransformer
     from animatediff.motion.in_windows import InWindows
-    from animatediff.motion.network import TemporalTransformer
+    from animatediff.motion.layers import TemporalLayers
 
 DEVICES = ("cuda",)  # ROCm's name, too
 DTYPES = {torch.float16: 1e-2, torch.bfloat16: 5e-2}  # largest difference from the plain layers, of the largest value
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 _trials: dict[tuple, bool] = {}
 
 
-def fused(transformer: TemporalTransformer, x: Tensor, frames: int, in_windows: InWindows | None,
-          before: FusedTransformer | None) -> FusedTransformer | None:
-    """What computes `transformer` for x [(clip frame) c h w] by kernels, `before` if that still is; None where the
-    plain layers are to do the work."""
+def fused(transformer: TemporalLayers, x: Tensor, frames: int, in_windows: InWindows | None,
+          before: FusedTransformer | None, plainly: Callable[..., Tensor]) -> FusedTransformer | None:
+    """What computes `transformer` for x [(clip frame) c h w] by kernels, `before` if that still is; None where
+    `plainly`, torch's operators, is to do the work."""
     weight, longest = transformer.proj_in.weight, in_windows.longest if in_windows else frames
     if x.device.type not in DEVICES or weight.dtype not in DTYPES or x.device != weight.device:
         return None
@@ -40,7 +40,7 @@ def fused(transformer: TemporalTransformer, x: Tensor, frames: int, in_windows: 
         return None
     kind = (x.device, x.dtype, weight.dtype, transformer.norm.num_channels, transformer.heads, longest)
     if kind not in _trials:
-        _trials[kind] = _trial(transformer, x, frames, in_windows)
+        _trials[kind] = _trial(transformer, x, frames, in_windows, plainly)
     if not _trials[kind]:
         return None
     if before is not None and before.made_of(transformer.parameters()):
@@ -53,24 +53,25 @@ def forget_trials() -> None:
     _trials.clear()
 
 
-def _made(transformer: TemporalTransformer) -> FusedTransformer:
+def _made(transformer: TemporalLayers) -> FusedTransformer:
     from animatediff.motion.fused import FusedTransformer  # needs Triton
 
     return FusedTransformer(transformer)
 
 
-def _trial(transformer: TemporalTransformer, x: Tensor, frames: int, in_windows: InWindows | None) -> bool:
+def _trial(transformer: TemporalLayers, x: Tensor, frames: int, in_windows: InWindows | None,
+           plainly: Callable[..., Tensor]) -> bool:
     """Raises what a shortage of memory raises: that says nothing of the kernels."""
     part = x[:, :, : max(1, TRIAL_PLACES // x.shape[3])]
     try:
         kernels = _made(transformer)
-        found, plain = (work(part, frames, in_windows=in_windows).float() for work in (kernels, transformer.plainly))
+        found, plain = (work(part, frames, in_windows=in_windows).float() for work in (kernels, plainly))
         apart = ((found - plain).abs().max() / plain.abs().max()).item()
         if not apart <= DTYPES[transformer.proj_in.weight.dtype]:  # nor is NaN
             logger.info("Triton kernels are not used: they differ by %.2g", apart)
             return False
         ours, theirs = (_seconds(lambda: work(part, frames, in_windows=in_windows), x)
-                        for work in (kernels, transformer.plainly))
+                        for work in (kernels, plainly))
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # no Triton, no compiler for it, another version's language, a device it cannot do

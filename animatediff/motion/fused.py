@@ -29,7 +29,8 @@ from animatediff.motion.unchanged import MadeOf
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
-    from animatediff.motion.network import Scale, TemporalAttention, TemporalTransformer, TransformerBlock
+    from animatediff.motion.layers import TemporalAttention, TemporalLayers, TransformerBlock
+    from animatediff.motion.scale import Scale
 
 
 class FusedAttention:
@@ -79,7 +80,7 @@ class FusedBlock:
 class FusedTransformer:
     """TemporalTransformer."""
 
-    def __init__(self, transformer: TemporalTransformer):
+    def __init__(self, transformer: TemporalLayers):
         [block], first, out = transformer.transformer_blocks, transformer.proj_in, transformer.proj_out
         self.transformer, self.block = transformer, FusedBlock(block, first.bias.detach().float())
         self.dtype = first.weight.dtype

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from torch import nn
 
 from animatediff.attribute import attribute
-from animatediff.motion.network import MotionModule
+from animatediff.motion.module import MotionModule
 from animatediff.unet.in_parts import rows_in_turns
 
 POSITIONS = 1_024  # of a temporal attention at a time

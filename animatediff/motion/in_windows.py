@@ -7,15 +7,18 @@ frames runs window by window, and its results are joined where windows overlap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from animatediff.layout import Group, Views
 
-if TYPE_CHECKING:
-    from animatediff.motion.network import MotionModule
+
+class SeesFrames(Protocol):
+    """A motion module, as far as it is told which frames it sees."""
+
+    window: Group
 
 
 class InWindows:
@@ -24,7 +27,7 @@ class InWindows:
     `numbers`: of the group's frames, which `module`, if there is one, is told of as it is of a window by itself.
     """
 
-    def __init__(self, views: Views, numbers: Group, like: Tensor, module: MotionModule | None = None):
+    def __init__(self, views: Views, numbers: Group, like: Tensor, module: SeesFrames | None = None):
         self.module, self.parts = module, []
         self.longest = max(map(len, views.windows))
         for window, shares in zip(views.windows, views.shares):

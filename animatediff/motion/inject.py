@@ -16,7 +16,7 @@ from animatediff.errors import ModelError
 from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
 from animatediff.motion.in_windows import InWindows
-from animatediff.motion.network import MotionModule, Site
+from animatediff.motion.module import MotionModule, Site
 from animatediff.unet.places import Places, find_places
 
 if TYPE_CHECKING:

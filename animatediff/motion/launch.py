@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from animatediff.motion import kernels
 
 if TYPE_CHECKING:
-    from animatediff.motion.network import Scale
+    from animatediff.motion.scale import Scale
 
 
 def _power(least: int) -> int:

@@ -22,7 +22,7 @@ from animatediff.errors import ModelError
 from animatediff.layout import LayoutOf
 from animatediff.motion.load import Description, skeleton
 from animatediff.motion.lora_files import ADAPTER, MOTION, Lora, LoraDescription, LowRank, layer_name
-from animatediff.motion.network import MotionModule
+from animatediff.motion.module import MotionModule
 from animatediff.unet.places import find_places
 
 Weighted = tuple[Lora, Curve]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from animatediff.motion.network import MotionModule
+from animatediff.motion.module import MotionModule
 
 
 @contextmanager

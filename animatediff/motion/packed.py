@@ -21,7 +21,8 @@ from animatediff.motion.unchanged import MadeOf
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
-    from animatediff.motion.network import Scale, TemporalAttention, TemporalTransformer, TransformerBlock
+    from animatediff.motion.layers import TemporalAttention, TemporalLayers, TransformerBlock
+    from animatediff.motion.scale import Scale
 
 DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 1_024  # tokens of a call, for which the blocks are chosen
@@ -83,9 +84,9 @@ class PackedBlock:
 
 
 class PackedTransformer:
-    """What TemporalTransformer does to tokens [position frame c]."""
+    """What TemporalLayers does to tokens [position frame c]."""
 
-    def __init__(self, transformer: TemporalTransformer):
+    def __init__(self, transformer: TemporalLayers):
         self.first = Packed(transformer.proj_in.weight, transformer.proj_in.bias)
         self.blocks = [PackedBlock(block) for block in transformer.transformer_blocks]
         self.last = Packed(transformer.proj_out.weight, transformer.proj_out.bias)
@@ -98,7 +99,7 @@ class PackedTransformer:
         return self.last(x)
 
 
-def packed(transformer: TemporalTransformer, before: PackedTransformer | None) -> PackedTransformer | None:
+def packed(transformer: TemporalLayers, before: PackedTransformer | None) -> PackedTransformer | None:
     """The transformer with its weights as they are now, `before` if that still is; None where the plain layers are to
     do the work: elsewhere than on a CPU or where that is slower, while learning, and where someone looks into layers or
     has changed them."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from animatediff.curves import Curve
 from animatediff.layout import Group
-from animatediff.motion.network import Scale
+from animatediff.motion.scale import Scale
 from animatediff.settings import Settings
 
 # A host tells scale and effect of a site from the numbers of its frames and its latents' height and width.

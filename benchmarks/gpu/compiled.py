@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import torch
 
-from animatediff.motion import network
+from animatediff.motion import layers
 from benchmarks.gpu.plan import DTYPES, Plan
 from benchmarks.motion_part import pair
 from benchmarks.timing import alternate
@@ -29,7 +29,7 @@ def _row(plan: Plan, place: tuple[int, int, int], dtype: str, frames: int) -> di
              "diffusers compiled": torch.compile(theirs, backend=backend)}
     arguments = {"ours compiled": ((x, frames), {}), "diffusers compiled": ((x,), {"num_frames": frames})}
     took = {}
-    with patch.object(network, "side_by_side", torch.cat):  # which the compiler cannot look into
+    with patch.object(layers, "side_by_side", torch.cat):  # which the compiler cannot look into
         for name, call in calls.items():
             began = time.perf_counter()
             call(*arguments[name][0], **arguments[name][1])

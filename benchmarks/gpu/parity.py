@@ -9,7 +9,7 @@ import copy
 
 import torch
 
-from animatediff.motion.network import TemporalTransformer
+from animatediff.motion.transformer import TemporalTransformer
 from benchmarks.gpu.plan import DTYPES, Plan, without_kernels
 from benchmarks.unet_step import filled
 

@@ -34,7 +34,7 @@ def networks(plan: Plan, dtype: str) -> tuple[nn.Module, MotionModule]:
 
 def on_device(module: MotionModule, plan: Plan, dtype: str) -> MotionModule:
     """The module filled, its positional encodings made anew: a meta device has none."""
-    from animatediff.motion.network import sinusoids
+    from animatediff.motion.layers import sinusoids
 
     filled(module, plan.device, DTYPES[dtype])
     for part in module.modules():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from animatediff.layout import ClipLayout
-from animatediff.motion import FAMILIES, build, network
+from animatediff.motion import FAMILIES, build, transformer
 
 WIDTHS = {"SD1.5": (32, 64, 64, 64), "SDXL": (32, 64, 96)}
 TEXT = 24
@@ -33,7 +33,7 @@ def randomise(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module
 def way(request, monkeypatch):
     """The motion module runs in tiles, as on a CPU, or whole, as on a GPU."""
     if request.param == "whole":
-        monkeypatch.setattr(network, "TILED", ())
+        monkeypatch.setattr(transformer, "TILED", ())
 
 
 @pytest.fixture

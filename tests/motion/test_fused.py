@@ -12,7 +12,7 @@ from test_packed import transformer, truth
 from test_whole import layer_by_layer
 
 from animatediff.layout import Views
-from animatediff.motion import choice, network
+from animatediff.motion import choice, transformer as running
 from animatediff.motion.in_windows import InWindows
 
 pytest.importorskip("triton")
@@ -27,7 +27,7 @@ def on_this_device():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "DEVICES", (DEVICE,))
         patch.setattr(choice, "DTYPES", choice.DTYPES | ({torch.float32: 1e-4} if DEVICE == "cpu" else {}))
-        patch.setattr(network, "TILED", ())
+        patch.setattr(running, "TILED", ())
         choice.forget_trials()
         yield
         choice.forget_trials()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from animatediff.motion import FAMILIES, network, precision
+from animatediff.motion import FAMILIES, layers, precision, transformer
 
 HEADS = 8
 
@@ -74,7 +74,7 @@ def test_is_the_reference_in_float64(name, make_module):
 
 
 def test_positions_are_the_sinusoids_of_the_paper():
-    pe = network.sinusoids(40, 16)[0].double()
+    pe = layers.sinusoids(40, 16)[0].double()
     for place, i in ((0, 0), (7, 3), (39, 7)):
         angle = place / 10_000 ** (2 * i / 16)
         assert pe[place, 2 * i].item() == pytest.approx(np.sin(angle), abs=1e-5)
@@ -84,11 +84,11 @@ def test_positions_are_the_sinusoids_of_the_paper():
 @pytest.mark.parametrize("learning", [False, True])
 def test_tiles_change_nothing(learning, make_module, monkeypatch):
     site, x = site_of(make_module("v2")), torch.randn(8, 64, 6, 6)
-    monkeypatch.setattr(network, "packed", lambda *_: None)
+    monkeypatch.setattr(transformer, "packed", lambda *_: None)
     with torch.set_grad_enabled(learning):
-        monkeypatch.setattr(network, "CPU_TILE_TOKENS", 10**9)
+        monkeypatch.setattr(transformer, "CPU_TILE_TOKENS", 10**9)
         whole = site(x, 4)
-        monkeypatch.setattr(network, "CPU_TILE_TOKENS", 20)
+        monkeypatch.setattr(transformer, "CPU_TILE_TOKENS", 20)
         monkeypatch.setattr(type(site), "most_positions", 5)
         calls = []
         monkeypatch.setattr(type(site), "_tokens", lambda self, *given, old=type(site)._tokens: (
@@ -117,7 +117,7 @@ def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, toleran
     with torch.no_grad():
         expected = site(x.float(), 6) - x.float()
         half = site.to(dtype)
-        tokens = half._normed(x, 6)
+        tokens = half.normed(x, 6)
         assert tokens.isfinite().all() and tokens.abs().max() < 100
         change = half(torch.zeros_like(x), 6)
     assert change.dtype == dtype and change.isfinite().all()
@@ -165,9 +165,9 @@ def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, m
     var, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
     expected = ((groups - mean) / (var + 1e-6).sqrt()).view(6, 64, 16)
     expected = expected * site.norm.weight.double()[:, None] + site.norm.bias.double()[:, None]
-    found = site._normed(x, 6)[0].to(dtype)  # fp32 where it was widened
+    found = site.normed(x, 6)[0].to(dtype)  # fp32 where it was widened
     assert ((expected - 3e-4).to(dtype) <= found).all() and (found <= (expected + 3e-4).to(dtype)).all()
-    assert (site.float()._normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
+    assert (site.float().normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
 
 
 def test_keys_are_the_original_ones(make_module):

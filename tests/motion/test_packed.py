@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from animatediff.motion import FAMILIES, network, packed
-from animatediff.motion.network import TemporalTransformer
+from animatediff.motion import FAMILIES, packed, transformer as running
+from animatediff.motion.transformer import TemporalTransformer
 
 IS_FASTER = packed.is_faster
 pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
@@ -41,7 +41,7 @@ def transformer(channels=64, dtype=torch.float32, over_frames=False):
 
 def plainly(site, *given):
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(network, "packed", lambda *_: None)
+        patch.setattr(running, "packed", lambda *_: None)
         return site(*given)
 
 

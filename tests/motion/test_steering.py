@@ -14,8 +14,8 @@ from PIL import Image
 
 from animatediff.curves import Curve
 from animatediff.layout import ClipLayout
-from animatediff.motion import Mask, Steering, injected, network
-from animatediff.motion.network import TemporalAttention
+from animatediff.motion import Mask, Steering, injected, transformer
+from animatediff.motion.layers import TemporalAttention
 from animatediff.settings import Settings
 
 RANDOM = torch.Generator().manual_seed(5)
@@ -138,11 +138,11 @@ def test_effect_is_the_share_of_the_change(make_module):
 def test_tiles_frames_and_odd_sizes(frames, height, width, clips, tile):
     """Every position comes out as if it were alone with its own scales: those are neither shifted nor turned."""
     torch.manual_seed(frames * 31 + height * 7 + width)
-    site = network.TemporalTransformer(32, 8, 8, True, False).eval()
+    site = transformer.TemporalTransformer(32, 8, 8, True, False).eval()
     scale, x = torch.rand(frames, height, width) * 2, torch.randn(clips * frames, 32, height, width)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "CPU_TILE_TOKENS", tile * frames)
-        tokens = site._normed(x, frames).permute(0, 3, 1, 2)  # [clip (h w) frame c]
+        patch.setattr(transformer, "CPU_TILE_TOKENS", tile * frames)
+        tokens = site.normed(x, frames).permute(0, 3, 1, 2)  # [clip (h w) frame c]
         found = site(x, frames, scale) - x
         found = found.view(clips, frames, 32, height * width)
         place, clip = height * width // 2, clips - 1

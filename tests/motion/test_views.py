@@ -150,7 +150,7 @@ def test_a_module_norm_over_frames_is_taken_in_each_window(make_module):
     module = make_module("AnimateDiff-SDXL")
     site = next(iter(module.sites().values())).temporal_transformer
     x = torch.randn(6, 32, 4, 4, generator=torch.Generator().manual_seed(3)) * torch.arange(1, 7)[:, None, None, None]
-    found = site._normed(x, 6, InWindows(views_of(6, 4, 2, "flat"), tuple(range(6)), x))[0]
+    found = site.normed(x, 6, InWindows(views_of(6, 4, 2, "flat"), tuple(range(6)), x))[0]
 
     def normed(clip):
         return F.group_norm(clip.double().transpose(0, 1)[None], 32, site.norm.weight.double(), site.norm.bias.double(),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_packed import plainly, transformer, truth
 
-from animatediff.motion import network, precision
+from animatediff.motion import precision, transformer as running
 from animatediff.motion.side_by_side import side_by_side
 
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -20,14 +20,14 @@ EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 def whole(site, *given):
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(network, "TILED", ())
+        patch.setattr(running, "TILED", ())
         return site(*given)
 
 
 def layer_by_layer(site, *given):
     """As it learns: each layer by itself."""
     with pytest.MonkeyPatch.context() as patch, torch.enable_grad():
-        patch.setattr(network, "TILED", ())
+        patch.setattr(running, "TILED", ())
         return site(*given).detach()
 
 
@@ -130,7 +130,7 @@ def test_inference_mode():
         torch.testing.assert_close(whole(made_here, x, 4), plainly(made_here, x, 4), rtol=1e-5, atol=1e-5)
     site = transformer()
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "TILED", ())
+        patch.setattr(running, "TILED", ())
         site(x, 4)
     assert not any(weight.is_inference() for weight in site.parameters())
     site.requires_grad_(True)(x, 4).sum().backward()

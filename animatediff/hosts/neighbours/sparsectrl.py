@@ -26,7 +26,7 @@ class SparseSite(nn.Module):
 
     def __init__(self, width: int, frames: int):
         super().__init__()
-        from animatediff.motion.network import TemporalTransformer
+        from animatediff.motion.transformer import TemporalTransformer
 
         self.temporal_transformer = TemporalTransformer(width, 8, frames, stored=True, over_frames=False)
         for block in self.temporal_transformer.transformer_blocks:  # SparseCtrl's have one attention
