@@ -125,8 +125,7 @@ def _user_comment(value: bytes | str | None) -> str:
         return value or ""
     code, data = value[:8], value[8:]
     if code == b"UNICODE\0":
-        big = data.decode("utf-16-be", "replace")
-        # Exif leaves the byte order open; ASCII read the wrong way round is a row of characters like U+7B00.
-        wrong = sum(ord(c) & 0xFF == 0 for c in big) > len(big) // 2
-        return data.decode("utf-16-le", "replace") if wrong else big
+        # Exif leaves the byte order open. Settings are ASCII for the most part, which shows in the right one alone.
+        big, little = (data.decode(f"utf-16-{order}", "replace") for order in ("be", "le"))
+        return max(big, little, key=lambda text: sum(" " <= c <= "~" for c in text))
     return _decoded(data if code in (b"ASCII\0\0\0", b"\0" * 8) else value)
