@@ -27,6 +27,7 @@ PARTS = {
     "sdxl": ("one UNet step of SDXL with a module for it", 30),
     "moving": ("a motion module on its way to the device and back", 5),
     "fp8": ("products in fp8 against fp16: time and error", 5),
+    "writers": ("frames per second of each writer against imageio", 40),
     "profile": ("where a step's time goes, by kernel", 15),
 }
 

@@ -144,6 +144,37 @@ def test_kernels_that_do_not_do_are_not_used(fault, monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh_trials")
+@pytest.mark.parametrize("where", ["what comes in", "the weights"])
+def test_what_is_no_number_says_nothing_of_the_kernels(where):
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
+    spoilt, sick = x.clone(), transformer(64, HALF).to(DEVICE)
+    with torch.no_grad():
+        if where == "what comes in":
+            spoilt[0, 0, 0, 0] = float("inf")
+            assert not site(spoilt, 4).isfinite().all()
+        else:
+            sick.proj_out.weight[0, 0] = float("nan")
+            assert not sick(x, 4).isfinite().all() and sick._fused is None
+    run(site, x, 4)
+
+
+@pytest.mark.usefixtures("fresh_trials")
+def test_trying_draws_from_nobodys_noise():
+    site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
+    before = torch.get_rng_state()
+    run(site, x, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_numbers_whose_squares_are_beyond_half_precision():
+    """Statistics are in fp32, and of what lies around the mean."""
+    site = transformer(64, HALF).to(DEVICE)
+    x = (torch.randn(6, 64, 4, 4) * 1e3 + 2e4).to(DEVICE, HALF)
+    found, exact = run(site, x, 3), truth(site.cpu(), x.cpu(), 3)
+    assert (found.double().cpu() - exact).abs().max() <= 1e-3 * exact.abs().max()
+
+
+@pytest.mark.usefixtures("fresh_trials")
 def test_a_shortage_of_memory_says_nothing_of_the_kernels(monkeypatch):
     from animatediff.motion import fused
 

@@ -1,0 +1,17 @@
+"""Frames per second of each writer, on the processor of a machine with a GPU: they must not be slower than it samples."""
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from benchmarks.gpu.plan import Plan
+
+PACKAGES = ("av", "imageio", "imageio_ffmpeg")
+
+
+def run(plan: Plan) -> list[dict]:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        return [{"missing packages": ", ".join(missing)}]
+    from benchmarks import writers
+
+    return writers.run(quick=plan.device == "cpu")
