@@ -73,7 +73,7 @@ def playback(frames: int, context: int, closed_loop: str) -> list[int]:
 
 def to_and_fro(frames: int, context: int, closed_loop: str) -> bool:
     """Whether the clip plays forth and back. "A" does so where the clip fits one window, as in the WebUI extension."""
-    return closed_loop == "ping-pong" or closed_loop == "A" and frames <= context
+    return closed_loop == "ping-pong" or (closed_loop == "A" and frames <= context)
 
 
 def resolved_overlap(overlap: int, context: int) -> int:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _NORMS = {"group": lambda x: F.group_norm(x, 1), "layer": lambda x: F.layer_norm(x, x.shape[1:])}
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 from animatediff.errors import SettingsError
 from animatediff.travel import cyclic, fizz, native
@@ -52,7 +52,7 @@ def both(prompt: str, negative: str, frames: int, **how: object) -> tuple[Schedu
 
 def _scheduled(script: Script, frames: int, where: str, *, closed: bool = False, interpolation: str = "auto",
                hold: float = 0.0, easing: str = "linear", weights: Mapping[str, str] | None = None) -> Schedule:
-    @lru_cache(maxsize=None)
+    @cache
     def text_at(key: Key, frame: int) -> str:
         text = whole(script, key)
         if script.syntax == "fizz":
@@ -72,7 +72,7 @@ def _notes(script: Script, frames: int, where: str) -> list[str]:
     behind = [key for key in script.keys if key.frame >= frames]
     said = []
     for number, key in enumerate(behind):
-        use = "its prompt is never used" if number or len(behind) < len(script.keys) and key.easing == "hold" else \
+        use = "its prompt is never used" if number or (len(behind) < len(script.keys) and key.easing == "hold") else \
             "its prompt is approached and never reached" if len(behind) < len(script.keys) else \
             "its prompt stands all along"
         said.append(f"{where}, line {key.line}: key frame {key.frame} lies behind the last frame, {frames - 1}; {use}")

@@ -86,7 +86,7 @@ def _state(layer: nn.Module) -> State | None:
     if type(layer) is not nn.Linear or "forward" in vars(layer) or nn.Linear.forward.__module__ != nn.Linear.__module__:
         return None
     weight = layer.weight
-    if layer.bias is not None or weight.is_inference() or weight.requires_grad and torch.is_grad_enabled():
+    if layer.bias is not None or weight.is_inference() or (weight.requires_grad and torch.is_grad_enabled()):
         return None
     return id(weight), weight.data_ptr(), weight._version
 

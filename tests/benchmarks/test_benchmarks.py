@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -182,7 +181,7 @@ def test_memory():
     assert case["before MiB"] > 100 and case["peak MiB"] >= 0  # torch and diffusers are in that process
 
 
-@pytest.mark.skipif("RUN_SLOW" not in os.environ, reason="RUN_SLOW is not set: minutes")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
 def test_a_clip_of_1000_frames_takes_little_more_memory_than_one_of_32():
     from benchmarks import memory

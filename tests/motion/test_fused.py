@@ -12,7 +12,8 @@ from test_packed import transformer, truth
 from test_whole import layer_by_layer
 
 from animatediff.layout import Views
-from animatediff.motion import choice, transformer as running
+from animatediff.motion import choice
+from animatediff.motion import transformer as running
 from animatediff.motion.in_windows import InWindows
 
 pytest.importorskip("triton")

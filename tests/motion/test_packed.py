@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from animatediff.motion import FAMILIES, packed, transformer as running
+from animatediff.motion import FAMILIES, packed
+from animatediff.motion import transformer as running
 from animatediff.motion.transformer import TemporalTransformer
 
 IS_FASTER = packed.is_faster

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_packed import plainly, transformer, truth
 
-from animatediff.motion import precision, transformer as running
+from animatediff.motion import precision
+from animatediff.motion import transformer as running
 from animatediff.motion.side_by_side import side_by_side
 
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
