@@ -47,7 +47,7 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
 class LayerNorm(nn.LayerNorm):
     """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        wide = for_norm(x, "layer")
+    def forward(self, input: Tensor) -> Tensor:
+        wide = for_norm(input, "layer")
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
-        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(input.dtype)

@@ -83,7 +83,7 @@ class TemporalTransformer(TemporalLayers):
         Layouts change by transposed copies of matrices [frame·c, place],
         which are several times as fast as permuted ones.
         """
-        clips, frames, c, places = x.shape
+        _, frames, c, places = x.shape
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         self._packed = packed(self, self._packed)
         work = self._packed or self._tokens

@@ -61,10 +61,10 @@ class WeightFile:
 
     def read_some(self, keys: list[str]) -> dict[str, Tensor]:
         """`read` for these keys."""
-        if self._torch is None:
+        if (opened := self._torch) is None:
             return self._safetensors(lambda file: {key: file.get_tensor(key) for key in keys})
-        found = self._guarded(lambda: {key: self._torch.tensor(self._stored[key]) for key in keys})
-        self._guarded(self._torch.map_anew)  # pages of a mapped file stay in memory as long as it is mapped
+        found = self._guarded(lambda: {key: opened.tensor(self._stored[key]) for key in keys})
+        self._guarded(opened.map_anew)  # pages of a mapped file stay in memory as long as it is mapped
         return found
 
     def _safetensors(self, read: Callable[[Any], T]) -> T:
