@@ -48,7 +48,7 @@ class WeightFile:
             self._stored = unwrap(self._torch.content)
             self.shapes: dict[str, Shape] = {key: stored.shape for key, stored in self._stored.items()}
         else:
-            self.shapes = self._safetensors(lambda file: {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})
+            self.shapes = self._safetensors(lambda file: {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})  # noqa: SIM118
 
     @property
     def is_torch(self) -> bool:

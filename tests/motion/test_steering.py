@@ -205,7 +205,7 @@ def test_each_frame_has_its_own_mask():
 
 def test_an_error_in_the_middle_leaves_nothing(host, inputs, make_module, clips_of):
     module = make_module("v2" if host.base == "SD1.5" else "AnimateDiff-SDXL")
-    given, before = inputs(12), [k for k in host.unet.state_dict()]
+    given, before = inputs(12), list(host.unet.state_dict())
     plain, moving = host(*given), run(host, module, clips_of(6), given, None)
 
     def failing(*site):

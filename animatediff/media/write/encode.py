@@ -122,7 +122,7 @@ class Mp4(Video):
     """H.264 in MP4, index first (faststart), as every browser and phone plays it."""
 
     format, extension, container, codec = "MP4", "mp4", "mp4", "libx264"
-    container_options = {"movflags": "+faststart"}
+    container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
 
     def encoder_options(self) -> dict[str, str]:
         return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset}

@@ -104,7 +104,7 @@ class Spool:
     """Frames on disk, beside the file that is written: a nameless temporary file, gone with the process."""
 
     def __init__(self, folder: Path):
-        self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)
+        self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
