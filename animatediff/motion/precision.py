@@ -36,6 +36,11 @@ def _keeps_fp32(norm: str, device: torch.device, dtype: torch.dtype) -> bool:
         return False
 
 
+def forget_trials() -> None:
+    """The next norm of each kind is tried again."""
+    _keeps_fp32.cache_clear()
+
+
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of x.
     While learning it stays, since whoever trains has chosen it."""

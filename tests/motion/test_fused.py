@@ -38,7 +38,7 @@ def on_this_device():
 def run(site, x, *given):
     with torch.no_grad():
         found = site(x, *given)
-    assert site._fused is not None
+    assert site.fused is not None
     return found
 
 
@@ -113,7 +113,7 @@ def test_what_becomes_of_a_layer_counts(change):
         else:
             layer.forward = lambda x: torch.nn.functional.linear(x, layer.weight, layer.bias) + 1
         after = site(x, 4)
-        assert (site._fused is None) == (change in ("hooked", "another forward"))
+        assert (site.fused is None) == (change in ("hooked", "another forward"))
         torch.testing.assert_close(after, site.plainly(x, 4), rtol=5e-3, atol=5e-3)
     assert not torch.allclose(after, before, rtol=5e-3, atol=5e-3)
 
@@ -146,7 +146,7 @@ def test_kernels_that_do_not_do_are_not_used(fault, monkeypatch):
         monkeypatch.setattr(fused.FusedTransformer, "__call__", faulty)
     with torch.no_grad():
         for _ in range(2):
-            assert torch.equal(site(x, 4), site.plainly(x, 4)) and site._fused is None
+            assert torch.equal(site(x, 4), site.plainly(x, 4)) and site.fused is None
     assert len(calls) == (0 if fault == "no Triton" else 1)
 
 

@@ -146,7 +146,7 @@ def test_tiles_frames_and_odd_sizes(frames, height, width, clips, tile):
         found = site(x, frames, scale) - x
         found = found.view(clips, frames, 32, height * width)
         place, clip = height * width // 2, clips - 1
-        alone = site._tokens(tokens[clip, place][None], scale.flatten(1)[:, place][None])[0]
+        alone = site.on_tokens(tokens[clip, place][None], scale.flatten(1)[:, place][None])[0]
     torch.testing.assert_close(found[clip, :, :, place], alone, rtol=1e-4, atol=2e-5)
 
 

@@ -168,14 +168,14 @@ def test_weights_of_other_layouts():
 def test_norms_are_widened_where_the_kernel_does_not_keep_fp32(norm, dtype, monkeypatch):
     """CPU kernels do; of tensors without values nothing can be told."""
     x = torch.randn(2, 64, 8).to(dtype)
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
     with torch.autocast("cpu", torch.bfloat16):  # which would have norms in fp32
         assert precision.for_norm(x, norm) is x
     assert precision.for_norm(x.to("meta"), norm).dtype == torch.float32
     plain = getattr(F, f"{norm}_norm")
     monkeypatch.setattr(F, f"{norm}_norm", lambda x, *given: plain(x, *given) + 0.1)  # as from a rounded mean
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
     try:
         assert precision.for_norm(x, norm).dtype == torch.float32
     finally:
-        precision._keeps_fp32.cache_clear()
+        precision.forget_trials()
