@@ -54,13 +54,15 @@ class Curve:
         parts = [part.strip() for part in str(value).strip().rstrip(",").split(",")]
         if all(map(NUMBER.fullmatch, parts)):
             return cls(numbers=tuple(map(float, parts)))
-        found = [KEY.fullmatch(part) for part in parts]
-        for part, match in zip(parts, found):
+        keys = []
+        for part in parts:
+            match = KEY.fullmatch(part)
             if not match:
                 raise ValueError(f"holds {part!r}, which is neither a number nor a key frame")
             if not math.isfinite(float(match[1])):
                 raise ValueError(f"holds {part!r}, whose place is too large")
-        return cls(keys=tuple(Key(float(m[1]), float(m[4]), bool(m[2])) for m in found))
+            keys.append(Key(float(match[1]), float(match[4]), bool(match[2])))
+        return cls(keys=tuple(keys))
 
     @property
     def extremes(self) -> tuple[float, float]:

@@ -62,13 +62,13 @@ class ClipLayout:
             raise ValueError("a batch row belongs to more than one group")
 
     @classmethod
-    def contiguous(cls, frames: Group | int, groups: int = 1, views: Views | None = None) -> "ClipLayout":
+    def contiguous(cls, frames: Group | int, groups: int = 1, views: Views | None = None) -> ClipLayout:
         """`groups` runs of rows one after another, each showing the same frames: (group frame)."""
         numbers = tuple(range(frames)) if isinstance(frames, int) else tuple(frames)
         return cls.stacked([numbers] * groups, views)
 
     @classmethod
-    def stacked(cls, frames: Sequence[Group], views: Views | None = None) -> "ClipLayout":
+    def stacked(cls, frames: Sequence[Group], views: Views | None = None) -> ClipLayout:
         """Runs of rows one after another, each showing frames of its own."""
         ends = list(accumulate(map(len, frames), initial=0))
         return cls(tuple(tuple(range(*ends_of)) for ends_of in pairwise(ends)), tuple(frames), views)

@@ -164,8 +164,7 @@ class Parameter:
         return number
 
     def _in_range(self, number: float, type: type | None = None) -> Any:
-        low, high = self.minimum, self.maximum
-        if (low is not None and number < low) or (high is not None and number > high):
+        if (self.minimum is not None and number < self.minimum) or _above(number, self.maximum):
             raise _Refused("is out of range")
         return (type or self.type)(number)
 
@@ -188,7 +187,7 @@ class Parameter:
             raise _Refused("holds half a character (an unpaired surrogate)") from None
         if "\0" in value:
             raise _Refused("holds a NUL character")
-        if self.form == "file name" and (value.startswith(".") or len(value) > self.maximum or any(
+        if self.form == "file name" and (value.startswith(".") or _above(len(value), self.maximum) or any(
                 c in UNSAFE_IN_FILES or ord(c) < 32 or ord(c) == 127 for c in value)):
             raise _Refused("cannot be part of a file name")
         return value
@@ -240,14 +239,18 @@ class Parameter:
         else:
             raise _Refused("is not a size")
         for side in sides:
-            if side % self.multiple_of or not self.minimum <= side <= self.maximum:
-                raise _Refused("is out of range" if side % self.multiple_of == 0 else
-                               f"has a side that is no multiple of {self.multiple_of}")
+            if side % self.multiple_of:
+                raise _Refused(f"has a side that is no multiple of {self.multiple_of}")
+            self._in_range(side, float)
         return "x".join(str(int(side)) for side in sides)
 
 
 class _Refused(Exception):
     """Why a value is refused, as the predicate of a sentence about it."""
+
+
+def _above(number: float, most: float | None) -> bool:
+    return most is not None and number > most
 
 
 def _parts(value: Any) -> list[Any]:

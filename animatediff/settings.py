@@ -262,9 +262,10 @@ class Settings:
     def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
         """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
         to_and_fro = windows.to_and_fro(frames, self.context_length, self.closed_loop)
-        return travel.both(prompt, negative, frames, interpolation=self.travel_interpolation, hold=self.travel_hold,
-                           easing=self.travel_easing, weights=travel.weights(self.prompt_weights),
-                           closed=windows.closes_prompt(self.closed_loop) and not to_and_fro)
+        return travel.both(prompt, negative, frames, travel.Options(
+            closed=windows.closes_prompt(self.closed_loop) and not to_and_fro, easing=self.travel_easing,
+            interpolation=self.travel_interpolation, hold=self.travel_hold,
+            weights=travel.weights(self.prompt_weights)))
 
     def to_dict(self, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
         """Plain values that JSON keeps; `parse` makes equal settings of them."""
@@ -274,7 +275,7 @@ class Settings:
 
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[str, ...]": tuple}
 PARAMETERS: tuple[Parameter, ...] = tuple(
-    Parameter(name=f.name, type=_TYPES[f.type], **f.metadata["row"]) for f in fields(Settings)
+    Parameter(name=f.name, type=_TYPES[str(f.type)], **f.metadata["row"]) for f in fields(Settings)
 )
 BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name, *p.aliases)}
 

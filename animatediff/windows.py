@@ -11,6 +11,7 @@ windows here are the same, in the same order; each function's docstring names wh
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 
@@ -31,7 +32,6 @@ def plan(
     closed_loop: str = "none",
     schedule: str = "uniform",
     step: int = 0,
-    steps: int | None = None,
 ) -> Plan:
     """The windows of sampling step `step`, in the order in which they are denoised.
 
@@ -39,7 +39,7 @@ def plan(
     2^(stride−1) frames apart. closed_loop matters to the schedules in CLOSING alone: "none" and "ping-pong" never wrap,
     "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps, with more windows across the seam in
     "uniform", "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never
-    wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
+    wrap.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
     if frames <= context and not (closed_loop == "seamless" and schedule in CLOSING):
@@ -62,7 +62,7 @@ def count(frames: int, context: int, **options) -> int:
 
 def total(frames: int, context: int, *, steps: int, **options) -> int:
     """How many calls of the UNet a run of `steps` steps has in all. `options` are those of `plan` but step."""
-    return sum(count(frames, context, step=step, steps=steps, **options) for step in range(steps))
+    return sum(count(frames, context, step=step, **options) for step in range(steps))
 
 
 def playback(frames: int, context: int, closed_loop: str) -> list[int]:
@@ -73,7 +73,7 @@ def playback(frames: int, context: int, closed_loop: str) -> list[int]:
 
 def to_and_fro(frames: int, context: int, closed_loop: str) -> bool:
     """Whether the clip plays forth and back. "A" does so where the clip fits one window, as in the WebUI extension."""
-    return closed_loop == "ping-pong" or closed_loop == "A" and frames <= context
+    return closed_loop == "ping-pong" or (closed_loop == "A" and frames <= context)
 
 
 def resolved_overlap(overlap: int, context: int) -> int:
@@ -155,7 +155,7 @@ def _uniform_standard(frames: int, context: int, stride: int, overlap: int, clos
             windows.append(window)
             continue
         windows.append(_ending_in_range(frames, context, distance, frames))
-        round_at = next(here for before, here in zip(window, window[1:]) if here < before)
+        round_at = next(here for before, here in itertools.pairwise(window) if here < before)
         after = looped[index + 1] if index + 1 < len(looped) else windows[0]
         if round_at not in after:
             windows.append(_ending_in_range(round_at, context, 1, frames))
@@ -193,7 +193,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 def wraps(window: Window) -> bool:
     """Whether the window runs over the clip's end back to its beginning."""
-    return any(here < before for before, here in zip(window, window[1:]))
+    return any(here < before for before, here in itertools.pairwise(window))
 
 
 def _distances(frames: int, context: int, stride: int) -> list[int]:

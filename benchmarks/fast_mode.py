@@ -87,7 +87,7 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
             unet(x[:1], 999, text[:1])
 
         found = alternate({speed: lambda speed=speed: clip(speed) for speed in SPEEDS}, rounds=plan.rounds,
-                          warm_up={speed: warm for speed in SPEEDS}, say=f"{pixels} pixels")
+                          warm_up=dict.fromkeys(SPEEDS, warm), say=f"{pixels} pixels")
         seconds = {speed: timing.seconds for speed, timing in found.items()}
         name = "SD1.5, the UNet alone" if plan.text == 768 else "toy"
         rows += [dict.fromkeys(columns, "") | {"model": name, "pixels": pixels, "speed": speed,

@@ -1,8 +1,9 @@
-"""Offline, one thread unless OMP_NUM_THREADS says more; a tiny random model and a browser for those who need one."""
+"""Offline, one thread unless OMP_NUM_THREADS says more, two processes; a tiny random model; a browser."""
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client
@@ -15,6 +16,26 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
 torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"])))
+
+
+OPT_IN = {"slow": "RUN_SLOW", "fullsize": "RUN_FULLSIZE"}  # marker: environment variable
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests that are marked as in OPT_IN unless the marker's variable is set."""
+    for mark, variable in OPT_IN.items():
+        if not os.environ.get(variable):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"{mark}: runs when {variable}=1"))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two. None, so that all runs in this process, for a single file, for a real WebUI (which is started once), and
+    for what fills the memory."""
+    single = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file()
+    alone = single or any(os.environ.get(name) for name in ("WEBUI_DIR", "RUN_FULLSIZE"))
+    return 0 if alone else 2
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,19 @@
 """The documentation against the code: flags, tables, examples, links. `python -m tests.test_docs` renews the tables."""
 from __future__ import annotations
 
-import argparse
+import io
 import re
 import shlex
 import tempfile
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from animatediff import settings as table
 from animatediff import windows
+from animatediff.errors import SettingsError
 from animatediff.faces.cli import main as cli
 from animatediff.media.write.base import WriteOptions
 from animatediff.settings import PARAMETERS, Settings
@@ -95,32 +98,37 @@ TABLES = {
 MARKED = r"(<!-- table:{} -->\n).*?(<!-- /table -->)"
 
 
-@pytest.mark.parametrize("page, name", [(page, name) for page, names in TABLES.items() for name in names])
-def test_tables_are_those_of_the_code(page, name):
-    found = re.search(MARKED.format(name), read(DOCS / page), re.DOTALL)
-    assert found, f"{page} has no table {name}"
-    assert found[0] == f"{found[1]}{TABLES[page][name]()}\n{found[2]}", "run python -m tests.test_docs"
+def renewed(page: str) -> str:
+    """The page with its tables as the code has them."""
+    text = read(DOCS / page)
+    for name, make in TABLES[page].items():
+        table = make()
+        text, count = re.subn(MARKED.format(name), lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+        assert count == 1, f"{page} has {count} tables {name}"
+    return text
 
 
-def renew() -> None:
-    for page, names in TABLES.items():
-        text = read(DOCS / page)
-        for name, make in names.items():
-            text = re.sub(MARKED.format(name), lambda m: f"{m[1]}{make()}\n{m[2]}", text, flags=re.DOTALL)
-        (DOCS / page).write_text(text, encoding="utf-8")
+def test_tables_are_those_of_the_code():
+    old = [page for page in TABLES if read(DOCS / page) != renewed(page)]
+    assert not old, "run python -m tests.test_docs"
 
 
 # Flags and commands.
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    top = cli.parser()
-    [commands] = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
-    return {"": top, **commands.choices}
+def help_of(*words: str) -> str:
+    said = io.StringIO()
+    with pytest.raises(SystemExit), redirect_stdout(said):
+        cli.parser().parse_args([*words, "--help"])
+    return said.getvalue()
 
 
-def known_flags() -> set[str]:
-    return {flag for parser in parsers().values() for action in parser._actions for flag in action.option_strings}
+@cache
+def known_flags() -> dict[str, set[str]]:
+    """Of each command, by its help; "" is the program itself."""
+    names = re.findall(r"^    (\w+) ", help_of(), re.MULTILINE)
+    assert "render" in names
+    return {"": set(FLAG.findall(help_of()))} | {name: set(FLAG.findall(help_of(name))) for name in names}
 
 
 def flags_in_source(*paths: str) -> set[str]:
@@ -132,19 +140,18 @@ OTHERS = {"--api", "--api-auth", "--hide-ui-dir-config", "--gradio-allowed-path"
 MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "performance.md"], ids=lambda p: p.name)
-def test_flags_in_the_docs_exist(page):
-    known = known_flags() | flags_in_source(*MAINS) | OTHERS
-    assert set(FLAG.findall(read(page))) <= known
+def test_flags_in_the_docs_exist():
+    known = set().union(*known_flags().values(), flags_in_source(*MAINS), OTHERS)
+    wrong = {page.name: unknown for page in PAGES
+             if page.name != "performance.md" and (unknown := set(FLAG.findall(read(page))) - known)}
+    assert not wrong
 
 
-def test_flags_that_exist_are_in_the_docs():
-    assert {flag for flag in known_flags() if flag.startswith("--")} <= set(FLAG.findall(read(DOCS / "cli.md")))
-
-
-def test_commands_are_in_the_docs():
-    headings = {text for _, text in HEADING.findall(prose(DOCS / "cli.md"))}
-    assert {f"animatediff {name}" for name in parsers() if name} <= {h.replace("`", "") for h in headings}
+def test_commands_and_flags_that_exist_are_in_the_docs():
+    page = DOCS / "cli.md"
+    headings = {text.replace("`", "") for _, text in HEADING.findall(prose(page))}
+    assert {f"animatediff {name}" for name in known_flags() if name} <= headings
+    assert set().union(*known_flags().values()) <= set(FLAG.findall(read(page)))
 
 
 def commands() -> list[tuple[str, str]]:
@@ -158,16 +165,22 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("page, line", commands())
-def test_commands_in_the_docs_are_accepted(page, line):
-    arguments = cli.parser().parse_args(shlex.split(line, comments=True))
-    if arguments.command is cli._render:
-        table.parse(table.from_namespace(arguments))
+def test_commands_in_the_docs_are_accepted(capsys):
+    wrong, found = [], commands()
+    for page, line in found:
+        words = shlex.split(line, comments=True)
+        try:
+            arguments = cli.parser().parse_args(words)
+            if words[0] == "render":
+                table.parse(table.from_namespace(arguments))
+        except (SystemExit, SettingsError) as error:
+            wrong.append(f"{page}: {line}: {capsys.readouterr().err or error}")
+    assert found and not wrong
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
-def test_every_parameter_is_explained(parameter):
-    assert f"\n### `{parameter.name}`\n" in read(DOCS / "parameters.md")
+def test_every_parameter_is_explained():
+    page = read(DOCS / "parameters.md")
+    assert not [p.name for p in PARAMETERS if f"\n### `{p.name}`\n" not in page]
 
 
 # The two front pages.
@@ -208,17 +221,16 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def links() -> list[tuple[Path, str]]:
-    return [(page, link) for page in PAGES for link in dict.fromkeys(LINK.findall(prose(page))) if "://" not in link]
-
-
-@pytest.mark.parametrize("page, link", links(), ids=lambda value: value.name if isinstance(value, Path) else value)
-def test_links_lead_somewhere(page, link):
+def leads_somewhere(page: Path, link: str) -> bool:
     path, _, anchor = link.partition("#")
     target = (page.parent / path).resolve() if path else page
-    assert target.exists()
-    if anchor:
-        assert anchor in {slug(text) for _, text in HEADING.findall(prose(target))}
+    return target.exists() and (not anchor or anchor in {slug(text) for _, text in HEADING.findall(prose(target))})
+
+
+def test_links_lead_somewhere():
+    wrong = [(page.name, link) for page in PAGES for link in LINK.findall(prose(page))
+             if "://" not in link and not leads_somewhere(page, link)]
+    assert not wrong
 
 
 def test_every_page_is_linked_from_the_readme():
@@ -231,20 +243,20 @@ OPTIONS = {"overlap": "overlap", "stride": "stride", "schedule": "schedule",
            "closed loop": "closed_loop", "step": "step"}
 
 
-def diagrams() -> list[tuple[str, str]]:
-    blocks = [block for _, block in FENCE.findall(read(DOCS / "context-windows.md")) if block.startswith("frames ")]
-    return [tuple(block.split("\n", 1)) for block in blocks]
-
-
-@pytest.mark.parametrize("title, drawing", diagrams(), ids=[title for title, _ in diagrams()])
-def test_windows_are_drawn_as_they_are(title, drawing):
+def drawn(title: str) -> list[str]:
+    """The diagram that a title such as "frames 16, context 8, stride 2" asks for."""
     (_, frames), (_, context), *rest = [part.rsplit(" ", 1) if not part.startswith("schedule") else part.split(" ", 1)
                                         for part in title.split(", ")]
     options = {OPTIONS[name]: value if name in ("schedule", "closed loop") else int(value) for name, value in rest}
     plan = windows.plan(int(frames), int(context), **options)
-    expected = [f"{''.join('■' if i in window else '·' for i in range(int(frames)))}  {window[0]}–{window[-1]}"
-                for window in plan]
-    assert drawing.splitlines() == expected
+    return [f"{''.join('■' if i in window else '·' for i in range(int(frames)))}  {window[0]}–{window[-1]}"
+            for window in plan]
+
+
+def test_windows_are_drawn_as_they_are():
+    diagrams = [block.split("\n", 1) for _, block in FENCE.findall(read(DOCS / "context-windows.md"))
+                if block.startswith("frames ")]
+    assert diagrams and not [title for title, drawing in diagrams if drawing.splitlines() != drawn(title)]
 
 
 def test_motion_modules_names_every_kind():
@@ -292,4 +304,5 @@ def test_the_model_card_has_the_trainings_numbers():
 
 
 if __name__ == "__main__":
-    renew()
+    for name in TABLES:
+        (DOCS / name).write_text(renewed(name), encoding="utf-8")

@@ -1,6 +1,8 @@
 """Which steps are whole, for any number of steps."""
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +17,9 @@ def test_the_first_and_the_last_steps_are_whole_and_as_many_as_stated(name, step
     whole = sorted(step_reuse.whole_steps(name, steps))
     assert len(whole) == min(steps, max(step_reuse.LEAST, round(step_reuse.SHARES[name] * steps)))
     assert whole[0] == 0 and whole[-1] == steps - 1
-    gaps = [b - a for a, b in zip(whole, whole[1:])]
+    gaps = [b - a for a, b in itertools.pairwise(whole)]
     # growing, but for rounding
-    assert max(gaps, default=1) <= 7 and all(b >= a - 1 for a, b in zip(gaps, gaps[1:])), gaps
+    assert max(gaps, default=1) <= 7 and all(b >= a - 1 for a, b in itertools.pairwise(gaps)), gaps
 
 
 @given(STEPS)

@@ -18,7 +18,7 @@ from animatediff.unet.prompts_once import prompts_once
 from . import text
 from .clips import FRAMES
 from .diffusion import alphas_cumprod, draws, half_hidden, weighted_error
-from .loop import train
+from .loop import Plan, train
 
 WIDTHS = (64, 64, 64, 64)
 FRAMES_OF_A_CLIP = 4  # drawn together
@@ -59,5 +59,5 @@ def fit(
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.75)}
 
     with prompts_once(unet):
-        train("image", folder, {"unet": unet}, unet.parameters(), loss_at, steps=steps, rate=1e-3, ema=0.999)
+        train("image", folder, {"unet": unet}, unet.parameters(), loss_at, Plan(steps=steps, rate=1e-3, ema=0.999))
     return unet.eval().requires_grad_(False)

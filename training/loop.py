@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,18 +29,67 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a training runs."""
+
+    steps: int
+    rate: float  # the peak of the learning rate
+    ema: float = 0.0  # decay of the averaged weights; 0: there are none
+    save_every: int = 250  # steps
+
+
+class State:
+    """What a training is made of, and what is kept in a file between two runs of it."""
+
+    def __init__(self, path: Path, modules: dict[str, nn.Module], parameters: list[nn.Parameter], plan: Plan):
+        self.path, self.modules, self.step = path, modules, 0
+        self.optimiser = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.averaged = [p.detach().clone() for p in parameters] if plan.ema else []
+
+    def restore(self) -> bool:
+        """Goes on from the file; False where there is none."""
+        if not self.path.exists():
+            return False
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        for key, module in self.modules.items():
+            module.load_state_dict(state["modules"][key])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.averaged, self.step = state["averaged"], state["step"]
+        return True
+
+    def save(self) -> None:
+        state = {"modules": {key: module.state_dict() for key, module in self.modules.items()},
+                 "optimiser": self.optimiser.state_dict(), "averaged": self.averaged, "step": self.step}
+        torch.save(deepcopy(state), self.path.with_suffix(".part"))
+        self.path.with_suffix(".part").replace(self.path)
+
+
+class Report:
+    """Prints the losses, smoothed over some 50 steps, and how long the rest takes."""
+
+    def __init__(self, name: str, first: int, steps: int):
+        self.name, self.first, self.steps = name, first, steps
+        self.began, self.shown = time.monotonic(), {}
+
+    def add(self, step: int, losses: dict[str, torch.Tensor]) -> None:
+        """`step` steps are done."""
+        for key, value in losses.items():
+            self.shown[key] = self.shown[key] * 0.98 + value.item() * 0.02 if key in self.shown else value.item()
+        if step % 50 == 0:
+            pace = (time.monotonic() - self.began) / (step - self.first)
+            values = "  ".join(f"{key} {value:.5f}" for key, value in self.shown.items())
+            left = pace * (self.steps - step) / 60
+            print(f"{self.name} {step}/{self.steps}  {values}  {pace:.2f} s/step  {left:.0f} min left", flush=True)
+
+
 def train(
     name: str,
     folder: Path,
     modules: dict[str, nn.Module],
     parameters: Iterable[nn.Parameter],
     loss_at: Callable[[int], dict[str, torch.Tensor]],
-    *,
-    steps: int,
-    rate: float,
-    ema: float = 0.0,
-    save_every: int = 250,
-    on_save: Callable[[int], None] | None = None,
+    plan: Plan,
 ) -> None:
     """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved
     and hold the averaged weights at the end.
@@ -50,57 +100,30 @@ def train(
     """
     world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     parameters = [p for p in parameters if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    averaged = [p.detach().clone() for p in parameters] if ema else []
-    path, first = folder / f"{name}.pt", 0
-    if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for key, module in modules.items():
-            module.load_state_dict(state["modules"][key])
-        optimiser.load_state_dict(state["optimiser"])
-        averaged, first = state["averaged"], state["step"]
-        if rank == 0:
-            print(f"{name}: goes on at step {first} of {steps}", flush=True)
-
-    def save(step: int) -> None:
-        state = {
-            "modules": {k: m.state_dict() for k, m in modules.items()},
-            "optimiser": optimiser.state_dict(),
-            "averaged": averaged,
-            "step": step,
-        }
-        torch.save(deepcopy(state), path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-        if on_save:
-            on_save(step)
-
-    began, shown = time.monotonic(), {}
-    for step in range(first, steps):
+    state = State(folder / f"{name}.pt", modules, parameters, plan)
+    if state.restore() and rank == 0:
+        print(f"{name}: goes on at step {state.step} of {plan.steps}", flush=True)
+    report = Report(name, state.step, plan.steps)
+    for step in range(state.step, plan.steps):
         torch.manual_seed(step * world + rank)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * cosine(step, steps)
+        for group in state.optimiser.param_groups:
+            group["lr"] = plan.rate * cosine(step, plan.steps)
         losses = loss_at(step * world + rank)
-        optimiser.zero_grad(set_to_none=True)
+        state.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         if world > 1:
             average_gradients(parameters, world)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        if ema:
+        state.optimiser.step()
+        if plan.ema:
             # The average forgets its random start faster than its final pace.
-            torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - min(ema, (step + 1) / (step + 10)))
-        for key, value in losses.items():
-            shown[key] = shown.get(key, 0.0) * 0.98 + value.item() * 0.02 if key in shown else value.item()
-        if rank:
-            continue
-        if (step + 1) % 50 == 0:
-            pace = (time.monotonic() - began) / (step + 1 - first)
-            values = "  ".join(f"{k} {v:.5f}" for k, v in shown.items())
-            left = pace * (steps - step - 1) / 60
-            print(f"{name} {step + 1}/{steps}  {values}  {pace:.2f} s/step  {left:.0f} min left", flush=True)
-        if (step + 1) % save_every == 0 or step + 1 == steps:
-            save(step + 1)
-    if ema:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, averaged):
-                parameter.copy_(value)
+            share = 1 - min(plan.ema, (step + 1) / (step + 10))
+            torch._foreach_lerp_(state.averaged, [p.detach() for p in parameters], share)
+        state.step = step + 1
+        if rank == 0:
+            report.add(state.step, losses)
+            if state.step % plan.save_every == 0 or state.step == plan.steps:
+                state.save()
+    with torch.no_grad():
+        for parameter, value in zip(parameters, state.averaged):
+            parameter.copy_(value)

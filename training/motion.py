@@ -14,7 +14,7 @@ from animatediff.unet.prompts_once import prompts_once
 from . import image, text
 from .clips import FRAMES
 from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
-from .loop import train
+from .loop import Plan, train
 
 POSITIONS = 32
 SHORTEST = 6  # frames of a part that is shown of a clip
@@ -58,5 +58,6 @@ def fit(
         return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.5)}
 
     with injected(unet, module, lambda rows: layout), prompts_once(unet):
-        train("motion", folder, {"motion": module}, module.parameters(), loss_at, steps=steps, rate=1.5e-3, ema=0.999)
+        train("motion", folder, {"motion": module}, module.parameters(), loss_at,
+              Plan(steps=steps, rate=1.5e-3, ema=0.999))
     return module.eval().requires_grad_(False)

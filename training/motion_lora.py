@@ -24,7 +24,7 @@ from animatediff.motion import MotionModule, injected
 from .clips import FRAMES, SIZE, Clip, random_clip
 from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
 from .latents import cached
-from .loop import train
+from .loop import Plan, train
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is seen large may be cut off a little, and small things stay visible. Scenes fill the frame as they are: a zoom
@@ -68,12 +68,13 @@ def layers(module: MotionModule) -> dict[str, nn.Linear]:
     return {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear) and ".attention_blocks." in name}
 
 
-def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline, *, steps: int, batch: int, rank: int,
-        rate: float, seed: int, strength: float) -> dict[str, torch.Tensor]:
-    """The trained matrices times `strength`, in the original naming."""
+def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline, strength: float,
+        options: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """The trained matrices times `strength`, in the original naming; `options` are the command's."""
+    seed, batch = options.seed, 2
     torch.manual_seed(seed)
     places = layers(base.module)
-    added = nn.ModuleList(LowRank(layer, rank) for layer in places.values())
+    added = nn.ModuleList(LowRank(layer, options.rank) for layer in places.values())
     schedule, layout = alphas_cumprod("linear"), ClipLayout.contiguous(FRAMES, groups=batch)
     states, nothing = base.text.encode(captions, [""])
 
@@ -94,8 +95,8 @@ def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline
             hook = layer.register_forward_hook(lambda _, args, out, change=change: out + change(args[0]))
             stack.callback(hook.remove)
         stack.enter_context(injected(base.unet, base.module, lambda rows: layout))
-        train("lora", folder, {"lora": added}, added.parameters(), loss_at, steps=steps, rate=rate, ema=0.99,
-              save_every=100)
+        train("lora", folder, {"lora": added}, added.parameters(), loss_at,
+              Plan(options.lora_steps, options.rate, ema=0.99, save_every=100))
     found = {}
     for name, change in zip(places, added):
         attention, layer = name.split(".to_")
@@ -130,8 +131,7 @@ def make(name: str, options: argparse.Namespace) -> None:
     base = Pipeline.load(device="cpu", dtype="fp32")
     latents, captions = cached(folder, base.vae, clips=options.lora_clips, seed=options.seed,
                                draw=partial(filmed, name))
-    weights = fit(folder, latents, captions, base, steps=options.lora_steps, batch=2, rank=options.rank,
-                  rate=options.rate, seed=options.seed, strength=CAMERAS[name][3])
+    weights = fit(folder, latents, captions, base, CAMERAS[name][3], options)
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.out / f"{name}.safetensors", metadata={"format": "pt"})
 

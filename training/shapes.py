@@ -69,7 +69,7 @@ class Scene:
     def __len__(self) -> int:
         return len(self.shape)
 
-    def __getitem__(self, rows) -> "Scene":
+    def __getitem__(self, rows) -> Scene:
         return Scene(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import tokenizer
-from .loop import train
+from .loop import Plan, train
 
 WIDTH = 128
 EMBEDDING_SCALE = 0.5  # of a token at first; CLIP's 0.02 learns three times slower here
@@ -84,5 +84,5 @@ def fit(folder: Path, captions: list[str], texts: Texts, *, steps: int, batch: i
         said = [2 * states[rows, at] @ directions.T - 3 for at in (last, behind)]
         return {"loss": sum(F.binary_cross_entropy_with_logits(s, there) for s in said) / 2}
 
-    train("text", folder, {"text": encoder}, encoder.parameters(), loss_at, steps=steps, rate=1e-3)
+    train("text", folder, {"text": encoder}, encoder.parameters(), loss_at, Plan(steps=steps, rate=1e-3))
     return encoder.eval().requires_grad_(False)

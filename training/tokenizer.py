@@ -1,6 +1,7 @@
 """The demo model's vocabulary in CLIP's file format: every byte, and each word of the captions as one token."""
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def merges() -> list[tuple[str, str]]:
     for word in words():
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            known = [pair for pair in zip(parts, parts[1:]) if pair in found]
+            known = [pair for pair in itertools.pairwise(parts) if pair in found]
             pair = min(known, key=list(found).index) if known else (parts[0], parts[1])
             found.setdefault(pair)
             joined, k = [], 0

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from .clips import SIZE, random_clip, stack
-from .loop import train
+from .loop import Plan, train
 from .shapes import render
 
 SCALING = 0.18215  # Stable Diffusion 1.5's own
@@ -58,7 +58,7 @@ def fit(folder: Path, *, steps: int, batch: int, seed: int) -> AutoencoderKL:
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return {"loss": absolute + square + 1e-3 * kl, "abs": absolute, "square": square, "kl": kl}
 
-    train("vae", folder, {"vae": vae}, vae.parameters(), loss_at, steps=steps, rate=1.5e-3)
+    train("vae", folder, {"vae": vae}, vae.parameters(), loss_at, Plan(steps=steps, rate=1.5e-3))
     whiten(vae, seed)
     return vae.eval().requires_grad_(False)
 

@@ -48,7 +48,7 @@ class LoopMeter:
     @property
     def score(self) -> LoopScore | None:
         """Of the frames so far; None where they are too few."""
-        if len(self._steps) + 1 < FEWEST:
+        if self._before is None or self._first is None or len(self._steps) + 1 < FEWEST:
             return None
         return LoopScore(_difference(self._before, self._first), float(np.median(self._steps)))
 

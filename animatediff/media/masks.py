@@ -92,8 +92,10 @@ def _of_video(file: BinaryIO, container: str) -> Shown:
     file.seek(0)
     with library().open(file, format=container) as opened:
         [stream] = opened.streams.video[:1] or [None]
+        if stream is None:
+            return
         before = None
-        for frame in opened.decode(stream) if stream else ():
+        for frame in opened.decode(stream):
             if before:
                 yield max(0.0, (frame.time or 0) - (before.time or 0)), before.to_image
             before = frame

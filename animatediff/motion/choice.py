@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,7 +78,7 @@ def _trial(transformer: TemporalLayers, x: Tensor, frames: int, in_windows: InWi
         if not apart <= DTYPES[transformer.proj_in.weight.dtype]:  # nor is NaN
             logger.info("Triton kernels are not used: they differ by %.2g", apart)
             return False
-        ours, theirs = (_seconds(lambda: work(part, frames, in_windows=in_windows), x)
+        ours, theirs = (_seconds(partial(work, part, frames, in_windows=in_windows), x)
                         for work in (kernels, plainly))
     except torch.cuda.OutOfMemoryError:
         raise

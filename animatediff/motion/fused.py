@@ -53,8 +53,8 @@ class FusedAttention:
 
 
 class FusedBlock:
-    """TransformerBlock, but for the biases behind its residuals; `constant` [c] is their sum with what is missing from x
-    before it."""
+    """TransformerBlock, but for the biases behind its residuals; `constant` [c] is their sum with what is missing from
+    x before it."""
 
     def __init__(self, block: TransformerBlock, constant: Tensor):
         self.attentions, self.constant = [], constant
@@ -62,7 +62,7 @@ class FusedBlock:
             self.attentions.append(FusedAttention(attention, norm, self.constant))
             self.constant = self.constant + attention.to_out[0].bias.detach().float()
         self.before_ff, self.norm = self.constant, block.ff_norm
-        self.up, self.down = block.ff.net[0].proj, block.ff.net[2]
+        self.up, self.down = block.ff.up.proj, block.ff.down
         self.constant = self.constant + self.down.bias.detach().float()
 
     def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None) -> Tensor:

@@ -6,7 +6,8 @@ frames runs window by window, and its results are joined where windows overlap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -41,12 +42,19 @@ class InWindows:
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         for numbers, place, share in self.parts:
             with_scale = [s[:, place] if isinstance(s, Tensor) else s for s in scale]
-            if self.module is not None:
-                before, self.module.window = self.module.window, numbers
-            try:
+            with self._told(numbers):
                 result = layer(x[:, place].contiguous(), *with_scale)
-            finally:
-                if self.module is not None:
-                    self.module.window = before
             total[:, place] += result * share.view(-1, *[1] * (x.ndim - 2))
         return total.to(x.dtype)
+
+    @contextmanager
+    def _told(self, numbers: Group) -> Iterator[None]:
+        """In which the module knows that it sees these frames."""
+        if self.module is None:
+            yield
+            return
+        before, self.module.window = self.module.window, numbers
+        try:
+            yield
+        finally:
+            self.module.window = before

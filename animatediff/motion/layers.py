@@ -8,12 +8,14 @@ their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 51
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animatediff.motion.in_windows import InWindows
+from animatediff.motion.module_list import ModuleList
 from animatediff.motion.plain import is_plain
 from animatediff.motion.precision import LayerNorm, for_norm
 from animatediff.motion.scale import Scale
@@ -38,6 +40,8 @@ def sinusoids(frames: int, channels: int) -> Tensor:
 class PositionalEncoding(nn.Module):
     """Adds one vector per frame, counted from the window's first frame."""
 
+    pe: Tensor
+
     def __init__(self, frames: int, channels: int, stored: bool):
         super().__init__()
         self.register_buffer("pe", sinusoids(frames, channels), persistent=stored)
@@ -55,19 +59,20 @@ class TemporalAttention(nn.Module):
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(channels, channels, bias=False)
         self.to_v = nn.Linear(channels, channels, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.to_out = ModuleList([nn.Linear(channels, channels)])
         self.pos_encoder = PositionalEncoding(frames, channels, stored)
 
     def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
         """`scale`: of the keys, a number or [b frame]."""
         return self.to_out[0](self.attend(*self._projected(self.pos_encoder(x)), scale))
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, by one product where nobody learns or looks into one of the layers."""
         layers = self.to_q, self.to_k, self.to_v
         if torch.is_grad_enabled() or not all(map(is_plain, layers)):
-            return tuple(layer(x) for layer in layers)
-        return F.linear(x, side_by_side([layer.weight for layer in layers])).chunk(3, -1)
+            return self.to_q(x), self.to_k(x), self.to_v(x)
+        q, k, v = F.linear(x, side_by_side([layer.weight for layer in layers])).chunk(3, -1)
+        return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: Scale = 1.0) -> Tensor:
         """Queries, keys and values [b frame channel] -> [b frame channel]."""
@@ -105,8 +110,16 @@ class FeedForward(nn.Module):
             [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
         )
 
+    @property
+    def up(self) -> GatedLinear:
+        return cast(GatedLinear, self.net[0])
+
+    @property
+    def down(self) -> nn.Linear:
+        return cast(nn.Linear, self.net[2])
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+        return self.down(self.up(x))
 
 
 class TransformerBlock(nn.Module):
@@ -114,8 +127,8 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int, frames: int, stored: bool):
         super().__init__()
-        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, heads, frames, stored) for _ in range(2)])
-        self.norms = nn.ModuleList([LayerNorm(channels) for _ in range(2)])
+        self.attention_blocks = ModuleList([TemporalAttention(channels, heads, frames, stored) for _ in range(2)])
+        self.norms = ModuleList([LayerNorm(channels) for _ in range(2)])
         self.ff = FeedForward(channels)
         self.ff_norm = LayerNorm(channels)
 
@@ -145,7 +158,7 @@ class TemporalLayers(nn.Module):
         self.over_frames, self.max_frames = over_frames, frames
         self.norm = nn.GroupNorm(GROUPS, channels, eps=GROUP_EPS)
         self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, frames, stored)])
+        self.transformer_blocks = ModuleList([TransformerBlock(channels, heads, frames, stored)])
         self.proj_out = nn.Linear(channels, channels)
 
     @property

@@ -11,9 +11,9 @@ import torch
 
 from animatediff.errors import ModelError
 from animatediff.motion.families import Family, detect_shapes
-from animatediff.motion.naming import to_original
 from animatediff.motion.layers import GROUPS
 from animatediff.motion.module import MotionModule
+from animatediff.motion.naming import to_original
 from animatediff.weights.evidence import Evidence
 from animatediff.weights.files import read_config, read_shapes, read_tensors
 from animatediff.weights.naming import unwrap

@@ -154,7 +154,7 @@ def _terms(layers: dict[str, nn.Linear], loras: Sequence[Weighted], kind: str, f
 
 
 @torch.no_grad()
-def _merged(weight: nn.Parameter, terms: list[tuple[LowRank, float]]) -> nn.Parameter:
+def _merged(weight: Tensor, terms: list[tuple[LowRank, float]]) -> nn.Parameter:
     """The sum in fp32 at least, in the weight's own dtype."""
     wide = torch.promote_types(weight.dtype, torch.float32)
     total = weight.to(wide)

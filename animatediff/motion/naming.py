@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from animatediff.weights.naming import SITE, site_of
+
+T = TypeVar("T")
 
 # Inside a transformer block: diffusers' name, original name.
 _IN_BLOCK = (
@@ -29,9 +32,9 @@ _BLOCK = re.compile(r"(transformer_blocks\.\d+\.)(.+)$")
 _PE = tuple(f"attention_blocks.{i}.pos_encoder.pe" for i in (0, 1))
 
 
-def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_original(state: Mapping[str, T]) -> dict[str, T]:
     """The temporal layers of a state dict in any naming (of tensors or of shapes); the rest is dropped."""
-    result: dict[str, Tensor] = {}
+    result: dict[str, T] = {}
     for key, value in state.items():
         match = SITE.search(key)
         if not match:

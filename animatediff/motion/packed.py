@@ -57,8 +57,8 @@ class PackedAttention:
         self.out = Packed(attention.to_out[0].weight, attention.to_out[0].bias)
 
     def __call__(self, x: Tensor, scale: Scale) -> Tensor:
-        attended = self.attention.attend(*self.qkv(self.attention.pos_encoder(self.norm(x))).chunk(3, -1), scale)
-        return self.out.plus(attended, x)
+        q, k, v = self.qkv(self.attention.pos_encoder(self.norm(x))).chunk(3, -1)
+        return self.out.plus(self.attention.attend(q, k, v, scale), x)
 
 
 class PackedBlock:
@@ -67,7 +67,7 @@ class PackedBlock:
     def __init__(self, block: TransformerBlock):
         self.attentions = [PackedAttention(*each) for each in zip(block.attention_blocks, block.norms)]
         self.norm = block.ff_norm
-        both, down = block.ff.net[0].proj, block.ff.net[2]
+        both, down = block.ff.up.proj, block.ff.down
         (value, gate), (of_value, of_gate) = both.weight.chunk(2), both.bias.chunk(2)
         self.value, self.gate, self.down = (
             Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias))

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _NORMS = {"group": lambda x: F.group_norm(x, 1), "layer": lambda x: F.layer_norm(x, x.shape[1:])}
 
 
@@ -37,6 +36,11 @@ def _keeps_fp32(norm: str, device: torch.device, dtype: torch.dtype) -> bool:
         return False
 
 
+def forget_trials() -> None:
+    """The next norm of each kind is tried again."""
+    _keeps_fp32.cache_clear()
+
+
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of x.
     While learning it stays, since whoever trains has chosen it."""
@@ -48,7 +52,7 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
 class LayerNorm(nn.LayerNorm):
     """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        wide = for_norm(x, "layer")
+    def forward(self, input: Tensor) -> Tensor:
+        wide = for_norm(input, "layer")
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
-        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(input.dtype)

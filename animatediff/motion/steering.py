@@ -62,10 +62,10 @@ class Steering:
         if self.mask is None:
             return _even(scale, size), effect
         low, high = self.masked
-        share = self._shares(height, width)[[self.mask.of_frame[i] for i in numbers]]
+        share = self._shares(self.mask, height, width)[[self.mask.of_frame[i] for i in numbers]]
         return torch.tensor(scale)[:, None, None] * (low + (high - low) * share), effect
 
-    def _shares(self, height: int, width: int) -> Tensor:
+    def _shares(self, mask: Mask, height: int, width: int) -> Tensor:
         """The mask's pictures in the size of a level, [picture h w] in 0..1: bilinear, over all the pixels that one
         becomes, as Pillow resizes."""
         if (height, width) not in self._sized:
@@ -74,7 +74,7 @@ class Steering:
                 F.interpolate(
                     torch.tensor(picture)[None, None].double() / 255, (height, width), mode="bilinear", antialias=True
                 )[0].float()
-                for picture in self.mask.pictures
+                for picture in mask.pictures
             ])
         return self._sized[height, width]
 

@@ -54,6 +54,16 @@ class TemporalTransformer(TemporalLayers):
             change = change * effect
         return (x.reshape(change.shape) + change).reshape(x.shape)
 
+    @property
+    def packed(self) -> PackedTransformer | None:
+        """The weights as the CPU's products took them in the last call, if it was by those."""
+        return self._packed
+
+    @property
+    def fused(self) -> FusedTransformer | None:
+        """The kernels that did the last call, if they did."""
+        return self._fused
+
     def release(self) -> None:
         """Give back what was made of the weights; the next call makes it anew."""
         self._packed = self._fused = None
@@ -62,19 +72,20 @@ class TemporalTransformer(TemporalLayers):
         """For copies and files, which are without what was made of the weights."""
         return self.__dict__ | {"_packed": None, "_fused": None}
 
-    def _tokens(self, tokens: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
+    def on_tokens(self, tokens: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
+        """The change of tokens [position frame c] that are normed already; `scale` is a number or [position frame]."""
         x = self.proj_in(tokens)
         for block in self.transformer_blocks:
             x = block(x, scale, in_windows)
         return self.proj_out(x)
 
     def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
-        """`_tokens` of [position frame c], below the grid limit."""
+        """`on_tokens` of [position frame c], below the grid limit."""
         if tokens.shape[0] <= self.most_positions:
-            return self._tokens(tokens, scale, in_windows)
+            return self.on_tokens(tokens, scale, in_windows)
         parts = tokens.split(self.most_positions)
         scales = scale.split(self.most_positions) if isinstance(scale, Tensor) else [scale] * len(parts)
-        return torch.cat([self._tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
+        return torch.cat([self.on_tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
 
     def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None = None
                   ) -> Tensor:
@@ -83,10 +94,10 @@ class TemporalTransformer(TemporalLayers):
         Layouts change by transposed copies of matrices [frame·c, place],
         which are several times as fast as permuted ones.
         """
-        clips, frames, c, places = x.shape
+        _, frames, c, places = x.shape
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         self._packed = packed(self, self._packed)
-        work = self._packed or self._tokens
+        work = self._packed or self.on_tokens
         size = max(1, CPU_TILE_TOKENS // frames)
         for seen, given, told in zip(normed.flatten(1, 2), x.flatten(1, 2), out.flatten(1, 2)):
             for begin in range(0, places, size):

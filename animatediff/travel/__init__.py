@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from animatediff.travel.convert import SYNTAXES, convert
 from animatediff.travel.fizz import weights
-from animatediff.travel.parse import both, schedule, syntax_of
+from animatediff.travel.parse import Options, both, schedule, syntax_of
 from animatediff.travel.schedule import EASINGS, INTERPOLATIONS, Key, Mix, Schedule
 from animatediff.travel.table import table
 
-__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Schedule", "both", "convert", "schedule",
+__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Options", "Schedule", "both", "convert", "schedule",
            "syntax_of", "table", "weights"]

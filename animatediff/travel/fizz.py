@@ -72,7 +72,7 @@ def write(keys: Sequence[Key]) -> str:
 def at_frame(text: str, frame: int, frames: int, weights: Mapping[str, str], where: str) -> str:
     """The text with its expressions' values."""
     def value(found: re.Match[str]) -> str:
-        values = {"t": frame, "max_f": frames - 1}
+        values: dict[str, float] = {"t": frame, "max_f": frames - 1}
         for name in NAMES[2:]:
             values[name] = evaluate(str(weights.get(name, 0)), values, where)
         return _number(evaluate(found[1], values, where))

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache
 
 from animatediff.errors import SettingsError
 from animatediff.travel import cyclic, fizz, native
@@ -26,18 +26,27 @@ def syntax_of(prompt: str) -> str:
     return "cyclic" if found == "plain" and cyclic.is_cyclic(prompt) else found
 
 
-def schedule(prompt: str, frames: int, *, where: str = "prompt", **how: object) -> Schedule:
-    """One prompt's schedule; `how` as of `both`."""
-    return _scheduled(read(prompt, frames, where), frames, where, **how)
+@dataclass(frozen=True)
+class Options:
+    """How a clip gets from one key frame to the next."""
+
+    closed: bool = False  # the last key frame leads back to the first
+    interpolation: str = "auto"  # slerp, linear, hold, or auto for what the syntax has
+    hold: float = 0.0  # the share of each way on which the first key frame's prompt stays alone
+    easing: str = "linear"  # of ways that name none
+    weights: Mapping[str, str] = field(default_factory=dict)  # expressions of pw_a … pw_d
 
 
-def both(prompt: str, negative: str, frames: int, **how: object) -> tuple[Schedule, Schedule]:
-    """Schedules of the prompt and the negative prompt of a clip.
+DEFAULTS = Options()
 
-    how: closed: the last key frame leads back to the first. interpolation: slerp, linear, hold, or auto for what the
-    syntax has. hold: the share [0, 1] of each way on which the first key frame's prompt stays alone. easing: of ways
-    that name none. weights: expressions of pw_a … pw_d. SettingsError names line and column of what cannot be read.
-    """
+
+def schedule(prompt: str, frames: int, options: Options = DEFAULTS, *, where: str = "prompt") -> Schedule:
+    """One prompt's schedule; SettingsError names line and column of what cannot be read."""
+    return _scheduled(read(prompt, frames, where), frames, where, options)
+
+
+def both(prompt: str, negative: str, frames: int, options: Options = DEFAULTS) -> tuple[Schedule, Schedule]:
+    """Schedules of the prompt and the negative prompt of a clip."""
     script, other = read(prompt, frames), read(negative, frames, "negative prompt")
     if script.syntax == "fizz":
         script, unwanted = fizz.without_negatives(script)
@@ -47,22 +56,22 @@ def both(prompt: str, negative: str, frames: int, **how: object) -> tuple[Schedu
                                     where="negative prompt", remedy="Use one of the two.")
             texts = (joined(negative, spaced(unwanted.head, key.text, unwanted.tail)) for key in unwanted.keys)
             other = Script("fizz", "", tuple(replace(key, text=text) for key, text in zip(unwanted.keys, texts)), "")
-    return _scheduled(script, frames, "prompt", **how), _scheduled(other, frames, "negative prompt", **how)
+    return _scheduled(script, frames, "prompt", options), _scheduled(other, frames, "negative prompt", options)
 
 
-def _scheduled(script: Script, frames: int, where: str, *, closed: bool = False, interpolation: str = "auto",
-               hold: float = 0.0, easing: str = "linear", weights: Mapping[str, str] | None = None) -> Schedule:
-    @lru_cache(maxsize=None)
+def _scheduled(script: Script, frames: int, where: str, options: Options) -> Schedule:
+    @cache
     def text_at(key: Key, frame: int) -> str:
         text = whole(script, key)
         if script.syntax == "fizz":
-            text = fizz.at_frame(text, frame, frames, weights or {}, f"{where}, line {key.line}")
+            text = fizz.at_frame(text, frame, frames, options.weights, f"{where}, line {key.line}")
         return cyclic.at_frame(text, frame, frames, where)
 
+    interpolation = options.interpolation
     if interpolation == "auto":
         interpolation = "linear" if script.syntax == "fizz" else "slerp"
-    texts, mixes = between(script.keys, frames, text_at, closed=closed, easing=easing,
-                           hold=1.0 if interpolation == "hold" else hold)
+    texts, mixes = between(script.keys, frames, text_at, closed=options.closed, easing=options.easing,
+                           hold=1.0 if interpolation == "hold" else options.hold)
     return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp",
                     tuple(_notes(script, frames, where)))
 
@@ -72,7 +81,7 @@ def _notes(script: Script, frames: int, where: str) -> list[str]:
     behind = [key for key in script.keys if key.frame >= frames]
     said = []
     for number, key in enumerate(behind):
-        use = "its prompt is never used" if number or len(behind) < len(script.keys) and key.easing == "hold" else \
+        use = "its prompt is never used" if number or (len(behind) < len(script.keys) and key.easing == "hold") else \
             "its prompt is approached and never reached" if len(behind) < len(script.keys) else \
             "its prompt stands all along"
         said.append(f"{where}, line {key.line}: key frame {key.frame} lies behind the last frame, {frames - 1}; {use}")

@@ -1,8 +1,10 @@
-"""Where a motion module's sites belong in a host's UNet, found by structure: no host is imported."""
+"""Where a motion module's sites belong in a host's UNet, found by structure: no host is imported, so that to a type
+checker what has been recognised is Any."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -39,13 +41,13 @@ def _is_spatial_transformer(m: nn.Module) -> bool:
     return hasattr(m, "transformer_blocks") and hasattr(m, "proj_in")
 
 
-def _in_ldm(unet: nn.Module) -> Places:
+def _in_ldm(unet: Any) -> Places:
     """After the block's SpatialTransformer, else its ResBlock, and so before a Downsample or Upsample.
 
     SD1.5: input blocks 1 2 | 4 5 | 7 8 | 10 11, output blocks 0-2 | 3-5 | 6-8 | 9-11. SDXL: one level less.
     """
 
-    def last(block: nn.Module) -> nn.Module:
+    def last(block: Any) -> nn.Module:
         return next(m for test in (_is_spatial_transformer, _is_resblock) for m in reversed(list(block)) if test(m))
 
     # Blocks without a ResBlock are the first convolution and the Downsamples.
@@ -64,7 +66,7 @@ def _in_ldm(unet: nn.Module) -> Places:
     return places
 
 
-def _in_diffusers(unet: nn.Module) -> Places:
+def _in_diffusers(unet: Any) -> Places:
     """After `attentions[j]`, else after `resnets[j]`; in the mid block after its attention."""
     resnets = {
         side: [r for block in getattr(unet, side) for r in block.resnets] for side in ("down_blocks", "up_blocks")
@@ -82,7 +84,7 @@ def _in_diffusers(unet: nn.Module) -> Places:
     return places
 
 
-def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
+def _base(unet: Any, levels: int, down: int, up: int) -> str:
     """Which model the UNet is of; SD1.5 and SDXL have two blocks per level on the way down and three on the way up."""
     if (down, up) != (2 * levels, 3 * levels) or levels not in (3, 4):
         raise ModelError(
@@ -95,7 +97,7 @@ def _base(unet: nn.Module, levels: int, down: int, up: int) -> str:
     return "SDXL" if levels == 3 else {1024: "SD2.x", 1280: "the SDXL refiner"}.get(text, "SD1.5")
 
 
-def inner_blocks(unet: nn.Module) -> list[nn.Module]:
+def inner_blocks(unet: Any) -> list[nn.Module]:
     """All blocks but the outermost on each side, in the order in which they run; on the way down that is the first
     convolution.
 
@@ -105,7 +107,7 @@ def inner_blocks(unet: nn.Module) -> list[nn.Module]:
     if hasattr(unet, "input_blocks"):
         return [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]
 
-    def parts(block: nn.Module) -> list[nn.Module]:
+    def parts(block: Any) -> list[nn.Module]:
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
         resizers = getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or []
         return [m for pair in zip(block.resnets, attentions) for m in pair if m is not None] + [*resizers]

@@ -51,16 +51,17 @@ class _Once:
             # for all layers of a call
             self.tokens, self.version = weakref.ref(tokens), version
             self._begin(tokens)
-        if self.runs is None:
+        if self.runs is None or (rows := self.distinct) is None:
             return None
-        rows = self.distinct
         return (rows[:0] if self._known(layer) is not None else rows, *args[1:])
 
     def all(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.runs is None:
             return None
         if len(args[0]) == 0:
-            output = self._known(layer)
+            known = self._known(layer)
+            assert known is not None, "`fewer` left no row, so there is something that is known"
+            output = known
         elif (state := _state(layer)) and not output.requires_grad:
             self.kept[layer] = state, output
         return output.index_select(0, self.runs[1])
@@ -78,7 +79,8 @@ class _Once:
 
     def _known(self, layer: nn.Module) -> Tensor | None:
         state, output = self.kept.get(layer, (None, None))
-        return output if state and state == _state(layer) and not self.distinct.requires_grad else None
+        wanted = self.distinct is not None and self.distinct.requires_grad
+        return output if state and state == _state(layer) and not wanted else None
 
 
 def _state(layer: nn.Module) -> State | None:
@@ -86,7 +88,7 @@ def _state(layer: nn.Module) -> State | None:
     if type(layer) is not nn.Linear or "forward" in vars(layer) or nn.Linear.forward.__module__ != nn.Linear.__module__:
         return None
     weight = layer.weight
-    if layer.bias is not None or weight.is_inference() or weight.requires_grad and torch.is_grad_enabled():
+    if layer.bias is not None or weight.is_inference() or (weight.requires_grad and torch.is_grad_enabled()):
         return None
     return id(weight), weight.data_ptr(), weight._version
 

@@ -48,7 +48,7 @@ class WeightFile:
             self._stored = unwrap(self._torch.content)
             self.shapes: dict[str, Shape] = {key: stored.shape for key, stored in self._stored.items()}
         else:
-            self.shapes = self._safetensors(lambda file: {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})
+            self.shapes = self._safetensors(lambda file: {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})  # noqa: SIM118
 
     @property
     def is_torch(self) -> bool:
@@ -61,10 +61,10 @@ class WeightFile:
 
     def read_some(self, keys: list[str]) -> dict[str, Tensor]:
         """`read` for these keys."""
-        if self._torch is None:
+        if (opened := self._torch) is None:
             return self._safetensors(lambda file: {key: file.get_tensor(key) for key in keys})
-        found = self._guarded(lambda: {key: self._torch.tensor(self._stored[key]) for key in keys})
-        self._guarded(self._torch.map_anew)  # pages of a mapped file stay in memory as long as it is mapped
+        found = self._guarded(lambda: {key: opened.tensor(self._stored[key]) for key in keys})
+        self._guarded(opened.map_anew)  # pages of a mapped file stay in memory as long as it is mapped
         return found
 
     def _safetensors(self, read: Callable[[Any], T]) -> T:

@@ -199,7 +199,7 @@ def _stored(storage: _Storage, offset: int, shape: Any, stride: Any, dtype: torc
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": lambda *args: _stored(*args[:4]),
     "torch._utils._rebuild_tensor_v2": lambda *args: _stored(*args[:4]),
-    "torch._utils._rebuild_tensor_v3": lambda *args: _stored(*args[:4], args[6]),
+    "torch._utils._rebuild_tensor_v3": lambda *args: _stored(*args[:4], dtype=args[6]),
     "torch._utils._rebuild_parameter": lambda data, *more: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *more: data,
     "torch._tensor._rebuild_from_type_v2": lambda call, kind, args, state: call(*args),

@@ -43,7 +43,7 @@ def _row(plan: Plan, channels: int, side: int, frames: int, over_frames: bool, d
         return ((found.double().cpu() - exact).abs().max() / exact.abs().max()).item()
 
     found = error()
-    kernels = site._fused is not None
+    kernels = site.fused is not None
     with without_kernels():
         plain = error()
     return {"channels": channels, "frames": frames, "norm over frames": over_frames, "dtype": dtype,
@@ -56,7 +56,7 @@ def _beyond_the_grid(plan: Plan, dtype: str) -> dict:
     x = torch.randn(2 * frames, channels, side, side, device=plan.device, dtype=DTYPES[dtype])
     assert len(x) // frames * side**2 > GRID
     whole, halves = site(x, frames), torch.cat([site(clip, frames) for clip in x.split(frames)])
-    kernels = site._fused is not None
+    kernels = site.fused is not None
     with without_kernels():
         plain = site(x, frames)
     most = plain.abs().max().float()

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,6 +23,17 @@ def check(rows: list[dict]) -> None:
     json.dumps(rows, allow_nan=False)
 
 
+def test_a_small_measurement():
+    """The others are slow: most of a measurement is the network that it measures."""
+    pytest.importorskip("diffusers")
+    from benchmarks import unet_step
+
+    [row] = unet_step.measure(dataclasses.replace(unet_step.QUICK, pixels=(64,), frames=(3,), dtypes=("fp32",)))
+    check([row])
+    assert float(row["largest difference"]) < 1e-4 and float(row["change by motion"]) > 1
+
+
+@pytest.mark.slow
 def test_unet_step(capsys):
     pytest.importorskip("diffusers")
     from benchmarks import unet_step
@@ -39,6 +49,7 @@ def test_unet_step(capsys):
     assert "16 frames, 128 pixels bf16, round 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_unet_step_as_on_a_gpu():
     """Its plan, with guidance and clips of two lengths, on the CPU."""
     pytest.importorskip("diffusers")
@@ -54,6 +65,7 @@ def test_unet_step_as_on_a_gpu():
         assert float(row["change by motion"]) > 1
 
 
+@pytest.mark.slow
 def test_motion_part():
     pytest.importorskip("diffusers")
     from benchmarks import motion_part
@@ -69,6 +81,7 @@ def test_motion_part():
     assert all(row["frames"] == 4 and float(row["largest difference"]) < 1e-5 for row in places), places
 
 
+@pytest.mark.slow
 def test_motion_traffic():
     """What the motion module asks of a GPU is less than what diffusers' asks: operators, bytes, memory."""
     pytest.importorskip("diffusers")
@@ -110,6 +123,7 @@ def test_the_rivals_are_those_that_are_tested():
     assert len(pinned) == 3 and pinned <= set((ROOT / "constraints.txt").read_text("utf-8").lower().splitlines())
 
 
+@pytest.mark.slow
 def test_motion_profile():
     pytest.importorskip("diffusers")
     from benchmarks import motion_profile
@@ -121,6 +135,7 @@ def test_motion_profile():
         assert sum(kinds) == pytest.approx(row["all s"]) and row["products s"] > 0 and row["attention s"] > 0
 
 
+@pytest.mark.slow
 def test_start_up(monkeypatch):
     pytest.importorskip("diffusers")
     from benchmarks import start_up
@@ -133,6 +148,7 @@ def test_start_up(monkeypatch):
         assert 0.5 < row["memory/file"] < 1 + 2 * tensors and row["seconds"] > 0 and row["file MiB"] > 1, row
 
 
+@pytest.mark.slow
 def test_writers():
     for name in ("imageio", "imageio_ffmpeg", "av"):
         pytest.importorskip(name)
@@ -148,6 +164,7 @@ def test_writers():
             assert row[f"{who} KB"] > 0.5 and row[f"{who} frames/s"] > 0, row
 
 
+@pytest.mark.slow
 def test_loops():
     pytest.importorskip("diffusers")
     from benchmarks import loops
@@ -173,6 +190,7 @@ def test_stillness_of_a_shape_that_moves_as_told():
     assert moved["background"] == pytest.approx(np.std([240, 240, 240, 230]) * 3**0.5)
 
 
+@pytest.mark.slow
 def test_memory():
     pytest.importorskip("diffusers")
     from benchmarks import memory
@@ -182,7 +200,7 @@ def test_memory():
     assert case["before MiB"] > 100 and case["peak MiB"] >= 0  # torch and diffusers are in that process
 
 
-@pytest.mark.skipif("RUN_SLOW" not in os.environ, reason="RUN_SLOW is not set: minutes")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
 def test_a_clip_of_1000_frames_takes_little_more_memory_than_one_of_32():
     from benchmarks import memory

@@ -45,6 +45,7 @@ def test_a_mixed_prompt_passes_through_the_colours_between(demo):
     assert np.linalg.norm(found - RED - share[:, None] * (YELLOW - RED), axis=1).max() < 40, found  # no other colours
 
 
+@pytest.mark.slow
 def test_a_travelling_negative_prompt_bites(demo):
     """What the first half must not show is red, what the second must not is blue."""
     travelling = "0: a red circle at rest\n8: a blue circle at rest"

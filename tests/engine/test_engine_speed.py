@@ -1,8 +1,6 @@
 """The speed presets on the command line and in the engine, and what they do to the demo model's clips."""
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-SLOW = pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="renders the demo model's clips: RUN_SLOW=1")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def test_the_command_line_says_what_it_does(run, tmp_path):  # noqa: F811
     assert code == 2 and "--speed" in err and "draft" in err
 
 
-@SLOW
+@pytest.mark.slow
 def test_the_demos_clips_hold():
     """25 dB is the least that a preset may come to."""
     demo = Pipeline.load()

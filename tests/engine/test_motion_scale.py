@@ -19,7 +19,6 @@ from animatediff.notices import of_clip
 from animatediff.settings import Settings, parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-SLOW = pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="renders the demo model's clips: RUN_SLOW=1")
 ROOT = Path(engine.__file__).resolve().parents[2]
 
 
@@ -133,7 +132,7 @@ def render(out, *flags) -> np.ndarray:
     return np.stack(frames(out)).astype(float)
 
 
-@SLOW
+@pytest.mark.slow
 def test_the_demo_clips_background_falls_still_and_its_subject_moves_on(tmp_path):
     """At 64x128 the demo model draws shapes outside the oval, too:
     the change from frame to frame inside and outside."""
@@ -151,7 +150,7 @@ def test_the_demo_clips_background_falls_still_and_its_subject_moves_on(tmp_path
     assert masked[1] < 0.5 * plain[1] and masked[0] > 0.75 * plain[0]
 
 
-@SLOW
+@pytest.mark.slow
 def test_less_motion_scale_is_a_shorter_way(tmp_path):
     from benchmarks.measure import look
 

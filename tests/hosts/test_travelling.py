@@ -100,14 +100,14 @@ def test_a_part_of_and_that_one_side_lacks_fades_by_its_weight(host):
 
 def test_the_hosts_schedules_inside_a_key_frame_keep_their_steps(host):
     from animatediff.hosts.a1111.travelling import of_frames
-    from animatediff.travel import schedule
+    from animatediff.travel import Options, schedule
 
     parser = sys.modules["modules.prompt_parser"]
     entry = parser.ScheduledPromptConditioning
     host.shared.sd_model.cond_stage_model_empty_prompt = torch.zeros(1, 2, 1)
     one, two, other = (torch.full((2, 1), value) for value in (1.0, 2.0, 4.0))
     found = of_frames([[entry(3, one), entry(10, two)], [entry(6, other), entry(10, one)]],
-                      schedule("0: x\n2: y", 3, interpolation="linear"))
+                      schedule("0: x\n2: y", 3, Options(interpolation="linear")))
     assert [(e.end_at_step, e.cond[0, 0].item()) for e in found[1]] == [(3, 2.5), (6, 3.0), (10, 1.5)]
     assert [(e.end_at_step, e.cond[0, 0].item()) for e in found[0]] == [(3, 1.0), (10, 2.0)]
 

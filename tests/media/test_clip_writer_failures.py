@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 from PIL import Image
 from video_helpers import ALL, NEEDS_VIDEO, SETTINGS, frames_in, moving, noise, tree
 
-from animatediff.media import metadata
-from animatediff.media.write import WRITERS, ClipWriter, WriteError, base, clip_writer
+from animatediff.media import metadata, pyav
+from animatediff.media.write import WRITERS, ClipWriter, WriteError, base, clip_writer, encode
 
 
 class FullDisk:
@@ -199,16 +200,18 @@ def test_ctrl_c_inside_a_writer_waits_until_the_frame_is_whole(tmp_path, monkeyp
 def test_ctrl_c_while_a_frame_is_handed_out_waits_until_all_formats_have_it(tmp_path, monkeypatch):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("this process ignores Ctrl-C, as one in a shell's background does")
-    clip, handed = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS), []
-    submit = clip._makers.submit
+    handed = []
 
-    def interrupted(*given):
-        handed.append(given)
-        if len(handed) == 2 * len(ALL) + 2:  # the third frame, the second format
-            os.kill(os.getpid(), signal.SIGINT)
-        return submit(*given)
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, work, *given):
+            if "ready" in work.__name__:  # of a format
+                handed.append(given)
+                if len(handed) == 2 * len(ALL) + 2:  # the third frame, the second format
+                    os.kill(os.getpid(), signal.SIGINT)
+            return super().submit(work, *given)
 
-    monkeypatch.setattr(clip._makers, "submit", interrupted)
+    monkeypatch.setattr(clip_writer, "ThreadPoolExecutor", Interrupted)
+    clip = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS)
     with pytest.raises(KeyboardInterrupt), clip:
         for frame in moving(6):
             clip.add(frame)
@@ -224,12 +227,23 @@ def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
     def torn(self, frame):
         add(self, frame)
         if self.count == 3:
-            if isinstance(self, base.StreamWriter) and self._whole:
+            if isinstance(self, base.StreamWriter) and self.part.hidden.exists():
                 self.part.file.write(b"half a frame")
-            self._torn = True
             raise SystemExit
 
-    monkeypatch.setattr(WRITERS[victim], "add", torn)
+    here = threading.local()  # a writer's frames are added in a thread of its own
+
+    def torn_inside(self, frame):
+        here.count = self.count
+        add(self, frame)
+
+    def video_frame(pixels, index, fps):
+        if getattr(here, "count", 0) == 2:
+            raise SystemExit
+        return pyav.video_frame(pixels, index, fps)
+
+    monkeypatch.setattr(encode, "video_frame", video_frame)
+    monkeypatch.setattr(WRITERS[victim], "add", torn_inside if victim in ("MP4", "WEBM") else torn)
     clip = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS)
     with pytest.raises(SystemExit), clip:
         for frame in moving(6):
@@ -246,14 +260,14 @@ def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
 
 @NEEDS_VIDEO
 def test_an_encoder_that_crashes(tmp_path, monkeypatch):
-    encode = WRITERS["MP4"]._encode
+    add = WRITERS["MP4"].add
 
     def crash(self, frame):
-        if self.count == 2 and self.path.name == "a.mp4":
+        if self.count == 2:
             raise RuntimeError("encoder fell over")
-        encode(self, frame)
+        add(self, frame)
 
-    monkeypatch.setattr(WRITERS["MP4"], "_encode", crash)
+    monkeypatch.setattr(WRITERS["MP4"], "add", crash)
     with pytest.raises(WriteError, match="MP4 .*encoder fell over") as caught:
         with ClipWriter(tmp_path / "a.gif", ["MP4", "GIF"]) as clip:
             for frame in moving(6):

@@ -1,6 +1,7 @@
 """The loop score of clips whose score is known."""
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_too_few_frames_have_no_score():
 def test_it_is_the_formula_in_float64(count, seed, turned):
     frames = list(np.random.default_rng(seed).integers(0, 256, (count, 4, 3, 3), np.uint8))
     f = np.array(frames, float)
-    expected = abs(f[-1] - f[0]).mean(), np.median([abs(a - b).mean() for a, b in zip(f, f[1:])])
+    expected = abs(f[-1] - f[0]).mean(), np.median([abs(a - b).mean() for a, b in itertools.pairwise(f)])
     score = scored(frames)
     assert (score.seam, score.step) == pytest.approx(expected)
     other_way = scored(frames[::-1])

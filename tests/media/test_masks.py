@@ -36,7 +36,7 @@ def test_pictures(tmp_path, name, tolerance):
 
 
 def test_colours_depths_and_transparency(tmp_path):
-    deep = Image.fromarray((RAMP.astype(np.uint16) * 257))
+    deep = Image.fromarray(RAMP.astype(np.uint16) * 257)
     assert np.array_equal(masks.read(saved(tmp_path / "deep.png", deep), 1)[0][0], RAMP)
     clear = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
     clear.putpixel((1, 1), (255, 255, 255, 255))
@@ -75,7 +75,7 @@ def test_times_are_those_of_the_animation(tmp_path):
     """A GIF holds equal frames once and shows them longer."""
     first, *rest = frames_of([0] * 8 + [200] + [255] * 3)
     path = saved(tmp_path / "a.gif", first, save_all=True, append_images=rest, duration=100)
-    assert getattr(Image.open(path), "n_frames") == 3
+    assert Image.open(path).n_frames == 3
     assert np.allclose(shades(path, 12), [0] * 8 + [200] + [255] * 3, atol=1)
 
 

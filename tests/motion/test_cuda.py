@@ -32,7 +32,7 @@ def test_it_is_the_truth_in_float64(way, dtype, frames):
     exact = truth(site, x, frames, scale, effect)
     with torch.no_grad():
         found = site.cuda()(x.cuda(), frames, scale, effect)
-    assert (site._fused is not None) == (way == "kernels" and dtype != torch.float32)
+    assert (site.fused is not None) == (way == "kernels" and dtype != torch.float32)
     assert (found.double().cpu() - exact).abs().max() <= EXACT[dtype] * exact.abs().max()
 
 
@@ -68,4 +68,4 @@ def test_copies_come_without_what_was_made_of_the_weights():
     site, x = transformer(64, torch.float16).cuda(), torch.randn(8, 64, 4, 4).half().cuda()
     expected = site(x, 4)
     other = copy.deepcopy(site)
-    assert site._fused is not None and other._fused is None and torch.equal(other(x, 4), expected)
+    assert site.fused is not None and other.fused is None and torch.equal(other(x, 4), expected)

@@ -1,16 +1,13 @@
 """SD1.5 and a v2 motion module at full size with random weights, against diffusers' model with the same."""
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import injected
 
-pytestmark = [pytest.mark.fullsize,
-              pytest.mark.skipif("RUN_FULLSIZE" not in os.environ, reason="a minute and 10 GB: RUN_FULLSIZE=1")]
+pytestmark = pytest.mark.fullsize  # a minute and 10 GB
 FRAMES, CLIPS = 6, 2
 
 

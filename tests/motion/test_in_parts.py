@@ -44,7 +44,7 @@ def test_with_a_motion_module(layout, make_host, inputs, make_module, clips_of):
     assert not any("most_positions" in vars(part) for part in module.modules())
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
 @given(family=st.sampled_from(["v1", "v2", "v3"]), frames=st.integers(1, 5), clips=st.integers(1, 3),
        height=st.sampled_from([8, 9, 11]), width=st.sampled_from([8, 13]), positions=st.integers(1, 40),
        dtype=st.sampled_from([torch.float32, torch.bfloat16]), contiguous=st.booleans())

@@ -45,12 +45,12 @@ def outputs(module):
     return results
 
 
-CASES = [
-    (family, naming, container, dtype)
-    for family, naming, container in itertools.product(FAMILIES, NAMINGS, WRAPPERS)
-    for dtype in (torch.float32, torch.float16, torch.bfloat16)
-    if naming != "hotshot" or family == "HotShot-XL"  # HotShot's own naming is evidence for it
-    if dtype == torch.float32 or container != "pth"  # the third container adds nothing to the dtypes
+CASES = [  # every family in every naming; containers know nothing of families, dtypes of AnimateLCM alone
+    *((family, naming, "safetensors", torch.float32) for family, naming in itertools.product(FAMILIES, NAMINGS)
+      if naming != "hotshot" or family == "HotShot-XL"),  # HotShot's own naming is evidence for it
+    *(("v2", "original", container, torch.float32) for container in WRAPPERS if container != "safetensors"),
+    *((family, "original", container, dtype) for family in ("v2", "AnimateLCM") for container in ("safetensors", "ckpt")
+      for dtype in (torch.float16, torch.bfloat16)),
 ]
 
 

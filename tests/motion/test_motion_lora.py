@@ -215,8 +215,7 @@ def test_the_middle_block_is_left_out_where_the_module_has_none(make_module):
 
 IMAGE = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 KOHYA = {f"{IMAGE}.lora_down.weight": (4, 32), f"{IMAGE}.lora_up.weight": (32, 4)}
-PEFT = {key: (4, 32) for key in ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
-                                 "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight")}
+PEFT = {f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_{side}.weight": (4, 32) for side in "AB"}
 ONE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
 
 

@@ -91,7 +91,7 @@ def test_tiles_change_nothing(learning, make_module, monkeypatch):
         monkeypatch.setattr(transformer, "CPU_TILE_TOKENS", 20)
         monkeypatch.setattr(type(site), "most_positions", 5)
         calls = []
-        monkeypatch.setattr(type(site), "_tokens", lambda self, *given, old=type(site)._tokens: (
+        monkeypatch.setattr(type(site), "on_tokens", lambda self, *given, old=type(site).on_tokens: (
             calls.append(len(given[0])) or old(self, *given)))
         tiled = site(x, 4)
     assert len(calls) > 1 and max(calls) == 5 and sum(calls) == 2 * 6 * 6
@@ -122,7 +122,7 @@ def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, toleran
         change = half(torch.zeros_like(x), 6)
     assert change.dtype == dtype and change.isfinite().all()
     with torch.no_grad():
-        found = half._in_tiles(torch.zeros_like(tokens), tokens, 1.0, 1.0).float().view(expected.shape)
+        found = half.on_tokens(tokens[0].to(dtype).permute(2, 0, 1)).permute(1, 2, 0).float().view(expected.shape)
     assert (found - expected).abs().max() / expected.abs().max() < 4 * tolerance
 
 
@@ -147,9 +147,9 @@ def kernel(request, monkeypatch):
     if other:
         monkeypatch.setattr(torch.nn.functional, "group_norm",
                             lambda x, *given: (plain if x.element_size() >= 4 else other)(x, *given))
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
     yield
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
 
 
 @pytest.mark.usefixtures("kernel")

@@ -11,7 +11,6 @@ from animatediff.motion import FAMILIES, injected
 from animatediff.motion.naming import to_diffusers, to_original
 
 diffusers = pytest.importorskip("diffusers")
-pytestmark = pytest.mark.usefixtures("way")
 
 
 def adapter_of(module):
@@ -24,6 +23,7 @@ def adapter_of(module):
     return adapter
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", ["v2", "v3", "v1", "LongAnimateDiff", "AnimateDiff-SDXL", "HotShot-XL"])
 def test_unet_agrees_with_unet_motion_model(name, make_module, make_host, inputs, clips_of):
     """Its motion GroupNorm runs over frames and its ResBlocks' per frame, so ours is told to do the same here."""

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from animatediff.motion import FAMILIES, packed, transformer as running
+from animatediff.motion import FAMILIES, packed
+from animatediff.motion import transformer as running
 from animatediff.motion.transformer import TemporalTransformer
 
 IS_FASTER = packed.is_faster
@@ -64,7 +65,7 @@ def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dty
     effect = torch.rand(frames, height, width) if steered & 2 else 1.0
     with torch.no_grad():
         found = site(x, frames, scale, effect)
-    assert isinstance(site._packed, packed.PackedTransformer) == packed.works(dtype)  # no bf16 without AVX-512
+    assert isinstance(site.packed, packed.PackedTransformer) == packed.works(dtype)  # no bf16 without AVX-512
     assert found.dtype == dtype
     plain, exact = plainly(site, x, frames, scale, effect), truth(site, x, frames, scale, effect)
     far = (plain.double() - exact).abs().max().item()
@@ -80,7 +81,7 @@ def test_every_module_goes_through_it(family, make_module):
         x = torch.randn(4, c, 3, 3)
         with torch.no_grad():
             found = site(x, 4)
-        assert site.temporal_transformer._packed
+        assert site.temporal_transformer.packed
         torch.testing.assert_close(found, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
@@ -89,8 +90,8 @@ def test_weights_that_change_are_seen(change):
     site, x = transformer(), torch.randn(4, 64, 2, 2)
     with torch.no_grad():
         before = site(x, 4)
-        kept = site._packed
-        assert torch.equal(site(x, 4), before) and site._packed is kept
+        kept = site.packed
+        assert torch.equal(site(x, 4), before) and site.packed is kept
         layer = site.transformer_blocks[0].attention_blocks[1].to_v
         if change == "written":
             layer.weight.mul_(3)
@@ -107,7 +108,7 @@ def test_weights_that_change_are_seen(change):
             del old
             gc.collect()
         after = site(x, 4)
-    assert site._packed is not kept and not torch.equal(after, before)
+    assert site.packed is not kept and not torch.equal(after, before)
     torch.testing.assert_close(after, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
@@ -117,10 +118,10 @@ def test_hooks_on_layers_and_learning_have_the_plain_layers():
     handle = site.transformer_blocks[0].attention_blocks[0].to_q.register_forward_hook(lambda *_: seen.append(1))
     with torch.no_grad():
         site(x, 4)
-        assert seen and site._packed is None
+        assert seen and site.packed is None
         handle.remove()
         site(x, 4)
-        assert len(seen) == 1 and site._packed
+        assert len(seen) == 1 and site.packed
     site.requires_grad_(True)(x, 4).sum().backward()
     assert site.proj_in.weight.grad is not None
 
@@ -138,7 +139,7 @@ def test_it_is_used_where_it_is_faster(instructions, faster, monkeypatch):
     site = transformer()
     with torch.no_grad():
         site(torch.randn(4, 64, 2, 2), 4)
-    assert (site._packed is not None) == faster
+    assert (site.packed is not None) == faster
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "wrong"])
@@ -159,7 +160,7 @@ def test_a_torch_without_the_operators_has_the_plain_layers(broken, monkeypatch)
     try:
         site, x = transformer(), torch.randn(4, 64, 2, 2)
         with torch.no_grad():
-            assert torch.equal(site(x, 4), plainly(site, x, 4)) and site._packed is None
+            assert torch.equal(site(x, 4), plainly(site, x, 4)) and site.packed is None
     finally:
         packed.works.cache_clear()
 

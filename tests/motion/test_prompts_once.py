@@ -1,6 +1,8 @@
 """Keys and values of shared prompts: computed once in a call, for any rows, without a trace."""
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given
@@ -52,7 +54,7 @@ def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
         expected = host(x, text)
         with prompts_once(host.unet), Seen(layers := keys_and_values(host.unet)) as rows:
             found = host(x, text)
-    runs = 1 + sum(a != b for a, b in zip(prompts, prompts[1:]))
+    runs = 1 + sum(a != b for a, b in itertools.pairwise(prompts))
     assert rows == [runs] * len(layers) and layers
     tight = 1e-5 if dtype is torch.float32 else 2e-2
     assert (found.float() - expected.float()).abs().max() <= tight * max(1.0, expected.float().abs().max())

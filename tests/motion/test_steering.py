@@ -146,7 +146,7 @@ def test_tiles_frames_and_odd_sizes(frames, height, width, clips, tile):
         found = site(x, frames, scale) - x
         found = found.view(clips, frames, 32, height * width)
         place, clip = height * width // 2, clips - 1
-        alone = site._tokens(tokens[clip, place][None], scale.flatten(1)[:, place][None])[0]
+        alone = site.on_tokens(tokens[clip, place][None], scale.flatten(1)[:, place][None])[0]
     torch.testing.assert_close(found[clip, :, :, place], alone, rtol=1e-4, atol=2e-5)
 
 
@@ -205,7 +205,7 @@ def test_each_frame_has_its_own_mask():
 
 def test_an_error_in_the_middle_leaves_nothing(host, inputs, make_module, clips_of):
     module = make_module("v2" if host.base == "SD1.5" else "AnimateDiff-SDXL")
-    given, before = inputs(12), [k for k in host.unet.state_dict()]
+    given, before = inputs(12), list(host.unet.state_dict())
     plain, moving = host(*given), run(host, module, clips_of(6), given, None)
 
     def failing(*site):

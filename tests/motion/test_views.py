@@ -16,7 +16,6 @@ from animatediff.motion import FAMILIES, injected
 from animatediff.motion.in_windows import InWindows
 from animatediff.settings import Settings
 
-
 pytestmark = pytest.mark.usefixtures("way")
 
 

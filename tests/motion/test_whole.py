@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_packed import plainly, transformer, truth
 
-from animatediff.motion import precision, transformer as running
+from animatediff.motion import precision
+from animatediff.motion import transformer as running
 from animatediff.motion.side_by_side import side_by_side
 
 EXACT = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -167,14 +168,14 @@ def test_weights_of_other_layouts():
 def test_norms_are_widened_where_the_kernel_does_not_keep_fp32(norm, dtype, monkeypatch):
     """CPU kernels do; of tensors without values nothing can be told."""
     x = torch.randn(2, 64, 8).to(dtype)
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
     with torch.autocast("cpu", torch.bfloat16):  # which would have norms in fp32
         assert precision.for_norm(x, norm) is x
     assert precision.for_norm(x.to("meta"), norm).dtype == torch.float32
     plain = getattr(F, f"{norm}_norm")
     monkeypatch.setattr(F, f"{norm}_norm", lambda x, *given: plain(x, *given) + 0.1)  # as from a rounded mean
-    precision._keeps_fp32.cache_clear()
+    precision.forget_trials()
     try:
         assert precision.for_norm(x, norm).dtype == torch.float32
     finally:
-        precision._keeps_fp32.cache_clear()
+        precision.forget_trials()

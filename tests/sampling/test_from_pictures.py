@@ -96,7 +96,7 @@ def until(**more):
     ("0%: 1, 100%: 0", [1 - i / 7 for i in range(8)])])
 def test_the_lock_is_a_curve_over_the_distance(curve, expected):
     found = FromPictures(clip(frame_lock=curve), FIRST).held
-    assert found is None and expected is None or found.until.tolist() == pytest.approx(expected)
+    assert (found is None and expected is None) or found.until.tolist() == pytest.approx(expected)
 
 
 def test_the_lock_from_both_ends():

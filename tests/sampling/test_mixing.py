@@ -45,7 +45,7 @@ def test_half_precision_is_mixed_in_float32(dtype):
 
 
 def test_rows_of_a_window():
-    schedule = travel.schedule("0: a\n4: b\n5: a", 8, interpolation="linear")
+    schedule = travel.schedule("0: a\n4: b\n5: a", 8, travel.Options(interpolation="linear"))
     a, b = random(0, 3, 2), random(1, 3, 2)
     prompt = TravellingPrompt(schedule, torch.stack([a, b]))
     torch.testing.assert_close(prompt.of((7, 1, 4)), torch.stack([a, 0.75 * a + 0.25 * b, b]))

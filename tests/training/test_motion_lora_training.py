@@ -44,6 +44,7 @@ def test_a_new_low_rank_changes_nothing():
     assert not LowRank(layer, 2)(torch.randn(3, 8)).any()
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_motion_lora(tmp_path):
     from animatediff.engine.models import DEMO_MODULE
     from animatediff.motion.load import describe

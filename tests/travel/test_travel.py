@@ -15,13 +15,13 @@ from animatediff.errors import SettingsError
 
 
 def shares(prompt: str, frames: int, **how) -> list[dict[str, float]]:
-    found = travel.schedule(prompt, frames, **how)
+    found = travel.schedule(prompt, frames, travel.Options(**how))
     return [{text: pytest.approx(share) for text, share in found.shares(frame)} for frame in range(frames)]
 
 
 def cuts(prompt: str, frames: int, **how) -> list[str]:
     """The one text of each frame."""
-    found = travel.schedule(prompt, frames, **how)
+    found = travel.schedule(prompt, frames, travel.Options(**how))
     assert not any(mix.share for mix in found.mixes)
     return [found.texts[mix.first] for mix in found.mixes]
 
@@ -184,7 +184,8 @@ HOW = st.fixed_dictionaries({"closed": st.booleans(), "hold": st.floats(0, 1),
 @settings(deadline=None)
 @given(KEYS, st.integers(1, 32), HOW)
 def test_every_frame_has_shares_that_sum_to_one(keys, frames, how):
-    found = travel.schedule("\n".join(f"{frame}: {text}" for frame, text in keys.items()), frames, **how)
+    prompt = "\n".join(f"{frame}: {text}" for frame, text in keys.items())
+    found = travel.schedule(prompt, frames, travel.Options(**how))
     assert len(found.mixes) == frames and set(found.texts) <= {text.strip(", ") for text in keys.values()}
     assert len(set(found.texts)) == len(found.texts)
     used = {number for mix in found.mixes for number in (mix.first, mix.second)}
@@ -198,7 +199,7 @@ def test_every_frame_has_shares_that_sum_to_one(keys, frames, how):
 
 
 def same(a: str, b: str, frames: int) -> bool:
-    one, other = (travel.schedule(text, frames, interpolation="slerp") for text in (a, b))
+    one, other = (travel.schedule(text, frames, travel.Options(interpolation="slerp")) for text in (a, b))
     return all(dict(one.shares(i)) == pytest.approx(dict(other.shares(i))) for i in range(frames))
 
 
@@ -249,6 +250,7 @@ def test_fizz_is_what_fizznodes_makes_of_it(case):
         return {NUMBER.sub(lambda found: f"{float(found[0]):.3f}", " ".join(text.split())): round(share, 5)
                 for text, share in shares.items()}
 
-    both = travel.both(case["prompt"], "", case["frames"], weights=travel.weights(case["weights"]))
+    both = travel.both(case["prompt"], "", case["frames"],
+                       travel.Options(weights=travel.weights(case["weights"])))
     for found, expected in zip(both, (case["prompt_shares"], case["negative_shares"])):
         assert [alike(dict(found.shares(i))) for i in range(case["frames"])] == [alike(frame) for frame in expected]

@@ -5,6 +5,7 @@ import errno
 import glob
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -93,15 +94,11 @@ class Part:
     def drop(self) -> None:
         """Close and delete; never raises, because it runs when something else has failed already."""
         file, self._file = self._file, None
-        try:
+        with suppress(OSError):  # the buffer of a full disk; the descriptor is closed all the same
             if file is not None:
                 file.close()
-        except OSError:
-            pass  # the buffer of a full disk; the descriptor is closed all the same
-        try:
+        with suppress(OSError):
             self.hidden.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def leftovers(path: Path) -> list[Path]:

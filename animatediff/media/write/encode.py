@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,15 +57,15 @@ class Video(Writer):
     def encoder_options(self) -> dict[str, str]:
         raise NotImplementedError
 
-    def add(self, frame: np.ndarray) -> None:
+    def add(self, ready: np.ndarray) -> None:
         self._torn = True
         if self._output is None:
             av = library()
             with open(self.part.hidden, "x+b"):
                 pass  # says why, if the folder refuses; ffmpeg opens by name because faststart reads again
             self._output = av.open(str(self.part.hidden), "w", format=self.container, options=self.container_options)
-            self._open(self._output, frame.shape[:2])
-        self._encode(frame)
+            self._open(self._output, ready.shape[:2])
+        self._encode(ready)
         self._torn = False
 
     def finish(self) -> list[Path]:
@@ -79,10 +80,8 @@ class Video(Writer):
         output, self._output = self._output, None
         self._graph = self._stream = None
         if output is not None:
-            try:
+            with suppress(Exception):  # about the trailer of a file that is thrown away
                 output.close()
-            except Exception:  # the trailer of a file that is thrown away
-                pass
         self.part.drop()
         return []
 
@@ -123,7 +122,7 @@ class Mp4(Video):
     """H.264 in MP4, index first (faststart), as every browser and phone plays it."""
 
     format, extension, container, codec = "MP4", "mp4", "mp4", "libx264"
-    container_options = {"movflags": "+faststart"}
+    container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
 
     def encoder_options(self) -> dict[str, str]:
         return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset}

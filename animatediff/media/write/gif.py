@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,7 @@ class Gif(StreamWriter):
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
-        self._spool: Spool | None = None
-        self._colours: palettes.Histogram | Palette | None = None
+        self._waiting: tuple[Spool, palettes.Histogram | Palette] | None = None  # for the second pass
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
         if max(frame.shape[:2]) > _LARGEST:
@@ -54,31 +54,32 @@ class Gif(StreamWriter):
                 self.append(self._opening(indices.shape, None))
             self.append(_picture(indices, (0, 0), gif_delay(self.count, self.clip.fps), colours))
         else:
-            if self._spool is None:
-                self._colours = Palette(self.clip.fps) if style == "ffmpeg" else palettes.Histogram()
-                self._spool = Spool(self.path.parent)
-            self._colours.add(ready)  # first: every frame in the spool must have been counted
-            self._spool.add(ready)
+            if self._waiting is None:
+                counted = Palette(self.clip.fps) if style == "ffmpeg" else palettes.Histogram()
+                self._waiting = Spool(self.path.parent), counted
+            spool, counted = self._waiting
+            counted.add(ready)  # first: every frame in the spool must have been counted
+            spool.add(ready)
         self.count += 1
 
     def finish(self) -> list[Path]:
-        if self._spool is not None:
-            self._second_pass(self._spool)
-            self._spool.close()
+        if self._waiting is not None:
+            self._second_pass(*self._waiting)
+            self._waiting[0].close()
         self.cut().write(b"\x3b")
         return [self.part.keep()]
 
     def abort(self) -> list[Path]:
-        if self._spool is not None:
-            self._spool.close()
+        if self._waiting is not None:
+            self._waiting[0].close()
         return super().abort()
 
-    def _second_pass(self, spool: Spool) -> None:
+    def _second_pass(self, spool: Spool, counted: palettes.Histogram | Palette) -> None:
         dither = self.clip.options.gif_dither
-        if self.clip.options.gif_palette == "ffmpeg":
-            frames = self._colours.mapped(iter(spool), dither)
+        if isinstance(counted, Palette):
+            frames = counted.mapped(iter(spool), dither)
         else:
-            exact, colours = self._colours.exact, self._colours.palette()
+            exact, colours = counted.exact, counted.palette()
             book = _book(colours)  # one for all frames: Pillow keeps the colours that it has looked up in it
             frames = ((_mapped(frame, book, exact, dither), colours) for frame in spool)
         before = None
@@ -103,7 +104,7 @@ class Spool:
     """Frames on disk, beside the file that is written: a nameless temporary file, gone with the process."""
 
     def __init__(self, folder: Path):
-        self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)
+        self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)  # noqa: SIM115
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
@@ -121,10 +122,8 @@ class Spool:
             yield np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):  # what a full disk did not take is not wanted any more
             self._file.close()
-        except OSError:
-            pass  # what a full disk did not take is not wanted any more
 
 
 def _ahead(items: Iterator[Any]) -> Iterator[Any]:

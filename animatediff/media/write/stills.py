@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,8 @@ class PngFrames(Writer):
 
     def abort(self) -> list[Path]:
         if not self.paths:
-            try:
+            with suppress(OSError):
                 self.path.rmdir()  # only if it is empty
-            except OSError:
-                pass
         return self.paths
 
     def older(self) -> list[Path]:

@@ -1,7 +1,6 @@
 """Clips of the WebUI against those of the standalone engine: the same demo model, told apart from nothing."""
 from __future__ import annotations
 
-import os
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ def test_the_same_seed_gives_the_engines_clip(host, engine, sampler, steps, fram
     assert difference < most, f"{difference:.2f} of 255 (frames the other way round: {other:.2f})"
 
 
-@pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="takes minutes; runs when RUN_SLOW=1")
+@pytest.mark.slow
 def test_scores_are_those_of_the_command_line(host, engine):
     """Every eighth prompt, with a sampler whose steps are the same in both; of DDIM see above."""
     class WebUI:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import threading
 import time
 
@@ -29,8 +28,7 @@ def watched(host, answer):
     return stills(made), len(host.unet_calls())
 
 
-@pytest.mark.parametrize("sampler", [s if s in QUICK else pytest.param(s, marks=pytest.mark.skipif(
-    not os.environ.get("RUN_SLOW"), reason="takes minutes; runs when RUN_SLOW=1")) for s in SAMPLERS])
+@pytest.mark.parametrize("sampler", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in SAMPLERS])
 def test_samplers(host, sampler):
     """The second iteration is a whole pass, and a clip."""
     fields = {"prompt": PROMPT, "seed": 2, "sampler_name": sampler, "steps": SAMPLERS[sampler]}

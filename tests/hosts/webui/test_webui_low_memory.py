@@ -1,8 +1,6 @@
 """A WebUI that moves the model's parts in and out of the device makes the same clips, and is left as it was."""
 from __future__ import annotations
 
-import os
-
 import pytest
 from conftest import differences, learn
 from test_webui_generation import EIGHT
@@ -11,7 +9,7 @@ from webui_host import Host
 TRAVELLING = "0: a red circle at rest\n4: a blue circle at rest"
 HIRES = dict(enable_hr=True, hr_upscaler="Latent", hr_scale=1.5, hr_second_pass_steps=2, denoising_strength=0.7)
 
-pytestmark = pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="a WebUI for each flag: RUN_SLOW=1")
+pytestmark = pytest.mark.slow  # a WebUI for each flag
 
 
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
