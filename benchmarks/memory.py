@@ -78,7 +78,7 @@ def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -
     """The whole way from a prompt to files, in windows of 16, with guidance."""
     from animatediff.engine import models
     from animatediff.engine.pipeline import Pipeline
-    from animatediff.engine.resume import Keeper
+    from animatediff.clip.resume import Keeper
     from animatediff.media.write import ClipWriter
     from animatediff.settings import Settings
 

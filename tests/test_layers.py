@@ -21,11 +21,12 @@ ROOMS = {
     "media": ("", f"{SCIENCE} av"),
     "motion": ("weights unet", f"{SCIENCE} triton"),
     "sampling": ("weights unet motion", SCIENCE),
-    "engine": (CORE, f"{SCIENCE} diffusers transformers tokenizers yaml"),
-    "hosts.shared": (CORE, f"{SCIENCE} fastapi"),
-    "hosts.a1111": (f"{CORE} hosts.shared", f"{SCIENCE} modules gradio fastapi"),
-    "hosts.neighbours": (f"{CORE} hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
-    "faces": (f"{CORE} engine", "tqdm"),
+    "clip": (CORE, SCIENCE),
+    "engine": (f"{CORE} clip", f"{SCIENCE} diffusers transformers tokenizers yaml"),
+    "hosts.shared": (f"{CORE} clip", f"{SCIENCE} fastapi"),
+    "hosts.a1111": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules gradio fastapi"),
+    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
+    "faces": (f"{CORE} clip engine", "tqdm"),
 }
 # Arrows against the order. The list must only shrink.
 AGAINST = {

@@ -14,7 +14,7 @@ import torch
 from animatediff import loras, windows
 from animatediff.engine import models, pictures, provenance, sampler_table, vae
 from animatediff.engine.device import pick_device, pick_dtype
-from animatediff.engine.resume import Keeper
+from animatediff.clip.resume import Keeper
 from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError
 from animatediff.layout import ClipLayout

@@ -11,7 +11,7 @@ import torch
 
 from animatediff import loras
 from animatediff.engine import models, pictures
-from animatediff.engine.resume import content
+from animatediff.clip.resume import content
 from animatediff.media import masks
 from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule

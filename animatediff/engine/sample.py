@@ -12,7 +12,7 @@ from torch import Tensor
 
 from animatediff import windows
 from animatediff.engine import pictures, samplers
-from animatediff.engine.resume import Keeper, Stage
+from animatediff.clip.resume import Keeper, Stage
 from animatediff.engine.unet_call import UNetCall
 from animatediff.errors import ModelError
 from animatediff.layout import Views

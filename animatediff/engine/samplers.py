@@ -15,7 +15,7 @@ from animatediff.engine.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of
 from animatediff.errors import SettingsError
 
 if TYPE_CHECKING:
-    from animatediff.engine.resume import Stage
+    from animatediff.clip.resume import Stage
     from animatediff.sampling.from_pictures import Held
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from animatediff.engine import resume, sampler_table, samplers
+from animatediff.clip import resume
+from animatediff.engine import sampler_table, samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 

@@ -95,6 +95,27 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
     return found[0], found[1]
 
 
+def checked(settings: Settings, arguments: argparse.Namespace, place: tuple[str, str] | None) -> Settings:
+    """The settings, with what pictures say of frames and size. Refuses, before any model is loaded, what can be known
+    to be wrong. place: of the files of a run that is gone on with."""
+    from animatediff.engine import pictures
+    from animatediff.media import masks, write
+
+    if not settings.prompt:
+        raise SettingsError("the prompt is empty", where="prompt",
+                            remedy='Say what to show: animatediff render "a red circle moving right"')
+    settings = pictures.resolved(settings)
+    settings.schedules(settings.prompt, settings.negative, settings.frame_count())
+    settings = with_mask(settings, arguments)
+    if settings.motion_mask:
+        masks.read(settings.motion_mask, settings.frame_count())
+    out, name = place or target(arguments.out, settings)
+    write.check(out, settings.formats, name)
+    write.probe(settings.formats)
+    check_loras(settings)
+    return settings
+
+
 def check_loras(settings: Settings) -> None:
     """Refuse motion LoRAs that are not there or none, before any model is loaded."""
     from animatediff.engine import models
