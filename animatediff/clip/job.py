@@ -44,7 +44,7 @@ class Clip:
     the last one has come, and written then; without it, they come in the order of playback and are written at once.
     """
 
-    frames: int  # that are to be pushed; 0 where the caller ends the clip
+    frames: int  # that are to be pushed
     formats: Sequence[str]
     fps: float
     text: Callable[[Known], str]

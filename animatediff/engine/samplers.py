@@ -24,7 +24,7 @@ LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
 
 
 class Run:
-    """One sampling run: `run(denoise, noise, generators)`.
+    """A sampler with its steps placed: `run(denoise, noise, generators)`, any number of times.
 
     betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
     strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
@@ -142,7 +142,7 @@ class Run:
                 part.restore(state, x)
             stage.latents = stage.solvers = None  # no second copy
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
-            seen = self.solver.scale_model_input(x, t)
+            seen = parts[0].solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
             if held is not None:
                 out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
@@ -167,16 +167,18 @@ class Run:
         return (x - alpha * x0) / (alpha * sigma)
 
     def _parts(self, frames: int, generators) -> list[_Part]:
-        """Solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
+        """New solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
         A single generator draws for all frames at once, and so wants one solver."""
         import copy
 
         if len(generators) == 1 or frames <= AT_ONCE:
-            return [_Part(self.solver, slice(None), generators if self.sampler.stochastic else [])]
-        self.solver.is_scale_input_called = True  # by the first part, for all
-        starts = range(0, frames, AT_ONCE)
-        return [_Part(copy.deepcopy(self.solver) if start else self.solver, slice(start, start + AT_ONCE),
-                      generators[start : start + AT_ONCE] if self.sampler.stochastic else []) for start in starts]
+            return [_Part(copy.deepcopy(self.solver), slice(None), generators if self.sampler.stochastic else [])]
+        parts = [_Part(copy.deepcopy(self.solver), slice(start, start + AT_ONCE),
+                       generators[start : start + AT_ONCE] if self.sampler.stochastic else [])
+                 for start in range(0, frames, AT_ONCE)]
+        for part in parts:
+            part.solver.is_scale_input_called = True  # by the first part, for all
+        return parts
 
 
 @dataclass

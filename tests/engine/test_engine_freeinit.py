@@ -127,7 +127,7 @@ def test_all_iterations_are_counted(pipeline, more, steps):
     finally:
         hook.remove()
     told = [e for e in events if e.kind == "window"]
-    assert len(calls) == len(told) == pipeline.calls(s)
+    assert len(calls) == len(told) == pipeline.plan(s).calls()
     assert {e.iterations for e in told} == {3} and [e.iteration for e in told] == sorted(e.iteration for e in told)
     ends = [(e.iteration, e.index, e.total) for e in events if e.kind == "step"]
     assert ends == [(i, k, n) for i, n in enumerate(steps, 1) for k in range(1, n + 1)]
@@ -136,14 +136,14 @@ def test_all_iterations_are_counted(pipeline, more, steps):
 def test_stills_do_not_know_it(pipeline):
     s = settings(enable=False)
     assert torch.equal(pipeline.sample(s), pipeline.sample(replace(s, freeinit_iterations=1)))
-    assert pipeline.calls(s) == 2
+    assert pipeline.plan(s).calls() == 2
 
 
 def test_the_progress_bar_counts_to_its_end(pipeline, capsys):
     from animatediff.faces.cli.output import Progress
 
     s = settings(freeinit_iterations=2, cfg=1)
-    with Progress(pipeline.calls(s), hidden=False) as progress:
+    with Progress(pipeline.plan(s).calls(), hidden=False) as progress:
         pipeline.sample(s, progress)
         assert progress.bar.n == progress.bar.total == 4
     assert re.search(r"iteration 2/2, step 2/2", capsys.readouterr().err)
@@ -161,7 +161,7 @@ def test_nothing_is_left_by_what_ends_the_second_iteration(pipeline, error):
 
 
 def test_notices(pipeline):
-    assert any("FreeInit keeps nothing" in note for note in pipeline.notices(settings(freeinit_d_t=0)))
-    assert any("nothing to shuffle" in note for note in pipeline.notices(settings(noise="FreeNoise")))
-    said = " ".join(pipeline.notices(settings(noise="FreeNoise", frames=9)))
+    assert any("FreeInit keeps nothing" in note for note in pipeline.plan(settings(freeinit_d_t=0)).notices)
+    assert any("nothing to shuffle" in note for note in pipeline.plan(settings(noise="FreeNoise")).notices)
+    said = " ".join(pipeline.plan(settings(noise="FreeNoise", frames=9)).notices)
     assert "FreeInit" not in said and "FreeNoise" not in said

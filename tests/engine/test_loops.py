@@ -45,7 +45,7 @@ def test_a_long_clip_that_plays_to_and_fro_keeps_few_pictures(pipeline, monkeypa
 
 def test_to_and_fro_the_prompt_is_not_closed(pipeline):
     travelling = dict(prompt="0: x\n8: y", frames=12)
-    ends = {loop: pipeline.schedules(settings(closed_loop=loop, **travelling))[0].mixes[-1]
+    ends = {loop: pipeline.plan(settings(closed_loop=loop, **travelling)).inputs.prompt.mixes[-1]
             for loop in ("none", "ping-pong", "seamless", "A")}
     assert ends["none"] == ends["ping-pong"] != ends["seamless"] == ends["A"]
 
@@ -67,7 +67,7 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sam
     events = []
     with Spy(pipeline.unet) as spy:
         repaired = pipeline.sample(settings(seam_repair=0.5, **asked), events.append)
-    assert len(spy.rows) == pipeline.calls(settings(seam_repair=0.5, **asked)) \
+    assert len(spy.rows) == pipeline.plan(settings(seam_repair=0.5, **asked)).calls() \
         == sum(e.kind == "window" for e in events)
     changed = [i for i in range(8) if not torch.equal(plain[i], repaired[i])]
     assert changed == [0, 1, 6, 7] and torch.isfinite(repaired).all()

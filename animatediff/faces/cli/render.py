@@ -5,6 +5,7 @@ import argparse
 import json
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from animatediff.settings import Settings
 
 if TYPE_CHECKING:
     from animatediff.clip.job import Clip, Written
+    from animatediff.clip.plan import Plan
     from animatediff.engine.pipeline import Pipeline
 
 INTERRUPTED = 130  # as shells report SIGINT
@@ -25,24 +27,20 @@ def render(arguments: argparse.Namespace) -> int:
     begun, found = _begun(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     place = (f"{begun.parent}/", begun.stem) if begun else None
-    settings = request.checked(settings, arguments, place)
+    inputs = request.inputs(settings, arguments, place)
     files = request.model_files(settings, arguments)
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     pipeline = _loaded(settings)
-    from animatediff.clip import resume
-    from animatediff.clip.job import run
-    from animatediff.media import write
+    from animatediff.clip import job, provenance, resume
 
-    settings = pipeline.resolve(settings)
-    pipeline.check(settings)
-    identity, about = pipeline.identity(settings), pipeline.metadata(settings)
+    plan = pipeline.plan(inputs)
+    settings, calls = plan.settings, plan.calls(found)
+    identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
     if found:
-        resume.refuse_differences(found, identity, begun)
-        write.remove_leftovers(place[0], settings.formats, place[1])
+        _go_on(begun, found, identity, settings)
         note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
-    notices = pipeline.notices(settings) + request.differences(source, about)
-    calls = pipeline.calls(settings, found)
+    notices = [*plan.notices, *request.differences(source, about)]
     for line in notices:
         note(f"Note: {line}")
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
@@ -50,11 +48,8 @@ def render(arguments: argparse.Namespace) -> int:
     place = place or request.target(arguments.out, settings)  # with the seed that was drawn
     keeper = resume.Keeper(resume.path_of(*place), identity, every=arguments.save_state, found=found)
     with output.Progress(calls, hidden=arguments.quiet) as progress:
-        written = run(lambda told, keeper: pipeline.render(settings, told, keeper), _clip(settings, about, place),
-                      keeper, progress)
-    _report(arguments, settings, written, notices + progress.notes)
-    if written.interrupted and keeper.path.exists():
-        output.say("The same command with --resume goes on from here")
+        written = job.run(partial(pipeline.render, plan), _clip(plan, about, place), keeper, progress)
+    _report(arguments, settings, written, notices + progress.notes, resumable=keeper.path.exists())
     return INTERRUPTED if written.interrupted else 0
 
 
@@ -77,6 +72,15 @@ def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple
     return path, resume.load(path)
 
 
+def _go_on(begun: Path, found: dict[str, Any], identity: dict[str, Any], settings: Settings) -> None:
+    """Refuse another run than the one that was begun, and take its half-written files away."""
+    from animatediff.clip import resume
+    from animatediff.media import write
+
+    resume.refuse_differences(found, identity, begun)
+    write.remove_leftovers(f"{begun.parent}/", settings.formats, begun.stem)
+
+
 def _loaded(settings: Settings) -> Pipeline:
     from animatediff.engine.pipeline import Pipeline
 
@@ -88,9 +92,9 @@ def _loaded(settings: Settings) -> Pipeline:
     return Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
 
 
-def _clip(settings: Settings, about: dict[str, Any], place: tuple[str, str]) -> Clip:
+def _clip(plan: Plan, about: dict[str, Any], place: tuple[str, str]) -> Clip:
     from animatediff.clip.job import Clip, Known
-    from animatediff.engine.provenance import metadata_text
+    from animatediff.clip.provenance import metadata_text
 
     def text(known: Known) -> str:
         more: dict[str, Any] = {"memory": list(known.shortages)} if known.shortages else {}
@@ -98,10 +102,12 @@ def _clip(settings: Settings, about: dict[str, Any], place: tuple[str, str]) -> 
             more["loop"] = known.loop.to_dict()
         return metadata_text(about | more)
 
-    return Clip(settings.frames, settings.formats, settings.fps, text, lambda: place, settings.loop_number)
+    settings = plan.settings
+    return Clip(len(plan.playback), settings.formats, settings.fps, text, lambda: place, settings.loop_number)
 
 
-def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str]) -> None:
+def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
+            resumable: bool) -> None:
     about = json.loads(written.text)
     if arguments.json:
         print(json.dumps({
@@ -113,3 +119,5 @@ def _report(arguments: argparse.Namespace, settings: Settings, written: Written,
     if written.interrupted:
         kept = f"{counted(written.frames, 'finished frame')} {'is' if written.frames == 1 else 'are'} kept"
         output.say(f"Interrupted: {kept if written.frames else 'no frame was finished, nothing is kept'}")
+        if resumable:
+            output.say("The same command with --resume goes on from here")

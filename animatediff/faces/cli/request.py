@@ -6,13 +6,15 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from animatediff import loras
 from animatediff import settings as table
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.faces.cli.output import FLAGS
 from animatediff.settings import Settings
+
+if TYPE_CHECKING:
+    from animatediff.clip.inputs import Inputs
 
 NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
 NUMBERED = re.compile(r"(\d{5,})-")
@@ -29,7 +31,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     given = {**(begun or {}), **given, "enable": True}
     if not arguments.source:
         return table.parse(given), {}
-    from animatediff.engine import pictures
+    from animatediff.clip import pictures
 
     about = carried(arguments.source)
     values = {**_repeated(about["settings"]), **given}
@@ -95,34 +97,20 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
     return found[0], found[1]
 
 
-def checked(settings: Settings, arguments: argparse.Namespace, place: tuple[str, str] | None) -> Settings:
-    """The settings, with what pictures say of frames and size. Refuses, before any model is loaded, what can be known
-    to be wrong. place: of the files of a run that is gone on with."""
-    from animatediff.engine import pictures
-    from animatediff.media import masks, write
+def inputs(settings: Settings, arguments: argparse.Namespace, place: tuple[str, str] | None) -> Inputs:
+    """What the settings name, read before any model is loaded. Refuses what can be known to be wrong by then.
+    place: of the files of a run that is gone on with."""
+    from animatediff.clip.inputs import Inputs
+    from animatediff.engine import models
+    from animatediff.media import write
 
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
-    settings = pictures.resolved(settings)
-    settings.schedules(settings.prompt, settings.negative, settings.frame_count())
-    settings = with_mask(settings, arguments)
-    if settings.motion_mask:
-        masks.read(settings.motion_mask, settings.frame_count())
     out, name = place or target(arguments.out, settings)
     write.check(out, settings.formats, name)
     write.probe(settings.formats)
-    check_loras(settings)
-    return settings
-
-
-def check_loras(settings: Settings) -> None:
-    """Refuse motion LoRAs that are not there or none, before any model is loaded."""
-    from animatediff.engine import models
-    from animatediff.motion import library
-
-    for wish in loras.of_clip(settings.motion_lora, settings.schedules(settings.prompt, "", settings.frame_count())[0]):
-        library.describe_lora(models.find_lora(wish.name))
+    return Inputs.read(with_mask(settings, arguments), models.find_lora)
 
 
 def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
