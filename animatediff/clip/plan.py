@@ -13,6 +13,7 @@ from animatediff.clip.context import Context
 from animatediff.clip.inputs import Inputs
 from animatediff.errors import ModelError
 from animatediff.motion import Steering, lora
+from animatediff.sampling.from_pictures import steps_done
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
@@ -31,7 +32,7 @@ class Pass:
     def calls(self) -> list[tuple[int, int]]:
         """For each call of the denoiser its step (0-based), and how often it calls the UNet."""
         if self.seam is not None:
-            return [(step, int(step >= self.seam.first)) for step in self.run.call_steps]
+            return [(step, 1) for step in self.run.call_steps]
         return [(step, self.context.calls(step)) for step in self.run.call_steps]
 
 
@@ -90,19 +91,20 @@ def plan(inputs: Inputs, backend: Backend) -> Plan:
     steps = settings.iterations(settings.steps) if settings.enable else [settings.steps]
     iterations = tuple(Pass(SAMPLING if number == 1 else f"FreeInit iteration {number}", run(count, strength), context)
                        for number, count in enumerate(steps, 1))
-    seam = seam_of(settings)
-    repair = Pass(REPAIR, run(settings.steps, None), context, seam) if seam else None
+    seam = seam_of(settings, settings.frames, settings.steps) if settings.enable else None
+    repair = Pass(REPAIR, run(settings.steps, settings.seam_repair), context, seam) if seam else None
     steering = Steering.of(settings, settings.frames, inputs.mask) if settings.enable else None
     said = _notices(settings, inputs, backend, iterations[0].run.steps)
     return Plan(settings, inputs, iterations, repair, steering, tuple(said))
 
 
-def seam_of(settings: Settings) -> Seam | None:
-    """What of the clip is made anew around its seam; a clip that plays to and fro has none."""
-    frames, context = settings.frames, settings.context_length
-    if not settings.enable or windows.to_and_fro(frames, context, settings.closed_loop):
+def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:
+    """What of the clip is made anew around its seam; a clip that plays to and fro has none. `steps`: of the whole
+    sampling, of which a repair does as many as the WebUI's img2img with this denoising strength: at least one."""
+    context = settings.context_length
+    if not settings.seam_repair or windows.to_and_fro(frames, context, settings.closed_loop):
         return None
-    return Seam.of(frames, context, settings.seam_repair, settings.steps)
+    return Seam.of(frames, context, steps_done(steps, settings.seam_repair))
 
 
 def _check(settings: Settings, inputs: Inputs, backend: Backend) -> None:

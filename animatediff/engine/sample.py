@@ -141,6 +141,6 @@ class Sampling:
             on_event(Event("window", 1, 1, step=step + 1, steps=seam.steps, frames=seam.window, latents=latents))
             return out
 
-        latents[index] = run(denoise, start, own, clean=finished, first=seam.first,
+        latents[index] = run(denoise, start, own, clean=finished,
                              hold=seam.holder(finished, start, run.noised), held=held and held.to_the_end(index))
         return latents

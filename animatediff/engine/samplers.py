@@ -120,22 +120,22 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 first: int = 0, hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
+                 hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
-        latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
+        latents to begin with, noised to the level of the first step. hold(x, step) -> x as it goes into that step, or
         behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it
         is told of the steps that are done.
         """
-        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
+        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), 0)
         call_steps = self.call_steps
-        begin = call_steps.index(first)
+        begin = 0
         parts = self._parts(len(x), generators)
         for part in parts:
-            part.solver.set_begin_index(self._before + begin)
+            part.solver.set_begin_index(self._before)
         if stage and stage.step:
             x, begin = stage.latents, call_steps.index(stage.step)
             for part, state in zip(parts, stage.solvers):

@@ -74,7 +74,14 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sam
     assert hooks(pipeline.unet) == 0
 
 
-@pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}, {"seam_repair": 0.1}])
+@pytest.mark.parametrize("share, steps", [(0.01, 1), (0.5, 11), (1, 20)])
+def test_a_repair_does_the_steps_of_the_webuis_img2img(pipeline, share, steps):
+    """modules/sd_samplers_common.py, setup_img2img_steps: int(strength * 20) + 1, and 20 at most."""
+    plan = pipeline.plan(settings(frames=6, steps=20, seam_repair=share))
+    assert plan.repair.run.steps == plan.repair.seam.steps == len(plan.repair.calls()) == steps
+
+
+@pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}])
 def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
     asked = settings(**{"frames": 6, "seam_repair": 0.8, **more})
     assert torch.equal(pipeline.sample(asked), pipeline.sample(settings(**{"frames": 6, **more, "seam_repair": 0.0})))
@@ -86,17 +93,18 @@ def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     which is known in closed form; what is held keeps its finished value exactly."""
     from test_samplers import MU, V2, Gaussian, S, unit
 
-    run = samplers.Run(name, V2, 60)
+    run = samplers.Run(name, V2, 60, strength=0.5)
+    assert run.steps == 31
     noise, sources = unit()
     clean = torch.full_like(noise, MU)
-    first, sigma = 30, run.levels[30]
-    seam = Seam(tuple(range(4)), (first, first, 60, 45), 60)
-    out = run(Gaussian(V2), noise, sources, clean=clean, first=first,
+    sigma = run.levels[0]
+    seam = Seam(tuple(range(4)), (0, 0, 31, 15), 31)
+    out = run(Gaussian(V2), noise, sources, clean=clean,
               hold=seam.holder(clean, noise, run.noised)).double()
     expected = MU + S * sigma * noise.double() / np.sqrt(S**2 + sigma**2)
     assert (out[:2] - expected[:2]).abs().max() < 0.08 * (expected[:2] - MU).abs().max()
     assert torch.equal(out[2], clean[2].double())
-    late = MU + S * run.levels[45] * noise[3].double() / np.sqrt(S**2 + run.levels[45] ** 2)
+    late = MU + S * run.levels[15] * noise[3].double() / np.sqrt(S**2 + run.levels[15] ** 2)
     assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
 
 

@@ -7,9 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 from animatediff import notices, windows
+from animatediff.clip import pictures
+from animatediff.clip.plan import seam_of
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.shared.host_samplers import Sampler, seam_of
+from animatediff.hosts.shared.host_samplers import Sampler
 from animatediff.media.timing import GIF_SHORTEST, rate
 from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
@@ -128,6 +130,7 @@ def preflight(
     found.problems += [problem, *missing] if problem else missing
     found.fit(loras)
     found.check(settings, frames, probe, read_mask)
+    found.attempt(pictures.check, settings, source_frames or int(from_picture), "the request")
     found.read(settings, frames, prompts)
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
@@ -152,17 +155,17 @@ class _Findings:
         if self.checkpoint is not None and self.checkpoint.problem:
             self.problems.append(self.checkpoint.problem)
         elif self.checkpoint is not None and self.module is not None:
-            self._attempt(check_fit, self.checkpoint, self.module)
+            self.attempt(check_fit, self.checkpoint, self.module)
         if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
-            self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
+            self.attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
-            self._attempt(probe, settings.formats)
+            self.attempt(probe, settings.formats)
         if read_mask is not None:
-            self._attempt(read_mask, settings.motion_mask, frames)
+            self.attempt(read_mask, settings.motion_mask, frames)
 
     def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
         for about, _ in loras if self.module is not None else ():
-            self._attempt(lora.check_fit, about, self.module)
+            self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
     def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
@@ -184,7 +187,7 @@ class _Findings:
             self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
                                 "delays")
 
-    def _attempt(self, check: Callable, *arguments: Any) -> None:
+    def attempt(self, check: Callable, *arguments: Any) -> None:
         try:
             check(*arguments)
         except AnimateDiffError as error:
