@@ -8,7 +8,6 @@ from animatediff.curves import Curve
 from animatediff.settings import BY_NAME, Settings
 
 
-
 def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
     """`from_picture`: whether the clip starts from a picture, or from one for each frame."""
     if not from_picture:

@@ -31,7 +31,6 @@ def plan(
     closed_loop: str = "none",
     schedule: str = "uniform",
     step: int = 0,
-    steps: int | None = None,
 ) -> Plan:
     """The windows of sampling step `step`, in the order in which they are denoised.
 
@@ -39,7 +38,7 @@ def plan(
     2^(stride−1) frames apart. closed_loop matters to the schedules in CLOSING alone: "none" and "ping-pong" never wrap,
     "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps, with more windows across the seam in
     "uniform", "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never
-    wrap. steps, the length of the run, is there for schedules that depend on progress; none of today's does.
+    wrap.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
     if frames <= context and not (closed_loop == "seamless" and schedule in CLOSING):
@@ -62,7 +61,7 @@ def count(frames: int, context: int, **options) -> int:
 
 def total(frames: int, context: int, *, steps: int, **options) -> int:
     """How many calls of the UNet a run of `steps` steps has in all. `options` are those of `plan` but step."""
-    return sum(count(frames, context, step=step, steps=steps, **options) for step in range(steps))
+    return sum(count(frames, context, step=step, **options) for step in range(steps))
 
 
 def playback(frames: int, context: int, closed_loop: str) -> list[int]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from animatediff import sampler_table
 from animatediff.clip.backend import Models
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.plan import Plan, plan
 from animatediff.clip.resume import Keeper
-from animatediff.engine import emphasis, models, sampler_table, samplers, vae
+from animatediff.engine import emphasis, models, samplers, vae
 from animatediff.engine.device import pick_device, pick_dtype
 from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError

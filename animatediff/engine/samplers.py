@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from animatediff.engine.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of, times
 from animatediff.errors import SettingsError
+from animatediff.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of
 
 if TYPE_CHECKING:
     from animatediff.clip.resume import Stage
@@ -35,6 +35,7 @@ class Run:
                  prediction_type: str = "epsilon", strength: float | None = None):
         import numpy as np
 
+        from animatediff.engine.grids import times
         from animatediff.sampling.betas import sigmas
         from animatediff.sampling.from_pictures import steps_done
 

@@ -20,8 +20,8 @@ class WindowedDenoiser:
     that one window alone holds keeps its value exactly. A window that comes twice in a step is denoised once.
 
     Memory for one window at a time, or as many as `per_call` says when it is asked, whatever the clip's length; with
-    the schedule "views" for all of the clip. `steps` is the number of sampler steps, for schedules that need it; the
-    caller passes the step, since a sampler may call more than once in a step.
+    the schedule "views" for all of the clip. `steps` is the number of sampler steps, for events; the caller passes
+    the step, since a sampler may call more than once in a step.
     """
 
     denoise: Denoise
@@ -43,7 +43,7 @@ class WindowedDenoiser:
     def _calls(self, step: int) -> list[tuple[int, ...]]:
         return windows.calls(
             self.frames, self.context, stride=self.stride, overlap=self.overlap,
-            closed_loop=self.closed_loop, schedule=self.schedule, step=step, steps=self.steps,
+            closed_loop=self.closed_loop, schedule=self.schedule, step=step,
         )
 
     def __call__(self, x: torch.Tensor, sigma: Any, *, step: int = 0) -> torch.Tensor:

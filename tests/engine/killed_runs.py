@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
+from animatediff import sampler_table
 from animatediff.clip import provenance, resume
-from animatediff.engine import sampler_table, samplers
+from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 

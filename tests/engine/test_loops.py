@@ -8,7 +8,8 @@ import pytest
 import torch
 from test_pipeline import Spy, hooks, settings
 
-from animatediff.engine import sampler_table, samplers
+from animatediff import sampler_table
+from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata

@@ -13,8 +13,8 @@ import pytest
 import torch
 from command_line import files, python, run  # noqa: F401
 
+from animatediff import sampler_table
 from animatediff.clip import resume
-from animatediff.engine import sampler_table
 from animatediff.errors import MediaError, SettingsError
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
