@@ -13,7 +13,6 @@ from animatediff.clip.plan import Pass, Plan
 from animatediff.clip.resume import Keeper, Stage
 from animatediff.engine.unet_call import UNetCall
 from animatediff.errors import ModelError
-from animatediff.layout import Views
 from animatediff.motion import injected
 from animatediff.motion import lora as motion_lora
 from animatediff.sampling import Event, OnEvent, freeinit, memory, noise
@@ -21,7 +20,6 @@ from animatediff.sampling.events import shortage_told
 from animatediff.sampling.from_pictures import FromPictures, Held
 from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.unet.prompts_once import prompts_once
-from animatediff.unet.reuse import Reuse
 
 if TYPE_CHECKING:
     from animatediff.engine.pipeline import Pipeline
@@ -89,8 +87,8 @@ class Sampling:
         schedules = self.plan.inputs.prompt, self.plan.inputs.negative
         encoded = pipeline.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(pipeline.device) for pair in zip(schedules, encoded)]
-        return UNetCall(pipeline.unet, prompts[:1] if s.cfg == 1 else prompts, s.cfg, pipeline.dtype, in_use,
-                        self.plan.steering, lambda frames, step: Views.of(s, s.frames, frames, step), Reuse(s.speed))
+        return UNetCall(pipeline.unet, s, prompts[:1] if s.cfg == 1 else prompts, pipeline.dtype, in_use,
+                        self.plan.steering)
 
     @contextmanager
     def _motion(self, call: UNetCall) -> Iterator[None]:
