@@ -12,7 +12,7 @@ from animatediff.clip.backend import Backend, SamplerRun
 from animatediff.clip.context import Context
 from animatediff.clip.inputs import Inputs
 from animatediff.errors import ModelError
-from animatediff.motion import Steering, lora
+from animatediff.motion import BetaSchedule, Steering, lora
 from animatediff.sampling.from_pictures import steps_done
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
@@ -39,13 +39,15 @@ class Pass:
 @dataclass(frozen=True)
 class Plan:
     """settings: those of one run: frames counted, a seed drawn, a size. Planned again, they give the same clip.
-    iterations: one, or FreeInit's. steering: None where the motion module acts as it was trained."""
+    iterations: one, or FreeInit's. steering: None where the motion module acts as it was trained. betas: the noise
+    schedule of the motion module, or of the image model for stills."""
 
     settings: Settings
     inputs: Inputs
     iterations: tuple[Pass, ...]
     repair: Pass | None
     steering: Steering | None
+    betas: BetaSchedule
     notices: tuple[str, ...]
 
     @property
@@ -95,7 +97,7 @@ def plan(inputs: Inputs, backend: Backend) -> Plan:
     repair = Pass(REPAIR, run(settings.steps, settings.seam_repair), context, seam) if seam else None
     steering = Steering.of(settings, settings.frames, inputs.mask) if settings.enable else None
     said = _notices(settings, inputs, backend, iterations[0].run.steps)
-    return Plan(settings, inputs, iterations, repair, steering, tuple(said))
+    return Plan(settings, inputs, iterations, repair, steering, betas, tuple(said))
 
 
 def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:

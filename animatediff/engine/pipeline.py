@@ -59,16 +59,16 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return self.components.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+        return self.components.dtype
 
     @property
     def scale(self) -> int:
         """Pixels along one side of a latent."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.components.scale
 
     @property
     def own_size(self) -> str:
@@ -119,7 +119,7 @@ class Pipeline:
 
     def sample(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None) -> torch.Tensor:
         """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
-        return Sampling(self, self.plan(asked)).latents(on_event, keeper or Keeper())
+        return Sampling(self.components, self.module, self.plan(asked), on_event).latents(keeper or Keeper())
 
     def encode(self, picture: np.ndarray) -> torch.Tensor:
         """uint8 [h w 3] -> latents [1 c h w] in float32."""

@@ -30,10 +30,6 @@ class UNetCall:
         self.layout: ClipLayout = NOTHING
         self.step, self.steps = 0, 1
 
-    def layout_of(self, rows: int) -> ClipLayout:
-        """Injection asks in every call of the UNet; the answer holds for the call under way."""
-        return self.layout
-
     @property
     def steer_of(self) -> SteerOf | None:
         """For injection."""

@@ -68,9 +68,9 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
                       output_type="latent").frames[0].transpose(0, 1)
 
     begun = []
-    sampled = Sampling.sampled
-    monkeypatch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
-        begun.append(start) or sampled(self, part, call, start, *a, **k)))
+    sampled = Sampling.sample_once
+    monkeypatch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
+        begun.append(start) or sampled(self, part, start, *a, **k)))
     found = ours.sample(s)
     scale = expected.abs().max().item()
     torch.testing.assert_close(begun[0], first)
@@ -107,10 +107,10 @@ def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
         sources = noise.generators("FreeNoise", 3, 12, 4, overlap)
         starts.append(noise.draw(sources, (12, 4, 8, 8)))
         given = []
-        sampled = Sampling.sampled
+        sampled = Sampling.sample_once
         with monkeypatch.context() as patch:
-            patch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
-                given.append(start) or sampled(self, part, call, start, *a, **k)))
+            patch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
+                given.append(start) or sampled(self, part, start, *a, **k)))
             pipeline.sample(s)
         assert torch.equal(given[0], starts[-1])
     assert not torch.equal(*starts)
