@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
-# Import name and package -> what for. The WebUI itself needs einops, numpy, Pillow, safetensors and torch.
+# Import name and package -> what for. The WebUI itself needs numpy, Pillow, safetensors and torch.
 NEEDED = {"av": "MP4 and WEBM files", "simpleeval": "expressions in prompts that travel",
           "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
 

@@ -7,14 +7,13 @@ from animatediff import step_reuse, windows
 from animatediff.curves import Curve
 from animatediff.settings import BY_NAME, Settings
 
-IMG2IMG_ONLY = ("last_frame", "frame_lock")
-
 
 def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
     """`from_picture`: whether the clip starts from a picture, or from one for each frame."""
     if not from_picture:
-        idle = [BY_NAME[name].label for name in IMG2IMG_ONLY if getattr(settings, name) != BY_NAME[name].default]
-        return [f"{' and '.join(idle)}: without effect, since the clip does not start from a picture"] if idle else []
+        lock = BY_NAME["frame_lock"]
+        idle = settings.frame_lock != lock.default
+        return [f"{lock.label}: without effect, since the clip does not start from a picture"] if idle else []
     if Curve.read(settings.frame_lock).constant == 1:
         return ["the frame lock is 1 everywhere, so that nothing moves; 0: 1, 8: 0 lets go over 8 frames"]
     return []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from animatediff import fuse, loras, step_reuse, travel, windows
+from animatediff import fuse, loras, sampler_table, step_reuse, travel, windows
 from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 
@@ -19,11 +19,7 @@ CLOSED_LOOPS = windows.CLOSED_LOOPS
 CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
 FUSE_METHODS = tuple(fuse.METHODS)
 FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
-SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DDIM", "UniPC", "LCM", "Heun")
-SCHEDULE_TYPES = ("Automatic", "Uniform", "Karras", "Exponential", "SGM Uniform")
-# Names of WebUIs before 1.9, which had the schedule type in the sampler's name. Here they mean what Automatic does.
-OLDER_SAMPLERS = (("DPM++ 2M Karras", "DPM++ 2M"), ("DPM++ SDE Karras", "DPM++ SDE"),
-                  ("DPM++ 2M SDE Exponential", "DPM++ 2M SDE"))
+SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 RESIZE_MODES = ("Crop and resize", "Just resize")
@@ -196,12 +192,12 @@ class Settings:
         minimum=0, maximum=100, aliases=("cfg_scale",), cli="--cfg", group="image")
     sampler: str = _row(
         "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
-        choices=SAMPLERS, spellings=OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
+        choices=SAMPLERS, spellings=sampler_table.OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
     schedule_type: str = _row(
-        "Automatic", "Schedule type", "How the steps lie between noise and clip, under its name in the WebUI. "
+        sampler_table.AUTOMATIC, "Schedule type", "How the steps lie between noise and clip, under its name in the WebUI. "
         "Automatic is Karras for DPM++ 2M and DPM++ SDE, Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and "
         "Heun. DDIM, UniPC and LCM have steps of their own.",
-        choices=SCHEDULE_TYPES, aliases=("scheduler",), cli="--schedule-type", group="image")
+        choices=sampler_table.SCHEDULE_TYPES, aliases=("scheduler",), cli="--schedule-type", group="image")
     size: str = _row(
         "", "Size", "Width and height of the clip in pixels; empty for that of the start picture, to a "
         "multiple of 8, or that which the image model was made for (SD1.5: 512x512, the demo model: 64x64).",

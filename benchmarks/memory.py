@@ -76,9 +76,9 @@ def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], i
 
 def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -> tuple[Callable[[int], None], int]:
     """The whole way from a prompt to files, in windows of 16, with guidance."""
+    from animatediff.clip.resume import Keeper
     from animatediff.engine import models
     from animatediff.engine.pipeline import Pipeline
-    from animatediff.engine.resume import Keeper
     from animatediff.media.write import ClipWriter
     from animatediff.settings import Settings
 
@@ -89,7 +89,7 @@ def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -
         from benchmarks.stand_in import pipeline_of
 
         pipeline = pipeline_of(plan["unet"], plan["vae"], plan["text"], plan["pixels"])
-    pixels = pipeline.resolve(Settings()).width
+    pixels = pipeline.plan(Settings()).settings.width
 
     def task(frames: int) -> None:
         settings = Settings(**{

@@ -38,7 +38,7 @@ def run(quick: bool) -> list[dict]:
         settings = dataclasses.replace(base, **more)
         found = [stillness(list(pipeline.render(dataclasses.replace(settings, prompt=prompt, seed=FIRST_SEED + k))))
                  for k, prompt in enumerate(PROMPTS[:1] if quick else PROMPTS)]
-        rows.append({"noise": name, "UNet calls": pipeline.calls(settings),
+        rows.append({"noise": name, "UNet calls": pipeline.plan(settings).calls(),
                      **{key: float(np.mean([one[key] for one in found])) for key in found[0]}})
         print(rows[-1], flush=True)
     return rows

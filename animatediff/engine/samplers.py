@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from animatediff.engine.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of, times
 from animatediff.errors import SettingsError
+from animatediff.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of
 
 if TYPE_CHECKING:
-    from animatediff.engine.resume import Stage
+    from animatediff.clip.resume import Stage
     from animatediff.sampling.from_pictures import Held
 
 
@@ -24,7 +24,7 @@ LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
 
 
 class Run:
-    """One sampling run: `run(denoise, noise, generators)`.
+    """A sampler with its steps placed: `run(denoise, noise, generators)`, any number of times.
 
     betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
     strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
@@ -35,6 +35,7 @@ class Run:
                  prediction_type: str = "epsilon", strength: float | None = None):
         import numpy as np
 
+        from animatediff.engine.grids import times
         from animatediff.sampling.betas import sigmas
         from animatediff.sampling.from_pictures import steps_done
 
@@ -120,29 +121,29 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 first: int = 0, hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
+                 hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
-        latents to begin with, noised to the level of step `first`. hold(x, step) -> x as it goes into that step, or
+        latents to begin with, noised to the level of the first step. hold(x, step) -> x as it goes into that step, or
         behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it
         is told of the steps that are done.
         """
-        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), first)
+        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), 0)
         call_steps = self.call_steps
-        begin = call_steps.index(first)
+        begin = 0
         parts = self._parts(len(x), generators)
         for part in parts:
-            part.solver.set_begin_index(self._before + begin)
+            part.solver.set_begin_index(self._before)
         if stage and stage.step:
             x, begin = stage.latents, call_steps.index(stage.step)
             for part, state in zip(parts, stage.solvers):
                 part.restore(state, x)
             stage.latents = stage.solvers = None  # no second copy
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
-            seen = self.solver.scale_model_input(x, t)
+            seen = parts[0].solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
             if held is not None:
                 out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
@@ -167,16 +168,18 @@ class Run:
         return (x - alpha * x0) / (alpha * sigma)
 
     def _parts(self, frames: int, generators) -> list[_Part]:
-        """Solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
+        """New solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
         A single generator draws for all frames at once, and so wants one solver."""
         import copy
 
         if len(generators) == 1 or frames <= AT_ONCE:
-            return [_Part(self.solver, slice(None), generators if self.sampler.stochastic else [])]
-        self.solver.is_scale_input_called = True  # by the first part, for all
-        starts = range(0, frames, AT_ONCE)
-        return [_Part(copy.deepcopy(self.solver) if start else self.solver, slice(start, start + AT_ONCE),
-                      generators[start : start + AT_ONCE] if self.sampler.stochastic else []) for start in starts]
+            return [_Part(copy.deepcopy(self.solver), slice(None), generators if self.sampler.stochastic else [])]
+        parts = [_Part(copy.deepcopy(self.solver), slice(start, start + AT_ONCE),
+                       generators[start : start + AT_ONCE] if self.sampler.stochastic else [])
+                 for start in range(0, frames, AT_ONCE)]
+        for part in parts:
+            part.solver.is_scale_input_called = True  # by the first part, for all
+        return parts
 
 
 @dataclass

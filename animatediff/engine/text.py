@@ -8,53 +8,22 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from animatediff.engine import emphasis
-from animatediff.engine.emphasis import Chunk, Piece, notices
+from animatediff.engine.emphasis import Chunk
 from animatediff.engine.tokenizer import ClipTokenizer
-from animatediff.errors import SettingsError
 
-__all__ = ["EMPHASIS", "TextEncoder", "notices"]
-
-EMPHASIS = ("Original", "No norm", "Ignore", "None")  # the WebUI's names
 _BATCH = 32  # chunks in one pass of the encoder
 
 
 class TextEncoder:
     """CLIP's text model with its tokenizer.
 
-    `clip_skip`: 1 is the last layer, 2 the one before it, …; the final layer norm is applied to either.
-    `emphasis`: "Original" restores the mean of a chunk after weighting it, "No norm" does not, "Ignore" reads the
-    brackets and gives them no weight, "None" reads them as text.
+    Weights multiply what comes out of the last layer; the mean of a chunk is restored after weighting it, which the
+    WebUI calls "Original".
     """
 
-    def __init__(
-        self, model: CLIPTextModel, tokenizer: ClipTokenizer, *, clip_skip: int = 1, emphasis: str = "Original"
-    ):
+    def __init__(self, model: CLIPTextModel, tokenizer: ClipTokenizer):
         self.model, self.tokenizer = model, tokenizer
         self.length = model.config.max_position_embeddings - 2
-        self.clip_skip, self.emphasis = clip_skip, emphasis
-
-    @property
-    def clip_skip(self) -> int:
-        return self._clip_skip
-
-    @clip_skip.setter
-    def clip_skip(self, value: int) -> None:
-        layers = self.model.config.num_hidden_layers
-        if not (isinstance(value, int) and 1 <= value <= layers):
-            raise SettingsError(
-                f"{value!r} is not a layer of this text encoder", where="clip_skip", remedy=f"Use 1 to {layers}"
-            )
-        self._clip_skip = value
-
-    @property
-    def emphasis(self) -> str:
-        return self._emphasis
-
-    @emphasis.setter
-    def emphasis(self, value: str) -> None:
-        if value not in EMPHASIS:
-            raise SettingsError(f"{value!r} is unknown", where="emphasis", remedy=f"Use one of {', '.join(EMPHASIS)}")
-        self._emphasis = value
 
     @property
     def device(self) -> torch.device:
@@ -83,11 +52,9 @@ class TextEncoder:
 
     def chunks(self, prompt: str) -> tuple[list[Chunk], int]:
         """The prompt's chunks, and its number of tokens as the WebUI counts it."""
-        pieces = [Piece(prompt)] if self.emphasis == "None" else emphasis.parse(prompt)
+        pieces = emphasis.parse(prompt)
         texts = iter(self.tokenizer([p.text for p in pieces if p.text is not None]))
-        weighted = [
-            (None if p.text is None else next(texts), 1.0 if self.emphasis == "Ignore" else p.weight) for p in pieces
-        ]
+        weighted = [(None if p.text is None else next(texts), p.weight) for p in pieces]
         special = {"start": self.tokenizer.start, "end": self.tokenizer.end, "comma": self.tokenizer.comma}
         return emphasis.chunks(weighted, length=self.length, **special)
 
@@ -107,18 +74,14 @@ class TextEncoder:
 
     def _hidden(self, tokens: Tensor) -> Tensor:
         """tokens [n 77] -> [n 77 d]."""
-        if self.clip_skip == 1:
-            return self.model(input_ids=tokens).last_hidden_state
-        states = self.model(input_ids=tokens, output_hidden_states=True).hidden_states
-        return getattr(self.model, "text_model", self.model).final_layer_norm(states[-self.clip_skip])
+        return self.model(input_ids=tokens).last_hidden_state
 
     def _weighted(self, hidden: Tensor, weights: Sequence[float]) -> Tensor:
-        """Multiply each token's state [77 d] by its weight; "Original" then scales the whole to the mean it had."""
+        """Multiply each token's state [77 d] by its weight, then scale the whole to the mean it had."""
         if all(weight == 1.0 for weight in weights):
             return hidden
         result = hidden.float() * torch.tensor(weights, device=hidden.device)[:, None]
-        if self.emphasis == "Original":
-            factor = hidden.float().mean() / result.mean()
-            # A chunk whose mean is 0 has no factor that restores it.
-            result = result * torch.where(factor.isfinite(), factor, torch.ones_like(factor))
+        factor = hidden.float().mean() / result.mean()
+        # A chunk whose mean is 0 has no factor that restores it.
+        result = result * torch.where(factor.isfinite(), factor, torch.ones_like(factor))
         return result.to(hidden.dtype)

@@ -1,6 +1,9 @@
 """Pictures to latents and back."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +21,7 @@ def encode(vae, picture: np.ndarray) -> Tensor:
 @torch.no_grad()
 def decode(vae, latents: Tensor, name: str) -> np.ndarray:
     """Latents [n c h w] -> uint8 [n h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is
-    switched to fp32 for good."""
+    switched to fp32 for the rest of an `as_it_was` block."""
     latents = latents / vae.config.scaling_factor + _shift(vae)
     x = vae.decode(latents.to(vae.device, vae.dtype)).sample
     if not torch.isfinite(x).all() and vae.dtype != torch.float32:
@@ -29,6 +32,17 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
                          remedy="Use another checkpoint or VAE")
     x = (x.float() / 2 + 0.5).clamp(0, 1) * 255
     return x.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+@contextmanager
+def as_it_was(vae) -> Iterator[None]:
+    """Behind the block, the VAE has the number format that it had before; fp32 holds all numbers of the others."""
+    before = vae.dtype
+    try:
+        yield
+    finally:
+        if vae.dtype != before:
+            vae.to(before)
 
 
 def _shift(vae) -> float:

@@ -19,27 +19,23 @@ FEWEST = 4  # frames; two at the seam, and one at each end of the window that st
 
 @dataclass(frozen=True)
 class Seam:
-    """`window`: the frames, the seam in their middle. `joins`: the step at which each of them is let go; `steps` for
-    never. `first`: the first step that is done."""
+    """`window`: the frames, the seam in their middle. `joins`: the step of the repair's own, `steps` in number, at which
+    each of them is let go; `steps` for never."""
 
     window: Window
     joins: tuple[int, ...]
     steps: int
 
     @classmethod
-    def of(cls, frames: int, context: int, strength: float, steps: int) -> Seam | None:
-        """strength: the share of the steps that is done again at the seam. None where there is nothing to do."""
-        again, length = round(strength * steps), min(frames, context)
-        if not again or length < FEWEST:
+    def of(cls, frames: int, context: int, steps: int) -> Seam | None:
+        """steps: that are done again at the seam. None where there is nothing to do."""
+        length = min(frames, context)
+        if not steps or length < FEWEST:
             return None
         half = length // 2
         distances = [half - 1 - k if k < half else k - half for k in range(length)]  # frames to the seam
-        joins = tuple(steps - round(again * min(1, max(0, 2 - 2 * distance / (half - 1)))) for distance in distances)
+        joins = tuple(steps - round(steps * min(1, max(0, 2 - 2 * distance / (half - 1)))) for distance in distances)
         return cls(tuple((frames - half + k) % frames for k in range(length)), joins, steps)
-
-    @property
-    def first(self) -> int:
-        return min(self.joins)
 
     def holder(self, finished: Tensor, noise: Tensor, noised: Callable[[Tensor, Tensor, int], Tensor]
                ) -> Callable[[Tensor, int], Tensor]:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import torch
 
-from animatediff.engine import resume, sampler_table, samplers
+from animatediff import sampler_table
+from animatediff.clip import provenance, resume
+from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
@@ -52,7 +54,7 @@ def frames(asked, keeper, on_event=lambda event: None):
 def case(name: str, when, every: int = 1, **more) -> dict:
     """Killed where `when(event)`; then gone on with."""
     asked, path = settings(**more), FOLDER / f"{name}.state"
-    about = PIPELINE.identity(PIPELINE.resolve(asked))
+    about = provenance.identity(PIPELINE.plan(asked), PIPELINE)
     plain = frames(asked, None)
 
     def die(event):
@@ -65,7 +67,7 @@ def case(name: str, when, every: int = 1, **more) -> dict:
     again = frames(asked, resume.Keeper(path, about, every=every, found=found), events.append)
     calls = sum(event.kind == "window" for event in events)
     return {"ended": ended, "stage": found["stage"], "step": found["step"], "equal": torch.equal(plain, again),
-            "calls": calls, "told": PIPELINE.calls(asked, found), "all": PIPELINE.calls(asked)}
+            "calls": calls, "told": PIPELINE.plan(asked).calls(found), "all": PIPELINE.plan(asked).calls()}
 
 
 def in_a_window(step):
@@ -78,7 +80,7 @@ def disk_full() -> dict:
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        keeper = resume.Keeper(path, PIPELINE.identity(PIPELINE.resolve(asked)), every=1)
+        keeper = resume.Keeper(path, provenance.identity(PIPELINE.plan(asked), PIPELINE), every=1)
         assert torch.equal(plain, frames(asked, keeper))
         [note] = keeper.notes
         assert "not saved" in note and "File too large" in note and str(path) in note, note
@@ -99,7 +101,7 @@ if __name__ == "__main__":
                            freeinit_iterations=2)
     for name, more in (("draft", {}), ("draft, FreeInit", {"freeinit_iterations": 2}),
                        ("draft, repair", {"seam_repair": 0.6})):
-        found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == 9 and (
+        found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == (5 if "repair" in name else 9) and (
             e.iteration == 2 if "FreeInit" in name else e.total == 1 if "repair" in name else True),
                            sampler="Euler a", steps=10, speed="draft", cfg=1.0 if more else 5.0, **more)
     found["disk full"] = disk_full()

@@ -68,9 +68,9 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
                       output_type="latent").frames[0].transpose(0, 1)
 
     begun = []
-    sampled = Sampling.sampled
-    monkeypatch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
-        begun.append(start) or sampled(self, part, call, start, *a, **k)))
+    sampled = Sampling.sample_once
+    monkeypatch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
+        begun.append(start) or sampled(self, part, start, *a, **k)))
     found = ours.sample(s)
     scale = expected.abs().max().item()
     torch.testing.assert_close(begun[0], first)
@@ -107,10 +107,10 @@ def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
         sources = noise.generators("FreeNoise", 3, 12, 4, overlap)
         starts.append(noise.draw(sources, (12, 4, 8, 8)))
         given = []
-        sampled = Sampling.sampled
+        sampled = Sampling.sample_once
         with monkeypatch.context() as patch:
-            patch.setattr(Sampling, "sampled", lambda self, part, call, start, *a, **k: (
-                given.append(start) or sampled(self, part, call, start, *a, **k)))
+            patch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
+                given.append(start) or sampled(self, part, start, *a, **k)))
             pipeline.sample(s)
         assert torch.equal(given[0], starts[-1])
     assert not torch.equal(*starts)
@@ -127,7 +127,7 @@ def test_all_iterations_are_counted(pipeline, more, steps):
     finally:
         hook.remove()
     told = [e for e in events if e.kind == "window"]
-    assert len(calls) == len(told) == pipeline.calls(s)
+    assert len(calls) == len(told) == pipeline.plan(s).calls()
     assert {e.iterations for e in told} == {3} and [e.iteration for e in told] == sorted(e.iteration for e in told)
     ends = [(e.iteration, e.index, e.total) for e in events if e.kind == "step"]
     assert ends == [(i, k, n) for i, n in enumerate(steps, 1) for k in range(1, n + 1)]
@@ -136,14 +136,14 @@ def test_all_iterations_are_counted(pipeline, more, steps):
 def test_stills_do_not_know_it(pipeline):
     s = settings(enable=False)
     assert torch.equal(pipeline.sample(s), pipeline.sample(replace(s, freeinit_iterations=1)))
-    assert pipeline.calls(s) == 2
+    assert pipeline.plan(s).calls() == 2
 
 
 def test_the_progress_bar_counts_to_its_end(pipeline, capsys):
     from animatediff.faces.cli.output import Progress
 
     s = settings(freeinit_iterations=2, cfg=1)
-    with Progress(pipeline.calls(s), hidden=False) as progress:
+    with Progress(pipeline.plan(s).calls(), hidden=False) as progress:
         pipeline.sample(s, progress)
         assert progress.bar.n == progress.bar.total == 4
     assert re.search(r"iteration 2/2, step 2/2", capsys.readouterr().err)
@@ -161,7 +161,7 @@ def test_nothing_is_left_by_what_ends_the_second_iteration(pipeline, error):
 
 
 def test_notices(pipeline):
-    assert any("FreeInit keeps nothing" in note for note in pipeline.notices(settings(freeinit_d_t=0)))
-    assert any("nothing to shuffle" in note for note in pipeline.notices(settings(noise="FreeNoise")))
-    said = " ".join(pipeline.notices(settings(noise="FreeNoise", frames=9)))
+    assert any("FreeInit keeps nothing" in note for note in pipeline.plan(settings(freeinit_d_t=0)).notices)
+    assert any("nothing to shuffle" in note for note in pipeline.plan(settings(noise="FreeNoise")).notices)
+    said = " ".join(pipeline.plan(settings(noise="FreeNoise", frames=9)).notices)
     assert "FreeInit" not in said and "FreeNoise" not in said

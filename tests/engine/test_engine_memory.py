@@ -150,10 +150,10 @@ def test_stills_have_no_motion_module_to_cut(pipeline, monkeypatch):
 def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loop, order):
     asked = settings(frames=11, closed_loop=loop)
     latents = torch.randn(11, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    alone = [next(pipeline.decode(latents[i : i + 1], settings(frames=1))) for i in order]
+    alone = [next(pipeline.decode(latents[i : i + 1])) for i in order]
     monkeypatch.setattr(memory, "fits", lambda device, work, most: (work(), 8))
     short, told = Short(monkeypatch, pipeline, pictures=4), []
-    together = list(pipeline.decode(latents, asked, told.append))
+    together = list(pipeline.decode(latents, pipeline.plan(asked).playback, told.append))
     assert short.pictures[:3] == [1, 4, 4] and sum(short.pictures) == 11
     assert np.abs(np.stack(together).astype(int) - np.stack(alone)).max() <= 1
     assert [event.text[18:] for event in told if event.kind == "note"] == ["pictures are decoded 4 at once"]

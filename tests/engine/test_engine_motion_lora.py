@@ -120,17 +120,17 @@ def test_an_interrupted_run_leaves_nothing(pipeline):
 ])
 def test_refusals(pipeline, prompt, parameter, said):
     with pytest.raises(ModelError, match=f"(?s){said}"):
-        pipeline.check(settings(prompt, motion_lora=parameter))
+        pipeline.plan(settings(prompt, motion_lora=parameter))
 
 
 def test_a_weight_that_is_none(pipeline):
     with pytest.raises(SettingsError, match="<lora:good:much>: 'much' is no weight"):
-        pipeline.check(settings("x <lora:good:much>"))
+        pipeline.plan(settings("x <lora:good:much>"))
 
 
 def test_notices(pipeline):
     def said(**more):
-        return "; ".join(pipeline.notices(settings(**more)))
+        return "; ".join(pipeline.plan(settings(**more)).notices)
 
     assert "lora" not in said(prompt="x <lora:good:1>").lower()
     assert "<lora:good:1>: of extra networks the standalone engine takes motion LoRAs in the prompt alone" in said(
@@ -143,7 +143,7 @@ def test_a_module_without_a_middle_block_leaves_that_part_out(tiny, tmp_path):
     pipeline = Pipeline.load(tiny.checkpoint, write_module(tmp_path / "v3.safetensors", "v3"),
                              device="cpu", dtype="fp32")
     assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors has not" in \
-        "".join(pipeline.notices(settings(motion_lora="good")))
+        "".join(pipeline.plan(settings(motion_lora="good")).notices)
 
 
 QUICK = ["--frames", "3", "--context", "4", "--steps", "1", "--cfg", "1", "--seed", "5", "--size", "64x64", "--device",

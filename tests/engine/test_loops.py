@@ -8,7 +8,8 @@ import pytest
 import torch
 from test_pipeline import Spy, hooks, settings
 
-from animatediff.engine import sampler_table, samplers
+from animatediff import sampler_table
+from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata
@@ -45,7 +46,7 @@ def test_a_long_clip_that_plays_to_and_fro_keeps_few_pictures(pipeline, monkeypa
 
 def test_to_and_fro_the_prompt_is_not_closed(pipeline):
     travelling = dict(prompt="0: x\n8: y", frames=12)
-    ends = {loop: pipeline.schedules(settings(closed_loop=loop, **travelling))[0].mixes[-1]
+    ends = {loop: pipeline.plan(settings(closed_loop=loop, **travelling)).inputs.prompt.mixes[-1]
             for loop in ("none", "ping-pong", "seamless", "A")}
     assert ends["none"] == ends["ping-pong"] != ends["seamless"] == ends["A"]
 
@@ -67,14 +68,21 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sam
     events = []
     with Spy(pipeline.unet) as spy:
         repaired = pipeline.sample(settings(seam_repair=0.5, **asked), events.append)
-    assert len(spy.rows) == pipeline.calls(settings(seam_repair=0.5, **asked)) \
+    assert len(spy.rows) == pipeline.plan(settings(seam_repair=0.5, **asked)).calls() \
         == sum(e.kind == "window" for e in events)
     changed = [i for i in range(8) if not torch.equal(plain[i], repaired[i])]
     assert changed == [0, 1, 6, 7] and torch.isfinite(repaired).all()
     assert hooks(pipeline.unet) == 0
 
 
-@pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}, {"seam_repair": 0.1}])
+@pytest.mark.parametrize("share, steps", [(0.01, 1), (0.5, 11), (1, 20)])
+def test_a_repair_does_the_steps_of_the_webuis_img2img(pipeline, share, steps):
+    """modules/sd_samplers_common.py, setup_img2img_steps: int(strength * 20) + 1, and 20 at most."""
+    plan = pipeline.plan(settings(frames=6, steps=20, seam_repair=share))
+    assert plan.repair.run.steps == plan.repair.seam.steps == len(plan.repair.calls()) == steps
+
+
+@pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}])
 def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
     asked = settings(**{"frames": 6, "seam_repair": 0.8, **more})
     assert torch.equal(pipeline.sample(asked), pipeline.sample(settings(**{"frames": 6, **more, "seam_repair": 0.0})))
@@ -86,17 +94,18 @@ def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     which is known in closed form; what is held keeps its finished value exactly."""
     from test_samplers import MU, V2, Gaussian, S, unit
 
-    run = samplers.Run(name, V2, 60)
+    run = samplers.Run(name, V2, 60, strength=0.5)
+    assert run.steps == 31
     noise, sources = unit()
     clean = torch.full_like(noise, MU)
-    first, sigma = 30, run.levels[30]
-    seam = Seam(tuple(range(4)), (first, first, 60, 45), 60)
-    out = run(Gaussian(V2), noise, sources, clean=clean, first=first,
+    sigma = run.levels[0]
+    seam = Seam(tuple(range(4)), (0, 0, 31, 15), 31)
+    out = run(Gaussian(V2), noise, sources, clean=clean,
               hold=seam.holder(clean, noise, run.noised)).double()
     expected = MU + S * sigma * noise.double() / np.sqrt(S**2 + sigma**2)
     assert (out[:2] - expected[:2]).abs().max() < 0.08 * (expected[:2] - MU).abs().max()
     assert torch.equal(out[2], clean[2].double())
-    late = MU + S * run.levels[45] * noise[3].double() / np.sqrt(S**2 + run.levels[45] ** 2)
+    late = MU + S * run.levels[15] * noise[3].double() / np.sqrt(S**2 + run.levels[15] ** 2)
     assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
 
 

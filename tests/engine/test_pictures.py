@@ -9,7 +9,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from animatediff.engine import pictures
+from animatediff.clip import pictures
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import MediaError, SettingsError
 from animatediff.faces.cli import main as cli
@@ -134,7 +134,7 @@ def test_a_lock_of_zero_is_no_lock(pipeline, sources):
 
 def test_a_picture_for_each_frame(pipeline, sources):
     """In the order of their numbers, and as many frames as pictures."""
-    s = pipeline.resolve(settings(init=sources / "moving", frames=0, denoising_strength=0.05, steps=20))
+    s = pipeline.plan(settings(init=sources / "moving", frames=0, denoising_strength=0.05, steps=20)).settings
     assert s.frames == 3 and s.size == "64x64"
     clip = pipeline.sample(s)
     own = torch.cat([latents_of(pipeline, sources / "moving" / f"{i}.png") for i in (2, 3, 10)])
@@ -145,10 +145,10 @@ def test_a_picture_for_each_frame(pipeline, sources):
 def test_an_animated_picture_and_its_first_frames(pipeline, sources, tmp_path):
     frames = [Image.open(sources / name) for name in ("one.png", "other.png", "moving/2.png")]
     frames[0].save(tmp_path / "clip.png", save_all=True, append_images=frames[1:], default_image=False)
-    s = pipeline.resolve(settings(init=tmp_path / "clip.png", frames=2))
-    assert any("first 2 are used" in note for note in pipeline.notices(s))
-    assert (pictures.load(s).first[1] == np.array(frames[1])).all()
-    assert len(pictures.load(pipeline.resolve(settings(init=tmp_path / "clip.png", frames=0))).first) == 3
+    s = pipeline.plan(settings(init=tmp_path / "clip.png", frames=2)).settings
+    assert any("first 2 are used" in note for note in pipeline.plan(s).notices)
+    assert (pictures.read(s).first[1] == np.array(frames[1])).all()
+    assert len(pictures.read(settings(init=tmp_path / "clip.png", frames=0)).first) == 3
 
 
 @pytest.mark.parametrize("mode, size, expected", [
@@ -159,16 +159,16 @@ def test_sizes(pipeline, tmp_path, mode, size, expected):
     for i in range(3):
         picture[:, 41 * i:41 * (i + 1), i] = 255
     Image.fromarray(picture).save(tmp_path / "wide.png")
-    s = pipeline.resolve(settings(init=tmp_path / "wide.png", size=size, resize_mode=mode))
+    s = pipeline.plan(settings(init=tmp_path / "wide.png", size=size, resize_mode=mode)).settings
     assert s.size == (size or "120x40")
-    found = pictures.load(s).first[0]
+    found = pictures.read(s).first[0]
     columns = found.mean(0).argmax(1)
     assert found.shape[:2] == (s.height, s.width) and set(columns[2:-2]) == ({1} if expected == "middle" else {0, 1, 2})
 
 
 def test_transparent_pixels_are_white(sources):
     s = settings(init=sources / "clear.png", frames=1)
-    assert (pictures.load(s).first == 255).all()
+    assert (pictures.read(s).first == 255).all()
 
 
 @pytest.mark.parametrize(("given", "error", "said"), [
@@ -182,17 +182,17 @@ def test_transparent_pixels_are_white(sources):
 ], ids=str)
 def test_what_cannot_be_used(pipeline, sources, given, error, said):
     given = {k: sources / v if isinstance(v, str) else v for k, v in given.items()}
-    for refuse in (pipeline.check, pipeline.resolve, pipeline.render):
+    for refuse in (pipeline.plan, pipeline.render):
         with pytest.raises(error, match=said):
             refuse(settings(**given))
 
 
 def test_notices(pipeline, sources):
-    said = pipeline.notices(pipeline.resolve(settings(frame_lock="1, 0")))
+    said = pipeline.plan(settings(frame_lock="1, 0")).notices
     assert any("Frame lock: without effect" in note for note in said)
-    said = pipeline.notices(pipeline.resolve(settings(init=sources / "one.png", frame_lock=1)))
+    said = pipeline.plan(settings(init=sources / "one.png", frame_lock=1)).notices
     assert any("nothing moves" in note for note in said)
-    large = pipeline.notices(pipeline.resolve(settings(init=sources / "one.png", size="512x512")))
+    large = pipeline.plan(settings(init=sources / "one.png", size="512x512")).notices
     assert any("--size" in note for note in large)
 
 

@@ -11,10 +11,10 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from tiny_models import write_module
 
 from animatediff import windows
-from animatediff.engine import device, models, provenance, vae
+from animatediff.clip import provenance
+from animatediff.engine import device, models, vae
 from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
-from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError, SettingsError
 from animatediff.motion import packed
 from animatediff.settings import parse
@@ -87,7 +87,7 @@ def test_without_motion_it_is_diffusers_pipeline(pipeline, tiny, enable, cfg):
     torch.testing.assert_close(got, expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
     pictures = np.stack(theirs.image_processor.postprocess(
         torch.cat([pipeline.vae.decode(x[None] / 0.5).sample for x in got]), output_type="np"))
-    frames = np.stack(list(ours.decode(got, s)))
+    frames = np.stack(list(ours.decode(got)))
     assert frames.dtype == np.uint8 and np.abs(frames - pictures * 255).max() <= 0.51
 
 
@@ -137,12 +137,12 @@ def test_each_prompt_is_encoded_once_and_the_file_says_where_it_changes(pipeline
     asked = settings(prompt="0: x\n2: y\n3: x", frames=6, context_length=3)
     pipeline.sample(asked)
     assert seen == [(("x", "y"), ("",))]
-    assert pipeline.metadata(asked)["prompts"] == {"0": "x", "2": "y", "3": "x"}
+    assert provenance.metadata(pipeline.plan(asked), pipeline)["prompts"] == {"0": "x", "2": "y", "3": "x"}
 
 
 def test_a_prompt_that_cannot_be_read_is_refused_before_the_run(pipeline):
     with pytest.raises(SettingsError, match="line 2, column 1: .* stands between"):
-        pipeline.check(settings(prompt="0: a\nb\n2: c"))
+        pipeline.plan(settings(prompt="0: a\nb\n2: c"))
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "LCM", "Heun"])
@@ -152,7 +152,7 @@ def test_calls_events_and_memory(pipeline, sampler):
     with Spy(pipeline.unet) as spy:
         frames = list(pipeline.render(s, events.append))
     assert len(frames) == 7 and all(f.shape == (64, 64, 3) and f.dtype == np.uint8 for f in frames)
-    assert len(spy.rows) == pipeline.calls(s) == sum(e.kind == "window" for e in events)
+    assert len(spy.rows) == pipeline.plan(s).calls() == sum(e.kind == "window" for e in events)
     assert set(spy.rows) == {8}  # 4 frames, cond and uncond: never more
     assert [e.index for e in events if e.kind == "step"] == [1, 2]
     assert [(e.index, e.total) for e in events if e.kind == "frame"] == [(i, 7) for i in range(1, 8)]
@@ -166,7 +166,7 @@ def test_views_call_the_unet_once_a_step(pipeline):
     s, events = settings(frames=9, overlap=1, context_schedule="views"), []
     with Spy(pipeline.unet) as spy:
         seen = pipeline.sample(s, events.append)
-    assert spy.rows == [18, 18] and pipeline.calls(s) == 2
+    assert spy.rows == [18, 18] and pipeline.plan(s).calls() == 2
     assert [event.frames for event in events if event.kind == "window"] == [tuple(range(9))] * 2
     windowed = pipeline.sample(settings(frames=9, overlap=1, context_schedule="static standard"))
     stills = pipeline.sample(settings(frames=9, enable=False))
@@ -281,8 +281,8 @@ def test_problems_are_said_before_the_first_call(pipeline):
         with pytest.raises(ModelError, match="without a motion module"):
             Pipeline(pipeline.components).render(settings())
     assert not spy.rows
-    pipeline.check(settings(frames=50, context_length=16))
-    pipeline.check(settings(frames=20, context_length=40))  # the window is what counts
+    pipeline.plan(settings(frames=50, context_length=16))
+    pipeline.plan(settings(frames=20, context_length=40))  # the window is what counts
 
 
 def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
@@ -300,15 +300,15 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
 def test_betas_are_the_familys(pipeline, tmp_path):
     lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
     moving, still = settings(sampler="LCM", steps=60), settings(enable=False)
-    assert Sampling(Pipeline(pipeline.components, lcm), moving).sampler(moving).sigma_max \
-        == pytest.approx(25.15, abs=0.01)
-    assert Sampling(pipeline, still).sampler(still).sigma_max == pytest.approx(14.61, abs=0.01)
+    planned = Pipeline(pipeline.components, lcm).plan(moving), pipeline.plan(still)
+    highest = [plan.iterations[0].run.sigma_max for plan in planned]
+    assert highest == [pytest.approx(25.15, abs=0.01), pytest.approx(14.61, abs=0.01)]
 
 
 def test_metadata_repeats_the_clip(pipeline, tiny):
-    s = pipeline.resolve(settings(seed=-1, frames=0, context_length=2))
-    assert s.seed >= 0 and s.frames == 2 and pipeline.resolve(s) == s
-    text = provenance.metadata_text(pipeline.metadata(s))
+    s = pipeline.plan(settings(seed=-1, frames=0, context_length=2)).settings
+    assert s.seed >= 0 and s.frames == 2 and pipeline.plan(s).settings == s
+    text = provenance.metadata_text(provenance.metadata(pipeline.plan(s), pipeline))
     told = json.loads(text)
     assert told["seed"] == s.seed and told["motion_module"]["family"] == "v2"
     assert told["motion_module"]["name"] == told["settings"]["motion_module"] == tiny.module.name
@@ -319,11 +319,11 @@ def test_metadata_repeats_the_clip(pipeline, tiny):
 
 
 def test_notices(pipeline):
-    said = " ".join(pipeline.notices(settings(cfg=1, negative="x", sampler="LCM", frames=9, closed_loop="A",
-                                              context_schedule="batched")))
+    said = " ".join(pipeline.plan(settings(cfg=1, negative="x", sampler="LCM", frames=9, closed_loop="A",
+                                              context_schedule="batched")).notices)
     for word in ("noisier", "distilled", "no effect at CFG 1", "does not close loops"):
         assert word in said
-    assert pipeline.notices(settings(frames=16, context_length=16)) == []
+    assert pipeline.plan(settings(frames=16, context_length=16)).notices == ()
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
@@ -332,7 +332,7 @@ def test_half_precision(tiny, pipeline, dtype):
     assert half.dtype == device.DTYPES[dtype]
     a, b = (p.sample(settings(steps=2, frames=2, cfg=1)).flatten() for p in (half, pipeline))
     assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.98
-    assert next(half.decode(a.view(2, 4, 8, 8), settings())).dtype == np.uint8
+    assert next(half.decode(a.view(2, 4, 8, 8))).dtype == np.uint8
 
 
 def test_a_vae_that_overflows_is_run_in_fp32(tiny, monkeypatch):
@@ -347,8 +347,15 @@ def test_a_vae_that_overflows_is_run_in_fp32(tiny, monkeypatch):
         return out
 
     monkeypatch.setattr(half.vae, "decode", overflowing)
-    frames = list(half.decode(torch.randn(2, 4, 8, 8), settings()))
+    before = {name: value.clone() for name, value in half.vae.state_dict().items()}
+    frames = list(half.decode(torch.randn(2, 4, 8, 8)))
     assert dtypes == [torch.float16, torch.float32, torch.float32] and frames[0].std() > 0
+    after = half.vae.state_dict()
+    assert all(after[name].dtype == value.dtype and torch.equal(after[name], value) for name, value in before.items())
+    interrupted = half.decode(torch.randn(2, 4, 8, 8))
+    next(interrupted)
+    interrupted.close()
+    assert half.vae.dtype == torch.float16
 
 
 def test_numbers_out_of_range_are_an_error(pipeline, monkeypatch):
@@ -399,5 +406,5 @@ def test_the_image_models_own_size(latent, size):
 
 
 def test_a_clip_without_a_size_has_the_image_models(pipeline):
-    assert pipeline.resolve(parse({"enable": True})).size == pipeline.own_size
-    assert pipeline.resolve(parse({"enable": True, "size": "32x40"})).size == "32x40"
+    assert pipeline.plan(parse({"enable": True})).settings.size == pipeline.own_size
+    assert pipeline.plan(parse({"enable": True, "size": "32x40"})).settings.size == "32x40"

@@ -13,7 +13,8 @@ import pytest
 import torch
 from command_line import files, python, run  # noqa: F401
 
-from animatediff.engine import resume, sampler_table
+from animatediff import sampler_table
+from animatediff.clip import resume
 from animatediff.errors import MediaError, SettingsError
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
@@ -141,7 +142,7 @@ def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
 
 
 def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
-    from animatediff.engine import provenance
+    from animatediff.clip import provenance
 
     monkeypatch.setattr(provenance, "__version__", "99")
     code, _, err = run("render", "--resume", "--out", "clips/", models=False)

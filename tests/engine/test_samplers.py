@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from animatediff import settings
-from animatediff.engine import sampler_table, samplers
+from animatediff import sampler_table, settings
+from animatediff.engine import samplers
 from animatediff.errors import SettingsError
 from animatediff.motion import FAMILIES
 from animatediff.sampling import from_pictures, noise
@@ -394,8 +394,7 @@ def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatc
 
 
 def test_the_table_of_settings_offers_what_there_is():
-    assert settings.SAMPLERS == tuple(sampler_table.SAMPLERS)
-    assert settings.SCHEDULE_TYPES == sampler_table.SCHEDULE_TYPES
+    assert settings.BY_NAME["sampler"].choices == tuple(sampler_table.SAMPLERS)
     read = {older: settings.parse({"sampler": older}) for older in ("DPM++ 2M Karras", "DPM++ SDE Karras")}
     assert [s.sampler for s in read.values()] == ["DPM++ 2M", "DPM++ SDE"]
     assert sampler_table.notices("DDIM", "Karras") and not sampler_table.notices("Euler", "Karras")

@@ -73,7 +73,7 @@ def _stills(values: dict[str, Any]) -> dict[str, Any]:
     with _watching() as seen:
         pipeline = Pipeline.load(settings.checkpoint, settings.motion_module, device="cpu", dtype="fp32")
         frames = [digest(frame) for frame in pipeline.render(settings)]
-    return {"notices": pipeline.notices(pipeline.resolve(settings)), "frames": frames, "calls": seen.calls,
+    return {"notices": pipeline.plan(settings).notices, "frames": frames, "calls": seen.calls,
             "latents": seen.decoded}
 
 

@@ -117,11 +117,15 @@ def test_refused_before_anything_is_computed(host, settings, sources, said):
     assert answer.status == 422 and said in answer.detail
 
 
-def test_in_txt2img_a_note_says_that_they_do_nothing(host):
-    asked = {"frame_lock": "1, 0", "last_frame": text(LAST), "returns": "frames"}
-    answer = animate(host, asked)
+def test_in_txt2img_a_last_frame_is_refused_as_in_the_engine(host):
+    answer = animate(host, {"last_frame": text(LAST)})
+    assert answer.status == 422 and "last_frame: a clip that starts from noise cannot have one" in answer.detail
+
+
+def test_in_txt2img_a_note_says_that_a_lock_does_nothing(host):
+    answer = animate(host, {"frame_lock": "1, 0", "returns": "frames"})
     notes = str(answer.info["extra_generation_params"]["AnimateDiff notes"])
-    assert "Last frame and Frame lock: without effect" in notes
+    assert "Frame lock: without effect" in notes
     assert (frames_of(answer) == frames_of(animate(host, {"returns": "frames"}))).all()
 
 

@@ -70,8 +70,8 @@ def test_controls(host):
 
 
 def test_the_lines_under_the_controls(host):
+    from animatediff.clip import preflight
     from animatediff.hosts.a1111 import ui
-    from animatediff.hosts.shared import preflight
 
     assert not missing([*preflight.LABELS, *preflight.TRAVELLING])
     ours = {p.name: p.default for p in CLIP}

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 import torch
 
 from animatediff import windows
+from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, Passes, preflight
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
-from animatediff.hosts.shared.preflight import COUNTED_AT_MOST, LABELS, Checkpoint, preflight
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
 from animatediff.motion.load import Description
@@ -31,7 +32,13 @@ TIMESTEPS = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}  # modules/sd_samplers_times
 
 def told(settings=None, **more):
     values = {"enable": True, "frames": 16, **(settings or {})}
-    return preflight(Settings(**values), **{"module": V3, "checkpoint": SD15, **more})
+    more = {"module": V3, "checkpoint": SD15, "sampler": Sampler(), **more}
+
+    def part(kind):
+        return kind(**{field.name: more.pop(field.name) for field in fields(kind) if field.name in more})
+
+    passes, found = part(Passes), part(Found)
+    return preflight(Asked(Settings(**values), passes, found, **more))
 
 
 def fact(found, label):

@@ -12,8 +12,8 @@ from typing import NoReturn
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError
-from animatediff.faces.cli import output, request
-from animatediff.faces.cli.output import counted, fail
+from animatediff.faces.cli import output
+from animatediff.faces.cli.output import fail
 from animatediff.version import __version__
 
 INTERRUPTED = 130  # as shells report SIGINT
@@ -126,103 +126,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    if arguments.save_state < 0:
-        raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
-    begun, found = _begun(arguments) if arguments.resume else (None, None)
-    settings, source = request.settings_of(arguments, found and found["about"]["settings"])
-    if not settings.prompt:
-        raise SettingsError("the prompt is empty", where="prompt",
-                            remedy='Say what to show: animatediff render "a red circle moving right"')
-    from animatediff.engine import pictures
+    from animatediff.faces.cli.render import render
 
-    settings = pictures.resolved(settings)  # refuses what cannot be read, as the next lines do
-    settings.schedules(settings.prompt, settings.negative, settings.frame_count())
-    settings = request.with_mask(settings, arguments)
-    from animatediff.media import masks, write
-    from animatediff.media.loop import LoopMeter
-
-    if settings.motion_mask:
-        masks.read(settings.motion_mask, settings.frame_count())
-    target, name = (f"{begun.parent}/", begun.stem) if begun else request.target(arguments.out, settings)
-    write.check(target, settings.formats, name)
-    write.probe(settings.formats)
-    module_file, image_file = request.model_files(settings, arguments)
-    request.check_loras(settings)
-    note = output.quietly if arguments.quiet else output.say
-    note("Loading …")
-    from animatediff.engine import resume
-    from animatediff.engine.pipeline import Pipeline
-    from animatediff.engine.provenance import metadata_text
-
-    _silence()
-    pipeline = Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
-    settings = pipeline.resolve(settings)
-    pipeline.check(settings)
-    identity = pipeline.identity(settings)
-    if found:
-        resume.refuse_differences(found, identity, begun)
-        write.remove_leftovers(target, settings.formats, name)
-        note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
-    about = pipeline.metadata(settings)
-    notices = pipeline.notices(settings) + request.differences(source, about)
-    for line in notices:
-        note(f"Note: {line}")
-    calls = pipeline.calls(settings, found)
-    note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
-         f"{module_file.name} on {image_file.name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
-    if not begun:
-        target, name = request.target(arguments.out, settings)  # again, with the seed that was drawn
-    keeper = resume.Keeper(resume.path_of(target, name), identity, every=arguments.save_state, found=found)
-    clip = write.ClipWriter(target, settings.formats, settings.fps, settings.loop_number, metadata_text(about),
-                            name=name)
-    interrupted, meter = False, LoopMeter()
-    with output.Progress(calls, hidden=arguments.quiet) as progress:
-        try:
-            with clip:
-                for frame in pipeline.render(settings, progress, keeper):
-                    if progress.notes != about.get("memory", []):
-                        about["memory"] = [*progress.notes]
-                        clip.describe(metadata_text(about))
-                    clip.add(frame)
-                    meter.add(frame)
-                if meter.score:
-                    about["loop"] = meter.score.to_dict()
-                    clip.describe(metadata_text(about))
-        except KeyboardInterrupt:
-            interrupted = True
-    clip.notes += keeper.notes
-    if not interrupted:
-        keeper.remove()
-    report = {
-        "written": [str(path) for path in clip.paths], "frames": clip.count, "interrupted": interrupted,
-        "loop": about.get("loop"), "notes": notices + progress.notes + clip.notes, "settings": settings.to_dict(),
-        "metadata": about,
-    }
-    if arguments.json:
-        print(json.dumps(report))
-    else:
-        output.print_report(clip, settings, meter.score)
-    if interrupted:
-        kept = f"{counted(clip.count, 'finished frame')} {'is' if clip.count == 1 else 'are'} kept"
-        output.say(f"Interrupted: {kept if clip.count else 'no frame was finished, nothing is kept'}")
-        if keeper.path.exists():
-            output.say("The same command with --resume goes on from here")
-    return INTERRUPTED if interrupted else 0
-
-
-def _begun(arguments: argparse.Namespace) -> tuple[Path, dict] | tuple[None, None]:
-    """The file and the state of the run that --resume means; none where there is none,
-    and what to begin with is given."""
-    from animatediff.engine import resume
-
-    path = resume.newest(arguments.out, request.is_folder(arguments.out))
-    if path is None:
-        if not (arguments.prompt or arguments.source):
-            raise SettingsError("there is no run here to go on with", where=arguments.out,
-                                remedy="Name its --out, or give a prompt to begin anew")
-        output.say("Note: there is no run to go on with; it begins anew")
-        return None, None
-    return path, resume.load(path)
+    return render(arguments)
 
 
 def _schedule(arguments: argparse.Namespace) -> int:
@@ -277,17 +183,6 @@ def _models(arguments: argparse.Namespace) -> int:
     output.print_modules(entries)
     output.say(f"Folders: {', '.join(map(str, places))}")
     return 0
-
-
-def _silence() -> None:
-    """Libraries' warnings about their own future are not the user's."""
-    import logging
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for name in ("diffusers", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

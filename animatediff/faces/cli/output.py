@@ -15,7 +15,7 @@ from animatediff.errors import AnimateDiffError, SettingsError
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
-    from animatediff.media.loop import LoopScore
+    from animatediff.clip.job import Written
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
@@ -89,17 +89,17 @@ class Progress:
         self.bar.close()
 
 
-def print_report(clip, settings: Settings, loop: LoopScore | None) -> None:
+def print_report(written: Written, settings: Settings) -> None:
     """What was written and what it was made with, as the command that makes it again."""
-    numbered = [path for path in clip.paths if path.stem.isdigit() and path.parent == clip.stem]
-    for path in clip.paths:
+    numbered = [path for path in written.paths if path.stem.isdigit() and path.parent == written.stem]
+    for path in written.paths:
         if path not in numbered:
             print(f"Wrote {path}")
     if numbered:
         print(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
-    if loop:
-        print(f"Loop score: {loop}")
-    for line in clip.notes:
+    if written.loop and not written.interrupted:
+        print(f"Loop score: {written.loop}")
+    for line in written.notes:
         print(f"Note: {line}")
     words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS
              if p.cli and ((value := getattr(settings, p.name)) != p.default or p.name in ALWAYS_SHOWN)]

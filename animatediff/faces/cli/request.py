@@ -6,13 +6,15 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from animatediff import loras
 from animatediff import settings as table
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.faces.cli.output import FLAGS
 from animatediff.settings import Settings
+
+if TYPE_CHECKING:
+    from animatediff.clip.inputs import Inputs
 
 NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
 NUMBERED = re.compile(r"(\d{5,})-")
@@ -29,7 +31,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     given = {**(begun or {}), **given, "enable": True}
     if not arguments.source:
         return table.parse(given), {}
-    from animatediff.engine import pictures
+    from animatediff.clip import pictures
 
     about = carried(arguments.source)
     values = {**_repeated(about["settings"]), **given}
@@ -95,13 +97,20 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
     return found[0], found[1]
 
 
-def check_loras(settings: Settings) -> None:
-    """Refuse motion LoRAs that are not there or none, before any model is loaded."""
+def inputs(settings: Settings, arguments: argparse.Namespace, place: tuple[str, str] | None) -> Inputs:
+    """What the settings name, read before any model is loaded. Refuses what can be known to be wrong by then.
+    place: of the files of a run that is gone on with."""
+    from animatediff.clip.inputs import Inputs
     from animatediff.engine import models
-    from animatediff.motion import library
+    from animatediff.media import write
 
-    for wish in loras.of_clip(settings.motion_lora, settings.schedules(settings.prompt, "", settings.frame_count())[0]):
-        library.describe_lora(models.find_lora(wish.name))
+    if not settings.prompt:
+        raise SettingsError("the prompt is empty", where="prompt",
+                            remedy='Say what to show: animatediff render "a red circle moving right"')
+    out, name = place or target(arguments.out, settings)
+    write.check(out, settings.formats, name)
+    write.probe(settings.formats)
+    return Inputs.read(with_mask(settings, arguments), models.find_lora)
 
 
 def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:

@@ -11,7 +11,7 @@ import numpy as np
 from modules import devices, errors, processing, rng, sd_samplers, shared
 
 from animatediff import notices, windows
-from animatediff.errors import AnimateDiffError, ModelError, SettingsError
+from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.run_facts import probed
@@ -56,7 +56,6 @@ class Job:
         mask = motion_mask.read(self.settings.motion_mask, count)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
-        pictures.check(self.p, self.settings)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         self.p.batch_size = count
@@ -162,9 +161,7 @@ class Job:
         sources = getattr(self.p, "init_images", None) or []
         if len(sources) > 1 and all(picture is sources[0] for picture in sources):
             sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
-        if len(sources) > 1 and self.settings.frames not in (0, len(sources)):
-            raise SettingsError(f"{self.settings.frames} frames are asked for, but {len(sources)} pictures given",
-                                where="frames", remedy="Set it to 0, or give one picture.")
+        pictures.check(self.p, self.settings)
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
     def _number_seeds(self) -> None:

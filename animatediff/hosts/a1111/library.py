@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 
 from modules import paths, paths_internal, sd_models, shared
 
+from animatediff.clip.preflight import Checkpoint
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111.options import FOLDER_OPTION, OWN_FOLDER
-from animatediff.hosts.shared.preflight import Checkpoint
 from animatediff.motion import library
 from animatediff.motion.inject import check_fit
 from animatediff.motion.library import Entry

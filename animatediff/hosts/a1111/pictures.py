@@ -16,6 +16,7 @@ import torch
 from modules import images, sd_samplers_common, shared
 from PIL import Image
 
+from animatediff.clip import pictures as clip_pictures
 from animatediff.errors import MediaError, SettingsError
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
@@ -89,13 +90,10 @@ class Field(infotext.Field):
 
 
 def check(p: Any, settings: Settings) -> None:
-    """Before anything is computed."""
-    if not settings.last_frame or not from_picture(p):
-        return
-    if len(p.init_images) > 1:
-        raise SettingsError(f"each frame has a picture of its own, the last one too, of the {len(p.init_images)} given",
-                            where="last_frame", remedy="Leave it out, or give one picture to start from.")
-    find(settings.last_frame)
+    """Before anything is computed, and before frames are counted."""
+    clip_pictures.check(settings, len(p.init_images) if from_picture(p) else 0, "the request")
+    if settings.last_frame:
+        find(settings.last_frame)
 
 
 def from_picture(p: Any) -> bool:

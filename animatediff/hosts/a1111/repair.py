@@ -15,8 +15,8 @@ import torch
 from modules import shared
 from torch import Tensor
 
+from animatediff.clip.plan import seam_of
 from animatediff.hosts.a1111.scope import Pass
-from animatediff.hosts.shared.host_samplers import seam_of
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
+from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import library, motion_loras, motion_mask
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
-from animatediff.hosts.shared.preflight import Preflight, preflight
 from animatediff.media.write import WRITERS, probe
 from animatediff.settings import Settings
 
@@ -25,12 +25,12 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     first = sampler(host.get("sampler"))
     strength = 0.75 if host.get("strength") is None else float(host["strength"])
     done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
-    return preflight(
-        settings, steps=done, from_picture=from_picture, slider=steps, clips=int(host.get("clips") or 1), sampler=first,
-        hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
-        hires_sampler=sampler(host.get("hires_sampler"), first), module=module, problem=problem,
-        checkpoint=library.checkpoint(), probe=probed, read_mask=motion_mask.read, source_frames=sources, loras=loras,
-        missing=missing, prompts=(prompt, str(host.get("negative") or "")))
+    passes = Passes(first, done, steps, from_picture,
+                    hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
+                    hires_sampler=sampler(host.get("hires_sampler"), first))
+    found = Found(module, problem, library.checkpoint(), loras, missing)
+    return preflight(Asked(settings, passes, found, int(host.get("clips") or 1), sources,
+                           (prompt, str(host.get("negative") or "")), probed, motion_mask.read))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

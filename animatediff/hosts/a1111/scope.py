@@ -16,19 +16,20 @@ from modules import devices, sd_models, shared
 from modules.sd_samplers_common import InterruptedException
 
 from animatediff.attribute import attribute
+from animatediff.clip.call import NOTHING
+from animatediff.clip.scope import in_unet
 from animatediff.errors import ModelError
 from animatediff.hosts.a1111 import options
 from animatediff.hosts.a1111.run_facts import sampler as sampler_of
 from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
-from animatediff.hosts.shared.unet_call import NOTHING, AroundWindow, UNetCall
-from animatediff.motion import MotionModule, Steering, injected, lora
+from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
+from animatediff.motion import MotionModule, Steering, lora
 from animatediff.motion.moving import on_device
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
-from animatediff.unet.prompts_once import prompts_once
 from animatediff.unet.reuse import Reuse
 
 _absent = object()
@@ -75,7 +76,7 @@ class Pass:
             raise ModelError("another clip is being sampled", remedy="Wait until it is finished.")
         with self.whole_pass:
             self.apart = not shared.opts.batch_cond_uncond
-            # One call for all roles; UNetCall splits it again where the user wants it split.
+            # One call for all roles; WindowCall splits it again where the user wants it split.
             self.whole_pass.enter_context(_option("batch_cond_uncond", True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
@@ -133,15 +134,12 @@ class Pass:
             self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
             self._renew_denoiser(model)
             stack.enter_context(attribute(model, "apply_model", self._apply_model(model.apply_model)))
-            unet, layout_of = model.model.diffusion_model, self.reuse.layout_of(lambda rows: self.layout)
+            unet = model.model.diffusion_model
             self.memory = stack.enter_context(
                 WhileSampling(devices.device, self.given_up.append, lambda: _waiting(model),
                               self.settings.windows_per_call or options.windows_per_call(), unet, self.module,
                               self.apart))
-            stack.enter_context(lora.applied_to_unet(unet, self.loras, self.settings.frames, layout_of))
-            stack.enter_context(prompts_once(unet))
-            stack.enter_context(injected(unet, self.module, layout_of, self.steer_of))
-            stack.enter_context(self.reuse.installed(unet))
+            stack.enter_context(in_unet(unet, self.module, self.loras, self.settings.frames, self))
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:
@@ -210,7 +208,7 @@ class Pass:
             def of_rows(batch: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
                 return plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
 
-            call = UNetCall(self, rows, of_rows, called)
+            call = of_rows_call(self, rows, of_rows, called)
             whole = self._one_window(call) if self.seam else self._windows(len(parts), call)
             return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 

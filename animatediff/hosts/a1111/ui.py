@@ -25,7 +25,7 @@ from animatediff.hosts.shared.mask_painter import Painter
 from animatediff.parameters import Parameter
 
 if TYPE_CHECKING:
-    from animatediff.hosts.shared.preflight import Preflight
+    from animatediff.clip.preflight import Preflight
 
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")

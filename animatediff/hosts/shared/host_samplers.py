@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from animatediff import windows
 from animatediff.sampling.from_pictures import steps_done
-from animatediff.sampling.seam import Seam
-from animatediff.settings import Settings
 
 TRAINING_STEPS = 1000
 
@@ -56,10 +53,3 @@ def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> i
     """Steps that img2img does (modules/sd_samplers_common.py, setup_img2img_steps): the later part of `steps`, or all
     of them with the host's option `exact`."""
     return steps if exact else steps_done(steps, strength)
-
-
-def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:
-    """What is made anew around the seam, counted in the steps of its own; None for nothing. `steps`: of the slider."""
-    if not settings.seam_repair or windows.to_and_fro(frames, settings.context_length, settings.closed_loop):
-        return None
-    return Seam.of(frames, settings.context_length, 1.0, from_picture_steps(steps, settings.seam_repair))

@@ -1,15 +1,16 @@
-"""What a run will do, and what is wrong with it, told before it starts. Nothing of the host is imported here."""
+"""What a run will do, and what is wrong with it, told before it starts."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from animatediff import notices, windows
+from animatediff.clip import pictures
+from animatediff.clip.context import Context
+from animatediff.clip.plan import seam_of
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.shared.host_samplers import Sampler, seam_of
 from animatediff.media.timing import GIF_SHORTEST, rate
 from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
@@ -65,51 +66,119 @@ class Preflight:
                 "problems": list(self.problems), "notices": list(self.notices)}
 
 
-def preflight(
-    settings: Settings,
-    *,
-    steps: int = 20,
-    from_picture: bool = False,
-    slider: int = 0,
-    hires_steps: int = 0,
-    clips: int = 1,
-    sampler: Sampler = Sampler(),
-    hires_sampler: Sampler | None = None,
-    module: Description | None = None,
-    problem: str = "",
-    checkpoint: Checkpoint | None = None,
-    probe: Callable[[Iterable[str]], None] | None = None,
-    read_mask: Callable[[str, int], Any] | None = None,
-    source_frames: int | None = None,
-    loras: Sequence[tuple[LoraDescription, Curve]] = (),
-    missing: Sequence[str] = (),
-    prompts: tuple[str, str] = ("", ""),
-) -> Preflight:
-    """
-    steps: sampler steps of the first pass; of img2img (`from_picture`) those that are done. slider: the steps that are
-    asked for, 0 for `steps`. hires_steps: of the second pass, 0 for none. module, problem: the motion module that the
-    settings name, or why there is none. checkpoint: the loaded one, None before any is. probe: raises AnimateDiffError
-    for formats that cannot be written. read_mask: raises it for a motion mask that cannot be read for so many frames.
-    loras, missing: the motion LoRAs that are asked for, with their weights, and what is wrong with others. prompts: the
-    prompt and the negative prompt.
-    """
-    frames = settings.frame_count(source_frames)
-    context = settings.context_length
-    played = len(windows.playback(frames, context, settings.closed_loop))
-    seconds = float(played / rate(settings.fps))
-    passes = [_count(settings, frames, sampler.calls(part, from_picture=from_picture))
-              for part in settings.iterations(steps)]
-    last = (hires_sampler or sampler) if hires_steps else sampler
-    if hires_steps:
-        passes.append(_count(settings, frames, last.calls(hires_steps, from_picture=True)))
-    fewest, most = min(p.fewest for p in passes), max(p.most for p in passes)
-    if seam := seam_of(settings, frames, slider or steps):
-        again = last.calls(seam.steps, from_picture=True)
-        passes.append(_Pass(1, 1, None if again is None else len(again)))
-    calls = None if any(p.total is None for p in passes) else clips * sum(p.total for p in passes)
+class Sampler(Protocol):
+    """What a host's sampler says of its calls before a run."""
 
+    @property
+    def name(self) -> str:
+        """In the WebUI."""
+
+    def calls(self, steps: int, *, from_picture: bool = False) -> list[int] | None:
+        """The step (0-based) of each call of the denoiser; None where only the run itself can tell. from_picture: the
+        steps are those that are done from latents, as in img2img."""
+
+    def steps(self, steps: int, *, from_picture: bool = False) -> int:
+        """Steps in which the denoiser is called."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Runs of a host's samplers that make a clip. steps: that the first pass does (of img2img, `from_picture`, fewer
+    than asked for). slider: those that are asked for, 0 for `steps`. hires_steps: of a second pass, 0 for none."""
+
+    sampler: Sampler
+    steps: int = 20
+    slider: int = 0
+    from_picture: bool = False
+    hires_steps: int = 0
+    hires_sampler: Sampler | None = None
+
+    @property
+    def last(self) -> Sampler:
+        return (self.hires_sampler or self.sampler) if self.hires_steps else self.sampler
+
+    def calls(self, settings: Settings) -> list[list[int] | None]:
+        """Of each pass, and of each of FreeInit's iterations, the step of each call."""
+        calls = [self.sampler.calls(part, from_picture=self.from_picture) for part in settings.iterations(self.steps)]
+        return calls + ([self.last.calls(self.hires_steps, from_picture=True)] if self.hires_steps else [])
+
+    def repair(self, settings: Settings, frames: int) -> list[int] | None:
+        """Of the repair of the seam, which has one window; none where there is nothing to repair."""
+        seam = seam_of(settings, frames, self.slider or self.steps)
+        return self.last.calls(seam.steps, from_picture=True) if seam else []
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the first pass in which the denoiser is called."""
+        return self.sampler.steps(self.steps, from_picture=self.from_picture)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of the models that a run names. problem: why there is no module. checkpoint: the loaded one, None
+    before any is. loras, missing: motion LoRAs with their weights, and what is wrong with others."""
+
+    module: Description | None = None
+    problem: str = ""
+    checkpoint: Checkpoint | None = None
+    loras: Sequence[tuple[LoraDescription, Curve]] = ()
+    missing: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
+    AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
+    frames."""
+
+    settings: Settings
+    passes: Passes
+    found: Found = Found()
+    clips: int = 1
+    source_frames: int | None = None
+    prompts: tuple[str, str] = ("", "")
+    probe: Callable[[Iterable[str]], None] | None = None
+    read_mask: Callable[[str, int], Any] | None = None
+
+    @property
+    def frames(self) -> int:
+        return self.settings.frame_count(self.source_frames)
+
+    @property
+    def pictures(self) -> int:
+        """How many the clip starts from."""
+        return self.source_frames or int(self.passes.from_picture)
+
+
+def preflight(asked: Asked) -> Preflight:
+    """What a run will do, and what is wrong with it."""
+    settings, frames = asked.settings, asked.frames
+    played = len(windows.playback(frames, settings.context_length, settings.closed_loop))
+    seconds = float(played / rate(settings.fps))
+    context = Context.of(replace(settings, enable=True), frames)
+    passes = [_count(context, calls) for calls in asked.passes.calls(settings)]
+    span = min(p.fewest for p in passes), max(p.most for p in passes)
+    repair = asked.passes.repair(settings, frames)
+    if repair is None or repair:
+        passes.append(_Pass(1, 1, None if repair is None else len(repair)))
+    calls = None if any(p.total is None for p in passes) else asked.clips * sum(p.total for p in passes)
+    found = _Findings(asked.found.module, asked.found.checkpoint)
+    found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
-             "Length": f"{seconds:.3g} s" + (f" \N{MULTIPLICATION SIGN} {clips}" if clips > 1 else "")}
+             "Length": f"{seconds:.3g} s" + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
+             "Windows per step": str(span[0]) if span[0] == span[1] else f"{span[0]}\N{EN DASH}{span[1]}",
+             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked)}
+    if found.schedules:
+        facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
+    return Preflight(frames, played, seconds, span, calls,
+                     tuple((label, facts[label]) for label in LABELS if label in facts),
+                     tuple(found.problems), tuple(found.notices), tuple(found.schedules))
+
+
+def _facts(asked: Asked) -> dict[str, str]:
+    """What is told of the models and of the windows."""
+    settings, module, loras = asked.settings, asked.found.module, asked.found.loras
+    facts = {BY_NAME["context_length"].label: str(settings.context_length)}
     if module is not None:
         betas = module.family.betas
         facts |= {"Motion module": module.name, "Family": f"{module.family.name} ({module.family.base})",
@@ -117,26 +186,10 @@ def preflight(
     if loras:
         facts[BY_NAME["motion_lora"].label] = ", ".join(f"{about.name} \N{MULTIPLICATION SIGN} {_weight(weight)}"
                                                         for about, weight in loras)
-    facts[BY_NAME["context_length"].label] = str(context)
-    if frames > context:
+    if asked.frames > settings.context_length:
         facts |= {BY_NAME["overlap"].label: str(settings.overlap_frames),
                   BY_NAME["context_schedule"].label: settings.context_schedule}
-    facts["Windows per step"] = str(fewest) if fewest == most else f"{fewest}\N{EN DASH}{most}"
-    facts["UNet calls"] = _sum(passes, clips, calls)
-
-    found = _Findings(module, checkpoint)
-    found.problems += [problem, *missing] if problem else missing
-    found.fit(loras)
-    found.check(settings, frames, probe, read_mask)
-    found.read(settings, frames, prompts)
-    if found.schedules:
-        facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
-    found.notice(settings, frames, sampler)
-    found.notices += notices.of_pictures(settings, from_picture=from_picture)
-    found.notices += notices.of_speed(settings, sampler.steps(steps, from_picture=from_picture))
-    return Preflight(frames, played, seconds, (fewest, most), calls,
-                     tuple((label, facts[label]) for label in LABELS if label in facts),
-                     tuple(found.problems), tuple(found.notices), tuple(found.schedules))
+    return facts
 
 
 @dataclass
@@ -147,22 +200,33 @@ class _Findings:
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
 
+    def look(self, asked: Asked) -> None:
+        settings, frames, found = asked.settings, asked.frames, asked.found
+        self.problems += [found.problem, *found.missing] if found.problem else found.missing
+        self.fit(found.loras)
+        self.check(settings, frames, asked.probe, asked.read_mask)
+        self.attempt(pictures.check, settings, asked.pictures, "the request")
+        self.read(settings, frames, asked.prompts)
+        self.notice(settings, frames, asked.passes.sampler)
+        self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
+        self.notices += notices.of_speed(settings, asked.passes.steps_done)
+
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
         if self.checkpoint is not None and self.checkpoint.problem:
             self.problems.append(self.checkpoint.problem)
         elif self.checkpoint is not None and self.module is not None:
-            self._attempt(check_fit, self.checkpoint, self.module)
+            self.attempt(check_fit, self.checkpoint, self.module)
         if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
-            self._attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
+            self.attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
-            self._attempt(probe, settings.formats)
+            self.attempt(probe, settings.formats)
         if read_mask is not None:
-            self._attempt(read_mask, settings.motion_mask, frames)
+            self.attempt(read_mask, settings.motion_mask, frames)
 
     def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
         for about, _ in loras if self.module is not None else ():
-            self._attempt(lora.check_fit, about, self.module)
+            self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
     def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
@@ -184,7 +248,7 @@ class _Findings:
             self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
                                 "delays")
 
-    def _attempt(self, check: Callable, *arguments: Any) -> None:
+    def attempt(self, check: Callable, *arguments: Any) -> None:
         try:
             check(*arguments)
         except AnimateDiffError as error:
@@ -201,22 +265,14 @@ class _Pass:
     exact: bool = True
 
 
-def _count(settings: Settings, frames: int, calls: list[int] | None) -> _Pass:
-    key = (frames, settings.context_length, settings.stride, settings.overlap, settings.closed_loop,
-           settings.context_schedule)
-    first = _windows(*key, 0)
+def _count(context: Context, calls: list[int] | None) -> _Pass:
+    first = context.calls(0)
     if not calls:
         return _Pass(first, first, None if calls is None else 0)
     if first * len(set(calls)) > COUNTED_AT_MOST:
         return _Pass(first, first, first * len(calls), exact=False)
-    counts = [_windows(*key, step) for step in calls]
+    counts = [context.calls(step) for step in calls]
     return _Pass(min(counts), max(counts), sum(counts))
-
-
-@lru_cache(maxsize=16_384)
-def _windows(frames: int, context: int, stride: int, overlap: int, closed_loop: str, schedule: str, step: int) -> int:
-    return windows.count(frames, context, stride=stride, overlap=overlap, closed_loop=closed_loop, schedule=schedule,
-                         step=step)
 
 
 def _weight(curve: Curve) -> str:

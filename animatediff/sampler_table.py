@@ -1,4 +1,5 @@
-"""The samplers and schedule types that there are, under the WebUI's names, and where their steps lie."""
+"""The samplers and schedule types that there are, under the WebUI's names: one registry, which settings take their
+choices from and the engine its solvers."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ class Sampler:
 OWN_SOLVER = "DPMSolverSDE"
 AUTOMATIC = "Automatic"
 SCHEDULE_TYPES = (AUTOMATIC, "Uniform", "Karras", "Exponential", "SGM Uniform")
+# Names of WebUIs before 1.9, which had the schedule type in the sampler's name. Here they mean what Automatic does.
+OLDER_SAMPLERS = (("DPM++ 2M Karras", "DPM++ 2M"), ("DPM++ SDE Karras", "DPM++ SDE"),
+                  ("DPM++ 2M SDE Exponential", "DPM++ 2M SDE"))
 _MULTISTEP = ("final_sigmas_type", "zero")
 SAMPLERS: dict[str, Sampler] = {
     s.name: s
@@ -65,29 +69,3 @@ def notices(name: str, schedule_type: str) -> list[str]:
     if schedule_type == AUTOMATIC or not get(name).own_grid:
         return []
     return [f"the schedule type {schedule_type} has no effect with {name}, which has steps of its own"]
-
-
-def times(grid: str, steps: int, sigmas) -> list[float]:
-    """Timesteps of a grid, in the order of sampling, the first being the schedule's last (σmax).
-
-    Uniform: from the last to 0, both included (k-diffusion's `get_sigmas`); SGM Uniform: the same without the end
-    (Stability's generative-models); trailing: k/n of the schedule, the end not included (arXiv:2305.08891, table 2);
-    Karras: ρ = 7 (arXiv:2206.00364, eq. 5); Exponential: even in log σ (k-diffusion's `get_sigmas_exponential`).
-    """
-    import numpy as np
-
-    last = len(sigmas) - 1
-    if grid == "Uniform":
-        return np.linspace(last, 0, steps).tolist()
-    if grid == "SGM Uniform":
-        return np.linspace(last, 0, steps + 1)[:-1].tolist()
-    if grid == "trailing":
-        return (len(sigmas) * (1 - np.arange(steps) / steps) - 1).tolist()
-    share, high, low = np.linspace(0, 1, steps), sigmas[-1], sigmas[0]
-    if grid == "Karras":
-        levels = (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7
-    elif grid == "Exponential":
-        levels = np.exp(np.log(high) + share * (np.log(low) - np.log(high)))
-    else:
-        raise ValueError(f"unknown grid {grid!r}")
-    return np.interp(np.log(levels), np.log(sigmas), np.arange(len(sigmas))).tolist()

@@ -1,0 +1,74 @@
+"""What a host lends to the clips that are made in it."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from animatediff.motion import BetaSchedule, MotionModule
+from animatediff.settings import Settings
+
+
+class SamplerRun(Protocol):
+    """A sampler whose steps are placed. It keeps nothing of a run, so that it can be called any number of times."""
+
+    steps: int  # that are done
+    sigma_max: float  # the level at which they start, as the standard deviation of noise beside a picture
+
+    @property
+    def call_steps(self) -> list[int]:
+        """The step (0-based) of each call of the denoiser."""
+
+    def __call__(self, denoise: Callable[..., Tensor], noise: Tensor, generators: Sequence[torch.Generator],
+                 on_step: Callable[[int, Tensor], None] | None = None, **more: Any) -> Tensor:
+        """Unit noise [f c h w] -> latents [f c h w]."""
+
+    def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
+        """Latents [f c h w] with unit noise at the level before `step`."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The files of a backend's networks, for provenance. shipped: those of the program itself, which settings name by
+    nothing. libraries: versions of what computes."""
+
+    checkpoint: str
+    checkpoint_file: Path | None = None
+    module_file: Path | None = None
+    shipped: tuple[Path, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """A UNet with a motion module, and what surrounds them."""
+
+    unet: nn.Module
+    module: MotionModule | None
+
+    @property
+    def models(self) -> Models: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def own_size(self) -> str:
+        """WIDTHxHEIGHT in pixels that the image model was made for."""
+
+    @property
+    def own_betas(self) -> BetaSchedule:
+        """The image model's noise schedule, for stills."""
+
+    def sampler(self, settings: Settings, betas: BetaSchedule, steps: int, strength: float | None) -> SamplerRun:
+        """The settings' sampler with its steps placed. strength: 0 to 1, of a run that starts from latents, which does
+        the later part of `steps`; None for one from noise alone."""
+
+    def notices(self, settings: Settings, prompts: Sequence[str]) -> list[str]:
+        """What a user may not expect of this backend's sampler and text encoder."""

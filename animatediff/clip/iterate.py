@@ -1,0 +1,91 @@
+"""A clip from several runs of the sampler: FreeInit's iterations, and the repair of the seam."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from animatediff.clip.plan import Pass, Plan
+from animatediff.clip.resume import Keeper, Stage
+from animatediff.sampling import Event, OnEvent, freeinit, noise
+from animatediff.sampling.from_pictures import FromPictures
+
+Sources = Sequence[torch.Generator]
+
+
+class SampleOnce(Protocol):
+    """One run of a backend's sampler."""
+
+    def __call__(self, part: Pass, start: Tensor, sources: Sources, on_event: OnEvent, **more: Any) -> Tensor:
+        """start: unit noise [f c h w] -> latents [f c h w], of the whole clip or of the frames of `part.seam`.
+        sources: what draws noise, of these frames. more: `clean`, `held`, `hold` and `stage`, as SamplerRun takes
+        them."""
+
+
+@dataclass(frozen=True)
+class Iterations:
+    """shape: of the clip's latents, [f c h w]. given: the pictures that the clip starts from."""
+
+    plan: Plan
+    sample_once: SampleOnce
+    sources: Sources
+    shape: tuple[int, int, int, int]
+    device: torch.device
+    given: FromPictures | None = None
+
+    def latents(self, keeper: Keeper, on_event: OnEvent) -> Tensor:
+        """[f c h w] in float32. keeper: goes on with a run that was cut off, and keeps the state of this one."""
+        first = self._noise()
+        begin = None if self.given is None else self.given.start(lambda: self._noise().to(self.device))
+        latents = first.to(self.device)
+        for number, part in enumerate(self.plan.iterations, 1):
+            work = partial(self._iteration, number, part, first, begin, on_event)
+            latents = keeper.stage(part.name, latents, self.sources, work)
+        if repair := self.plan.repair:
+            latents = keeper.stage(repair.name, latents, self.sources,
+                                   lambda x, _: self._repaired(repair, x, on_event))
+        return latents
+
+    def _iteration(self, number: int, part: Pass, first: Tensor, begin: Tensor | None, on_event: OnEvent,
+                   latents: Tensor, stage: Stage) -> Tensor:
+        """first: the first iteration's noise. begin: what the pictures let the clip start from."""
+        def told(event: Event) -> None:
+            on_event(replace(event, iteration=number, iterations=len(self.plan.iterations)))
+
+        start = first
+        if number > 1 and not stage.step:
+            start = self._renewed(part, latents, first, begin)
+        held = self.given and self.given.held
+        return self.sample_once(part, start, self.sources, told, clean=begin, held=held, stage=stage)
+
+    def _renewed(self, part: Pass, latents: Tensor, first: Tensor, begin: Tensor | None) -> Tensor:
+        """What FreeInit's next iteration starts from in place of noise."""
+        fresh = self._noise()
+        if begin is None:
+            seen = freeinit.diffused(latents, first, float(self.plan.betas.alphas_cumprod()[-1]))
+        else:
+            seen = freeinit.diffused_over(begin, latents, first, part.run.sigma_max)
+        return freeinit.renewed(self.plan.settings, seen, fresh)
+
+    def _repaired(self, part: Pass, latents: Tensor, on_event: OnEvent) -> Tensor:
+        """The clip with the frames around its seam denoised again, in one window. Those that are held stay."""
+        index = list(part.seam.window)
+        own = [self.sources[i] for i in index] if len(self.sources) > 1 else self.sources
+        finished = latents[index]
+        start = noise.draw(own, tuple(finished.shape)).to(self.device)
+        held = self.given and self.given.held
+
+        def told(event: Event) -> None:
+            on_event(replace(event, latents=latents))  # of the clip
+
+        latents[index] = self.sample_once(
+            part, start, own, told, clean=finished, hold=part.seam.holder(finished, start, part.run.noised),
+            held=held and held.to_the_end(index))
+        return latents
+
+    def _noise(self) -> Tensor:
+        return noise.draw(self.sources, self.shape)

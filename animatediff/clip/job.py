@@ -1,0 +1,235 @@
+"""Clips from frames that are pushed one by one, to files: writers, loop score, notes, and what is left after an error.
+
+    job = Job()
+    job.begin(clip)
+    for frame in frames:
+        job.add(frame)
+    written = job.finish()
+
+`job.fail(error)` in place of `finish` keeps the frames that are there. A clip that is begun ends the one before it,
+under that one's own name and text, however many of its frames have come.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from animatediff.clip.resume import Keeper
+from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.media.loop import LoopMeter, LoopScore
+from animatediff.media.write import ClipWriter, WriteOptions
+from animatediff.sampling.events import Event, OnEvent, ignore
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a clip only while it is made."""
+
+    frames: int = 0  # that have come
+    loop: LoopScore | None = None
+    shortages: tuple[str, ...] = ()  # of memory, and what was given up for it
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a clip's files are to be.
+
+    text: the settings text in every file, from what is known; asked when writing begins, and again when more is known.
+    place: target and name as ClipWriter takes them; asked when the files are opened.
+    playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held until
+    the last one has come, and written then; without it, they come in the order of playback and are written at once.
+    """
+
+    frames: int  # that are to be pushed
+    formats: Sequence[str]
+    fps: float
+    text: Callable[[Known], str]
+    place: Callable[[], tuple[str, str]]
+    loop_number: int = 0
+    playback: Callable[[int], Sequence[int]] | None = None
+    options: WriteOptions | None = None
+
+
+@dataclass
+class Written:
+    """What came of a clip. `held`: its frames in the order of playback, of a clip whose frames are held."""
+
+    clip: Clip
+    stem: Path = Path()  # of the files' names
+    paths: list[Path] = field(default_factory=list)
+    frames: int = 0  # in the files
+    text: str = ""
+    loop: LoopScore | None = None
+    notes: list[str] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Job:
+    """One clip after the other. `written`: those that are done. `notes`: what is to be said of them and of the job."""
+
+    def __init__(self) -> None:
+        self.written: list[Written] = []
+        self.notes: list[str] = []
+        self._current: _Streamed | _Held | None = None
+
+    def begin(self, clip: Clip) -> None:
+        """The clip that frames are pushed to from now on. MediaError where its files cannot be opened."""
+        self.finish()
+        self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
+
+    def add(self, frame: Any) -> None:
+        """The next frame, a PIL image or uint8 [h w 3]. With its last frame a clip that is held is finished."""
+        assert self._current is not None, "begin a clip first"
+        self._current.add(frame)
+        if self._current.clip.playback is not None and self._current.count >= self._current.clip.frames:
+            self.finish()
+
+    def told(self, event: Event) -> None:
+        """An event of the run that makes the frames; what was given up for want of memory goes into the files."""
+        if event.kind == "note" and self._current is not None:
+            self._current.shortages.append(event.text)
+
+    def finish(self) -> Written | None:
+        """End the clip under way; None where there is none, or none of its frames has come. What cannot be written is
+        raised for a clip that is written as it comes, and noted for one that is held."""
+        done = None if self._current is None else self._current.finish()
+        self._current = None  # not where that was interrupted, for `fail`
+        return self._keep(done)
+
+    def fail(self, error: BaseException) -> Written | None:
+        """End the clip under way with the frames that have come. `error` is why, and the caller's to raise."""
+        current, self._current = self._current, None
+        return None if current is None else self._keep(current.fail(error))
+
+    def _keep(self, done: Written | None) -> Written | None:
+        if done is not None:
+            self.written.append(done)
+            self.notes += done.notes
+        return done
+
+
+class _Streamed:
+    """A clip whose frames go into its files as they come."""
+
+    def __init__(self, clip: Clip):
+        self.clip, self.meter, self.shortages = clip, LoopMeter(), []
+        self.text = clip.text(Known())
+        self.writer = _writer(clip, self.text)
+
+    @property
+    def count(self) -> int:
+        return self.writer.count
+
+    def add(self, frame: Any) -> None:
+        self._describe()
+        self.writer.add(frame)
+        self.meter.add(frame)
+
+    def finish(self) -> Written:
+        with self.writer:
+            self._describe(self.meter.score)
+        return self._written()
+
+    def fail(self, error: BaseException) -> Written:
+        self.writer.__exit__(type(error), error, error.__traceback__)
+        return self._written()
+
+    def _describe(self, loop: LoopScore | None = None) -> None:
+        """Tell the files what has become known."""
+        text = self.clip.text(Known(self.count, loop, tuple(self.shortages)))
+        if text != self.text:
+            self.text = text
+            self.writer.describe(text)
+
+    def _written(self) -> Written:
+        return Written(self.clip, self.writer.stem, self.writer.paths, self.count, self.text, self.meter.score,
+                       self.writer.notes)
+
+
+class _Held:
+    """A clip whose frames are held until they are all there, since its text or their order depends on all of them."""
+
+    def __init__(self, clip: Clip):
+        self.clip, self.shortages = clip, []
+        self.frames: list[Any] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.frames)
+
+    def add(self, frame: Any) -> None:
+        self.frames.append(frame)
+
+    def finish(self) -> Written | None:
+        clip, count = self.clip, len(self.frames)
+        if not count:
+            return None
+        done, meter = Written(clip, held=[self.frames[i] for i in clip.playback(count)]), LoopMeter()
+        for frame in done.held:
+            meter.add(frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB")))
+        done.loop, done.frames = meter.score, len(done.held)
+        done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
+        self._write(done)
+        if count < clip.frames:
+            done.notes.append(f"the job ended after {count} of {clip.frames} frames")
+        return done
+
+    def fail(self, error: BaseException) -> Written | None:
+        return self.finish()
+
+    def _write(self, done: Written) -> None:
+        """The frames outlive their files: what cannot be written is a note, and the rest is there."""
+        if not done.clip.formats:
+            return
+        try:
+            writer = _writer(done.clip, done.text)
+            done.stem = writer.stem
+            with writer:
+                for frame in done.held:
+                    writer.add(frame)
+            done.paths = writer.paths
+            done.notes += writer.notes
+        except AnimateDiffError as error:
+            done.paths = getattr(error, "kept", [])
+            done.notes.append(str(error))
+        except OSError as error:
+            done.notes.append(str(MediaError(f"the clip was not written ({error})", where=str(done.stem))))
+
+
+def _writer(clip: Clip, text: str) -> ClipWriter:
+    target, name = clip.place()
+    return ClipWriter(target, clip.formats, clip.fps, clip.loop_number, text, name=name, options=clip.options)
+
+
+def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip, keeper: Keeper,
+        on_event: OnEvent = ignore) -> Written:
+    """Make one clip, whose frames come in the order of playback, and write it as they come.
+
+    frames_of(on_event, keeper): makes them. Ctrl-C keeps the frames that are finished and the run's state, to go on
+    from; any other error does so too, and is raised.
+    """
+    job = Job()
+    job.begin(clip)
+
+    def told(event: Event) -> None:
+        job.told(event)
+        on_event(event)
+
+    try:
+        for frame in frames_of(told, keeper):
+            job.add(frame)
+        written = job.finish()
+    except BaseException as error:
+        written = job.fail(error)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        written.interrupted = True
+    if not written.interrupted:
+        keeper.remove()
+    written.notes += keeper.notes
+    return written

@@ -1,0 +1,28 @@
+"""Where a sampler's steps lie: the schedule types of the WebUI as continuous timesteps."""
+from __future__ import annotations
+
+import numpy as np
+
+
+def times(grid: str, steps: int, sigmas) -> list[float]:
+    """Timesteps of a grid, in the order of sampling, the first being the schedule's last (σmax).
+
+    Uniform: from the last to 0, both included (k-diffusion's `get_sigmas`); SGM Uniform: the same without the end
+    (Stability's generative-models); trailing: k/n of the schedule, the end not included (arXiv:2305.08891, table 2);
+    Karras: ρ = 7 (arXiv:2206.00364, eq. 5); Exponential: even in log σ (k-diffusion's `get_sigmas_exponential`).
+    """
+    last = len(sigmas) - 1
+    if grid == "Uniform":
+        return np.linspace(last, 0, steps).tolist()
+    if grid == "SGM Uniform":
+        return np.linspace(last, 0, steps + 1)[:-1].tolist()
+    if grid == "trailing":
+        return (len(sigmas) * (1 - np.arange(steps) / steps) - 1).tolist()
+    share, high, low = np.linspace(0, 1, steps), sigmas[-1], sigmas[0]
+    if grid == "Karras":
+        levels = (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+    elif grid == "Exponential":
+        levels = np.exp(np.log(high) + share * (np.log(low) - np.log(high)))
+    else:
+        raise ValueError(f"unknown grid {grid!r}")
+    return np.interp(np.log(levels), np.log(sigmas), np.arange(len(sigmas))).tolist()

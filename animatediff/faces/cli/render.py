@@ -1,0 +1,123 @@
+"""`animatediff render`: from the command's words to a clip's files, and what is said of it."""
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from animatediff.errors import SettingsError
+from animatediff.faces.cli import output, request
+from animatediff.faces.cli.output import counted
+from animatediff.settings import Settings
+
+if TYPE_CHECKING:
+    from animatediff.clip.job import Clip, Written
+    from animatediff.clip.plan import Plan
+    from animatediff.engine.pipeline import Pipeline
+
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+def render(arguments: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    begun, found = _begun(arguments)
+    settings, source = request.settings_of(arguments, found and found["about"]["settings"])
+    place = (f"{begun.parent}/", begun.stem) if begun else None
+    inputs = request.inputs(settings, arguments, place)
+    files = request.model_files(settings, arguments)
+    note = output.quietly if arguments.quiet else output.say
+    note("Loading …")
+    pipeline = _loaded(settings)
+    from animatediff.clip import job, provenance, resume
+
+    plan = pipeline.plan(inputs)
+    settings, calls = plan.settings, plan.calls(found)
+    identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
+    if found:
+        _go_on(begun, found, identity, settings)
+        note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
+    notices = [*plan.notices, *request.differences(source, about)]
+    for line in notices:
+        note(f"Note: {line}")
+    note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
+         f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
+    place = place or request.target(arguments.out, settings)  # with the seed that was drawn
+    keeper = resume.Keeper(resume.path_of(*place), identity, every=arguments.save_state, found=found)
+    with output.Progress(calls, hidden=arguments.quiet) as progress:
+        written = job.run(partial(pipeline.render, plan), _clip(plan, about, place), keeper, progress)
+    _report(arguments, settings, written, notices + progress.notes, resumable=keeper.path.exists())
+    return INTERRUPTED if written.interrupted else 0
+
+
+def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The file and the state of the run that --resume means; none without it, and where there is none, and what to
+    begin with is given."""
+    if arguments.save_state < 0:
+        raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
+    if not arguments.resume:
+        return None, None
+    from animatediff.clip import resume
+
+    path = resume.newest(arguments.out, request.is_folder(arguments.out))
+    if path is None:
+        if not (arguments.prompt or arguments.source):
+            raise SettingsError("there is no run here to go on with", where=arguments.out,
+                                remedy="Name its --out, or give a prompt to begin anew")
+        output.say("Note: there is no run to go on with; it begins anew")
+        return None, None
+    return path, resume.load(path)
+
+
+def _go_on(begun: Path, found: dict[str, Any], identity: dict[str, Any], settings: Settings) -> None:
+    """Refuse another run than the one that was begun, and take its half-written files away."""
+    from animatediff.clip import resume
+    from animatediff.media import write
+
+    resume.refuse_differences(found, identity, begun)
+    write.remove_leftovers(f"{begun.parent}/", settings.formats, begun.stem)
+
+
+def _loaded(settings: Settings) -> Pipeline:
+    from animatediff.engine.pipeline import Pipeline
+
+    # Libraries' warnings about their own future are not the user's.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
+
+
+def _clip(plan: Plan, about: dict[str, Any], place: tuple[str, str]) -> Clip:
+    from animatediff.clip.job import Clip, Known
+    from animatediff.clip.provenance import metadata_text
+
+    def text(known: Known) -> str:
+        more: dict[str, Any] = {"memory": list(known.shortages)} if known.shortages else {}
+        if known.loop:
+            more["loop"] = known.loop.to_dict()
+        return metadata_text(about | more)
+
+    settings = plan.settings
+    return Clip(len(plan.playback), settings.formats, settings.fps, text, lambda: place, settings.loop_number)
+
+
+def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
+            resumable: bool) -> None:
+    about = json.loads(written.text)
+    if arguments.json:
+        print(json.dumps({
+            "written": [str(path) for path in written.paths], "frames": written.frames,
+            "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
+            "settings": settings.to_dict(), "metadata": about}))
+    else:
+        output.print_report(written, settings)
+    if written.interrupted:
+        kept = f"{counted(written.frames, 'finished frame')} {'is' if written.frames == 1 else 'are'} kept"
+        output.say(f"Interrupted: {kept if written.frames else 'no frame was finished, nothing is kept'}")
+        if resumable:
+            output.say("The same command with --resume goes on from here")
