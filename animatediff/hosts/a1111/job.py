@@ -11,7 +11,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling
+from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling, upscale
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, Clip
 from animatediff.hosts.a1111.run_facts import probed
@@ -28,7 +28,7 @@ from animatediff.settings import Settings
 
 KEY = "AnimateDiff"
 SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
+ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
 
 
 class Job:
@@ -79,6 +79,8 @@ class Job:
         self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
+        if clip := upscale.of(self.p):
+            upscale.begin(self.p, clip)
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
@@ -153,6 +155,7 @@ class Job:
 
     def restore(self) -> None:
         travelling.end(self.p)
+        vars(self.p).pop("sample", None)
         for name, value in self.kept.items():
             setattr(self.p, name, value)
 
