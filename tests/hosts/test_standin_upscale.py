@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 from tiny_models import write_module
-from video_helpers import NEEDS_VIDEO
 
 ROOT = Path(__file__).parents[2]
 STANDIN = Path(__file__).parent / "standin"
@@ -18,12 +18,12 @@ FIELDS = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 3, "seed
           "hr_upscaler": "Latent", "denoising_strength": 0.6, "enable_hr": False, "do_not_save_grid": True}
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch_size": 3, "overlap": 1}
 OFF = {"enable": False}
+NEEDS_VIDEO = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="needs PyAV")
 
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(STANDIN))
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "media"))
     from standin_host import standing_in
 
     write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))

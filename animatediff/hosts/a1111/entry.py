@@ -109,10 +109,11 @@ def _axes() -> None:
 
 
 def _around_page(stack: ExitStack) -> None:
-    from animatediff.hosts.a1111 import upscale
+    from animatediff.hosts.a1111 import batch_tab, upscale
 
     stack.close()
     stack.enter_context(upscale.upscaling_clips())
+    stack.enter_context(batch_tab.making_one_clip())
 
 
 def _neighbours() -> None:

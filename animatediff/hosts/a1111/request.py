@@ -25,7 +25,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "video_path": (None, ""),
     "video_default": (...,),
     "mask_path": (None, ""),
-    "is_i2i_batch": (False, None),
+    "is_i2i_batch": (False, None, True),  # one clip of all pictures, which is what several pictures are
     "prompt_scheduler": (None,),
 }
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}

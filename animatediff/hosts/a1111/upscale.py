@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
@@ -21,14 +21,13 @@ from modules.ui import plaintext_to_html
 from PIL import Image
 
 from animatediff import settings as table
-from animatediff.attribute import attribute
+from animatediff.attribute import attribute, wrapped
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.a1111 import axes, request
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
 from animatediff.settings import Settings
 
-NAME = "txt2img_upscale"
 CLIP = "animatediff_upscale"  # attribute of `p`
 REMEDY = ("Press the button at a clip whose file or PNG frames are still in the folder AnimateDiff, or tick Hires. fix "
           "and generate the clip again with its seed.")
@@ -42,12 +41,9 @@ class FirstPass:
     frames: Sequence[Image.Image]
 
 
-@contextmanager
-def upscaling_clips() -> Iterator[None]:
+def upscaling_clips() -> AbstractContextManager[None]:
     """While it lasts, the page that is built has the button for clips, too."""
-    plain = getattr(txt2img, NAME)
-    with attribute(txt2img, NAME, _for_clips(plain)):
-        yield
+    return wrapped(txt2img, "txt2img_upscale", _for_clips)
 
 
 def of(p: Any) -> FirstPass | None:
@@ -106,7 +102,7 @@ def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, inde
     """The gallery with the Hires. pass of the clip at `index` in its place, and the texts under it."""
     p = txt2img.txt2img_create_processing(id_task, request, *args, force_enable_hr=True)
     written = infotext_utils.parse_generation_parameters(about["infotexts"][index], [])
-    p.n_iter, p.txt2img_upscale = 1, True
+    p.n_iter, p.txt2img_upscale, p.do_not_save_grid = 1, True, True
     p.seed, p.subseed = written.get("Seed", -1), written.get("Variation seed", -1)
     p.override_settings["save_images_before_highres_fix"] = False
     setattr(p, CLIP, clip)
