@@ -22,9 +22,10 @@ ROOMS = {
     "motion": ("weights unet", f"{SCIENCE} triton"),
     "sampling": ("weights unet motion", SCIENCE),
     "engine": (CORE, f"{SCIENCE} diffusers transformers tokenizers yaml"),
-    "hosts.shared": (CORE, f"{SCIENCE} fastapi"),
-    "hosts.a1111": (f"{CORE} hosts.shared", f"{SCIENCE} modules gradio fastapi"),
-    "hosts.neighbours": (f"{CORE} hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
+    "clip": (CORE, SCIENCE),
+    "hosts.shared": (f"{CORE} clip", f"{SCIENCE} fastapi"),
+    "hosts.a1111": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules gradio fastapi"),
+    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
     "faces": (f"{CORE} engine", "tqdm"),
 }
 # Arrows against the order. The list must only shrink.

@@ -337,3 +337,25 @@ def test_a_mask_is_painted_and_used(tab, host, files):
     assert painted.shape == (64, 64)
     assert painted[:, 5:20].mean() > 100 and painted[:, 40:].mean() < 20
     shot(tab, "mask-used", "#txt2img-ad")
+
+
+@pytest.mark.parametrize("made", ["one clip", "a clip each"])
+def test_the_batch_tab(tab, files, host, tmp_path, made):
+    """By hand: a folder of pictures, and what is to be made of it."""
+    for i, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{i}.png")
+    tab.page.click("#tabs button:text-is('img2img')")
+    ours = Tab(tab.page, "img2img")
+    ours.small(frames=0 if made == "one clip" else 2)
+    ours.page.click("#mode_img2img button:text-is('Batch')")
+    ours.page.click("#img2img_batch_source button:text-is('From directory')")
+    ours.fill("#img2img_batch_input_dir", str(tmp_path))
+    ours.page.locator("#img2img-ad-pictures .label-wrap").first.click()
+    ours.ours("batch-tab").get_by_label(made, exact=True).check()
+    ours.tick()
+    ours.generate()
+    expect(ours.page.locator("#img2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    clips = [path for path in files() if path.suffix == ".gif"]
+    assert [Image.open(host.data / "outputs" / path).n_frames for path in clips] == \
+        ([3] if made == "one clip" else [2, 2, 2])
+    shot(tab, f"batch-{made.replace(' ', '-')}")
