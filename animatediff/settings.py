@@ -23,6 +23,7 @@ SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 RESIZE_MODES = ("Crop and resize", "Just resize")
+BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
@@ -173,6 +174,9 @@ class Settings:
         "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of "
         "the steps go on with most of what the UNet made before, which hardly shows. "
         "draft: three in five do.", choices=SPEEDS, cli="--speed")
+    batch_tab: str = _row(
+        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each of its pictures is what a frame "
+        "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
         "GPU's memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64,

@@ -13,10 +13,6 @@ from animatediff.hosts.a1111 import request
 from animatediff.version import __version__
 
 ROOT = "/animatediff/v1"
-# What the preflight needs of a request: our name for it and the API's.
-THEIRS = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
-          "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps", "hires_sampler": "hr_sampler_name",
-          "prompt": "prompt", "negative": "negative_prompt"}
 
 
 def add(app: FastAPI) -> None:
@@ -54,7 +50,7 @@ def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
 
     The body is that of /sdapi/v1/txt2img, or of img2img, which is told by its `init_images`.
     """
-    from animatediff.hosts.a1111.run_facts import of_run
+    from animatediff.hosts.a1111.run_facts import of_run, requested
 
     scripts = body.get("alwayson_scripts")
     ours = next((value for name, value in (scripts if isinstance(scripts, dict) else {}).items()
@@ -65,9 +61,8 @@ def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
         if wanted is None:
             raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
                                 remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
-        host = {ours: body.get(theirs) for ours, theirs in THEIRS.items()}
         sources = len(body.get("init_images") or ())
-        return of_run(wanted, host, from_picture=sources > 0, sources=sources if sources > 1 else None).to_dict()
+        return of_run(wanted, requested(body), from_picture=sources > 0, sources=sources if sources > 1 else None).to_dict()
     except AnimateDiffError as error:
         raise HTTPException(error.http_status, str(error)) from error
     except (TypeError, ValueError) as error:

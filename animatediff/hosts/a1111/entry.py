@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 from modules import script_callbacks
@@ -20,7 +21,7 @@ class Hooks(jobs.OurScript):
         return controls.components
 
     def before_process(self, p: Any, *args: Any) -> None:
-        from animatediff.hosts.a1111 import job, request
+        from animatediff.hosts.a1111 import job, upscale
         from animatediff.hosts.neighbours import older
         from animatediff.hosts.shared import stop
 
@@ -32,7 +33,7 @@ class Hooks(jobs.OurScript):
             return
 
         def prepare() -> None:
-            settings = request.read(args, getattr(p, "animatediff_xyz", None))
+            settings = upscale.settings_of(p, args)
             if settings is not None:
                 older.refuse_both(p)
                 self._job(p, job.Job(p, settings)).prepare()
@@ -82,6 +83,9 @@ def register() -> None:
     script_callbacks.on_infotext_pasted(_pasted)
     script_callbacks.on_before_ui(_neighbours)  # makes way for our axes
     script_callbacks.on_before_ui(_axes)
+    around_page = ExitStack()  # what the page that is built has otherwise than the host's
+    script_callbacks.on_before_ui(lambda: _around_page(around_page))
+    script_callbacks.on_script_unloaded(around_page.close)
     script_callbacks.on_script_unloaded(_neighbours_gone)
     script_callbacks.on_app_started(_routes)
 
@@ -102,6 +106,14 @@ def _axes() -> None:
     from animatediff.hosts.a1111 import axes
 
     axes.add()
+
+
+def _around_page(stack: ExitStack) -> None:
+    from animatediff.hosts.a1111 import batch_tab, upscale
+
+    stack.close()
+    stack.enter_context(upscale.upscaling_clips())
+    stack.enter_context(batch_tab.making_one_clip())
 
 
 def _neighbours() -> None:

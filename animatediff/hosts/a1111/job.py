@@ -7,13 +7,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from modules import devices, errors, processing, rng, sd_samplers, shared
+from modules import devices, errors, rng, sd_samplers, shared
 
-from animatediff import notices, windows
+from animatediff import notices
 from animatediff.errors import AnimateDiffError, ModelError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling
+from animatediff.hosts.a1111 import (
+    library,
+    motion_loras,
+    motion_mask,
+    options,
+    pictures,
+    repair,
+    results,
+    travelling,
+    upscale,
+)
 from animatediff.hosts.a1111.animated import animated
+from animatediff.hosts.a1111.clip import SCORE, Clip
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
 from animatediff.hosts.neighbours import controlnet
@@ -21,15 +31,14 @@ from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
 from animatediff.layout import ClipLayout
-from animatediff.media.loop import LoopMeter
 from animatediff.motion import MotionModule, Steering, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
 
 KEY = "AnimateDiff"
-SCORE, SHORTAGE, INTERRUPTED = f"{KEY} loop score", f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", *travelling.METHODS)  # what is put on a clip's `p`
+SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
+ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
 
 
 class Job:
@@ -37,14 +46,13 @@ class Job:
 
     def __init__(self, p: Any, settings: Settings):
         self.p, self.settings = p, settings
-        self.frames: list[Any] = []
+        self.clip: Clip | None = None  # the one that is being made
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
         self.module: MotionModule | None = None
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.cut_short: tuple[int, int, str] | None = None  # done and asked for, and of what, where it was interrupted
         self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
 
     def prepare(self) -> None:
@@ -80,18 +88,20 @@ class Job:
         self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
+        if clip := upscale.of(self.p):
+            upscale.begin(self.p, clip)
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
     def begin_clip(self) -> None:
         """`before_process_batch`: the host has made the noise source of this clip."""
-        self._write()  # of a clip before that lost frames on its way
-        self.cut_short = None
+        self._write()  # the clip before, if it has lost frames on its way
         for name in (SCORE, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
+        self.clip = Clip(self.p, self.settings)
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
             travelling.begin(self.p, self.settings)
@@ -115,9 +125,10 @@ class Job:
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
-        self.frames.append(picture)
-        if len(self.frames) >= self.p.batch_size:
-            self._write()
+        if self.clip is not None:
+            self.clip.add(picture)
+            if self.clip.complete:
+                self._write()
 
     def finish(self, processed: Any) -> None:
         """`postprocess`: the clips take the place of loose frames."""
@@ -153,6 +164,7 @@ class Job:
 
     def restore(self) -> None:
         travelling.end(self.p)
+        vars(self.p).pop("sample", None)
         for name, value in self.kept.items():
             setattr(self.p, name, value)
 
@@ -193,7 +205,7 @@ class Job:
         elif run.iterations > 1:
             what = f"steps of FreeInit iteration 1 of {run.iterations}"
         if done < of and (shared.state.interrupted or shared.state.skipped):
-            self.cut_short = done, of, what
+            self.clip.cut_short, self.clip.in_hires = (done, of, what), self.p.is_hr_pass
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 
     @contextmanager
@@ -212,31 +224,9 @@ class Job:
 
     def _write(self) -> None:
         """Write the frames at hand as a clip, once."""
-        if not self.frames:
-            return
-        frames, self.frames = self.frames, []
-        p, first = self.p, self.p.iteration * self.p.batch_size
-        if self.cut_short and self.cut_short[0] == 0 and not p.is_hr_pass and not hasattr(p, "init_images"):
-            self.notes.append("interrupted before the first step was done: there is no clip")
-            return
-        meter = LoopMeter()
-        for i in windows.playback(len(frames), self.settings.context_length, self.settings.closed_loop):
-            meter.add(np.asarray(frames[i].convert("RGB")))
-        if meter.score:
-            p.extra_generation_params[SCORE] = f"{meter.score.value:.2f}"
-            if self.settings.closed_loop != "none" or self.settings.seam_repair:
-                self.notes.append(f"loop score {meter.score}")
-        text = processing.create_infotext(
-            p, [p.main_prompt] * len(p.all_prompts), p.all_seeds, p.all_subseeds, index=first,
-            all_negative_prompts=[p.main_negative_prompt] * len(p.all_prompts))
-        saved = results.write(frames, self.settings, results.folder(p.outpath_samples), p.all_seeds[first], text,
-                              options.write_options())
-        self.notes += saved.notes
-        if len(frames) < p.batch_size:
-            self.notes.append(f"the job ended after {len(frames)} of {p.batch_size} frames")
-        if self.cut_short:
-            self.notes.append("interrupted after {} of {} {}".format(*self.cut_short))
-        self.saved.append(saved)
+        saved = self.clip.write(self.notes) if self.clip is not None else None
+        if saved is not None:
+            self.saved.append(saved)
 
     def _guard_close(self) -> None:
         """The host closes `p` however the job ended: frames that a failed job finished are written then."""

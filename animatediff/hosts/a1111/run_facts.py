@@ -14,23 +14,45 @@ from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media.write import WRITERS, probe
 from animatediff.settings import Settings
 
+# What a run depends on beside our settings: our name for it, and its name in the host's requests.
+REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
+             "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
+             "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
+
+
+def requested(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a request to the host's API, what `of_run` takes. The API has a second name for the sampler."""
+    asked = {ours: body.get(theirs) for ours, theirs in REQUESTED.items()}
+    return asked | {"sampler": asked["sampler"] or body.get("sampler_index")}
+
+
+def defaults(*, from_picture: bool) -> dict[str, Any]:
+    """The values that the host's API takes for what a request leaves out, by our names."""
+    from modules.api import models
+
+    kinds = models.StableDiffusionImg2ImgProcessingAPI, models.StableDiffusionTxt2ImgProcessingAPI
+    fields = kinds[0 if from_picture else 1].__fields__
+    return requested({name: field.default for name, field in fields.items()})
+
 
 def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None) -> Preflight:
-    """What a run will do. `host`: values of the host's controls under the names of `ui.HOST_CONTROLS`; what is missing
-    or empty is the host's default. sources: number of source pictures, where they make the frames."""
+    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default.
+    sources: number of source pictures, where they make the frames."""
+    known = {name: value for name, value in host.items() if value not in (None, "")}
+    host = defaults(from_picture=from_picture) | known
     module, problem = library.described(settings.motion_module)
-    prompt = str(host.get("prompt") or "")
+    prompt = str(host["prompt"])
     loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
-    steps = int(host.get("steps") or 20)
-    first = sampler(host.get("sampler"))
-    strength = 0.75 if host.get("strength") is None else float(host["strength"])
+    steps = int(host["steps"])
+    first = sampler(sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0])
+    strength = float(host["strength"]) if from_picture else 1.0
     done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
     passes = Passes(first, done, steps, from_picture,
-                    hires_steps=(int(host.get("hires_steps") or 0) or steps) if host.get("hires") else 0,
+                    hires_steps=(int(host["hires_steps"]) or steps) if host.get("hires") else 0,
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
-    return preflight(Asked(settings, passes, found, int(host.get("clips") or 1), sources,
-                           (prompt, str(host.get("negative") or "")), probed, motion_mask.read))
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, (prompt, str(host["negative"])), probed,
+                           motion_mask.read))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

@@ -1,8 +1,9 @@
 """One sampling pass with motion: everything that is done to the host, and its undoing.
 
 Inside a `Pass`, and nowhere else, are in force: the motion module's noise schedule, the window loop around the model,
-the motion module in the UNet, one host option. All of it hangs on context managers, so success, errors, interrupts and
-out-of-memory leave the same way. The host may change the model in mid-pass (refiner); the pass then moves along.
+the motion module in the UNet, one option of the host as its denoiser sees it. All of it hangs on context managers, so
+success, errors, interrupts and out-of-memory leave the same way. The host may change the model in mid-pass (refiner);
+the pass then moves along.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from animatediff.attribute import attribute
 from animatediff.clip.call import NOTHING
 from animatediff.clip.scope import in_unet
 from animatediff.errors import ModelError
-from animatediff.hosts.a1111 import options
+from animatediff.hosts.a1111 import options, seen_options
 from animatediff.hosts.a1111.run_facts import sampler as sampler_of
 from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
 from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
@@ -32,7 +33,6 @@ from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 from animatediff.unet.reuse import Reuse
 
-_absent = object()
 current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
@@ -77,7 +77,7 @@ class Pass:
         with self.whole_pass:
             self.apart = not shared.opts.batch_cond_uncond
             # One call for all roles; WindowCall splits it again where the user wants it split.
-            self.whole_pass.enter_context(_option("batch_cond_uncond", True))
+            self.whole_pass.enter_context(seen_options.seen(seen_options.DENOISER, batch_cond_uncond=True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             self.whole_pass.enter_context(on_device(self.module, devices.device, devices.dtype_unet))
@@ -116,7 +116,7 @@ class Pass:
     def at_seam(self, seam: Seam) -> Iterator[None]:
         """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
         self.ended = self.steps_done, self.steps
-        with _option("img2img_fix_steps", False), _option("img2img_extra_noise", 0.0), \
+        with seen_options.seen(seen_options.SAMPLERS, img2img_fix_steps=False, img2img_extra_noise=0.0), \
                 attribute(self.p, "denoising_strength", self.settings.seam_repair):
             self.seam, self.iteration = seam, self.iterations + 1
             self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
@@ -256,17 +256,3 @@ def _waiting(model: Any) -> list[Any]:
     encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
     return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
 
-
-@contextmanager
-def _option(key: str, value: Any) -> Iterator[None]:
-    """One of the host's options, for the length of the block."""
-    data = shared.opts.data
-    before = data.get(key, _absent)
-    data[key] = value
-    try:
-        yield
-    finally:
-        if before is _absent:
-            data.pop(key, None)
-        else:
-            data[key] = before

@@ -66,7 +66,8 @@ MOTION = "motion"
 PARTS = (
     Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
     Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
-                                              ("latent_power_last", "latent_scale_last")), img2img=True),
+                                              ("latent_power_last", "latent_scale_last"), ("batch_tab",)),
+         img2img=True),
     Part("Motion LoRA, scale and mask", MOTION, (("motion_lora",), ("motion_scale", "motion_scale_steps"),
                                                  ("motion_effect",),
                                                  ("motion_mask", "motion_mask_min", "motion_mask_max"))),

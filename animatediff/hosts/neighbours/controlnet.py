@@ -16,13 +16,37 @@ from typing import Any
 
 from modules import devices
 from PIL import Image
+from torch import Tensor
 
 from animatediff.errors import ModelError, SettingsError
 from animatediff.hosts.a1111 import jobs
 from animatediff.hosts.neighbours import older
+from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
 # -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
+
+
+@dataclass
+class PromptScheduler:
+    """Mixes an IP-Adapter's pictures between key frames, as a prompt would travel in this clip.
+
+    ControlNet makes a deep copy of it, and writes the numbers of the key frames as the keys of `prompt_map`.
+    """
+
+    settings: Settings
+    prompt_map: dict[int, str] | None = None
+
+    def multi_cond(self, cond: Tensor, closed_loop: bool = False) -> Tensor:
+        """cond [frame tokens d], right at the key frames -> the same, right at every frame. Whether the last picture
+        leads back to the first is the clip's to say, not `closed_loop`'s, which knows the older extension's kinds."""
+        keys = sorted(self.prompt_map or ())
+        if not keys:
+            return cond
+        texts = "\n".join(f"{key}: {key}" for key in keys)
+        schedule, _ = self.settings.schedules(texts, "", len(cond))
+        pictures = cond[[int(text) for text in schedule.texts]]
+        return TravellingPrompt(schedule, pictures).of(range(len(cond)))
 
 
 @dataclass
@@ -37,13 +61,14 @@ class Arguments:
     batch_size: int
     stride: int
     overlap: int
+    prompt_scheduler: PromptScheduler
     is_i2i_batch: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Arguments:
         s = settings
         return cls(s.enable, s.motion_module, s.frames, s.fps, s.closed_loop, s.context_length, s.stride,
-                   s.overlap_frames)
+                   s.overlap_frames, PromptScheduler(s))
 
 
 def get_animatediff_arg(p: Any) -> Any:

@@ -12,12 +12,12 @@ import json
 import re
 from typing import Any
 
+from animatediff.clip import legacy
 from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
 KEY = "AnimateDiff"
-FREEINIT_ITERATIONS = 3  # where the older extension enables FreeInit and does not say
 ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
 BETWEEN = "+"  # joins the entries of a list; no choice of a list holds it
@@ -45,18 +45,16 @@ def loads(text: str) -> dict[str, Any]:
     written = {name: _unquoted(value) for name, value in _ITEM.findall(text)}
     if not written:
         return {}
-    ours = "frames" in written  # the older extension says video_length
-    values = {name: p.default for name, p in CLIP.items()} if ours else {}
+    older = legacy.wrote(written)
+    values = {} if older else {name: p.default for name, p in CLIP.items()}
     values["enable"] = True  # some versions of the older extension do not say so
-    for name, value in written.items():
+    for name, value in (legacy.of_infotext(written) if older else written).items():
         parameter = BY_NAME.get(name)
-        if parameter is None or parameter.group != "clip" or (value == "None" and not ours):
+        if parameter is None or parameter.group != "clip":
             continue
         read = _value(parameter, value)
         if read is not None:
             values[parameter.name] = read
-    if written.get("freeinit_enable") == "True":  # the older extension does not say how many
-        values.setdefault("freeinit_iterations", FREEINIT_ITERATIONS)
     return values
 
 

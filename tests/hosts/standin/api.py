@@ -22,7 +22,7 @@ class Answer:
 
 def request(tab: str, fields: dict[str, Any], args: dict[str, list] | None = None) -> Answer:
     """tab: txt2img or img2img; args: an always-on script's title -> its arguments, in place of the page's controls."""
-    from modules import processing, scripts, shared
+    from modules import processing, scripts, sd_samplers, shared
 
     runner = scripts.scripts_img2img if tab == "img2img" else scripts.scripts_txt2img
     values: list[Any] = [0]
@@ -33,6 +33,8 @@ def request(tab: str, fields: dict[str, Any], args: dict[str, list] | None = Non
     kind = {"txt2img": processing.StableDiffusionProcessingTxt2Img,
             "img2img": processing.StableDiffusionProcessingImg2Img}
     fields = {"do_not_save_samples": True, "do_not_save_grid": True, **fields}
+    named = fields.get("sampler_name") or fields.pop("sampler_index", "Euler")
+    fields["sampler_name"] = sd_samplers.get_sampler_and_scheduler(named, fields.get("scheduler"))[0]
     fields["override_settings"] = dict(fields.get("override_settings", {}))
     try:
         with closing(kind[tab](**fields)) as p:

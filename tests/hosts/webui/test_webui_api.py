@@ -333,3 +333,14 @@ def test_webuiapi_the_public_client(host):
     out = io.BytesIO()
     result.image.save(out, "GIF", save_all=True)
     assert len(stills(host.txt2img({**FOUR, "returns": "frames"}, prompt=PROMPT, steps=2))) == 4
+
+
+@pytest.mark.parametrize("fields", [{}, {"sampler_index": "DDIM"},
+    {"enable_hr": True, "hr_upscaler": "Latent", "denoising_strength": 0.7}], ids=str)
+def test_what_a_request_leaves_out_the_preflight_takes_as_the_host_does(host, fields):
+    body = {"prompt": PROMPT, "width": 64, "height": 64, "seed": 1, **fields,
+            "alwayson_scripts": {"AnimateDiff": {"args": [FOUR]}}}
+    told = host.post("/animatediff/v1/preflight", body).expect().body
+    host.watch()
+    host.post("/sdapi/v1/txt2img", body).expect()
+    assert told["unet_calls"] == len(host.unet_calls()) >= 49

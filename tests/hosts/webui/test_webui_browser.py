@@ -183,6 +183,31 @@ def test_an_mp4_plays_in_the_gallery_and_the_lightbox(tab, mp4):
     shot(tab, "mp4")
 
 
+@pytest.mark.parametrize("formats", ["GIF", "PNG", "MP4"])
+def test_the_button_under_the_gallery_makes_the_hires_pass_of_the_clip(tab, host, files, formats):
+    if formats == "MP4" and not host.has_pyav:
+        pytest.skip("needs PyAV in the WebUI's Python; see webui_host.py")
+    tab.small(steps=2, frames=4)
+    for name in ("GIF", "PNG", "MP4"):
+        tab.ours("formats").get_by_label(name, exact=True).set_checked(name == formats)
+    tab.tick()
+    tab.generate()
+    shown = tab.page.locator("#txt2img_gallery video" if formats == "MP4" else "#txt2img_gallery img").first
+    shown.wait_for(state="attached", timeout=PATIENCE)
+    made = set(files())
+    host.mark()
+    tab.tick(False)  # the clip's settings are in its infotext
+    tab.page.click("#txt2img_upscale")
+    expect(tab.page.locator("#html_info_txt2img").first).to_contain_text("Hires upscaler", timeout=PATIENCE)
+    new = [host.data / "outputs" / path for path in files() if path not in made]
+    assert "Traceback" not in host.log()
+    assert len(new) == (4 if formats == "PNG" else 1) and {path.suffix for path in new} == {f".{formats.lower()}"}
+    if formats != "MP4":
+        assert {Image.open(path).size for path in new} == {(128, 128)}
+    assert sum(1 for source in tab.results() if formats.lower() in source) >= (4 if formats == "PNG" else 1)
+    shot(tab, f"upscaled-{formats}")
+
+
 def coloured(place) -> float:
     """The share of a place on the page that is neither white nor grey, once it is drawn."""
     place.page.wait_for_timeout(1000)
@@ -312,3 +337,25 @@ def test_a_mask_is_painted_and_used(tab, host, files):
     assert painted.shape == (64, 64)
     assert painted[:, 5:20].mean() > 100 and painted[:, 40:].mean() < 20
     shot(tab, "mask-used", "#txt2img-ad")
+
+
+@pytest.mark.parametrize("made", ["one clip", "a clip each"])
+def test_the_batch_tab(tab, files, host, tmp_path, made):
+    """By hand: a folder of pictures, and what is to be made of it."""
+    for i, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{i}.png")
+    tab.page.click("#tabs button:text-is('img2img')")
+    ours = Tab(tab.page, "img2img")
+    ours.small(frames=0 if made == "one clip" else 2)
+    ours.page.click("#mode_img2img button:text-is('Batch')")
+    ours.page.click("#img2img_batch_source button:text-is('From directory')")
+    ours.fill("#img2img_batch_input_dir", str(tmp_path))
+    ours.page.locator("#img2img-ad-pictures .label-wrap").first.click()
+    ours.ours("batch-tab").get_by_label(made, exact=True).check()
+    ours.tick()
+    ours.generate()
+    expect(ours.page.locator("#img2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    clips = [path for path in files() if path.suffix == ".gif"]
+    assert [Image.open(host.data / "outputs" / path).n_frames for path in clips] == \
+        ([3] if made == "one clip" else [2, 2, 2])
+    shot(tab, f"batch-{made.replace(' ', '-')}")

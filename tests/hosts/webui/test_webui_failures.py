@@ -236,6 +236,37 @@ def test_progress_counts_windows_and_previews_move(host):
     assert len(previews - {None}) >= 3, "the preview shows one picture only"
 
 
+def test_apply_settings_during_a_clip_saves_and_keeps_what_the_user_chose(host):
+    """Saving any setting writes all of them to config.json."""
+    host.options(batch_cond_uncond=False)
+    results = {}
+
+    def ask():
+        results["clip"] = host.txt2img({**EIGHT, "video_length": 20, "overlap": 2}, prompt=PROMPT, steps=8,
+                                       sampler_name="Euler")
+
+    def saved():
+        return json.loads((host.data / "config.json").read_text("utf-8")).get("batch_cond_uncond", True)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if "window" in str(host.get("/sdapi/v1/progress?skip_current_image=true").expect().body.get("textinfo")):
+            break
+        time.sleep(0.05)
+    host.post("/sdapi/v1/options", {"show_progress_every_n_steps": 2}).expect()
+    during = saved(), host.get("/sdapi/v1/options").expect().body["batch_cond_uncond"]
+    host.post("/sdapi/v1/options", {"batch_cond_uncond": True}).expect()
+    assert thread.is_alive(), "the clip was done before the settings were saved"
+    host.post("/sdapi/v1/options", {"batch_cond_uncond": False}).expect()
+    thread.join(300)
+    results["clip"].expect()
+    assert during == (False, False)
+    assert saved() is False and host.get("/sdapi/v1/options").expect().body["batch_cond_uncond"] is False
+    host.options(batch_cond_uncond=True, show_progress_every_n_steps=1)
+
+
 # -- a run that cannot have motion is never a still picture ------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 import json
 import re
 
+from PIL import Image
+
 PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
@@ -23,6 +25,10 @@ def unquote(text):
         return json.loads(text) if text[:1] == text[-1:] == '"' else text
     except ValueError:
         return text
+
+
+def image_from_url_text(item):
+    return Image.open(item["name"].rsplit("?", 1)[0])
 
 
 def parse_generation_parameters(text, skip_fields=None):

@@ -147,6 +147,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     hr_second_pass_steps: int = 0
     hr_sampler_name: str = None
     hr_prompt: str = ""
+    firstpass_image: Any = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -193,6 +194,14 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
 
     def sample(self, conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts):
         self.sampler = sd_samplers.create_sampler(self.sampler_name, self.sd_model)
+        if self.firstpass_image is not None and self.enable_hr:
+            picture = np.moveaxis(np.array(self.firstpass_image).astype(np.float32) / 255, 2, 0)[None]
+            samples = decoded = None
+            if self.latent_scale_mode is None:
+                decoded = torch.from_numpy(picture * 2 - 1)
+            else:
+                samples = images_tensor_to_samples(torch.from_numpy(picture))
+            return self.sample_hr_pass(samples, decoded, seeds, subseeds, subseed_strength, prompts)
         x = self.rng.next()
         self.scripts.process_before_every_sampling(p=self, x=x, noise=x, c=conditioning, uc=unconditional_conditioning)
         samples = self.sampler.sample(self, x, conditioning, unconditional_conditioning,

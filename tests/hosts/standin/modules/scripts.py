@@ -80,6 +80,9 @@ class ScriptRunner:
     def setup_scrips(self, p, *, is_ui=True):  # the host's own spelling
         self._call("setup", p)
 
+    def run(self, p, *args):
+        """The script that the page's list has chosen; there is none."""
+
     def _call(self, name, p, *more, **kwargs):
         for script in self.alwayson_scripts:
             if getattr(type(script), name) is getattr(Script, name):

@@ -20,3 +20,8 @@ def create_sampler(name, model):
 
 def visible_sampler_names():
     return list(all_samplers_map)
+
+
+def get_sampler_and_scheduler(sampler_name, scheduler_name, *, convert_automatic=True):
+    name = sampler_name or samplers[0].name
+    return (name if name in all_samplers_map else samplers[0].name), scheduler_name or "Automatic"

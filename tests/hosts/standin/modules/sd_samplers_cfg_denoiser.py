@@ -86,11 +86,11 @@ class CFGDenoiser(torch.nn.Module):
         same = cond.shape[1] == uncond.shape[1]
         if same or skip_uncond:
             texts = [*cond] if skip_uncond else [*cond, *uncond]
-            at_once = rows if opts.batch_cond_uncond else frames
+            at_once = rows if shared.opts.batch_cond_uncond else frames
             cuts = [(a, min(a + at_once, rows)) for a in range(0, rows, at_once)]
         else:
             texts = [*cond, *uncond]
-            at_once = 2 * frames if opts.batch_cond_uncond else frames
+            at_once = 2 * frames if shared.opts.batch_cond_uncond else frames
             cuts = [(a, min(a + at_once, positives)) for a in range(0, positives, at_once)]
             cuts.append((rows - frames, rows))
         out = torch.zeros_like(x)

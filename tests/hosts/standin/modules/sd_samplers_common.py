@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from modules import devices, shared
+from modules.shared import opts
 
 
 class InterruptedException(BaseException):
@@ -46,7 +47,8 @@ def store_latent(latent):
 
 def setup_img2img_steps(p, steps=None):
     """-> steps of the whole schedule, and of its part that is run, less one."""
-    if steps is not None:  # as many steps as are asked for, on the finer schedule of which they are the last part
+    if opts.img2img_fix_steps or steps is not None:  # as many steps as are asked for, on the finer schedule of which they are the last part
+        steps = steps or p.steps
         return int(steps / min(p.denoising_strength, 0.999)), steps - 1
     return p.steps, int(min(p.denoising_strength, 0.999) * p.steps)
 

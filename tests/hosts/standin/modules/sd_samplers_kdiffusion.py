@@ -4,6 +4,7 @@ import torch
 from modules import shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 from modules.sd_samplers_common import Sampler, SamplerData, setup_img2img_steps
+from modules.shared import opts
 
 
 class CompVisDenoiser(torch.nn.Module):
@@ -89,7 +90,10 @@ class KDiffusionSampler(Sampler):
                        steps=None, image_conditioning=None):
         steps, last = setup_img2img_steps(p, steps)
         sigmas = self.get_sigmas(p, steps)[steps - last - 1 :]
-        return self._run(p, x, x + noise * sigmas[0], last + 1, conditioning, unconditional_conditioning,
+        start = x + noise * sigmas[0]
+        if opts.img2img_extra_noise > 0:
+            start = start + noise * opts.img2img_extra_noise
+        return self._run(p, x, start, last + 1, conditioning, unconditional_conditioning,
                          image_conditioning, sigmas)
 
 

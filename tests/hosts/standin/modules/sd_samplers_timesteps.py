@@ -4,6 +4,7 @@ import torch
 from modules import shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 from modules.sd_samplers_common import Sampler, SamplerData, setup_img2img_steps
+from modules.shared import opts
 
 
 class CompVisTimestepsDenoiser(torch.nn.Module):
@@ -63,6 +64,8 @@ class CompVisSampler(Sampler):
         timesteps = self.get_timesteps(p, steps)
         alpha = shared.sd_model.alphas_cumprod[timesteps[last]]
         start = x * alpha.sqrt() + noise * (1 - alpha).sqrt()
+        if opts.img2img_extra_noise > 0:
+            start = start + noise * opts.img2img_extra_noise * alpha.sqrt()
         return self._run(p, x, start, last + 1, conditioning, unconditional_conditioning, image_conditioning,
                          timesteps[:last])
 

@@ -8,7 +8,8 @@ from modules.shared_state import State
 DEFAULTS = {
     "add_model_hash_to_info": False, "batch_cond_uncond": True, "CLIP_stop_at_last_layers": 1, "enable_pnginfo": True,
     "eta_ancestral": 1.0, "eta_ddim": 0.0, "eta_noise_seed_delta": 0, "grid_only_if_multiple": True, "grid_save": False,
-    "img2img_background_color": "#ffffff", "infotext_skip_pasting": [], "live_previews_enable": True,
+    "img2img_background_color": "#ffffff", "img2img_extra_noise": 0.0, "img2img_fix_steps": False,
+    "infotext_skip_pasting": [], "live_previews_enable": True,
     "outdir_grids": "", "outdir_samples": "", "sd_vae_encode_method": "Full",
     "outdir_img2img_samples": "outputs/img2img-images", "outdir_txt2img_samples": "outputs/txt2img-images",
     "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "return_grid": False, "s_min_uncond": 0.0,

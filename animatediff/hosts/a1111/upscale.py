@@ -1,0 +1,159 @@
+"""The gallery's button for the Hires. pass of one picture, where that picture is a clip of ours.
+
+The host would take the clip's first frame, and its file for a picture. Here the pass is the clip's: its frames are read
+from its files, its settings are those of its infotext, and the host's own code prepares each frame for the pass.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import infotext_utils, processing, scripts, shared, txt2img, ui_tempdir
+from modules.ui import plaintext_to_html
+from PIL import Image
+
+from animatediff import settings as table
+from animatediff.attribute import attribute, wrapped
+from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.hosts.a1111 import axes, request
+from animatediff.hosts.shared import infotext
+from animatediff.media import read
+from animatediff.settings import Settings
+
+CLIP = "animatediff_upscale"  # attribute of `p`
+REMEDY = ("Press the button at a clip whose file or PNG frames are still in the folder AnimateDiff, or tick Hires. fix "
+          "and generate the clip again with its seed.")
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """A clip that has been made, as the first pass of Hires. fix."""
+
+    settings: Settings
+    frames: Sequence[Image.Image]
+
+
+def upscaling_clips() -> AbstractContextManager[None]:
+    """While it lasts, the page that is built has the button for clips, too."""
+    return wrapped(txt2img, "txt2img_upscale", _for_clips)
+
+
+def of(p: Any) -> FirstPass | None:
+    """The clip whose Hires. pass this job is."""
+    return vars(p).get(CLIP)
+
+
+def settings_of(p: Any, args: Sequence[Any]) -> Settings | None:
+    """What a request asks of us: as this clip was made, or as the arguments say. The Hires. pass of a single picture
+    has no part in a clip."""
+    if clip := of(p):
+        return clip.settings
+    wanted = request.read(args, getattr(p, axes.ATTRIBUTE, None))
+    if wanted is not None and getattr(p, "firstpass_image", None) is not None:
+        p.comment("AnimateDiff: the Hires. pass of one picture is made without motion")
+        return None
+    return wanted
+
+
+def begin(p: Any, clip: FirstPass) -> None:
+    """`process`: in place of the first pass, `p.sample` has the host prepare each frame as it does a single picture."""
+    plain, second_pass = p.sample, p.sample_hr_pass
+
+    def sample(conditioning: Any, unconditional_conditioning: Any, seeds: Any, subseeds: Any, subseed_strength: Any,
+               prompts: Any) -> Any:
+        of_pass = (seeds, subseeds, subseed_strength, prompts)
+        prepared: list[tuple[Any, Any]] = []  # latents, or what the VAE would make of them: the one or the other
+        with attribute(p, "sample_hr_pass", lambda latents, decoded, *_: prepared.append((latents, decoded))):
+            for p.firstpass_image in clip.frames:
+                plain(conditioning, unconditional_conditioning, *of_pass)
+        latents, decoded = (None if parts[0] is None else torch.cat(parts) for parts in zip(*prepared))
+        return second_pass(latents, decoded, *of_pass)
+
+    p.sample = sample
+
+
+def _for_clips(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def txt2img_upscale(id_task: str, request: Any, gallery: Any, gallery_index: int, generation_info: str,
+                        *args: Any) -> Any:
+        try:
+            clip = _clip(gallery, gallery_index, json.loads(generation_info))
+            if clip is None:
+                return plain(id_task, request, gallery, gallery_index, generation_info, *args)
+            return _second_pass(clip, id_task, request, gallery, gallery_index, json.loads(generation_info), args)
+        except AnimateDiffError as error:
+            print(f"AnimateDiff: {error}")
+            said = plaintext_to_html(str(error), classname="comments")
+            return [_kept(item) for item in gallery], generation_info, said, ""
+
+    return txt2img_upscale
+
+
+def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, index: int, about: dict[str, Any],
+                 args: tuple[Any, ...]) -> tuple[list[Any], str, str, str]:
+    """The gallery with the Hires. pass of the clip at `index` in its place, and the texts under it."""
+    p = txt2img.txt2img_create_processing(id_task, request, *args, force_enable_hr=True)
+    written = infotext_utils.parse_generation_parameters(about["infotexts"][index], [])
+    p.n_iter, p.txt2img_upscale, p.do_not_save_grid = 1, True, True
+    p.seed, p.subseed = written.get("Seed", -1), written.get("Variation seed", -1)
+    p.override_settings["save_images_before_highres_fix"] = False
+    setattr(p, CLIP, clip)
+    try:
+        made = scripts.scripts_txt2img.run(p, *p.script_args) or processing.process_images(p)
+    finally:
+        p.close()
+    shared.total_tqdm.clear()
+    kept = [_kept(item) for item in gallery]
+    about["infotexts"][index:index + 1] = made.infotexts
+    return ([*kept[:index], *made.images, *kept[index + 1:]], json.dumps(about), plaintext_to_html(made.info),
+            plaintext_to_html(made.comments, classname="comments"))
+
+
+def _kept(item: Any) -> Any:
+    """What the gallery shows already, as the host hands it back."""
+    picture = Image.new("RGB", (1, 1))
+    picture.already_saved_as = _path(item)
+    return picture
+
+
+def _path(item: Any) -> str:
+    item = item[0] if isinstance(item, (list, tuple)) else item
+    return str(item["name"]).rsplit("?", 1)[0]
+
+
+def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
+    """The clip at this place of the gallery; None for a picture. MediaError where its frames cannot be had."""
+    texts = about.get("infotexts") or []
+    text = texts[index] if 0 <= index < len(texts) else ""
+    written = infotext_utils.parse_generation_parameters(text, []).get(infotext.KEY) if text else None
+    if not isinstance(written, str):
+        return None
+    wanted = table.parse(infotext.loads(written))
+    path = Path(_path(gallery[index]))
+    if not any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (str(path), os.path.abspath(path))):
+        raise MediaError("the clip's file is not in a folder of the WebUI", where=path.name, remedy=REMEDY)
+    frames = _frames(path, wanted.frame_count())
+    if len(frames) < wanted.frame_count():
+        raise MediaError(f"the clip has {wanted.frame_count()} frames, but {len(frames)} can be read", where=path.name,
+                         remedy=REMEDY)
+    return FirstPass(wanted, frames)
+
+
+def _frames(path: Path, count: int) -> list[Image.Image]:
+    """The clip's frames: its PNG files, which lost nothing, or those of the file that plays."""
+    folder = path.parent if path.suffix == ".png" and path.stem.isdigit() else path.with_suffix("")
+    stills = sorted(folder.glob("[0-9]*.png"))
+    try:
+        if len(stills) >= count:
+            return [next(read.pictures(file)) for file in stills[:count]]
+        return list(islice(read.pictures(path), count))
+    except AnimateDiffError as error:
+        raise MediaError(error.what, where=path.name, remedy=REMEDY) from error
