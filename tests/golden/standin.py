@@ -65,6 +65,12 @@ def record(row: Row, host: Any, files: SimpleNamespace, folder: Path) -> dict[st
     return plain(found, {str(files.pictures): FILES, str(folder): "FOLDER", str(files.modules): "MODELS"})
 
 
+def preflight_of(row: Row, values: dict[str, Any]) -> dict[str, Any]:
+    """What the preflight says of a row, with these values; {"refused": …} where they are refused."""
+    fields, settings, _ = _request(row, values)
+    return _preflight(fields, settings)
+
+
 def has(row: Row) -> bool:
     return row.values["sampler"] in STANDIN_SAMPLERS
 
