@@ -11,7 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; for small tensors
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("without a time limit", deadline=None)  # the machine may have other things to do
+settings.load_profile("without a time limit")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
