@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from animatediff.engine import tokenizer
@@ -31,7 +32,7 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
             remedy="Use an SD1.5 model (StableDiffusionPipeline)",
         )
     parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded: dict[str, nn.Module] = {}
+    loaded: dict[str, Any] = {}
     for folder, network in parts.items():
         files = {f.name for f in (path / folder).glob("*") if f.suffix in (".safetensors", ".bin")}
         half = {name for name in files if ".fp16" in name}

@@ -70,7 +70,7 @@ class _Misused(SettingsError):
 class _Parser(argparse.ArgumentParser):
     """argparse's, but it raises instead of leaving the program, and unknown flags are the command's own error."""
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
