@@ -1,7 +1,7 @@
 """What a host lends to the clips that are made in it."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,13 +22,16 @@ class SamplerRun(Protocol):
     @property
     def call_steps(self) -> list[int]:
         """The step (0-based) of each call of the denoiser."""
+        ...
 
-    def __call__(self, denoise: Callable[..., Tensor], noise: Tensor, generators: Sequence[torch.Generator],
-                 on_step: Callable[[int, Tensor], None] | None = None, **more: Any) -> Tensor:
-        """Unit noise [f c h w] -> latents [f c h w]."""
+    def __call__(self, *args: Any, **more: Any) -> Tensor:
+        """denoise(x, t, step), unit noise [f c h w], what drew it, on_step(step, estimate) -> latents [f c h w]. more:
+        `clean`, `held`, `hold` and `stage` of clip.iterate."""
+        ...
 
     def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
         """Latents [f c h w] with unit noise at the level before `step`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,13 @@ class Models:
 class Backend(Protocol):
     """A UNet with a motion module, and what surrounds them."""
 
-    unet: nn.Module
-    module: MotionModule | None
+    @property
+    def unet(self) -> nn.Module: ...
+
+    @property
+    def module(self) -> MotionModule | None:
+        """None where there are stills alone."""
+        ...
 
     @property
     def models(self) -> Models: ...
@@ -61,14 +69,18 @@ class Backend(Protocol):
     @property
     def own_size(self) -> str:
         """WIDTHxHEIGHT in pixels that the image model was made for."""
+        ...
 
     @property
     def own_betas(self) -> BetaSchedule:
         """The image model's noise schedule, for stills."""
+        ...
 
     def sampler(self, settings: Settings, betas: BetaSchedule, steps: int, strength: float | None) -> SamplerRun:
         """The settings' sampler with its steps placed. strength: 0 to 1, of a run that starts from latents, which does
         the later part of `steps`; None for one from noise alone."""
+        ...
 
     def notices(self, settings: Settings, prompts: Sequence[str]) -> list[str]:
         """What a user may not expect of this backend's sampler and text encoder."""
+        ...

@@ -1,7 +1,6 @@
 """A clip from several runs of the sampler: FreeInit's iterations, and the repair of the seam."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from animatediff.clip.resume import Keeper, Stage
 from animatediff.sampling import Event, OnEvent, freeinit, noise
 from animatediff.sampling.from_pictures import FromPictures
 
-Sources = Sequence[torch.Generator]
+Sources = list[torch.Generator]
 
 
 class SampleOnce(Protocol):
@@ -24,6 +23,7 @@ class SampleOnce(Protocol):
         """start: unit noise [f c h w] -> latents [f c h w], of the whole clip or of the frames of `part.seam`.
         sources: what draws noise, of these frames. more: `clean`, `held`, `hold` and `stage`, as SamplerRun takes
         them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,19 @@ class Iterations:
 
     def _repaired(self, part: Pass, latents: Tensor, on_event: OnEvent) -> Tensor:
         """The clip with the frames around its seam denoised again, in one window. Those that are held stay."""
-        index = list(part.seam.window)
+        seam = part.seam
+        assert seam is not None
+        index = list(seam.window)
         own = [self.sources[i] for i in index] if len(self.sources) > 1 else self.sources
         finished = latents[index]
-        start = noise.draw(own, tuple(finished.shape)).to(self.device)
+        start = noise.draw(own, (len(index), *self.shape[1:])).to(self.device)
         held = self.given and self.given.held
 
         def told(event: Event) -> None:
             on_event(replace(event, latents=latents))  # of the clip
 
         latents[index] = self.sample_once(
-            part, start, own, told, clean=finished, hold=part.seam.holder(finished, start, part.run.noised),
+            part, start, own, told, clean=finished, hold=seam.holder(finished, start, part.run.noised),
             held=held and held.to_the_end(index))
         return latents
 

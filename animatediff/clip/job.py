@@ -169,7 +169,7 @@ class _Held:
         clip, count = self.clip, len(self.frames)
         if not count:
             return None
-        done, meter = Written(clip, held=[self.frames[i] for i in clip.playback(count)]), LoopMeter()
+        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
         for frame in done.held:
             meter.add(frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB")))
         done.loop, done.frames = meter.score, len(done.held)
@@ -228,7 +228,9 @@ def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip
         written = job.fail(error)
         if not isinstance(error, KeyboardInterrupt):
             raise
+        assert written is not None
         written.interrupted = True
+    assert written is not None  # a clip that is written as it comes is there from the beginning
     if not written.interrupted:
         keeper.remove()
     written.notes += keeper.notes

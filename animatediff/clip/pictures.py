@@ -131,7 +131,7 @@ def _size(asked: str, first: Image.Image) -> tuple[int, int]:
         return int(width), int(height)
     row = BY_NAME["size"]
     step = row.multiple_of
-    sides = [max(int(row.minimum), round(side / step) * step) for side in first.size]
+    sides = [max(int(row.minimum or step), round(side / step) * step) for side in first.size]
     row.read(sides, "size")
     return sides[0], sides[1]
 

@@ -72,13 +72,16 @@ class Sampler(Protocol):
     @property
     def name(self) -> str:
         """In the WebUI."""
+        ...
 
     def calls(self, steps: int, *, from_picture: bool = False) -> list[int] | None:
         """The step (0-based) of each call of the denoiser; None where only the run itself can tell. from_picture: the
         steps are those that are done from latents, as in img2img."""
+        ...
 
     def steps(self, steps: int, *, from_picture: bool = False) -> int:
         """Steps in which the denoiser is called."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ def preflight(asked: Asked) -> Preflight:
     repair = asked.passes.repair(settings, frames)
     if repair is None or repair:
         passes.append(_Pass(1, 1, None if repair is None else len(repair)))
-    calls = None if any(p.total is None for p in passes) else asked.clips * sum(p.total for p in passes)
+    totals = [p.total for p in passes if p.total is not None]
+    calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
     found = _Findings(asked.found.module, asked.found.checkpoint)
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
@@ -225,7 +229,9 @@ class _Findings:
             self.attempt(read_mask, settings.motion_mask, frames)
 
     def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
-        for about, _ in loras if self.module is not None else ():
+        if self.module is None:
+            return
+        for about, _ in loras:
             self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 

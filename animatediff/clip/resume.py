@@ -81,6 +81,7 @@ class Keeper:
              solvers: list[dict[str, Any]]) -> None:
         """Atomically: a state is whole or the one before. Where it cannot be written,
         the run goes on and says so once."""
+        assert self.path is not None, "a run that keeps its state has a place for it"
         part = Part(self.path)
         try:
             torch.save({"format": FORMAT, "about": self.about, "stage": stage, "step": step, "latents": latents,
@@ -120,6 +121,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in {**before, **now}:
         was, now_is = before.get(name), now.get(name)
         if name == "settings":
+            was, now_is = was or {}, now_is or {}
             said += [f"{key} is {now_is.get(key)!r}, was {was.get(key)!r}" for key in {**was, **now_is}
                      if was.get(key) != now_is.get(key) and key not in _OTHERWISE]
         elif isinstance(was, dict) and isinstance(now_is, dict):

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 import yaml
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -73,7 +74,7 @@ def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Co
         unet = UNet2DConditionModel(**unet_config(unet_state, params))
         vae = AutoencoderKL(**vae_config(vae_state, params))
         text = CLIPTextModel(text_config)
-    width = unet.config.cross_attention_dim
+    width = unet.config["cross_attention_dim"]
     if width != text_config.hidden_size:
         raise ModelError(
             f"the UNet expects text of width {width} and the text encoder gives {text_config.hidden_size}",

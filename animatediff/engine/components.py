@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from animatediff.engine.text import TextEncoder
 from animatediff.motion import BetaSchedule
@@ -40,4 +42,11 @@ class Components:
     @property
     def scale(self) -> int:
         """Pixels along one side of a latent."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        config: Any = self.vae.config
+        return 2 ** (len(config.block_out_channels) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        config: Any = self.unet.config
+        return config.in_channels

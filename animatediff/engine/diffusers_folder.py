@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from animatediff.engine import tokenizer
@@ -31,25 +32,8 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
             remedy="Use an SD1.5 model (StableDiffusionPipeline)",
         )
     parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded: dict[str, nn.Module] = {}
-    for folder, network in parts.items():
-        files = {f.name for f in (path / folder).glob("*") if f.suffix in (".safetensors", ".bin")}
-        half = {name for name in files if ".fp16" in name}
-        try:
-            loaded[folder] = network.from_pretrained(
-                path / folder,
-                torch_dtype=dtype,
-                local_files_only=True,
-                variant="fp16" if half and half == files else None,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise ModelError(
-                f"the {folder} cannot be loaded ({reason})",
-                where=str(path / folder),
-                remedy="Restore the folder's files",
-            ) from error
-        loaded[folder].to(device).eval().requires_grad_(False)
+    loaded = {folder: _network(path / folder, network, dtype).to(device).eval().requires_grad_(False)
+              for folder, network in parts.items()}
     if (channels := loaded["unet"].config.in_channels) != 4:
         raise ModelError(
             f"the UNet has {channels} input channels (inpainting or editing), which is not supported yet",
@@ -67,3 +51,16 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
     text = TextEncoder(loaded["text_encoder"], tokenizer.from_folder(path / "tokenizer"))
     prediction = options.get("prediction_type", "epsilon")
     return Components(loaded["unet"], loaded["vae"], text, path.name, betas, prediction, path)
+
+
+def _network(folder: Path, network: Any, dtype: torch.dtype) -> Any:
+    """One of the folder's networks; its files in half precision where there are no others."""
+    files = {f.name for f in folder.glob("*") if f.suffix in (".safetensors", ".bin")}
+    half = {name for name in files if ".fp16" in name}
+    try:
+        return network.from_pretrained(folder, torch_dtype=dtype, local_files_only=True,
+                                       variant="fp16" if half and half == files else None)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise ModelError(f"the {folder.name} cannot be loaded ({reason})", where=str(folder),
+                         remedy="Restore the folder's files") from error

@@ -51,9 +51,9 @@ class DPMSolverSDE:
     def step(self, out: Tensor, t: Tensor, x: Tensor,
              generator: torch.Generator | list[torch.Generator] | None = None) -> Result:
         """out [f c h w]: what the network says of the scaled x [f c h w]."""
-        sigma, middle = float(self.sigmas[self.call]), self.begun is not None
+        sigma = float(self.sigmas[self.call])
         clean = self._clean(out, x, sigma)
-        if middle:
+        if self.begun is not None and self.noise is not None:  # in the middle of a step
             before, there = float(self.sigmas[self.call - 1]), float(self.sigmas[self.call + 1])
             x, fresh = self.begun, randn_tensor(x.shape, generator, x.device, x.dtype)
             # Increments add up: over σ, from `before` to `sigma` and from there to `there`.

@@ -90,7 +90,7 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
         if piece.text == "":
             continue
         last = result[-1] if result else None
-        if last and None not in (last.text, piece.text) and last.weight == piece.weight:
+        if last and last.text is not None and piece.text is not None and last.weight == piece.weight:
             result[-1] = Piece(last.text + piece.text, piece.weight)
         else:
             result.append(piece)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -73,7 +73,8 @@ class Pipeline:
     @property
     def own_size(self) -> str:
         """WIDTHxHEIGHT in pixels that the image model was made for; SD1.5's where it does not say."""
-        latent = self.unet.config.sample_size or 64
+        config: Any = self.unet.config
+        latent = config.sample_size or 64
         height, width = latent if isinstance(latent, (list, tuple)) else (latent, latent)
         return f"{width * self.scale}x{height * self.scale}"
 
@@ -120,10 +121,6 @@ class Pipeline:
     def sample(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None) -> torch.Tensor:
         """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
         return Sampling(self.components, self.module, self.plan(asked), on_event).latents(keeper or Keeper())
-
-    def encode(self, picture: np.ndarray) -> torch.Tensor:
-        """uint8 [h w 3] -> latents [1 c h w] in float32."""
-        return vae.encode(self.vae, picture)
 
     def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore
                ) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
 """One run of a plan on diffusers' networks: prompts and pictures to latents, and one run of a sampler."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ class Sampling:
     def latents(self, keeper: Keeper) -> Tensor:
         """[f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
         parts, s = self.parts, self.settings
-        shape = (s.frames, parts.unet.config.in_channels, s.height // parts.scale, s.width // parts.scale)
+        shape = (s.frames, parts.channels, s.height // parts.scale, s.width // parts.scale)
         sources = noise.generators(s.noise, s.seed, s.frames, s.context_length, s.overlap_frames)
         iterations = Iterations(self.plan, self.sample_once, sources, shape, parts.device, self._from_pictures())
         with self.memory, self._motion():
@@ -46,7 +46,7 @@ class Sampling:
                              remedy="Use bf16 or fp32")
         return keeper.stage("decoding", latents, sources, lambda x, _: x)
 
-    def sample_once(self, part: Pass, start: Tensor, sources: Sequence[torch.Generator], on_event: OnEvent,
+    def sample_once(self, part: Pass, start: Tensor, sources: list[torch.Generator], on_event: OnEvent,
                     **more: Any) -> Tensor:
         """One run of the sampler, from unit noise to latents. more: of samplers.Run."""
         call, run = self.call, part.run
@@ -66,9 +66,12 @@ class Sampling:
 
     def _at_seam(self, part: Pass, on_event: OnEvent) -> Any:
         """Denoiser of the one window that lies across the seam."""
+        seam = part.seam
+        assert seam is not None
+
         def denoise(x: Tensor, t: Tensor, *, step: int) -> Tensor:
-            out = self.call(x, t, part.seam.window)
-            on_event(Event("window", 1, 1, step=step + 1, steps=part.seam.steps, frames=part.seam.window))
+            out = self.call(x, t, seam.window)
+            on_event(Event("window", 1, 1, step=step + 1, steps=seam.steps, frames=seam.window))
             return out
 
         return denoise

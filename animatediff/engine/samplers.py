@@ -15,6 +15,8 @@ from animatediff.errors import SettingsError
 from animatediff.sampler_table import AUTOMATIC, OWN_SOLVER, get, grid_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from animatediff.clip.resume import Stage
     from animatediff.sampling.from_pictures import Held
 
@@ -121,7 +123,7 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None):
+                 hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None) -> Tensor:
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
@@ -131,7 +133,7 @@ class Run:
         behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it
         is told of the steps that are done.
         """
-        x = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), 0)
+        x: Any = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), 0)
         call_steps = self.call_steps
         begin = 0
         parts = self._parts(len(x), generators)
@@ -139,14 +141,14 @@ class Run:
             part.solver.set_begin_index(self._before)
         if stage and stage.step:
             x, begin = stage.latents, call_steps.index(stage.step)
-            for part, state in zip(parts, stage.solvers):
+            for part, state in zip(parts, stage.solvers or ()):
                 part.restore(state, x)
             stage.latents = stage.solvers = None  # no second copy
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
             seen = parts[0].solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
             if held is not None:
-                out = held.into(out, step / self.steps, lambda x0: self._answer(seen, x0, t))
+                out = held.into(out, step / self.steps, lambda x0, seen=seen, t=t: self._answer(seen, x0, t))
             ends = step not in call_steps[call + 1 :]
             x, estimate = _stepped(parts, out, t, x, estimate=bool(ends and on_step))
             del seen, out
@@ -221,14 +223,15 @@ class _Part:
             setattr(self.solver, name, there(value))
 
 
-def _stepped(parts: list[_Part], out, t, x, *, estimate: bool):
+def _stepped(parts: list[_Part], out, t, x, *, estimate: bool) -> tuple[Any, Any]:
     """The clip's next latents and estimate, part by part."""
     if len(parts) == 1:
         return parts[0].step(out, t, x, estimate=estimate)
-    latents, estimates = x.new_empty(x.shape), x.new_empty(x.shape) if estimate else None  # x stays: solvers keep it
+    latents = x.new_empty(x.shape)  # x stays: solvers keep it
+    estimates = x.new_empty(x.shape) if estimate else None
     for part in parts:
         latents[part.rows], taken = part.step(out, t, x, estimate=estimate)
-        if estimate:
+        if estimates is not None:
             estimates[part.rows] = taken
     return latents, estimates
 

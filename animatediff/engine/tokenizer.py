@@ -117,8 +117,8 @@ def from_folder(folder: Path) -> ClipTokenizer:
 
 def _pairs(lines: Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
     """`a b` lines (or pairs already) -> pairs; a first `#version` line is no merge."""
-    pairs = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in lines if line]
-    return pairs[1:] if pairs and pairs[0][0] == "#version:" else pairs
+    pairs = [line.split(" ") if isinstance(line, str) else line for line in lines if line]
+    return [(a, b) for a, b in (pairs[1:] if pairs and pairs[0][0] == "#version:" else pairs)]
 
 
 def _json(path: Path) -> dict:

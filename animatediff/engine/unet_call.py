@@ -33,7 +33,8 @@ class UNetCall:
     @property
     def steer_of(self) -> SteerOf | None:
         """For injection."""
-        return self.steering and (lambda *site: self.steering.at(self.step, self.steps, *site))
+        steering = self.steering
+        return steering and (lambda *site: steering.at(self.step, self.steps, *site))
 
     def __call__(self, x: Tensor, t: Tensor, *windows: Group) -> Tensor:
         """x [(window frame) c h w] -> ε, the same shape, in float32."""

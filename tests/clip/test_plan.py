@@ -12,9 +12,11 @@ from PIL import Image
 from animatediff import travel
 from animatediff.clip import pictures
 from animatediff.clip.inputs import Inputs
+from animatediff.clip.preflight import Asked, Passes, preflight
 from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import SettingsError
+from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media import masks
 from animatediff.media import read as media
 from animatediff.settings import parse
@@ -95,3 +97,20 @@ def test_a_long_video_does_not_lie_in_memory(tmp_path):
 def test_what_is_refused_of_pictures(more, count, said):
     with pytest.raises(SettingsError, match=said):
         pictures.check(settings(**more), count, "the request")
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Heun"])
+@pytest.mark.parametrize("more", [
+    {}, {"frames": 9, "closed_loop": "R-P"}, {"frames": 9, "stride": 2, "overlap": 1}, {"seam_repair": 0.5, "frames": 6},
+    {"freeinit_iterations": 3, "freeinit_fast": True, "frames": 7}, {"frames": 6, "context_schedule": "views"},
+    {"closed_loop": "ping-pong", "seam_repair": 1, "frames": 5}, {"init": "start.png", "denoising_strength": 0.4},
+], ids=str)
+def test_a_plan_counts_calls_as_a_webuis_preflight_does(tiny, pictured, sampler, more):
+    """With samplers that place their steps alike in both."""
+    if "init" in more:
+        more = {**more, "init": str(pictured / more["init"])}
+    asked = settings(sampler=sampler, steps=5, **more)
+    plan = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32").plan(asked)
+    steps = from_picture_steps(5, asked.denoising_strength) if asked.init else 5
+    passes = Passes(Sampler(sampler, second_order=sampler == "Heun"), steps, 5, bool(asked.init))
+    assert plan.calls() == preflight(Asked(asked, passes)).calls > 0

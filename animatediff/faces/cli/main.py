@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from animatediff import settings as table
 from animatediff import travel
@@ -70,7 +70,7 @@ class _Misused(SettingsError):
 class _Parser(argparse.ArgumentParser):
     """argparse's, but it raises instead of leaving the program, and unknown flags are the command's own error."""
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -85,24 +85,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"animatediff {__version__}")
     commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    render = commands.add_parser("render", help="make a clip from a prompt", description="Make a clip from a prompt.")
-    render.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the clip shows")
-    render.add_argument("--from", dest="source", metavar="FILE",
-                        help="repeat the clip in FILE from the settings it carries; what is given beside it overrides")
-    render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
-                        help="a file, whose ending sets the format unless --format does, or a folder, "
-                        "in which clips are numbered (default: %(default)s)")
-    render.add_argument("--resume", action="store_true",
-                        help="go on with the run that was cut off, from the state beside its files; its settings need "
-                        "not be given again, and those that are must be the same")
-    render.add_argument("--save-state", type=int, metavar="N", default=1,
-                        help="keep the run's state every N steps beside its files until it is done, for --resume; "
-                        "0 for never (default: %(default)s)")
-    render.add_argument("--quiet", action="store_true",
-                        help="no progress bar, no notes: only what was written, and errors")
-    table.add_cli_arguments(render)
-    render.set_defaults(command=_render)
-
+    render = _render_parser(commands)
     schedule = commands.add_parser("schedule", help="show what each frame's prompt is",
                                    description="Show the prompts of each frame, without making the clip.")
     schedule.add_argument("prompt", metavar="PROMPT", help="a prompt that travels, in any syntax")
@@ -123,6 +106,27 @@ def parser() -> argparse.ArgumentParser:
     for command in (render, schedule, info, models):
         command.add_argument("--json", action="store_true", help="one JSON object on standard output, for machines")
     return top
+
+
+def _render_parser(commands: Any) -> argparse.ArgumentParser:
+    render = commands.add_parser("render", help="make a clip from a prompt", description="Make a clip from a prompt.")
+    render.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the clip shows")
+    render.add_argument("--from", dest="source", metavar="FILE",
+                        help="repeat the clip in FILE from the settings it carries; what is given beside it overrides")
+    render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
+                        help="a file, whose ending sets the format unless --format does, or a folder, "
+                        "in which clips are numbered (default: %(default)s)")
+    render.add_argument("--resume", action="store_true",
+                        help="go on with the run that was cut off, from the state beside its files; its settings need "
+                        "not be given again, and those that are must be the same")
+    render.add_argument("--save-state", type=int, metavar="N", default=1,
+                        help="keep the run's state every N steps beside its files until it is done, for --resume; "
+                        "0 for never (default: %(default)s)")
+    render.add_argument("--quiet", action="store_true",
+                        help="no progress bar, no notes: only what was written, and errors")
+    table.add_cli_arguments(render)
+    render.set_defaults(command=_render)
+    return render
 
 
 def _render(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def render(arguments: argparse.Namespace) -> int:
     plan = pipeline.plan(inputs)
     settings, calls = plan.settings, plan.calls(found)
     identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
-    if found:
+    if begun and found:
         _go_on(begun, found, identity, settings)
         note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
     notices = [*plan.notices, *request.differences(source, about)]
@@ -46,10 +46,11 @@ def render(arguments: argparse.Namespace) -> int:
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
     place = place or request.target(arguments.out, settings)  # with the seed that was drawn
-    keeper = resume.Keeper(resume.path_of(*place), identity, every=arguments.save_state, found=found)
+    state = resume.path_of(*place)
+    keeper = resume.Keeper(state, identity, every=arguments.save_state, found=found)
     with output.Progress(calls, hidden=arguments.quiet) as progress:
         written = job.run(partial(pipeline.render, plan), _clip(plan, about, place), keeper, progress)
-    _report(arguments, settings, written, notices + progress.notes, resumable=keeper.path.exists())
+    _report(arguments, settings, written, notices + progress.notes, resumable=state.exists())
     return INTERRUPTED if written.interrupted else 0
 
 
