@@ -1,6 +1,7 @@
 """One job: a request of the host that asks for clips, from its arguments to its files."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -14,9 +15,9 @@ from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling, upscale
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, Clip
+from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
-from animatediff.hosts.neighbours import controlnet
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
@@ -34,8 +35,9 @@ ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
 class Job:
     """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
 
-    def __init__(self, p: Any, settings: Settings):
-        self.p, self.settings = p, settings
+    def __init__(self, p: Any, settings: Settings, neighbours: Neighbours = ()):
+        self.p, self.settings, self.neighbours = p, settings, neighbours
+        self.beside: list[InJob] = []  # what they have to do with this job
         self.clip: Clip | None = None  # the one that is being made
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
@@ -47,10 +49,11 @@ class Job:
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
-        folders = controlnet.folders(self.p)
-        count = self._frame_count(controlnet.limit(folders))
-        controlnet.use(self.p, folders, count)
+        count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
+        for one in self.beside:
+            one.use(count)
         mask = motion_mask.read(self.settings.motion_mask, count)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
@@ -108,10 +111,12 @@ class Job:
         if p.is_hr_pass and self.settings.noise == "per clip":
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
-        controlnet.check(p)
+        for one in self.beside:
+            one.check()
         animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
                  on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
-                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings),
+                 around_window=[context for one in self.beside for context in one.around_window(p.batch_size)],
+                 pictures=pictures.of_pass(p, self.settings),
                  steering=self.steering)
 
     def frame(self, picture: Any) -> None:
@@ -202,9 +207,12 @@ class Job:
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 
     @contextmanager
-    def _shown(self):
-        """Progress is counted in windows, and the live preview plays the clip, if the user wants it so."""
+    def _shown(self, run: Pass) -> Iterator[None]:
+        """Progress is counted in windows, the live preview plays the clip, if the user wants it so, and other
+        extensions take part."""
         with ExitStack() as stack:
+            for one in self.beside:
+                stack.enter_context(one.around_pass(run))
             of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
             steps = (getattr(self.p, "hr_second_pass_steps", 0) if self.p.is_hr_pass else 0) or self.p.steps
             parts = [steps] if self.p.is_hr_pass else self.settings.iterations(steps)
