@@ -26,7 +26,9 @@ class Hooks(jobs.OurScript):
         from animatediff.hosts.a1111 import job, upscale
         from animatediff.hosts.shared import stop
 
-        vars(p).pop(jobs.JOB, None)  # of another request, when `p` is used again or was copied
+        if before := jobs.of(p):  # of another request, when `p` is used again after one that failed
+            before.restore()
+        vars(p).pop(jobs.JOB, None)  # or was copied
         if around := jobs.clip_around(p):
             for name in job.ON_P:  # the clip's, which a copy of its `p` has as well
                 if vars(p).get(name) is vars(around).get(name):

@@ -11,6 +11,7 @@ from typing import Any
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
+from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling, upscale
 from animatediff.hosts.a1111.animated import animated
@@ -45,7 +46,7 @@ class Job:
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
+        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
@@ -60,9 +61,7 @@ class Job:
         pictures.check(self.p, self.settings)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
-        self.p.batch_size = count
-        self.p.do_not_save_samples = True  # the clip's writer saves the frames
-        self._guard_close()
+        self._change(batch_size=count, do_not_save_samples=True, close=self._close)  # the clip's writer saves the frames
 
     def load(self) -> None:
         """`process`: the checkpoint is there."""
@@ -83,13 +82,14 @@ class Job:
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
         if clip := upscale.of(self.p):
-            upscale.begin(self.p, clip)
+            self.on_p.enter_context(upscale.in_place_of_the_first_pass(self.p, clip))
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
     def begin_clip(self) -> None:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._write()  # the clip before, if it has lost frames on its way
+        self.on_clip.close()
         for name in (SCORE, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
@@ -98,8 +98,8 @@ class Job:
         self.clip = Clip(self.p, self.settings)
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
-            travelling.begin(self.p, self.settings)
-            motion_loras.keep_from_host(self.p)
+            self.on_clip.enter_context(travelling.in_clip(self.p, self.settings))
+            self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
         except AnimateDiffError as error:
             self.error = error
 
@@ -159,10 +159,13 @@ class Job:
         return pictures[last + 1:]
 
     def restore(self) -> None:
-        travelling.end(self.p)
-        vars(self.p).pop("sample", None)
-        for name, value in self.kept.items():
-            setattr(self.p, name, value)
+        """`p` is as it was; done more than once, too."""
+        self.on_clip.close()
+        self.on_p.close()
+
+    def _change(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.on_p.enter_context(attribute(self.p, name, value))
 
     def _frame_count(self, limit: int | None = None) -> int:
         """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
@@ -229,22 +232,16 @@ class Job:
         if saved is not None:
             self.saved.append(saved)
 
-    def _guard_close(self) -> None:
-        """The host closes `p` however the job ended: frames that a failed job finished are written then."""
-        plain = self.p.close
-
-        def close() -> None:
-            try:
-                self._write()
-            except Exception:
-                errors.report("AnimateDiff could not save the finished frames", exc_info=True)
-            finally:
-                del self.p.close
-                self.restore()
-                plain()
-
-        if "close" not in vars(self.p):
-            self.p.close = close
+    def _close(self) -> None:
+        """In place of `p.close`, which the host calls however the job ended: frames that a failed job finished are
+        written then."""
+        try:
+            self._write()
+        except Exception:
+            errors.report("AnimateDiff could not save the finished frames", exc_info=True)
+        finally:
+            self.restore()
+            self.p.close()
 
 
 class _OneGenerator:
