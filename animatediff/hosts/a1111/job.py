@@ -13,7 +13,17 @@ from modules import devices, errors, rng, sd_samplers, shared
 from animatediff import notices
 from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask, options, pictures, repair, results, travelling, upscale
+from animatediff.hosts.a1111 import (
+    library,
+    motion_loras,
+    motion_mask,
+    options,
+    pictures,
+    repair,
+    results,
+    travelling,
+    upscale,
+)
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, Clip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
@@ -61,7 +71,8 @@ class Job:
         pictures.check(self.p, self.settings)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
-        self._change(batch_size=count, do_not_save_samples=True, close=self._close)  # the clip's writer saves the frames
+        # The clip's writer saves the frames.
+        self._change(batch_size=count, do_not_save_samples=True, close=self._close)
 
     def load(self) -> None:
         """`process`: the checkpoint is there."""
