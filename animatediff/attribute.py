@@ -17,7 +17,8 @@ def attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         if before is _absent:
-            delattr(thing, name)
+            if name in vars(thing):  # nobody else has taken it away
+                delattr(thing, name)
         else:
             setattr(thing, name, before)
 

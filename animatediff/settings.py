@@ -196,9 +196,11 @@ class Settings:
         minimum=0, maximum=100, aliases=("cfg_scale",), cli="--cfg", group="image")
     sampler: str = _row(
         "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
-        choices=SAMPLERS, spellings=sampler_table.OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler", group="image")
+        choices=SAMPLERS, spellings=sampler_table.OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler",
+        group="image")
     schedule_type: str = _row(
-        sampler_table.AUTOMATIC, "Schedule type", "How the steps lie between noise and clip, under its name in the WebUI. "
+        sampler_table.AUTOMATIC, "Schedule type",
+        "How the steps lie between noise and clip, under its name in the WebUI. "
         "Automatic is Karras for DPM++ 2M and DPM++ SDE, Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and "
         "Heun. DDIM, UniPC and LCM have steps of their own.",
         choices=sampler_table.SCHEDULE_TYPES, aliases=("scheduler",), cli="--schedule-type", group="image")

@@ -9,11 +9,15 @@ if ROOT not in sys.path:
 from modules import scripts  # noqa: E402
 
 from animatediff.hosts.a1111 import entry  # noqa: E402
+from animatediff.hosts.neighbours.known import known  # noqa: E402
 
-entry.register()
+NEIGHBOURS = known()
+entry.register(NEIGHBOURS)
 
 
 class Script(entry.Hooks, scripts.Script):
+    neighbours = NEIGHBOURS
+
     def title(self):
         return "AnimateDiff"
 

@@ -1,6 +1,4 @@
 """What the ControlNet extension imports under this name; the rest is animatediff.hosts.neighbours.sparsectrl."""
-from animatediff.hosts.neighbours.older import fallback
 from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper
 
 __all__ = ["MotionModuleType", "MotionWrapper"]
-__getattr__ = fallback("animatediff_mm")

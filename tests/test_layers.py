@@ -29,11 +29,7 @@ ROOMS = {
     "faces": (f"{CORE} clip engine", "tqdm"),
 }
 # Arrows against the order. The list must only shrink.
-AGAINST = {
-    # A job puts ControlNet's hints around its UNet calls and makes way for the older extension itself, until such
-    # neighbours are handed to a job of `clip/`.
-    ("hosts.a1111", "hosts.neighbours"),
-}
+AGAINST: set[tuple[str, str]] = set()
 
 
 @cache

@@ -63,7 +63,8 @@ def engine(made):
         return Pipeline.load(str(made.checkpoint), module, device="cpu", dtype="fp32")
 
     def plan(values: dict[str, Any]) -> Any:
-        return pipeline(values["motion_module"]).plan(parse({**values, "enable": True, "checkpoint": str(made.checkpoint)}))
+        settings = parse({**values, "enable": True, "checkpoint": str(made.checkpoint)})
+        return pipeline(values["motion_module"]).plan(settings)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "ANIMATEDIFF_MODELS", str(made.modules))

@@ -1,4 +1,4 @@
-"""What a clip's settings name, read and checked once: prompts, pictures, mask and motion LoRAs. No network is needed."""
+"""What a clip's settings name, read and checked once: prompts, pictures, mask and motion LoRAs. No network is used."""
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -12,8 +12,8 @@ from animatediff.errors import SettingsError
 from animatediff.settings import BY_NAME
 
 FREEINIT_ITERATIONS = 3  # where FreeInit is enabled and the number not said
-# Names that clients send, with the values that ask for nothing. ... stands for any value: it is read only beside another
-# parameter of its feature.
+# Names that clients send, with the values that ask for nothing. ... stands for any value: it is read only beside
+# another parameter of its feature.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "interp": ("Off", "", None),
     "interp_x": (...,),

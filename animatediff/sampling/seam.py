@@ -19,8 +19,8 @@ FEWEST = 4  # frames; two at the seam, and one at each end of the window that st
 
 @dataclass(frozen=True)
 class Seam:
-    """`window`: the frames, the seam in their middle. `joins`: the step of the repair's own, `steps` in number, at which
-    each of them is let go; `steps` for never."""
+    """`window`: the frames, the seam in their middle. `joins`: the step of the repair's own, `steps` in number, at
+    which each of them is let go; `steps` for never."""
 
     window: Window
     joins: tuple[int, ...]

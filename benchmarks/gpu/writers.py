@@ -1,4 +1,4 @@
-"""Frames per second of each writer, on the processor of a machine with a GPU: they must not be slower than it samples."""
+"""Frames per second of each writer, on the processor of a machine with a GPU: they must keep pace with it."""
 from __future__ import annotations
 
 from importlib.util import find_spec

@@ -48,7 +48,7 @@ def pictured(tmp_path):
     return tmp_path
 
 
-def test_in_one_render_everything_is_read_once(run, pictured, counted):  # noqa: F811
+def test_in_one_render_everything_is_read_once(run, pictured, counted):
     code, _, err = run(
         "render", "0: a\n2: b", "--negative", "dull", "--frames", 4, "--context", 4, "--steps", 2, "--seed", 3,
         "--init", pictured / "start.png", "--last-frame", pictured / "end.png", "--motion-mask", pictured / "mask.png",
@@ -101,7 +101,8 @@ def test_what_is_refused_of_pictures(more, count, said):
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun"])
 @pytest.mark.parametrize("more", [
-    {}, {"frames": 9, "closed_loop": "R-P"}, {"frames": 9, "stride": 2, "overlap": 1}, {"seam_repair": 0.5, "frames": 6},
+    {}, {"frames": 9, "closed_loop": "R-P"}, {"frames": 9, "stride": 2, "overlap": 1},
+    {"seam_repair": 0.5, "frames": 6},
     {"freeinit_iterations": 3, "freeinit_fast": True, "frames": 7}, {"frames": 6, "context_schedule": "views"},
     {"closed_loop": "ping-pong", "seam_repair": 1, "frames": 5}, {"init": "start.png", "denoising_strength": 0.4},
 ], ids=str)

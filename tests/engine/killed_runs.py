@@ -101,7 +101,8 @@ if __name__ == "__main__":
                            freeinit_iterations=2)
     for name, more in (("draft", {}), ("draft, FreeInit", {"freeinit_iterations": 2}),
                        ("draft, repair", {"seam_repair": 0.6})):
-        found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == (5 if "repair" in name else 9) and (
+        found[name] = case(name, lambda e, name=name: e.kind == "window" and e.step == (
+            5 if "repair" in name else 9) and (
             e.iteration == 2 if "FreeInit" in name else e.total == 1 if "repair" in name else True),
                            sampler="Euler a", steps=10, speed="draft", cfg=1.0 if more else 5.0, **more)
     found["disk full"] = disk_full()

@@ -442,8 +442,7 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     """diffusers takes the statistics of the norm over all frames, the original over each: for one clip of equal frames'
     statistics the two agree, so ours is told to do as diffusers does, and is also compared on a single frame."""
     module = pytest.importorskip("diffusers.models.unets.unet_motion_model")
-    from animatediff.hosts.a1111 import scope
-    from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper
+    from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper, in_pass
     from animatediff.layout import ClipLayout
     from animatediff.motion import packed
     from animatediff.motion.naming import to_diffusers
@@ -453,8 +452,8 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
     wrapper = MotionWrapper("", "", MotionModuleType.SparseCtrl)
     wrapper.load_state_dict(state, strict=True)
     frames, roles = (5, 2) if over_frames else (1, 2)
-    run = SimpleNamespace(layout=ClipLayout.contiguous(frames, roles), whole_pass=ExitStack())
-    monkeypatch.setattr(scope, "current", run)
+    whole_pass = ExitStack()
+    whole_pass.enter_context(in_pass([wrapper], SimpleNamespace(layout=ClipLayout.contiguous(frames, roles))))
     for level, width in enumerate((32, 64)):
         site = wrapper.down_blocks[level].motion_modules[1]
         site.temporal_transformer.over_frames = over_frames
@@ -476,8 +475,9 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
         assert (found - x).abs().max() > 0.01
         assert site.temporal_transformer._packed
-    run.whole_pass.close()
+    whole_pass.close()
     assert not any(getattr(part, "_packed", None) for part in wrapper.modules()), "goes with the pass"
+    assert all(site.run is None for block in wrapper.down_blocks for site in block.motion_modules)
 
 
 def test_without_a_clip_every_row_is_a_picture_of_its_own(host):

@@ -136,7 +136,8 @@ def test_before_the_first_key_frame_its_picture_stands(host):
     host.keys = [3, 5, 9]
     frames = made(host)
     assert torch.allclose(frames[:4], host.pictures[0].expand(4, -1, -1))
-    assert torch.allclose(frames[5], host.pictures[1]) and torch.allclose(frames[9:], host.pictures[2].expand(3, -1, -1))
+    assert torch.allclose(frames[5], host.pictures[1])
+    assert torch.allclose(frames[9:], host.pictures[2].expand(3, -1, -1))
 
 
 def test_pictures_change_as_the_clips_prompts_do(host):

@@ -273,7 +273,7 @@ def test_nothing_is_left_on_the_request(there, monkeypatch):
     from animatediff.hosts.a1111 import job, travelling
 
     requests = []
-    begin = travelling.begin
-    monkeypatch.setattr(job.travelling, "begin", lambda p, settings: requests.append(p) or begin(p, settings))
+    begin = travelling.in_clip
+    monkeypatch.setattr(job.travelling, "in_clip", lambda p, settings: requests.append(p) or begin(p, settings))
     assert animate(there, {"motion_lora": "zoom"}, prompt="a <lora:pan:1>", n_iter=2).status == 200
     assert len(requests) == 2 and not set(travelling.METHODS) & vars(requests[0]).keys()

@@ -196,7 +196,7 @@ def test_a_prompt_that_another_extension_has_spoilt_since_stops_the_job(host, mo
     def begin(p, settings):
         raise SettingsError("cannot be read", where="prompt", remedy="Write it anew.")
 
-    monkeypatch.setattr(travelling, "begin", begin)
+    monkeypatch.setattr(travelling, "in_clip", begin)
     answer = animate(host, prompt="{@a star|a circle}")
     assert answer.status == 422 and "cannot be read" in answer.detail
 
@@ -206,8 +206,8 @@ def test_nothing_is_left_on_the_request(host, monkeypatch, fails):
     from animatediff.hosts.a1111 import job, travelling
 
     requests = []
-    begin, sampling = travelling.begin, job.animated
-    monkeypatch.setattr(travelling, "begin", lambda p, settings: requests.append(p) or begin(p, settings))
+    begin, sampling = travelling.in_clip, job.animated
+    monkeypatch.setattr(travelling, "in_clip", lambda p, settings: requests.append(p) or begin(p, settings))
 
     def animated(p, *args, **kwargs):
         assert set(travelling.METHODS) <= vars(p).keys()

@@ -23,7 +23,7 @@ from animatediff.settings import Settings
 
 
 def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted], *, on_event: OnEvent,
-             on_end: Callable[[Pass], None], around: Callable[[], AbstractContextManager[None]] = nullcontext,
+             on_end: Callable[[Pass], None], around: Callable[[Pass], AbstractContextManager[None]] = nullcontext,
              around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
              steering: Steering | None = None) -> None:
     """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
@@ -42,7 +42,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
             run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
             run.from_picture = name == "sample_img2img"
             try:
-                with around(), run:
+                with around(run), run:
                     args = run.started(args)
                     if run.iterations == 1:
                         made = method(*args, **kwargs)

@@ -62,7 +62,8 @@ def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
             raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
                                 remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
         sources = len(body.get("init_images") or ())
-        return of_run(wanted, requested(body), from_picture=sources > 0, sources=sources if sources > 1 else None).to_dict()
+        told = of_run(wanted, requested(body), from_picture=sources > 0, sources=sources if sources > 1 else None)
+        return told.to_dict()
     except AnimateDiffError as error:
         raise HTTPException(error.http_status, str(error)) from error
     except (TypeError, ValueError) as error:

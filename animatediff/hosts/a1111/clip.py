@@ -45,7 +45,7 @@ class Clip:
         return len(self.frames) >= self.wanted
 
     def write(self, notes: list[str]) -> results.Saved | None:
-        """Write the frames that have come, once; None where there is no clip. `notes`: what there is to say is added."""
+        """Write the frames that have come, once; None where there is no clip. What there is to say goes to `notes`."""
         frames, self.frames = self.frames, []
         if not frames:
             return None

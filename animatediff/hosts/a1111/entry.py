@@ -1,17 +1,19 @@
 """The host's hooks, each one line to the job that a request has, and what is registered once at start-up."""
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import Any
 
 from modules import script_callbacks
 
 from animatediff.hosts.a1111 import jobs
+from animatediff.hosts.a1111.neighbour import Neighbours
 
 
 class Hooks(jobs.OurScript):
     """Mixed into the host's Script class. Nothing heavy is imported before a clip is asked for."""
+
+    neighbours: Neighbours = ()
 
     def ui(self, is_img2img: bool) -> list[Any]:
         from animatediff.hosts.a1111 import ui
@@ -22,10 +24,11 @@ class Hooks(jobs.OurScript):
 
     def before_process(self, p: Any, *args: Any) -> None:
         from animatediff.hosts.a1111 import job, upscale
-        from animatediff.hosts.neighbours import older
         from animatediff.hosts.shared import stop
 
-        vars(p).pop(jobs.JOB, None)  # of another request, when `p` is used again or was copied
+        if before := jobs.of(p):  # of another request, when `p` is used again after one that failed
+            before.restore()
+        vars(p).pop(jobs.JOB, None)  # or was copied
         if around := jobs.clip_around(p):
             for name in job.ON_P:  # the clip's, which a copy of its `p` has as well
                 if vars(p).get(name) is vars(around).get(name):
@@ -35,8 +38,7 @@ class Hooks(jobs.OurScript):
         def prepare() -> None:
             settings = upscale.settings_of(p, args)
             if settings is not None:
-                older.refuse_both(p)
-                self._job(p, job.Job(p, settings)).prepare()
+                self._job(p, job.Job(p, settings, self.neighbours)).prepare()
 
         job.guarded(p, stop.before_anything, prepare)
 
@@ -71,7 +73,7 @@ class Hooks(jobs.OurScript):
         return job
 
 
-def register() -> None:
+def register(neighbours: Neighbours) -> None:
     """Once, when the host loads the script; the host forgets its callbacks when scripts are reloaded."""
     from animatediff.hosts.a1111 import options
     from animatediff.hosts.shared import clip_reader
@@ -81,19 +83,17 @@ def register() -> None:
     script_callbacks.on_ui_settings(options.on_ui_settings)
     script_callbacks.on_cfg_denoiser(_before_call)
     script_callbacks.on_infotext_pasted(_pasted)
-    script_callbacks.on_before_ui(_neighbours)  # makes way for our axes
+    around_page = ExitStack()  # what is otherwise in the host than it has it, until scripts are loaded again
+    script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # makes way for our axes
     script_callbacks.on_before_ui(_axes)
-    around_page = ExitStack()  # what the page that is built has otherwise than the host's
-    script_callbacks.on_before_ui(lambda: _around_page(around_page))
     script_callbacks.on_script_unloaded(around_page.close)
-    script_callbacks.on_script_unloaded(_neighbours_gone)
     script_callbacks.on_app_started(_routes)
 
 
 def _before_call(params: Any) -> None:
-    scope = sys.modules.get("animatediff.hosts.a1111.scope")
-    if scope is not None and scope.current is not None:
-        scope.current.before_call(params)
+    """Of a clip's denoiser: the pass is written on it while it samples."""
+    if run := vars(params.denoiser).get(jobs.PASS):
+        run.before_call(params)
 
 
 def _pasted(text: str, params: dict[str, Any]) -> None:
@@ -108,24 +108,14 @@ def _axes() -> None:
     axes.add()
 
 
-def _around_page(stack: ExitStack) -> None:
+def _around_page(stack: ExitStack, neighbours: Neighbours) -> None:
     from animatediff.hosts.a1111 import batch_tab, upscale
 
     stack.close()
+    for neighbour in neighbours:
+        stack.enter_context(neighbour.beside())
     stack.enter_context(upscale.upscaling_clips())
     stack.enter_context(batch_tab.making_one_clip())
-
-
-def _neighbours() -> None:
-    from animatediff.hosts.neighbours import older
-
-    older.install()
-
-
-def _neighbours_gone() -> None:
-    from animatediff.hosts.neighbours import older
-
-    older.uninstall()
 
 
 def _routes(demo: Any, app: Any) -> None:

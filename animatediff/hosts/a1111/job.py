@@ -1,6 +1,7 @@
 """One job: a request of the host that asks for clips, from its arguments to its files."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
+from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
     library,
@@ -24,9 +26,9 @@ from animatediff.hosts.a1111 import (
 )
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, Clip
+from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
-from animatediff.hosts.neighbours import controlnet
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
@@ -44,8 +46,9 @@ ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
 class Job:
     """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
 
-    def __init__(self, p: Any, settings: Settings):
-        self.p, self.settings = p, settings
+    def __init__(self, p: Any, settings: Settings, neighbours: Neighbours = ()):
+        self.p, self.settings, self.neighbours = p, settings, neighbours
+        self.beside: list[InJob] = []  # what they have to do with this job
         self.clip: Clip | None = None  # the one that is being made
         self.saved: list[results.Saved] = []
         self.notes: list[str] = []
@@ -53,22 +56,22 @@ class Job:
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.kept = {"batch_size": p.batch_size, "do_not_save_samples": p.do_not_save_samples}
+        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
-        folders = controlnet.folders(self.p)
-        count = self._frame_count(controlnet.limit(folders))
-        controlnet.use(self.p, folders, count)
+        count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
+        for one in self.beside:
+            one.use(count)
         mask = motion_mask.read(self.settings.motion_mask, count)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
-        self.p.batch_size = count
-        self.p.do_not_save_samples = True  # the clip's writer saves the frames
-        self._guard_close()
+        # The clip's writer saves the frames.
+        self._change(batch_size=count, do_not_save_samples=True, close=self._close)
 
     def load(self) -> None:
         """`process`: the checkpoint is there."""
@@ -89,13 +92,14 @@ class Job:
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
         if clip := upscale.of(self.p):
-            upscale.begin(self.p, clip)
+            self.on_p.enter_context(upscale.in_place_of_the_first_pass(self.p, clip))
         self.settings = replace(self.settings, motion_module=path.name)
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
     def begin_clip(self) -> None:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._write()  # the clip before, if it has lost frames on its way
+        self.on_clip.close()
         for name in (SCORE, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
@@ -104,8 +108,8 @@ class Job:
         self.clip = Clip(self.p, self.settings)
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
-            travelling.begin(self.p, self.settings)
-            motion_loras.keep_from_host(self.p)
+            self.on_clip.enter_context(travelling.in_clip(self.p, self.settings))
+            self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
         except AnimateDiffError as error:
             self.error = error
 
@@ -117,10 +121,12 @@ class Job:
         if p.is_hr_pass and self.settings.noise == "per clip":
             p.rng = _OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
-        controlnet.check(p)
+        for one in self.beside:
+            one.check()
         animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
                  on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
-                 around_window=controlnet.around_window(p, p.batch_size), pictures=pictures.of_pass(p, self.settings),
+                 around_window=[context for one in self.beside for context in one.around_window(p.batch_size)],
+                 pictures=pictures.of_pass(p, self.settings),
                  steering=self.steering)
 
     def frame(self, picture: Any) -> None:
@@ -163,10 +169,13 @@ class Job:
         return pictures[last + 1:]
 
     def restore(self) -> None:
-        travelling.end(self.p)
-        vars(self.p).pop("sample", None)
-        for name, value in self.kept.items():
-            setattr(self.p, name, value)
+        """`p` is as it was; done more than once, too."""
+        self.on_clip.close()
+        self.on_p.close()
+
+    def _change(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.on_p.enter_context(attribute(self.p, name, value))
 
     def _frame_count(self, limit: int | None = None) -> int:
         """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
@@ -209,9 +218,12 @@ class Job:
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 
     @contextmanager
-    def _shown(self):
-        """Progress is counted in windows, and the live preview plays the clip, if the user wants it so."""
+    def _shown(self, run: Pass) -> Iterator[None]:
+        """Progress is counted in windows, the live preview plays the clip, if the user wants it so, and other
+        extensions take part."""
         with ExitStack() as stack:
+            for one in self.beside:
+                stack.enter_context(one.around_pass(run))
             of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
             steps = (getattr(self.p, "hr_second_pass_steps", 0) if self.p.is_hr_pass else 0) or self.p.steps
             parts = [steps] if self.p.is_hr_pass else self.settings.iterations(steps)
@@ -228,22 +240,16 @@ class Job:
         if saved is not None:
             self.saved.append(saved)
 
-    def _guard_close(self) -> None:
-        """The host closes `p` however the job ended: frames that a failed job finished are written then."""
-        plain = self.p.close
-
-        def close() -> None:
-            try:
-                self._write()
-            except Exception:
-                errors.report("AnimateDiff could not save the finished frames", exc_info=True)
-            finally:
-                del self.p.close
-                self.restore()
-                plain()
-
-        if "close" not in vars(self.p):
-            self.p.close = close
+    def _close(self) -> None:
+        """In place of `p.close`, which the host calls however the job ended: frames that a failed job finished are
+        written then."""
+        try:
+            self._write()
+        except Exception:
+            errors.report("AnimateDiff could not save the finished frames", exc_info=True)
+        finally:
+            self.restore()
+            self.p.close()
 
 
 class _OneGenerator:

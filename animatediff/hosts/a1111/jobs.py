@@ -7,6 +7,7 @@ from typing import Any
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
+PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples a clip
 
 
 class OurScript:

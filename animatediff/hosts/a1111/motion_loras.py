@@ -6,7 +6,8 @@ the prompts, and act on the motion module; all others stay.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from modules import extra_networks
 from torch import nn
 
 from animatediff import loras
+from animatediff.attribute import attribute
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import library, travelling
@@ -49,8 +51,9 @@ def of_clip(p: Any, settings: Settings) -> Passes:
     return _of_passes(p, settings, p.prompts, p.negative_prompts, clip)
 
 
-def keep_from_host(p: Any) -> None:
-    """What the host reads from this clip's prompts has no names of motion LoRAs. `travelling.end` takes it back."""
+@contextmanager
+def hidden_from_host(p: Any) -> Iterator[None]:
+    """What the host reads from this clip's prompts has no names of motion LoRAs."""
     parse = p.parse_extra_network_prompts
 
     def parse_extra_network_prompts(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +64,8 @@ def keep_from_host(p: Any) -> None:
                     data[kind] = [network for network in data[kind] if not library.tagged_lora(network.items[0])]
         return result
 
-    p.parse_extra_network_prompts = parse_extra_network_prompts
+    with attribute(p, "parse_extra_network_prompts", parse_extra_network_prompts):
+        yield
 
 
 def described(settings: Settings, prompt: str, frames: int) -> tuple[list[tuple[LoraDescription, Curve]], list[str]]:

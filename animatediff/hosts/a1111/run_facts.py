@@ -51,8 +51,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_steps=(int(host["hires_steps"]) or steps) if host.get("hires") else 0,
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, (prompt, str(host["negative"])), probed,
-                           motion_mask.read))
+    prompts = prompt, str(host["negative"])
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:

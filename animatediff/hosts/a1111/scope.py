@@ -20,7 +20,7 @@ from animatediff.attribute import attribute
 from animatediff.clip.call import NOTHING
 from animatediff.clip.scope import in_unet
 from animatediff.errors import ModelError
-from animatediff.hosts.a1111 import options, seen_options
+from animatediff.hosts.a1111 import jobs, options, seen_options
 from animatediff.hosts.a1111.run_facts import sampler as sampler_of
 from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
 from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
@@ -32,8 +32,6 @@ from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 from animatediff.unet.reuse import Reuse
-
-current: Pass | None = None  # jobs run one at a time: the host queues them
 
 
 class Pass:
@@ -71,10 +69,8 @@ class Pass:
         return self.denoiser.step * self.steps // self.denoiser.total_steps if self.denoiser.total_steps else 0
 
     def __enter__(self) -> Pass:
-        global current
-        if current is not None:
-            raise ModelError("another clip is being sampled", remedy="Wait until it is finished.")
         with self.whole_pass:
+            self.whole_pass.enter_context(attribute(self.denoiser, jobs.PASS, self))  # for `entry`'s callback
             self.apart = not shared.opts.batch_cond_uncond
             # One call for all roles; WindowCall splits it again where the user wants it split.
             self.whole_pass.enter_context(seen_options.seen(seen_options.DENOISER, batch_cond_uncond=True))
@@ -86,12 +82,9 @@ class Pass:
                 self.whole_pass.enter_context(
                     attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
-        current = self
         return self
 
     def __exit__(self, *error: Any) -> None:
-        global current
-        current = None
         try:
             self.on_model.close()
         finally:

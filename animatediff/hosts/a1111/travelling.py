@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from modules import extra_networks, prompt_parser, shared
 
+from animatediff.attribute import attribute
 from animatediff.hosts.a1111 import library
 from animatediff.hosts.shared.cfg_rows import lengthened, tokens
 from animatediff.sampling.mixing import MIX
@@ -37,13 +38,14 @@ def check(p: Any, settings: Settings) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def begin(p: Any, settings: Settings) -> None:
-    """`before_process_batch`: give this clip's frames the prompts of its schedules. `end` takes it back."""
-    end(p)
+@contextmanager
+def in_clip(p: Any, settings: Settings) -> Iterator[None]:
+    """From `before_process_batch` to the clip's end: its frames have the prompts of its schedules."""
     clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
     first = schedules(p, settings, p.prompts, p.negative_prompts)
     second = _of_hires(p, settings, clip)
     if first is None and second is None:
+        yield
         return
     if first:
         p.prompts, p.negative_prompts = _with_networks(first[0]), first[1].nearest
@@ -64,13 +66,8 @@ def begin(p: Any, settings: Settings) -> None:
         asked = prompt_parser.SdConditioning(texts, copy_from=prompts)
         return of_frames(encode(function, asked, steps, caches, data, hires_steps), schedule)
 
-    p.parse_extra_network_prompts, p.get_conds_with_caching = parse_extra_network_prompts, get_conds_with_caching
-
-
-def end(p: Any) -> None:
-    """Undo `begin`."""
-    for name in METHODS:
-        vars(p).pop(name, None)
+    with attribute(p, METHODS[0], parse_extra_network_prompts), attribute(p, METHODS[1], get_conds_with_caching):
+        yield
 
 
 def of_frames(encoded: Any, schedule: Schedule) -> Any:

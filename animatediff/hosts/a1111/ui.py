@@ -89,12 +89,10 @@ def build(is_img2img: bool, script: Any) -> Controls:
     """Make the accordion in the gradio context that is open, and have its lines follow the page's controls."""
     import gradio as gr
 
-    from animatediff.hosts.neighbours import older
-
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
     with gr.Accordion("AnimateDiff", open=False, elem_id=f"{tab}-ad"):
-        if said := older.notice():
+        if said := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
             gr.HTML(value=_said(_paragraph("ad-problem", said)), elem_id=f"{tab}-ad-older")
         for names in ROWS:
             with gr.Row():

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
@@ -63,8 +63,9 @@ def settings_of(p: Any, args: Sequence[Any]) -> Settings | None:
     return wanted
 
 
-def begin(p: Any, clip: FirstPass) -> None:
-    """`process`: in place of the first pass, `p.sample` has the host prepare each frame as it does a single picture."""
+@contextmanager
+def in_place_of_the_first_pass(p: Any, clip: FirstPass) -> Iterator[None]:
+    """While it lasts, `p.sample` has the host prepare each frame as it does a single picture, and go on from there."""
     plain, second_pass = p.sample, p.sample_hr_pass
 
     def sample(conditioning: Any, unconditional_conditioning: Any, seeds: Any, subseeds: Any, subseed_strength: Any,
@@ -77,7 +78,8 @@ def begin(p: Any, clip: FirstPass) -> None:
         latents, decoded = (None if parts[0] is None else torch.cat(parts) for parts in zip(*prepared))
         return second_pass(latents, decoded, *of_pass)
 
-    p.sample = sample
+    with attribute(p, "sample", sample):
+        yield
 
 
 def _for_clips(plain: Callable[..., Any]) -> Callable[..., Any]:

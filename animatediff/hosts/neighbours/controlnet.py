@@ -20,7 +20,9 @@ from torch import Tensor
 
 from animatediff.errors import ModelError, SettingsError
 from animatediff.hosts.a1111 import jobs
-from animatediff.hosts.neighbours import older
+from animatediff.hosts.a1111.neighbour import InJob, Neighbour, Sampled
+from animatediff.hosts.neighbours import sparsectrl
+from animatediff.hosts.shared.unet_call import AroundWindow
 from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
@@ -71,20 +73,47 @@ class Arguments:
                    s.overlap_frames, PromptScheduler(s))
 
 
-def get_animatediff_arg(p: Any) -> Any:
-    """The clip that a request asks for, or None. Where it is the older extension's, its own parameters."""
+def get_animatediff_arg(p: Any, of_older: Callable[[Any], Any] = lambda p: None) -> Any:
+    """The clip that a request asks for, or None. `of_older`: the older extension's own parameters, where the request
+    asks for it alone."""
     settings = jobs.settings_of(p)
-    return Arguments.of(settings) if settings else older.argument(p)
+    return Arguments.of(settings) if settings else of_older(p)
 
 
 def animatediff_i2i_batch(p: Any, *args: Any, **kwargs: Any) -> Any:
-    """The batch tab of img2img. ControlNet leaves it to the AnimateDiff extension; ours does as the host does."""
-    if jobs.settings_of(p) is None and older.argument(p) is not None:
-        return older.fallback("animatediff_i2ibatch")("animatediff_i2i_batch")(p, *args, **kwargs)
+    """The batch tab of img2img. ControlNet leaves it to the AnimateDiff extension; ours goes on to the loop that
+    ControlNet has replaced, which makes what is asked for."""
     from modules import img2img
 
     plain = getattr(img2img, "__controlnet_original_process_batch", img2img.process_batch)
     return plain(p, *args, **kwargs)
+
+
+# -- its part in a job -------------------------------------------------------------------------------------------------
+
+
+class ControlNet(Neighbour):
+    def in_job(self, p: Any) -> InJob:
+        return _InJob(p)
+
+
+class _InJob(InJob):
+    def __init__(self, p: Any):
+        self.p, self.folders = p, folders(p)
+        self.frames = limit(self.folders)
+
+    def use(self, frames: int) -> None:
+        use(self.p, self.folders, frames)
+
+    def check(self) -> None:
+        check(self.p)
+
+    def around_pass(self, run: Sampled) -> AbstractContextManager[None]:
+        return sparsectrl.in_pass(_networks(_script(self.p)), run)
+
+    def around_window(self, frames: int) -> Sequence[AroundWindow]:
+        script = _script(self.p)
+        return [] if script is None else [lambda window, roles: hints(script, frames, window, roles)]
 
 
 # -- units with a folder -----------------------------------------------------------------------------------------------
@@ -207,10 +236,10 @@ def _script(p: Any) -> Any:
 # -- hints by window ---------------------------------------------------------------------------------------------------
 
 
-def around_window(p: Any, frames: int) -> list[Callable[[tuple[int, ...], int], AbstractContextManager[None]]]:
-    """What to enter around each UNet call of a clip of `frames`; nothing where there is no ControlNet."""
-    script = _script(p)
-    return [] if script is None else [lambda window, roles: hints(script, frames, window, roles)]
+def _networks(script: Any) -> list[Any]:
+    """What ControlNet is set up with for this job."""
+    return [param.control_model for param in getattr(getattr(script, "latest_network", None), "control_params", None)
+            or ()]
 
 
 @contextmanager

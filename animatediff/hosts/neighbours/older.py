@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -21,6 +22,8 @@ from modules import script_callbacks, scripts
 
 from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import jobs
+from animatediff.hosts.a1111.neighbour import InJob, Neighbour
+from animatediff.hosts.neighbours import controlnet
 
 ROOT = Path(__file__).resolve().parents[3]
 TITLE = "AnimateDiff"
@@ -31,9 +34,6 @@ HOOKS = (
     "postprocess_batch_list", "postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite",
     "postprocess")  # fmt: skip
 _ABSENT = object()
-_undo = ExitStack()
-_theirs: dict[str, ModuleType] = {}  # modules of the older extension whose names ours have taken
-met: list[Older] = []
 
 
 @dataclass(frozen=True)
@@ -71,74 +71,86 @@ class Older:
         script.hacked = False
 
 
-def install() -> None:
-    """Before the page is built, when all scripts are loaded."""
-    uninstall()
-    for name in SHARED_NAMES:
-        _take_name(name)
-    for data in scripts.scripts_data:
-        kind = data[0]
-        if not issubclass(kind, jobs.OurScript) and _has_our_title(kind):
-            _meet(kind)
-    if met:
-        _rename_axes()
-        print(f"{TITLE}: {notice()}")
+class OlderExtensions(Neighbour):
+    """Those that are there while the page is: `met`, and by name their modules whose names ours have taken."""
 
+    def __init__(self) -> None:
+        self.met: list[Older] = []
+        self.modules: dict[str, ModuleType] = {}
 
-def uninstall() -> None:
-    """Put everything back, before scripts are loaded again."""
-    _undo.close()
-    met.clear()
-    _theirs.clear()
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        with ExitStack() as undo:
+            undo.callback(self.met.clear)
+            undo.callback(self.modules.clear)
+            for name in SHARED_NAMES:
+                self._take_name(name, undo)
+            for data in scripts.scripts_data:
+                kind = data[0]
+                if not issubclass(kind, jobs.OurScript) and _has_our_title(kind):
+                    self.met.append(_meet(kind, self.modules, undo))
+            if self.met:
+                _rename_axes(undo)
+                print(f"{TITLE}: {self.notice()}")
+            yield
 
+    def beside(self) -> AbstractContextManager[None]:
+        return self._beside()
 
-def notice() -> str:
-    """What the page and the log say; "" where there is no older extension."""
-    if not met:
-        return ""
-    folders = " and ".join(older.folder for older in met)
-    return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this one, "
-            "which also uses the older one's settings and motion modules. The two cannot run in one job: disable the "
-            "older one in the Extensions tab, or leave its Enable off.")
+    def notice(self) -> str:
+        if not self.met:
+            return ""
+        folders = " and ".join(older.folder for older in self.met)
+        return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this "
+                "one, which also uses the older one's settings and motion modules. The two cannot run in one job: "
+                "disable the older one in the Extensions tab, or leave its Enable off.")
 
+    def in_job(self, p: Any) -> InJob:
+        """A job that asks for this extension and for the older one is stopped."""
+        for older in self.met:
+            if older.enabled(p):
+                what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
+                raise SettingsError(f"{what}, and the two cannot run together", where="Enable AnimateDiff",
+                                    remedy="Untick Enable in one of the two, or disable the older one "
+                                    "in the Extensions tab.")
+        return InJob()
 
-def refuse_both(p: Any) -> None:
-    """Stop a job that asks for this extension and for the older one."""
-    for older in met:
-        if older.enabled(p):
-            what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
-            raise SettingsError(f"{what}, and the two cannot run together", where="Enable AnimateDiff",
-                                remedy="Untick Enable in one of the two, or disable the older one "
-                                "in the Extensions tab.")
+    def argument(self, p: Any) -> Any:
+        """Its parameters in a request that asks for it alone."""
+        return next((older.argument(p) for older in self.met if older.enabled(p)), None)
 
+    def _take_name(self, name: str, undo: ExitStack) -> None:
+        """Make `scripts.NAME` ours; what ours lacks is still the older extension's. The host runs scripts under other
+        names, so that importing it would not find ours."""
+        full = f"scripts.{name}"
+        before = sys.modules.get(full)
+        spec = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if before is not None:
+            self.modules[name] = before
 
-def argument(p: Any) -> Any:
-    """The older extension's parameters in a request that asks for it alone."""
-    return next((older.argument(p) for older in met if older.enabled(p)), None)
+        def attribute_of_theirs(attribute: str) -> Any:
+            theirs = self.modules.get(name)
+            if theirs is None or attribute.startswith("__"):
+                raise AttributeError(f"{full} has no attribute {attribute}")
+            return getattr(theirs, attribute)
 
+        module.__getattr__ = attribute_of_theirs
+        for function in (self.get_animatediff_arg, self.animatediff_i2i_batch):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+        sys.modules[full] = module
+        undo.callback(_put_back, sys.modules, full, _ABSENT if before is None else before)
 
-def fallback(name: str) -> Any:
-    """`__getattr__` for a module of ours that has taken this name: what it lacks is the older extension's."""
-    def __getattr__(attribute: str) -> Any:
-        module = _theirs.get(name)
-        if module is None or attribute.startswith("__"):
-            raise AttributeError(f"scripts.{name} has no attribute {attribute}")
-        return getattr(module, attribute)
+    def get_animatediff_arg(self, p: Any) -> Any:
+        return controlnet.get_animatediff_arg(p, self.argument)
 
-    return __getattr__
-
-
-def _take_name(name: str) -> None:
-    """Make `scripts.NAME` ours. The host runs scripts under other names, so that importing it would not find ours."""
-    full = f"scripts.{name}"
-    before = sys.modules.get(full)
-    spec = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if before is not None:
-        _theirs[name] = before
-    sys.modules[full] = module
-    _undo.callback(_put_back, sys.modules, full, _ABSENT if before is None else before)
+    def animatediff_i2i_batch(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        theirs = self.modules.get("animatediff_i2ibatch")
+        if theirs is not None and jobs.settings_of(p) is None and self.argument(p) is not None:
+            return theirs.animatediff_i2i_batch(p, *args, **kwargs)
+        return controlnet.animatediff_i2i_batch(p, *args, **kwargs)
 
 
 def _has_our_title(kind: type) -> bool:
@@ -151,26 +163,32 @@ def _has_our_title(kind: type) -> bool:
         return False
 
 
-def _meet(kind: type) -> None:
+def _meet(kind: type, modules: Mapping[str, ModuleType], undo: ExitStack) -> Older:
+    """The older extension whose Script class this is, changed so that the two get on."""
     names = kind.before_process.__globals__
     older = Older(kind, names, Path(kind.before_process.__code__.co_filename).parent.parent.name)
-    met.append(older)
-    _change(kind, "title", lambda self: f"{TITLE} ({older.folder})")
+
+    def change(name: str, value: Any) -> None:
+        undo.callback(setattr, kind, name, vars(kind)[name])
+        setattr(kind, name, value)
+
+    change("title", lambda self: f"{TITLE} ({older.folder})")
     if "ui" in vars(kind):
-        _change(kind, "ui", _renamed_ui(older, kind.ui))
+        change("ui", _renamed_ui(older, kind.ui))
     for name in HOOKS:
         if name in vars(kind):
-            _change(kind, name, _sitting_out(older, name, vars(kind)[name]))
+            change(name, _sitting_out(older, name, vars(kind)[name]))
     if function := names.get("infotext_pasted"):
         script_callbacks.remove_callbacks_for_function(function)  # it takes our text apart and throws it away
     _settings_last()
     # It finds its own parameters by the title.
     theirs = [names, *(vars(module) for name, module in list(sys.modules.items())
                        if name.startswith("scripts.animatediff_") and getattr(module, "__file__", None))]
-    for namespace in [*theirs, *map(vars, _theirs.values())]:
+    for namespace in [*theirs, *map(vars, modules.values())]:
         if "get_animatediff_arg" in namespace and ROOT not in Path(namespace.get("__file__", "")).resolve().parents:
-            _undo.callback(namespace.__setitem__, "get_animatediff_arg", namespace["get_animatediff_arg"])
+            undo.callback(namespace.__setitem__, "get_animatediff_arg", namespace["get_animatediff_arg"])
             namespace["get_animatediff_arg"] = older.argument
+    return older
 
 
 def _sitting_out(older: Older, name: str, plain: Any) -> Any:
@@ -211,13 +229,13 @@ def _renamed_ui(older: Older, plain: Any) -> Any:
     return ui
 
 
-def _rename_axes() -> None:
+def _rename_axes(undo: ExitStack) -> None:
     """Its axes of the X/Y/Z plot have the labels that ours have."""
     grids = [data.module for data in scripts.scripts_data if hasattr(getattr(data, "module", None), "axis_options")]
     for option in (option for grid in grids for option in grid.axis_options):
         label, apply = getattr(option, "label", ""), getattr(option, "apply", None)
         if label.startswith("[AnimateDiff]") and getattr(apply, "__module__", "") == "scripts.animatediff_xyz":
-            _undo.callback(setattr, option, "label", label)
+            undo.callback(setattr, option, "label", label)
             option.label = label.replace("[AnimateDiff]", "[AnimateDiff, older]")
 
 
@@ -227,11 +245,6 @@ def _settings_last() -> None:
 
     script_callbacks.remove_callbacks_for_function(options.on_ui_settings)
     script_callbacks.on_ui_settings(options.on_ui_settings)
-
-
-def _change(owner: type, name: str, value: Any) -> None:
-    _undo.callback(setattr, owner, name, vars(owner)[name])
-    setattr(owner, name, value)
 
 
 def _put_back(mapping: dict[str, Any], key: str, before: Any) -> None:

@@ -1,17 +1,21 @@
 """The temporal layers of a SparseCtrl model, which ControlNet asks an AnimateDiff extension for (arXiv:2311.16933).
 
 ControlNet takes the modules out of `MotionWrapper.down_blocks` and puts them into its own network, which calls them
-with nothing but rows. The rows are those of the UNet call that is under way.
+with nothing but rows. The rows are those of the pass's UNet call that is under way, which `in_pass` hands them.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any
 
 import torch
 from torch import nn
 
+from animatediff.attribute import attribute
 from animatediff.errors import ModelError
+from animatediff.hosts.a1111.neighbour import Sampled
 from animatediff.layout import ClipLayout
 
 
@@ -26,6 +30,7 @@ class SparseSite(nn.Module):
 
     def __init__(self, width: int, frames: int):
         super().__init__()
+        self.run: Sampled | None = None  # the pass that goes on
         from animatediff.motion.transformer import TemporalTransformer
 
         self.temporal_transformer = TemporalTransformer(width, 8, frames, stored=True, over_frames=False)
@@ -33,12 +38,11 @@ class SparseSite(nn.Module):
             block.attention_blocks, block.norms = block.attention_blocks[:1], block.norms[:1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        from animatediff.hosts.a1111 import scope
         from animatediff.motion.grouping import apply_by_clip
         from animatediff.motion.in_windows import InWindows
 
-        run, transformer = scope.current, self.temporal_transformer
-        layout, kept = run.layout if run is not None else ClipLayout((), ()), transformer._packed
+        run, transformer = self.run, self.temporal_transformer
+        layout = run.layout if run is not None else ClipLayout((), ())
 
         def of_clips(x: torch.Tensor, numbers: tuple[int, ...]) -> torch.Tensor:
             in_windows = layout.views and InWindows(layout.views, numbers, x)
@@ -48,9 +52,19 @@ class SparseSite(nn.Module):
         out = apply_by_clip(x, layout, of_clips) if layout.groups else transformer(x, 1)
         if run is None:
             transformer.release()
-        elif transformer._packed is not kept:  # ControlNet keeps its models, but this goes with the pass
-            run.whole_pass.callback(transformer.release)
         return out
+
+
+@contextmanager
+def in_pass(networks: Iterable[Any], run: Sampled) -> Iterator[None]:
+    """For the length of a pass its calls are these networks'; what the layers have packed for them goes with it."""
+    sites = [site for network in networks if isinstance(network, nn.Module)
+             for site in network.modules() if isinstance(site, SparseSite)]
+    with ExitStack() as stack:
+        for site in sites:
+            stack.callback(site.temporal_transformer.release)
+            stack.enter_context(attribute(site, "run", run))
+        yield
 
 
 class MotionWrapper(nn.Module):

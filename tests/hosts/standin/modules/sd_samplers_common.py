@@ -47,7 +47,8 @@ def store_latent(latent):
 
 def setup_img2img_steps(p, steps=None):
     """-> steps of the whole schedule, and of its part that is run, less one."""
-    if opts.img2img_fix_steps or steps is not None:  # as many steps as are asked for, on the finer schedule of which they are the last part
+    # As many steps as are asked for, on the finer schedule of which they are the last part.
+    if opts.img2img_fix_steps or steps is not None:
         steps = steps or p.steps
         return int(steps / min(p.denoising_strength, 0.999)), steps - 1
     return p.steps, int(min(p.denoising_strength, 0.999) * p.steps)
