@@ -33,7 +33,6 @@ HOOKS = (
     "process_before_every_sampling", "before_hr", "post_sample", "on_mask_blend", "postprocess_batch",
     "postprocess_batch_list", "postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite",
     "postprocess")  # fmt: skip
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class OlderExtensions(Neighbour):
             if hasattr(module, function.__name__):
                 setattr(module, function.__name__, function)
         sys.modules[full] = module
-        undo.callback(_put_back, sys.modules, full, _ABSENT if before is None else before)
+        undo.callback(_put_back, full, module, before)
 
     def get_animatediff_arg(self, p: Any) -> Any:
         return controlnet.get_animatediff_arg(p, self.argument)
@@ -247,8 +246,11 @@ def _settings_last() -> None:
     script_callbacks.on_ui_settings(options.on_ui_settings)
 
 
-def _put_back(mapping: dict[str, Any], key: str, before: Any) -> None:
-    if before is _ABSENT:
-        mapping.pop(key, None)
+def _put_back(name: str, ours: ModuleType, before: ModuleType | None) -> None:
+    """The module of this name is the one before, unless ours has been replaced since."""
+    if sys.modules.get(name) is not ours:
+        return
+    if before is None:
+        del sys.modules[name]
     else:
-        mapping[key] = before
+        sys.modules[name] = before
