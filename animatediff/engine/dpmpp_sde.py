@@ -6,6 +6,7 @@ each step; since steps do not overlap, that is the motion over the whole run tha
 """
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ def midpoints(sigmas: list[float]) -> list[float]:
     """σ of each call: that of the step, and between it and the next one's, in the middle of log σ. The last step, to 0,
     is one call. `sigmas`: of the steps, without the 0 behind them."""
     levels = [sigmas[0]]
-    for here, there in zip(sigmas, sigmas[1:]):
+    for here, there in itertools.pairwise(sigmas):
         levels += [(here * there) ** 0.5, there]
     return levels
 

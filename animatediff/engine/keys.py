@@ -31,8 +31,8 @@ _UNET_ENDS: tuple[Pair, ...] = (
     ("add_embedding.linear_1", "label_emb.0.0"), ("add_embedding.linear_2", "label_emb.0.2"),
     ("conv_in", "input_blocks.0.0"), ("conv_norm_out", "out.0"), ("conv_out", "out.2"),
 )  # fmt: skip
-_VAE_RESNET: tuple[Pair, ...] = tuple((n, n) for n in ("norm1", "conv1", "norm2", "conv2")) + (
-    ("conv_shortcut", "nin_shortcut"),
+_VAE_RESNET: tuple[Pair, ...] = (
+    *((n, n) for n in ("norm1", "conv1", "norm2", "conv2")), ("conv_shortcut", "nin_shortcut"),
 )
 _VAE_ATTENTION: tuple[Pair, ...] = (
     ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out"),

@@ -63,7 +63,7 @@ def find_lora(name: str) -> Path:
     """The motion LoRA a user named: a path, or a name in a folder of motion modules or in the package's."""
     path = Path(name).expanduser()
     # A name such as zoom-in is not a folder that happens to be called so.
-    if path.is_file() or path.is_dir() and len(path.parts) > 1:
+    if path.is_file() or (path.is_dir() and len(path.parts) > 1):
         return path
     from animatediff.motion import library
 

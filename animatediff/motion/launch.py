@@ -20,7 +20,7 @@ class Kernel(Protocol):
     def __getitem__(self, grid: tuple[int, ...], /) -> Callable[..., object]: ...
 
 
-def _on(kernel: Kernel, grid: tuple[int, ...]) -> Callable[..., object]:
+def _launch(kernel: Kernel, grid: tuple[int, ...]) -> Callable[..., object]:
     return kernel[grid]
 
 
@@ -40,7 +40,7 @@ def group_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     per_group = channels // groups
     size = _power(per_group)
     block = max(16, min(_power(places), 8_192 // size))
-    _on(kernels.group_statistics, (rows, groups))(
+    _launch(kernels.group_statistics, (rows, groups))(
         x, mean, variance, places, *x.stride(), PER_GROUP=per_group, CHANNELS=size, BLOCK=block, num_warps=8)
     return mean, variance
 
@@ -51,7 +51,7 @@ def group_normed(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor, 
     out = torch.empty(rows, places, channels, dtype=dtype, device=x.device)
     block_c, block_p = 64, min(128, _power(places))
     grid = (rows * _blocks(channels, block_c) * _blocks(places, block_p),)
-    _on(kernels.group_normed, grid)(
+    _launch(kernels.group_normed, grid)(
         x, mean, variance, norm.weight, norm.bias, out, places, channels, norm.eps, *x.stride(),
         PER_GROUP=channels // norm.num_groups, BLOCK_C=block_c, BLOCK_P=block_p)
     return out
@@ -62,7 +62,7 @@ def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor, encoding: Tens
     _, frames, places, c = x.shape
     out, rows = torch.empty_like(x), x.numel() // c
     block, each = _power(c), 4
-    _on(kernels.layer_normed, (_blocks(rows, each),))(
+    _launch(kernels.layer_normed, (_blocks(rows, each),))(
         x, constant, norm.weight, norm.bias,
         norm.weight if encoding is None else encoding, out, rows, places, frames, c, norm.eps,
         HAS_ENCODING=encoding is not None, ROWS=each, BLOCK=block,
@@ -80,7 +80,7 @@ def attended(qkv: Tensor, heads: int, scale: Scale = 1.0) -> Tensor:
     block, block_d = max(16, _power(frames)), max(16, _power(width))
     of_place = isinstance(scale, Tensor)
     grid = (clips * heads * _blocks(places, block // frames),)
-    _on(kernels.attended, grid)(
+    _launch(kernels.attended, grid)(
         qkv, scale if of_place else qkv, out, places, heads, width**-0.5 * (1.0 if of_place else float(scale)),
         HAS_SCALE=of_place, FRAMES=frames, WIDTH=width, BLOCK=block, BLOCK_D=block_d,
         num_warps=max(1, min(8, block * block_d // 2_048)))
@@ -94,7 +94,7 @@ def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     out = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
     block_m, block_n = 128, 64
     grid = (_blocks(rows, block_m) * _blocks(inner, block_n),)
-    _on(kernels.gated, grid)(
+    _launch(kernels.gated, grid)(
         x, weight, bias, out, rows, inner, channels, EVEN=channels % 64 == 0,
         BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=64, GROUP=8, num_warps=4, num_stages=3)
     return out
@@ -108,7 +108,7 @@ def projected_out(tokens: Tensor, weight: Tensor, bias: Tensor, x: Tensor, effec
     block_c, block_p = 64 if channels % 128 else 128, max(16, min(128, _power(places)))
     of_place = isinstance(effect, Tensor)
     grid = (_blocks(channels, block_c) * _blocks(places, block_p) * rows,)
-    _on(kernels.projected_out, grid)(
+    _launch(kernels.projected_out, grid)(
         tokens, weight, bias, x, effect if of_place else bias, out, places, channels, frames, *x.stride(),
         *out.stride(), 1.0 if of_place else float(effect), HAS_EFFECT=of_place, EVEN=channels % 64 == 0,
         BLOCK_C=block_c, BLOCK_P=block_p, BLOCK_K=64, num_warps=4, num_stages=3)

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail("Interrupted", INTERRUPTED, as_json=as_json)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the program ends
         return 0
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
