@@ -204,11 +204,12 @@ def test_what_cannot_be_done_is_a_422(host, source, settings, pictures, said):
     assert host.unet_calls() == before
 
 
-def test_in_txt2img_it_is_said_that_they_do_nothing(host, source):
-    asked = {**FRAMES, "frame_lock": "1, 0", "last_frame": png(source[1])}
-    answer = host.txt2img(asked, prompt=PROMPT, seed=5, steps=3).expect()
+def test_in_txt2img_a_last_frame_is_refused_and_a_lock_said_to_do_nothing(host, source):
+    refused = host.txt2img({**FRAMES, "last_frame": png(source[1])}, prompt=PROMPT, seed=5, steps=3)
+    assert refused.status == 422 and "starts from noise" in refused.detail, refused.body
+    answer = host.txt2img({**FRAMES, "frame_lock": "1, 0"}, prompt=PROMPT, seed=5, steps=3).expect()
     told = answer.info["extra_generation_params"]["AnimateDiff notes"]
-    assert any("Frame lock" in note and "Last frame" in note for note in told), told
+    assert any("Frame lock" in note for note in told), told
     assert (stills(answer) == stills(host.txt2img(FRAMES, prompt=PROMPT, seed=5, steps=3))).all()
     ours = {"AnimateDiff": {"args": [{**EIGHT, "frame_lock": 1}]}}
     told = host.post("/animatediff/v1/preflight", {"init_images": ["x"], "alwayson_scripts": ours}).expect().body
