@@ -179,7 +179,7 @@ class Settings:
         "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
-        "GPU's memory, up to 4, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
+        "GPU's memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
         cli="--windows-per-call", group="host")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")

@@ -30,7 +30,7 @@ class NamedLora:
 @dataclass(frozen=True)
 class Inputs:
     """settings: with frames counted, and with the pictures' size. prompt, negative: of each frame, as they are encoded,
-    without the tags of LoRAs. wishes: the motion LoRAs that the settings and the prompt name."""
+    without the tags of LoRAs. loras: the motion LoRAs that the settings and the prompt name."""
 
     settings: Settings
     prompt: Schedule

@@ -69,3 +69,9 @@ def test_what_fits_is_reckoned_from_what_one_took(monkeypatch):
     assert memory.fits(cpu, lambda: "done", 8) == ("done", 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1000))
     assert memory.fits(gpu, lambda: "done", 8) == ("done", 1)
+
+
+def test_what_is_told_of_windows_in_a_call_is_what_is_done():
+    from animatediff.settings import BY_NAME
+
+    assert f"up to {memory.MOST_WINDOWS}, " in BY_NAME["windows_per_call"].help
