@@ -13,10 +13,9 @@ import numpy as np
 
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import Settings
+from benchmarks.measure import track
 from training.clips import DIRECTIONS
 from training.shapes import BACKGROUNDS, COLOURS, SHAPES
-
-from .measure import track
 
 WORDS = {
     "right": "moving right",

@@ -13,9 +13,8 @@ import numpy as np
 
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import Settings
+from benchmarks.measure import track
 from training.shapes import BACKGROUNDS, COLOURS, SHAPES
-
-from .measure import track
 
 ZOOM, PAN = 1.25, 12.0  # from here on a clip counts as moved: factor of lengths, pixels of 64
 SEEDS = (1000, 2000)  # frames draw from seed + i: neighbouring seeds would be almost the same noise

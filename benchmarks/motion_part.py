@@ -1,7 +1,7 @@
 """The motion part alone: each kind of place in SD1.5's UNet, our transformer against diffusers' with the same weights.
 
-16 frames without guidance on a CPU, 16 and 32 with guidance on a GPU. A row is one kind of place, and how often the
-UNet has it; the last row of a size is their sum.
+On the CPU, 16 frames without guidance. A row is one kind of place, and how often the UNet has it; the last row of a
+size is their sum. `benchmarks/gpu/places.py` is this on a GPU.
 """
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 
 from animatediff.motion.naming import to_diffusers
 from animatediff.motion.transformer import TemporalTransformer
-
-from .timing import alternate, done
+from benchmarks.timing import alternate
 
 FRAMES, HEADS, POSITIONS = 16, 8, 32
 PLACES = ((320, 8, 5), (640, 16, 5), (1280, 32, 5), (1280, 64, 6))  # channels, pixels per position, how often
@@ -18,41 +17,35 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def run(quick: bool = False) -> list[dict]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtypes = ("fp16", "bf16") if device == "cuda" else ("fp32", "bf16")
-    clips, lengths = (2, (16, 32)) if device == "cuda" else (1, (FRAMES,))
     sizes, rounds = ((64,), 1) if quick else ((256, 512), 5)
-    return [row for name in dtypes for pixels in sizes for frames in lengths
-            for row in places(pixels, name, rounds, device, clips, frames)]
+    return [row for name in ("fp32", "bf16") for pixels in sizes for row in places(pixels, name, rounds)]
 
 
 @torch.no_grad()
-def places(pixels: int, dtype: str, rounds: int, device: str, clips: int, frames: int) -> list[dict]:
-    """Rows of each kind of place, and of all. `clips`: 2 with guidance."""
+def places(pixels: int, dtype: str, rounds: int) -> list[dict]:
+    """Rows of each kind of place, and of all."""
     rows, total = [], {"ours": 0.0, "diffusers": 0.0}
     for channels, per, often in PLACES:
-        ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
+        ours, theirs = (each.to(DTYPES[dtype]) for each in pair(channels))
         side = pixels // per
-        x = torch.randn(clips * frames, channels, side, side,
-                        generator=torch.Generator().manual_seed(side)).to(device, DTYPES[dtype])
+        x = torch.randn(FRAMES, channels, side, side, generator=torch.Generator().manual_seed(side)).to(DTYPES[dtype])
 
         def matched() -> torch.Tensor:
             ours.over_frames = True  # diffusers takes its GroupNorm over all frames, the original v2 over each
-            out = ours(x, frames)
+            out = ours(x, FRAMES)
             ours.over_frames = False
             return out
 
-        found = alternate({"ours": lambda: done(ours(x, frames)),
-                           "diffusers": lambda: done(theirs(x, num_frames=frames))},
+        found = alternate({"ours": lambda: ours(x, FRAMES), "diffusers": lambda: theirs(x, num_frames=FRAMES)},
                           rounds=rounds, warm_up={"ours": matched},
-                          say=f"{frames} frames, {pixels} pixels {dtype}, {channels} channels")
+                          say=f"{FRAMES} frames, {pixels} pixels {dtype}, {channels} channels")
         apart = (found["ours"].first - found["diffusers"].first).abs().max().item()
         times = {name: timing.median for name, timing in found.items()}
         for name, seconds in times.items():
             total[name] += often * seconds
         rows.append(_row(str(channels), f"{side}×{side}", often, times, f"{apart:.1e}"))
     rows.append(_row("all places", "", sum(often for *_, often in PLACES), total, ""))
-    return [{"frames": frames, "pixels": pixels, "dtype": dtype} | row for row in rows]
+    return [{"frames": FRAMES, "pixels": pixels, "dtype": dtype} | row for row in rows]
 
 
 def _row(channels: str, places: str, often: int, times: dict[str, float], apart: str) -> dict:

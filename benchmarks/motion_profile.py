@@ -14,9 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from animatediff.motion import transformer
-
-from .motion_part import DTYPES, FRAMES, PLACES, pair
-from .timing import done
+from benchmarks.motion_part import FRAMES, PLACES, pair
 
 # What an operator's name holds -> the kind of work; the first that fits counts.
 KINDS = {
@@ -28,13 +26,12 @@ KINDS = {
 
 
 def run(quick: bool = False) -> list[dict]:
-    device, pixels = "cuda" if torch.cuda.is_available() else "cpu", 64 if quick else 256
-    dtype = "fp16" if device == "cuda" else "fp32"
+    pixels = 64 if quick else 256
     found: dict[str, dict[str, float]] = {name: defaultdict(float)
                                           for name in ("diffusers", "ours, plain layers", "ours")}
     for channels, per, often in PLACES:
-        ours, theirs = (each.to(device, DTYPES[dtype]) for each in pair(channels))
-        x = torch.randn(FRAMES, channels, pixels // per, pixels // per).to(device, DTYPES[dtype])
+        ours, theirs = pair(channels)
+        x = torch.randn(FRAMES, channels, pixels // per, pixels // per)
         plainly = patch.object(transformer, "packed", lambda transformer, before: None)
         for name, call, around in (("diffusers", lambda: theirs(x, num_frames=FRAMES), nullcontext()),
                                    ("ours, plain layers", lambda: ours(x, FRAMES), plainly),
@@ -46,21 +43,20 @@ def run(quick: bool = False) -> list[dict]:
     for name, kinds in found.items():
         whole = sum(kinds.values())
         shares = {f"{kind} s": kinds[kind] for kind in [*KINDS, "the rest"]}
-        rows.append({"pixels": pixels, "dtype": dtype, "implementation": name, **shares, "all s": whole})
+        rows.append({"pixels": pixels, "dtype": "fp32", "implementation": name, **shares, "all s": whole})
     return rows
 
 
 @torch.no_grad()
 def _profiled(call: Callable[[], torch.Tensor], rounds: int) -> dict[str, float]:
     """Seconds of one call by kind of work."""
-    done(call())
-    on_gpu = torch.cuda.is_available()
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+    call()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(rounds):
-            done(call())
+            call()
     seconds: dict[str, float] = defaultdict(float)
     for event in seen.key_averages():
-        own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        own = event.self_cpu_time_total
         seconds[_kind(event.key)] += own / 1e6 / rounds
     return seconds
 

@@ -19,8 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from animatediff.motion import transformer
 from animatediff.motion.precision import for_norm
-
-from .motion_part import PLACES, pair
+from benchmarks.motion_part import PLACES, pair
 
 CLIPS, PIXELS, DTYPE = 2, 512, torch.float16
 READ_TWICE = ("aten::native_group_norm", "aten::native_layer_norm")  # for the statistics, and for what comes of them

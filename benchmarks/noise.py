@@ -7,8 +7,7 @@ import numpy as np
 
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import NOISE_KINDS, Settings
-
-from .measure import look
+from benchmarks.measure import look
 
 PROMPTS = ("a red circle at rest on a white background", "a blue star at rest on a black background",
            "a green square at rest on a gray background")

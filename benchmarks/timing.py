@@ -82,15 +82,6 @@ def alternate(
     return {name: Timing(spent[name], first[name]) for name in names}
 
 
-def done(out: Any) -> Any:
-    """A tensor, computed: a GPU works behind the caller's back."""
-    if out.is_cuda:
-        import torch
-
-        torch.cuda.synchronize()
-    return out
-
-
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     import torch

@@ -1,14 +1,13 @@
 """One UNet step of a clip: ours injected, against the plain UNet and diffusers' UNetMotionModel.
 
-SD1.5 at its full size with a v2 module and random weights. On a CPU: 16 frames without guidance; on a GPU: 16 and 32
-frames of 512×512 with guidance, and the memory that a call takes at its peak. All three run on the same tensors, so
-that the weights are in memory once.
+SD1.5 at its full size with a v2 module and random weights, on the CPU: 16 frames without guidance. All three run on the
+same tensors, so that the weights are in memory once. `benchmarks/gpu/step.py` is this on a GPU.
 """
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,33 +21,28 @@ from animatediff.motion import FAMILIES, MotionModule, build, injected
 from animatediff.motion.naming import to_diffusers
 from animatediff.unet.prompts_once import prompts_once
 from benchmarks.motion_part import DTYPES, FRAMES
-from benchmarks.timing import alternate, done
+from benchmarks.timing import alternate
 
 TIMESTEP, TOKENS = 321, 77
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Sizes of the model, of the clips (frames) and of their pictures (pixels), and rounds of each case."""
+    """Sizes of the model, of the pictures (pixels) and of the clip (frames), and rounds of each case."""
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     text: int = 768
     pixels: tuple[int, ...] = (128, 256)
     rounds: int = 5
-    frames: tuple[int, ...] = (FRAMES,)
-    guidance: bool = False
+    frames: int = FRAMES
     dtypes: tuple[str, ...] = ("fp32", "bf16")
-    device: str = "cpu"
 
 
-GPU = Plan(pixels=(512,), rounds=15, frames=(16, 32), guidance=True, dtypes=("fp16", "bf16"), device="cuda")
-SMALL = {"widths": (32, 64, 64, 64), "text": 32, "pixels": (64, 128), "rounds": 1}
-QUICK = Plan(**SMALL)
+QUICK = Plan(widths=(32, 64, 64, 64), text=32, pixels=(64, 128), rounds=1)
 
 
 def run(quick: bool = False) -> list[dict]:
-    plan = GPU if torch.cuda.is_available() else Plan()
-    return measure(dataclasses.replace(plan, **SMALL) if quick else plan)
+    return measure(QUICK if quick else Plan())
 
 
 def measure(plan: Plan) -> list[dict]:
@@ -56,27 +50,25 @@ def measure(plan: Plan) -> list[dict]:
     unet, module = networks(plan)
     rows = []
     for name in plan.dtypes:
-        unet.to(plan.device, DTYPES[name]), module.to(plan.device, DTYPES[name])
+        unet.to(DTYPES[name]), module.to(DTYPES[name])
         other = same_in_diffusers(unet, module)
-        rows += [_case(unet, module, other, plan, name, frames, pixels)
-                 for frames in plan.frames for pixels in plan.pixels]
+        rows += [_case(unet, module, other, plan, name, pixels) for pixels in plan.pixels]
         del other  # or it would keep these tensors when the next dtype replaces them
     return rows
 
 
 @torch.no_grad()
-def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, frames: int, pixels: int) -> dict:
-    random, clips = torch.Generator().manual_seed(pixels), 1 + plan.guidance
-    x = torch.randn(clips * frames, 4, pixels // 8, pixels // 8, generator=random).to(plan.device, DTYPES[dtype])
-    text = torch.randn(clips, TOKENS, plan.text, generator=random).to(plan.device, DTYPES[dtype])
-    text = text.repeat_interleave(frames, 0)
-    video = x.unflatten(0, (clips, frames)).transpose(1, 2)
+def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int) -> dict:
+    random, frames = torch.Generator().manual_seed(pixels), plan.frames
+    x = torch.randn(frames, 4, pixels // 8, pixels // 8, generator=random).to(DTYPES[dtype])
+    text = torch.randn(1, TOKENS, plan.text, generator=random).to(DTYPES[dtype]).repeat_interleave(frames, 0)
+    video = x[None].transpose(1, 2)
 
     def plain() -> Tensor:
-        return done(unet(x, TIMESTEP, text).sample)
+        return unet(x, TIMESTEP, text).sample
 
     def ours() -> Tensor:
-        with prompts_once(unet), injected(unet, module, lambda rows: ClipLayout.contiguous(frames, rows // frames)):
+        with prompts_once(unet), injected(unet, module, lambda rows: ClipLayout.contiguous(frames)):
             return plain()
 
     def matched() -> Tensor:
@@ -84,11 +76,10 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, frames: int
             return ours()
 
     def diffusers() -> Tensor:
-        return done(other(video, TIMESTEP, text).sample.transpose(1, 2).reshape(x.shape))
+        return other(video, TIMESTEP, text).sample.transpose(1, 2).reshape(x.shape)
 
-    contenders = {"plain": plain, "ours": ours, "diffusers": diffusers}
-    found = alternate(contenders, rounds=plan.rounds, warm_up={"ours": matched},
-                      say=f"{frames} frames, {pixels} pixels {dtype}")
+    found = alternate({"plain": plain, "ours": ours, "diffusers": diffusers}, rounds=plan.rounds,
+                      warm_up={"ours": matched}, say=f"{frames} frames, {pixels} pixels {dtype}")
     first = {name: timing.first.float() for name, timing in found.items()}
     times = {name: timing.median for name, timing in found.items()}
 
@@ -109,16 +100,7 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, frames: int
         "largest difference": f"{apart('ours', 'diffusers'):.1e}",
         "largest value": f"{first['diffusers'].abs().max().item():.1e}",
         "change by motion": f"{apart('diffusers', 'plain'):.1e}",
-        **({f"{name} peak MiB": _peak(call) for name, call in contenders.items()} if x.is_cuda else {}),
     }
-
-
-def _peak(call: Callable[[], Tensor]) -> float:
-    """What a call takes of the GPU's memory at most, above what is there before it."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 @contextmanager
@@ -135,20 +117,20 @@ def norm_over_frames(module: MotionModule) -> Iterator[None]:
             site.over_frames = over_frames
 
 
-def networks(plan: Plan) -> tuple[nn.Module, MotionModule]:
+def networks(plan: Plan, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[nn.Module, MotionModule]:
     """UNet and motion module with random weights, built without the initialisation that would be thrown away."""
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(**_unet_config(plan))
-    return filled(unet), motion_module(plan)
+    return filled(unet, device, dtype), motion_module(plan, device, dtype)
 
 
-def motion_module(plan: Plan) -> MotionModule:
+def motion_module(plan: Plan, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MotionModule:
     """The latter alone."""
     with torch.device("meta"):
         module = build(plan.widths, FAMILIES["v2"])
-    return filled(module)
+    return filled(module, device, dtype)
 
 
 def _unet_config(plan: Plan) -> dict:

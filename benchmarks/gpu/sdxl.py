@@ -8,7 +8,6 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
 from benchmarks.gpu.places import peaks
 from benchmarks.gpu.plan import DTYPES, Plan, without_kernels
-from benchmarks.gpu.step import on_device
 from benchmarks.timing import alternate
 from benchmarks.unet_step import TIMESTEP, TOKENS, filled
 
@@ -29,7 +28,8 @@ def run(plan: Plan) -> list[dict]:
             attention_head_dim=(5, 10, 20) if full else (2, 4, 4),
             addition_time_embed_dim=256 if full else 8, projection_class_embeddings_input_dim=2816 if full else 80)
         module = build(plan.sdxl_widths, FAMILIES["AnimateDiff-SDXL"])
-    unet, module = filled(unet, plan.device, dtype), on_device(module, plan, name)
+    unet, module = (filled(network, plan.device, dtype) for network in (unet, module))
+    module.to(plan.device, dtype)  # its positional encodings are no weights
     rows, side = 2 * frames, plan.sdxl_pixels // 8
 
     def random(*shape: int) -> Tensor:

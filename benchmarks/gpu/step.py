@@ -13,34 +13,17 @@ from torch import Tensor, nn
 from animatediff.layout import ClipLayout
 from animatediff.motion import MotionModule, injected
 from animatediff.unet.prompts_once import prompts_once
+from benchmarks import unet_step
 from benchmarks.gpu.places import peaks
 from benchmarks.gpu.plan import DTYPES, Plan, without_kernels
 from benchmarks.timing import alternate
-from benchmarks.unet_step import TIMESTEP, TOKENS, filled, norm_over_frames, same_in_diffusers
+from benchmarks.unet_step import TIMESTEP, TOKENS, norm_over_frames, same_in_diffusers
 
 
 def networks(plan: Plan, dtype: str) -> tuple[nn.Module, MotionModule]:
-    """Filled where they are to be, since a CPU takes long for it."""
-    from diffusers import UNet2DConditionModel
-
-    from animatediff.motion import FAMILIES, build
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(block_out_channels=plan.widths, cross_attention_dim=plan.text,
-                                    attention_head_dim=8, layers_per_block=2)
-        module = build(plan.widths, FAMILIES["v2"])
-    return filled(unet, plan.device, DTYPES[dtype]), on_device(module, plan, dtype)
-
-
-def on_device(module: MotionModule, plan: Plan, dtype: str) -> MotionModule:
-    """The module filled, its positional encodings made anew: a meta device has none."""
-    from animatediff.motion.layers import sinusoids
-
-    filled(module, plan.device, DTYPES[dtype])
-    for part in module.modules():
-        if "pe" in part._buffers:
-            part._buffers["pe"] = sinusoids(*part.pe.shape[1:]).to(plan.device, DTYPES[dtype])
-    return module
+    """UNet and motion module with random weights, on the device."""
+    unet, module = unet_step.networks(plan, plan.device, DTYPES[dtype])
+    return unet, module.to(plan.device, DTYPES[dtype])  # its positional encodings are no weights
 
 
 @torch.no_grad()

@@ -39,14 +39,10 @@ def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor)
     joined = torch.zeros(len(finished), dtype=torch.bool)
 
     def hold(denoiser: Any, args: tuple[Tensor, Tensor], answer: Tensor) -> Tensor:
-        """The host's denoiser answers with x₀, that of DDIM and its kin with ε."""
         x, level = args
         held = joins > run.step
         joined.logical_or_(~held)
-        still = finished
-        if hasattr(denoiser, "alphas"):
-            alpha = denoiser.alphas[level.long()].view(-1, 1, 1, 1)
-            still = (x - alpha.sqrt() * finished) / (1 - alpha).sqrt()
+        still = run.answer_of(x, level, finished)
         if shared.state.current_latent is not None:  # the live preview's
             shared.state.current_latent[held] = finished[held].to(shared.state.current_latent)
         return torch.where(held.to(answer.device).view(-1, 1, 1, 1), still.to(answer), answer)

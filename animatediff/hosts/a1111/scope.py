@@ -18,6 +18,7 @@ from modules.sd_samplers_common import InterruptedException
 
 from animatediff.attribute import attribute
 from animatediff.clip.call import NOTHING
+from animatediff.clip.context import Context
 from animatediff.clip.scope import in_unet
 from animatediff.errors import ModelError
 from animatediff.hosts.a1111 import jobs, options, seen_options
@@ -168,11 +169,11 @@ class Pass:
             progress = 1.0 if self.seam else self.steps_done / self.steps
             out = plain(x, sigma, *args, **kwargs)
             held = self.pictures.held
-            return held.into(out, progress, lambda x0: self._answer(x, sigma, x0)) if held else out
+            return held.into(out, progress, lambda x0: self.answer_of(x, sigma, x0)) if held else out
 
         return forward
 
-    def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    def answer_of(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
         """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
         if not hasattr(self.denoiser, "alphas"):
             return x0
@@ -218,11 +219,8 @@ class Pass:
         return call
 
     def _windows(self, frames: int, denoise: Any) -> WindowedDenoiser:
-        s = self.settings
-        return WindowedDenoiser(
-            denoise, frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
-            schedule=s.context_schedule, method=s.fuse_method, steps=self.steps,
-            on_event=self._after_window, per_call=lambda: self.memory.at_once)
+        context = Context.of(self.settings, frames)
+        return context.denoiser(denoise, self.steps, self._after_window, lambda: self.memory.at_once)
 
     def _after_window(self, event: Event) -> None:
         self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
