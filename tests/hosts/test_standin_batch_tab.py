@@ -3,34 +3,22 @@ from __future__ import annotations
 
 import importlib
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import write_module
 
-ROOT = Path(__file__).parents[2]
-STANDIN = Path(__file__).parent / "standin"
 CLIP = {"enable": True, "model": "moving.safetensors", "format": ["GIF"], "returns": "frames"}
 FIELDS = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 7, "sampler_name": "Euler",
           "denoising_strength": 0.5}
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(STANDIN))
-    from standin_host import standing_in
-
-    write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))
-    with standing_in(tmp_path / "data") as host:
-        host.opts.data["animatediff_model_path"] = str(tmp_path)
-        host.load(ROOT / "scripts" / "animatediff.py")
-        host.show()
-        host.img2img = importlib.import_module("modules.img2img")
-        host.plain = host.img2img.process_batch
-        host.script_callbacks.before_ui_callback()
-        yield host
+def host(host):
+    host.img2img = importlib.import_module("modules.img2img")
+    host.plain = host.img2img.process_batch
+    host.script_callbacks.before_ui_callback()
+    return host
 
 
 @pytest.fixture

@@ -2,40 +2,29 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_models import write_module
 
-ROOT = Path(__file__).parents[2]
-STANDIN = Path(__file__).parent / "standin"
 REQUEST = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 70, "sampler_name": "Euler",
            "n_iter": 3}
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 4, "format": ["GIF"]}
 
 
-@pytest.fixture
-def host(tmp_path, monkeypatch):
-    """The stand-in with the extension, and one that loses a frame of the clips numbered in `host.losing`."""
-    monkeypatch.syspath_prepend(str(STANDIN))
-    from standin_host import standing_in
+@pytest.fixture(autouse=True)
+def losing(bare_host):
+    """An extension before ours that takes a frame out of the clips numbered in `host.losing`."""
+    host = bare_host
+    host.losing, host.lost = (), 1
 
-    write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))
-    with standing_in(tmp_path) as host:
-        host.opts.data["animatediff_model_path"] = str(tmp_path)
-        host.losing, host.lost = (), 1
+    def postprocess_batch_list(self, p, pp, batch_number):
+        if batch_number in host.losing:
+            del pp.images[-host.lost:]
 
-        def postprocess_batch_list(self, p, pp, batch_number):
-            if batch_number in host.losing:
-                del pp.images[-host.lost:]
-
-        host.scripts.scripts_data.append((type("Losing", (host.scripts.Script,), {
-            "title": lambda self: "Losing", "show": lambda self, is_img2img: host.scripts.AlwaysVisible,
-            "postprocess_batch_list": postprocess_batch_list}), "losing.py"))
-        host.load(ROOT / "scripts" / "animatediff.py")
-        host.show()
-        yield host
+    host.scripts.scripts_data.append((type("Losing", (host.scripts.Script,), {
+        "title": lambda self: "Losing", "show": lambda self, is_img2img: host.scripts.AlwaysVisible,
+        "postprocess_batch_list": postprocess_batch_list}), "losing.py"))
+    return host
 
 
 def made(host):

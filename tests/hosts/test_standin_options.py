@@ -2,31 +2,14 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import write_module
 
-ROOT = Path(__file__).parents[2]
-STANDIN = Path(__file__).parent / "standin"
 REQUEST = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 4, "seed": 7, "sampler_name": "Euler"}
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch_size": 3, "overlap": 1,
         "format": ["GIF"], "returns": "frames", "closed_loop": "seamless", "seam_repair": 0.5}
-
-
-@pytest.fixture
-def host(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(STANDIN))
-    from standin_host import standing_in
-
-    write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))
-    with standing_in(tmp_path) as host:
-        host.opts.data["animatediff_model_path"] = str(tmp_path)
-        host.load(ROOT / "scripts" / "animatediff.py")
-        host.show()
-        yield host
 
 
 def made(host, tab, hook=lambda: None, **fields):

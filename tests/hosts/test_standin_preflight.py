@@ -1,27 +1,10 @@
 """What the API's preflight tells of a request, against the calls that the same request comes to in the stand-in."""
 from __future__ import annotations
 
-from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_models import write_module
 
-ROOT = Path(__file__).parents[2]
-STANDIN = Path(__file__).parent / "standin"
-
-
-@pytest.fixture
-def host(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(STANDIN))
-    from standin_host import standing_in
-
-    write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))
-    with standing_in(tmp_path) as host:
-        host.opts.data["animatediff_model_path"] = str(tmp_path)
-        host.load(ROOT / "scripts" / "animatediff.py")
-        host.show()
-        yield host
 
 
 @pytest.mark.parametrize("tab, fields", [

@@ -10,10 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from tiny_models import write_module
 
-ROOT = Path(__file__).parents[2]
-STANDIN = Path(__file__).parent / "standin"
 FIELDS = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 3, "seed": 7, "sampler_name": "Euler",
           "hr_upscaler": "Latent", "denoising_strength": 0.6, "enable_hr": False, "do_not_save_grid": True}
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch_size": 3, "overlap": 1}
@@ -22,20 +19,12 @@ NEEDS_VIDEO = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason=
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(STANDIN))
-    from standin_host import standing_in
-
-    write_module(tmp_path / "moving.safetensors", widths=(32, 32, 32, 32))
-    with standing_in(tmp_path) as host:
-        host.opts.data["animatediff_model_path"] = str(tmp_path)
-        host.load(ROOT / "scripts" / "animatediff.py")
-        host.show()
-        host.shared.demo = SimpleNamespace(temp_files=set())
-        host.txt2img = importlib.import_module("modules.txt2img")
-        host.plain_upscale = host.txt2img.txt2img_upscale
-        host.script_callbacks.before_ui_callback()
-        yield host
+def host(host):
+    host.shared.demo = SimpleNamespace(temp_files=set())
+    host.txt2img = importlib.import_module("modules.txt2img")
+    host.plain_upscale = host.txt2img.txt2img_upscale
+    host.script_callbacks.before_ui_callback()
+    return host
 
 
 def generated(host, **settings):
