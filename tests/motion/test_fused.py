@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from test_packed import transformer, truth
-from test_whole import layer_by_layer
+from test_whole import laid_out, layer_by_layer, steering
 
 from animatediff.layout import Views
 from animatediff.motion import choice
@@ -54,12 +54,7 @@ def run(site, x, *given):
 def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
     site = transformer(channels, dtype, over_frames).to(DEVICE)
     x = torch.randn(clips * frames, channels, height, width).to(DEVICE, dtype)
-    if memory == "last":
-        x = x.to(memory_format=torch.channels_last)
-    elif memory == "turned":
-        x = x.transpose(2, 3).contiguous().transpose(2, 3)
-    scale = torch.rand(frames, height, width) * 2 if steered & 1 else 0.7 if steered else 1.0
-    effect = torch.rand(frames, height, width) if steered & 2 else 1.0
+    x, (scale, effect) = laid_out(x, memory), steering(steered, frames, height, width)
     before = x.clone()
     found, plain = run(site, x, frames, scale, effect), layer_by_layer(site, x, frames, scale, effect)
     exact = truth(site.cpu(), x.cpu(), frames, scale, effect)

@@ -25,6 +25,19 @@ def whole(site, *given):
         return site(*given)
 
 
+def laid_out(x, memory):
+    """x [n c h w] as it lies in memory: "as it is", channels "last", or "turned" by a quarter."""
+    if memory == "last":
+        return x.to(memory_format=torch.channels_last)
+    return x.transpose(2, 3).contiguous().transpose(2, 3) if memory == "turned" else x
+
+
+def steering(kind, frames, height, width):
+    """Scale and effect: 0 for none, 1 for scales and 2 for effects of each place, 3 for both."""
+    scale = torch.rand(frames, height, width) * 2 if kind & 1 else 0.7 if kind else 1.0
+    return scale, torch.rand(frames, height, width) if kind & 2 else 1.0
+
+
 def layer_by_layer(site, *given):
     """As it learns: each layer by itself."""
     with pytest.MonkeyPatch.context() as patch, torch.enable_grad():
@@ -39,12 +52,7 @@ def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dty
     """No further from the truth than layer by layer, and equal to that within 1e-5 in fp32."""
     site = transformer(channels, dtype, over_frames)
     x = torch.randn(clips * frames, channels, height, width).to(dtype)
-    if memory == "last":
-        x = x.to(memory_format=torch.channels_last)
-    elif memory == "turned":
-        x = x.transpose(2, 3).contiguous().transpose(2, 3)
-    scale = torch.rand(frames, height, width) * 2 if steered & 1 else 0.7 if steered else 1.0
-    effect = torch.rand(frames, height, width) if steered & 2 else 1.0
+    x, (scale, effect) = laid_out(x, memory), steering(steered, frames, height, width)
     before = x.clone()
     found, plain = (run(site, x, frames, scale, effect) for run in (whole, layer_by_layer))
     exact = truth(site, x, frames, scale, effect)
