@@ -40,8 +40,8 @@ class Clip:
 
     text: the settings text in every file, from what is known; asked when writing begins, and again when more is known.
     place: target and name as ClipWriter takes them; asked when the files are opened.
-    playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held until
-    the last one has come, and written then; without it, they come in the order of playback and are written at once.
+    playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
+    written when the clip is finished; without it, they come in the order of playback and are written at once.
     """
 
     frames: int  # that are to be pushed
@@ -70,11 +70,10 @@ class Written:
 
 
 class Job:
-    """One clip after the other. `written`: those that are done. `notes`: what is to be said of them and of the job."""
+    """One clip after the other. `written`: those that are done."""
 
     def __init__(self) -> None:
         self.written: list[Written] = []
-        self.notes: list[str] = []
         self._current: _Streamed | _Held | None = None
 
     def begin(self, clip: Clip) -> None:
@@ -83,11 +82,9 @@ class Job:
         self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
 
     def add(self, frame: Any) -> None:
-        """The next frame, a PIL image or uint8 [h w 3]. With its last frame a clip that is held is finished."""
+        """The next frame, a PIL image or uint8 [h w 3]."""
         assert self._current is not None, "begin a clip first"
         self._current.add(frame)
-        if self._current.clip.playback is not None and self._current.count >= self._current.clip.frames:
-            self.finish()
 
     def told(self, event: Event) -> None:
         """An event of the run that makes the frames; what was given up for want of memory goes into the files."""
@@ -101,6 +98,10 @@ class Job:
         self._current = None  # not where that was interrupted, for `fail`
         return self._keep(done)
 
+    def drop(self) -> None:
+        """Forget the clip under way, whose frames are held."""
+        self._current = None
+
     def fail(self, error: BaseException) -> Written | None:
         """End the clip under way with the frames that have come. `error` is why, and the caller's to raise."""
         current, self._current = self._current, None
@@ -109,7 +110,6 @@ class Job:
     def _keep(self, done: Written | None) -> Written | None:
         if done is not None:
             self.written.append(done)
-            self.notes += done.notes
         return done
 
 

@@ -59,7 +59,8 @@ def test_a_clip_that_is_held_is_written_in_the_order_of_playback(tmp_path):
     for grey in GREYS:
         assert not job.written and not list(tmp_path.iterdir())
         job.add(Image.fromarray(frame(grey)))
-    [written] = job.written
+    written = job.finish()
+    assert job.written == [written]
     assert colours(tmp_path / "a.gif") == [GREYS[i] for i in to_and_fro(6)] and len(written.held) == 10
     assert json.loads(metadata.read(written.paths[1]))["score"] == pytest.approx(written.loop.value)
     assert not written.notes
@@ -71,8 +72,9 @@ def test_a_clip_that_lost_a_frame_is_written_as_itself_when_the_next_begins(tmp_
         job.begin(clip(tmp_path, name, playback=range))
         for grey in GREYS[: 5 if name == "first" else 6]:
             job.add(Image.fromarray(frame(grey)))
+    job.finish()
     first, second = job.written
-    assert job.notes == first.notes == ["the job ended after 5 of 6 frames"]
+    assert not second.notes and first.notes == ["the job ended after 5 of 6 frames"]
     assert (first.frames, second.frames) == (5, 6) and first.paths[0].stem == "first"
     assert json.loads(metadata.read(first.paths[0]))["name"] == "first"
 
@@ -83,7 +85,7 @@ def test_frames_that_are_held_outlive_files_that_cannot_be_written(tmp_path):
     job.begin(clip(tmp_path / "taken", playback=range))
     for grey in GREYS:
         job.add(Image.fromarray(frame(grey)))
-    [written] = job.written
+    written = job.finish()
     assert len(written.held) == 6 and not written.paths and "taken" in written.notes[0]
 
 
@@ -91,6 +93,14 @@ def test_no_frames_make_no_clip(tmp_path):
     job = Job()
     job.begin(clip(tmp_path, playback=range))
     assert job.finish() is None and job.fail(RuntimeError()) is None and not list(tmp_path.iterdir())
+
+
+def test_a_clip_that_is_dropped_leaves_nothing(tmp_path):
+    job = Job()
+    job.begin(clip(tmp_path, playback=range))
+    job.add(Image.fromarray(frame(0)))
+    job.drop()
+    assert job.finish() is None and not job.written and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MediaError("broke")])

@@ -1,22 +1,23 @@
-"""One clip of a job: what it is taken when it begins, and its files when its frames are there."""
+"""One clip of a job: what it is taken when it begins, and what its files are to be."""
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from modules import processing
+from modules import images, processing
 from PIL import Image
 
 from animatediff import windows
 from animatediff.attribute import attribute
+from animatediff.clip import job
+from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
-from animatediff.media.loop import LoopMeter
+from animatediff.media.write import WRITERS
 from animatediff.settings import Settings
 
 SCORE = "AnimateDiff loop score"  # in the infotext
 
 
-class Clip:
+class HostClip:
     """The frames of one batch of the host's.
 
     The host may begin the next batch before all frames of this one have come, when another extension has taken some
@@ -26,52 +27,56 @@ class Clip:
     def __init__(self, p: Any, settings: Settings):
         """`before_process_batch`, when this clip's seeds are numbered."""
         self.p, self.settings = p, settings
-        self.wanted = p.batch_size
+        self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # place of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
         self.prompts, self.negatives = ([text] * len(p.all_prompts) for text in (p.main_prompt, p.main_negative_prompt))
         self.folder = results.folder(p.outpath_samples)
-        self.frames: list[Image.Image] = []
         self.facts: dict[str, Any] = {}
         self.cut_short: tuple[int, int, str] | None = None  # done, of how many, of what; where it was interrupted
         self.in_hires = False  # whether it was the second pass of Hires. fix
 
-    def add(self, frame: Image.Image) -> None:
-        self.frames.append(frame)
+    def to_write(self) -> job.Clip:
+        s = self.settings
+        return job.Clip(
+            self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
+            s.loop_number, lambda count: windows.playback(count, s.context_length, s.closed_loop),
+            options.write_options())
+
+    def came_with(self, frame: Image.Image) -> bool:
+        """A finished picture. Whether it is a frame: what comes behind the last one is another extension's."""
+        if self.came >= self.wanted:
+            return False
+        self.came += 1
         self.facts = dict(self.p.extra_generation_params)
+        return True
 
     @property
-    def complete(self) -> bool:
-        return len(self.frames) >= self.wanted
+    def is_nothing(self) -> bool:
+        """Whether it was interrupted before anything of it could be seen."""
+        begun = self.cut_short is None or self.cut_short[0] > 0
+        return not (begun or self.in_hires or hasattr(self.p, "init_images"))
 
-    def write(self, notes: list[str]) -> results.Saved | None:
-        """Write the frames that have come, once; None where there is no clip. What there is to say goes to `notes`."""
-        frames, self.frames = self.frames, []
-        if not frames:
-            return None
-        if self.cut_short and self.cut_short[0] == 0 and not self.in_hires and not hasattr(self.p, "init_images"):
-            notes.append("interrupted before the first step was done: there is no clip")
-            return None
-        self._score(frames, notes)
-        saved = results.write(frames, self.settings, self.folder, self.seeds[self.first], self._infotext(),
-                              options.write_options())
-        notes += saved.notes
-        if len(frames) < self.wanted:
-            notes.append(f"the job ended after {len(frames)} of {self.wanted} frames")
-        if self.cut_short:
-            notes.append("interrupted after {} of {} {}".format(*self.cut_short))
-        return saved
+    def notes(self, written: job.Written) -> list[str]:
+        """What there is to say of its files."""
+        s = self.settings
+        score = [f"loop score {written.loop}"] if written.loop and (s.closed_loop != "none" or s.seam_repair) else []
+        cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
+        return [*score, *written.notes, *cut]
 
-    def _score(self, frames: list[Image.Image], notes: list[str]) -> None:
-        meter, s = LoopMeter(), self.settings
-        for i in windows.playback(len(frames), s.context_length, s.closed_loop):
-            meter.add(np.asarray(frames[i].convert("RGB")))
-        if meter.score:
-            self.facts[SCORE] = self.p.extra_generation_params[SCORE] = f"{meter.score.value:.2f}"
-            if s.closed_loop != "none" or s.seam_repair:
-                notes.append(f"loop score {meter.score}")
-
-    def _infotext(self) -> str:
+    def _infotext(self, known: job.Known) -> str:
+        if known.loop:
+            self.facts[SCORE] = self.p.extra_generation_params[SCORE] = f"{known.loop.value:.2f}"
         with attribute(self.p, "extra_generation_params", self.facts):
             return processing.create_infotext(self.p, self.prompts, self.seeds, self.subseeds, index=self.first,
                                               all_negative_prompts=self.negatives)
+
+    def _place(self) -> tuple[str, str]:
+        """The folder, and the files' name with the next number there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            number = images.get_next_sequence_number(str(self.folder), "")
+        except OSError as error:
+            raise MediaError(f"the clip was not written ({error})", where=str(self.folder)) from error
+        name = "-".join(filter(None, (f"{number:05}", str(self.seeds[self.first]), self.settings.request_id)))
+        return f"{self.folder}/", name

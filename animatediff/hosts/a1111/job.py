@@ -12,6 +12,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
 from animatediff.attribute import attribute
+from animatediff.clip import job
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
     library,
@@ -25,7 +26,7 @@ from animatediff.hosts.a1111 import (
     upscale,
 )
 from animatediff.hosts.a1111.animated import animated
-from animatediff.hosts.a1111.clip import SCORE, Clip
+from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
@@ -49,8 +50,8 @@ class Job:
     def __init__(self, p: Any, settings: Settings, neighbours: Neighbours = ()):
         self.p, self.settings, self.neighbours = p, settings, neighbours
         self.beside: list[InJob] = []  # what they have to do with this job
-        self.clip: Clip | None = None  # the one that is being made
-        self.saved: list[results.Saved] = []
+        self.clip: HostClip | None = None  # the one that is being made
+        self.files = job.Job()
         self.notes: list[str] = []
         self.module: MotionModule | None = None
         self.loras: motion_loras.Passes = ([], [])  # of this clip
@@ -98,14 +99,15 @@ class Job:
 
     def begin_clip(self) -> None:
         """`before_process_batch`: the host has made the noise source of this clip."""
-        self._write()  # the clip before, if it has lost frames on its way
+        self._end_clip()  # the one before, if it has lost frames on its way
         self.on_clip.close()
         for name in (SCORE, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = _OneGenerator(self.p.rng)
-        self.clip = Clip(self.p, self.settings)
+        self.clip = HostClip(self.p, self.settings)
+        self.files.begin(self.clip.to_write())
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
             self.on_clip.enter_context(travelling.in_clip(self.p, self.settings))
@@ -131,19 +133,19 @@ class Job:
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
-        if self.clip is not None:
-            self.clip.add(picture)
-            if self.clip.complete:
-                self._write()
+        if self.clip is not None and self.clip.came_with(picture):
+            self.files.add(picture)
+            if self.clip.came == self.clip.wanted:
+                self._end_clip()
 
     def finish(self, processed: Any) -> None:
         """`postprocess`: the clips take the place of loose frames."""
-        self._write()
+        self._end_clip()
         pictures, texts = [], []
-        for saved in self.saved:
-            shown = results.shown(saved, self.settings)
+        for written in self.files.written:
+            shown = results.shown(written, self.settings)
             pictures += shown
-            texts += [saved.infotext] * len(shown)
+            texts += [written.text] * len(shown)
         if processed.index_of_first_image and processed.images:  # the grid, after what plays
             pictures.append(processed.images[0])
             texts.append(processed.infotexts[0])
@@ -156,7 +158,8 @@ class Job:
         # The API answers with these too.
         processed.extra_generation_params = {
             **processed.extra_generation_params, f"{KEY} notes": self.notes,
-            f"{KEY} files": [str(path) for saved in self.saved for path in saved.clips or saved.paths]}
+            f"{KEY} files": [str(path) for written in self.files.written
+                              for path in results.clips(written) or written.paths]}
         if pictures:
             processed.images, processed.infotexts, processed.index_of_first_image = pictures, texts, 0
             processed.info = texts[0]
@@ -164,7 +167,7 @@ class Job:
 
     def _of_others(self, pictures: list[Any]) -> list[Any]:
         """What extensions have put behind the frames, such as ControlNet's hints. They have no infotexts."""
-        frames = {id(frame) for saved in self.saved for frame in saved.frames}
+        frames = {id(frame) for written in self.files.written for frame in written.held}
         last = max((i for i, picture in enumerate(pictures) if id(picture) in frames), default=len(pictures) - 1)
         return pictures[last + 1:]
 
@@ -234,17 +237,23 @@ class Job:
                                                    direct=not shared.parallel_processing_allowed))
             yield
 
-    def _write(self) -> None:
+    def _end_clip(self) -> None:
         """Write the frames at hand as a clip, once."""
-        saved = self.clip.write(self.notes) if self.clip is not None else None
-        if saved is not None:
-            self.saved.append(saved)
+        clip, self.clip = self.clip, None
+        if clip is None or not clip.came:
+            return
+        if clip.is_nothing:
+            self.files.drop()
+            self.notes.append("interrupted before the first step was done: there is no clip")
+            return
+        self.files.finish()
+        self.notes += clip.notes(self.files.written[-1])
 
     def _close(self) -> None:
         """In place of `p.close`, which the host calls however the job ended: frames that a failed job finished are
         written then."""
         try:
-            self._write()
+            self._end_clip()
         except Exception:
             errors.report("AnimateDiff could not save the finished frames", exc_info=True)
         finally:
