@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from animatediff.errors import quoted
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 NUMBER = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
 KEY = re.compile(rf"({_NUMBER})\s*(%?)\s*:\s*(\(\s*)?({_NUMBER})(?(3)\s*\))", re.ASCII | re.IGNORECASE)
@@ -58,9 +60,9 @@ class Curve:
         for part in parts:
             match = KEY.fullmatch(part)
             if not match:
-                raise ValueError(f"holds {part!r}, which is neither a number nor a key frame")
+                raise ValueError(f"holds {quoted(part)}, which is neither a number nor a key frame")
             if not math.isfinite(float(match[1])):
-                raise ValueError(f"holds {part!r}, whose place is too large")
+                raise ValueError(f"holds {quoted(part)}, whose place is too large")
             keys.append(Key(float(match[1]), float(match[4]), bool(match[2])))
         return cls(keys=tuple(keys))
 

@@ -2,6 +2,18 @@
 from __future__ import annotations
 
 
+def quoted(value: object, most: int = 60) -> str:
+    """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
+def end_of(path: object, most: int = 120) -> str:
+    """A path as an error names it: where it is longer than `most` characters, its end behind "… "."""
+    text = str(path)
+    return text if len(text) <= most else f"… {text[-most:]}"
+
+
 class AnimateDiffError(Exception):
     """Base of every error that is shown to users.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.windows import Window, resolved_overlap, wraps
 
 LEAST = 1e-3
@@ -16,7 +16,8 @@ LEAST = 1e-3
 def weights(window: Window, method: str, *, frames: int, overlap: int) -> list[float]:
     """One weight > 0 for each frame of the window. overlap: frames, -1 is a quarter of the window."""
     if method not in METHODS:
-        raise SettingsError(f"{method!r} is unknown", where="fuse_method", remedy=f"Use one of {', '.join(METHODS)}.")
+        raise SettingsError(f"{quoted(method)} is unknown", where="fuse_method",
+                            remedy=f"Use one of {', '.join(METHODS)}.")
     return METHODS[method](window, frames, resolved_overlap(overlap, len(window)))
 
 

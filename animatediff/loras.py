@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from animatediff.curves import Curve
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.travel import Schedule
 
 MOST = 10.0  # a weight's greatest size
@@ -96,7 +96,7 @@ def of_tag(items: Sequence[str]) -> tuple[str, float]:
     try:
         return name.strip(), Curve.read(float(written)).numbers[0]
     except ValueError:
-        raise SettingsError(f"{written!r:.40} is no weight", where=f"prompt, <lora:{':'.join(items)}>",
+        raise SettingsError(f"{quoted(written)} is no weight", where=f"prompt, <lora:{':'.join(items)}>",
                             remedy="Write a number, such as <lora:zoom-in:0.8>.") from None
 
 

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from animatediff.curves import Curve
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 UNSAFE_IN_FILES = '/\\:*?"<>|'
@@ -273,5 +273,4 @@ def _plain(text: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a page's number fields hold floats
-    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
-    return text if len(text) <= 80 else f"{text[:76]} …"
+    return quoted(list(value) if isinstance(value, tuple) else value, 76)

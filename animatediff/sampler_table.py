@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ SAMPLERS: dict[str, Sampler] = {
 
 def get(name: str) -> Sampler:
     if name not in SAMPLERS:
-        raise SettingsError(f"{name!r} is unknown", where="sampler", remedy=f"Use one of {', '.join(SAMPLERS)}.")
+        raise SettingsError(f"{quoted(name)} is unknown", where="sampler", remedy=f"Use one of {', '.join(SAMPLERS)}.")
     return SAMPLERS[name]
 
 
 def grid_of(sampler: Sampler, schedule_type: str) -> str:
     """How the sampler's steps are placed: its own grid, or a schedule type. SettingsError for an unknown type."""
     if schedule_type not in SCHEDULE_TYPES:
-        raise SettingsError(f"{schedule_type!r} is unknown", where="schedule_type",
+        raise SettingsError(f"{quoted(schedule_type)} is unknown", where="schedule_type",
                             remedy=f"Use one of {', '.join(SCHEDULE_TYPES)}.")
     return sampler.own_grid or (sampler.automatic if schedule_type == AUTOMATIC else schedule_type)
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from animatediff import fuse, loras, sampler_table, step_reuse, travel, windows
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.parameters import Parameter
 
 CLOSED_LOOPS = windows.CLOSED_LOOPS
@@ -298,8 +298,8 @@ def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
             raise _unknown(key, value)
         value = parameter.read(value, key)
         if parameter.name in values and values[parameter.name] != value:
-            raise SettingsError(f"{value!r} contradicts {came_as[parameter.name]} = {values[parameter.name]!r}, which "
-                                "means the same parameter", where=key, remedy=f"Give {parameter.name} only.")
+            raise SettingsError(f"{quoted(value)} contradicts {came_as[parameter.name]} = {values[parameter.name]!r}, "
+                                "which means the same parameter", where=key, remedy=f"Give {parameter.name} only.")
         values[parameter.name], came_as[parameter.name] = value, key
     merged = {**(base.to_dict() if base else {}), **values}
     return Settings(**merged)
@@ -357,5 +357,5 @@ def _unknown(key: Any, value: Any) -> SettingsError:
     written = key.lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
     close = get_close_matches(written, names, 1, 0.6)
     remedy = f"Did you mean {names[close[0]]}? " if close else ""
-    return SettingsError(f"unknown parameter, with the value {value!r:.80}", where=str(key),
+    return SettingsError(f"unknown parameter, with the value {quoted(value)}", where=str(key),
                          remedy=f"{remedy}Known are {', '.join(p.name for p in PARAMETERS)}.")

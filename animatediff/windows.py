@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 
 Window = tuple[int, ...]
 Plan = list[Window]
@@ -262,5 +262,5 @@ def _check(frames: int, context: int, stride: int, overlap: int, closed_loop: st
                             where="overlap", remedy="Use -1 for a quarter of the context length.")
     for name, value, choices in (("closed_loop", closed_loop, CLOSED_LOOPS), ("context_schedule", schedule, SCHEDULES)):
         if value not in choices:
-            raise SettingsError(f"{value!r} is unknown", where=name, remedy=f"Use one of {', '.join(choices)}.")
+            raise SettingsError(f"{quoted(value)} is unknown", where=name, remedy=f"Use one of {', '.join(choices)}.")
     return resolved_overlap(overlap, context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.settings import BY_NAME
 
 FREEINIT_ITERATIONS = 3  # where FreeInit is enabled and the number not said
@@ -36,7 +36,7 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         if neutral is None:
             named[key] = value
         elif ... not in neutral and value not in neutral:
-            raise SettingsError(f"{value!r:.80} asks for something that this version cannot do yet", where=key,
+            raise SettingsError(f"{quoted(value)} asks for something that this version cannot do yet", where=key,
                                 remedy=f"Leave {key} out.")
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
 

@@ -21,7 +21,7 @@ from animatediff.engine import diffusers_folder, keys, tokenizer
 from animatediff.engine.components import SD15_BETAS, Components
 from animatediff.engine.text import TextEncoder
 from animatediff.engine.tokenizer import ClipTokenizer
-from animatediff.errors import ModelError
+from animatediff.errors import ModelError, quoted
 from animatediff.motion import BetaSchedule
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import CHECKPOINT, MOTION_MODULE, kind_of
@@ -91,7 +91,8 @@ def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Co
     )
     parameterization = params.get("parameterization", "eps")
     if parameterization not in ("eps", "v"):
-        raise ModelError(f"parameterization {parameterization!r} is unknown", where=str(sidecar), remedy="Use eps or v")
+        raise ModelError(f"parameterization {quoted(parameterization)} is unknown", where=str(sidecar),
+                         remedy="Use eps or v")
     prediction = "v_prediction" if parameterization == "v" else "epsilon"
     return Components(unet, vae, TextEncoder(text, tokens), file.path.stem, betas, prediction, file.path)
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from animatediff.errors import MediaError
+from animatediff.errors import MediaError, end_of
 from animatediff.media.opening import HEAD, PICTURES, eight_bits, from_base64, kind
 from animatediff.media.pyav import library
 
@@ -32,7 +32,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
     `source`: a path, or a file's bytes. An animation is stretched over the clip: each frame gets what is shown at the
     same share of the way. MediaError says `name`, or the path.
     """
-    where = f"motion mask {name or ('' if isinstance(source, bytes) else source)!s:.80}".strip()
+    where = f"motion mask {end_of(name or ('' if isinstance(source, bytes) else source))}".strip()
     with _opened(source, where) as file:
         found = kind(file.read(HEAD))
         if found is None:

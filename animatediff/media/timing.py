@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from animatediff.errors import MediaError
+from animatediff.errors import MediaError, quoted
 
 FPS_MINIMUM, FPS_MAXIMUM = Fraction(1, 100), Fraction(1000)
 # Browsers show a GIF frame of 0 or 1 hundredths for a whole tenth of a second, so 2 is the shortest that works.
@@ -18,7 +18,7 @@ def rate(fps: float | Fraction) -> Fraction:
     except (TypeError, ValueError, OverflowError):
         exact = Fraction(0)
     if not FPS_MINIMUM <= exact <= FPS_MAXIMUM:
-        raise MediaError(f"{fps!r} frames per second cannot be written", where="fps",
+        raise MediaError(f"{quoted(fps)} frames per second cannot be written", where="fps",
                          remedy=f"Give a number from {float(FPS_MINIMUM)} to {float(FPS_MAXIMUM):g}")
     broadcast = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
     # Half a unit of the third decimal: what people write for these rates. Slow clips mean what they say.

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.travel import cyclic, fizz, native
 from animatediff.travel.parse import read, schedule, syntax_of
 from animatediff.travel.reading import Script, whole
@@ -19,7 +19,8 @@ def convert(prompt: str, to: str, frames: int, where: str = "prompt") -> str:
     SettingsError says what the other syntax has no words for.
     """
     if to not in SYNTAXES:
-        raise SettingsError(f"{to!r} is no syntax of prompt travel", where="to", remedy=f"Use {', '.join(SYNTAXES)}.")
+        raise SettingsError(f"{quoted(to)} is no syntax of prompt travel", where="to",
+                            remedy=f"Use {', '.join(SYNTAXES)}.")
     syntax = syntax_of(prompt)
     if syntax == to:
         return prompt
@@ -51,7 +52,7 @@ def _options(keys: Sequence[Key], frames: int, where: str) -> str:
     ends = [*(key.frame for key in keys[1:]), frames]
     texts = [key.text for key, end in zip(keys, ends) for _ in range(end - key.frame)]
     if bad := next((text for text in texts if set(text) & set("{|}")), None):
-        raise _cannot("cyclic", f"{bad!r:.60} has a brace or a bar in it", where)
+        raise _cannot("cyclic", f"{quoted(bad)} has a brace or a bar in it", where)
     return texts[0] if len(keys) == 1 else "{@" + "|".join(texts) + "}"
 
 

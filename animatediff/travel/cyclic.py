@@ -4,7 +4,7 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.travel.reading import package, place, refuse
 
 OPENER = "{@"
@@ -56,4 +56,5 @@ def _options(group: str, frames: int, where: str) -> tuple[str, ...]:
     try:
         return tuple(str(prompt) for prompt in context.sample_prompts(parse(group), frames))
     except (pyparsing.ParseBaseException, ValueError, TypeError, IndexError) as error:
-        raise SettingsError(f"{group!r:.60} cannot be read: {error}", where=where, remedy="Write {@a|b|c}.") from error
+        raise SettingsError(f"{quoted(group)} cannot be read: {error}", where=where,
+                            remedy="Write {@a|b|c}.") from error

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from animatediff.errors import SettingsError
+from animatediff.errors import SettingsError, quoted
 from animatediff.travel.reading import Script, package, place, refuse
 from animatediff.travel.schedule import Key
 
@@ -40,7 +40,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
         if before and not BETWEEN.fullmatch(prompt[before.end():entry.start()]):
             rest = prompt[before.end():entry.start()].strip(" ,\n\t")
             at = place(prompt, prompt.index(rest, before.end()))
-            raise refuse(f"{rest!r:.60} stands between two key frames", where, *at,
+            raise refuse(f"{quoted(rest)} stands between two key frames", where, *at,
                          'Write "FRAME": "text", "FRAME": "text", ….')
         line, column = place(prompt, entry.start())
         frame = _frame(entry["key"], frames, where, line, column)
@@ -86,11 +86,11 @@ def evaluate(expression: str, values: Mapping[str, float], where: str) -> float:
     try:
         result = library.SimpleEval(functions=FUNCTIONS, names=dict(values)).eval(expression.strip())
         if isinstance(result, bool) or not isinstance(result, (int, float)) or not math.isfinite(result):
-            raise ValueError(f"its value is {result!r}")
+            raise ValueError(f"its value is {quoted(result)}")
         return result
     except (library.InvalidExpression, SyntaxError, ArithmeticError, ValueError, TypeError) as error:
         raise SettingsError(
-            f"{expression!r:.60} cannot be computed: {error}", where=where,
+            f"{quoted(expression)} cannot be computed: {error}", where=where,
             remedy=f"Use numbers, + - * / % **, {', '.join(values)} and {', '.join(FUNCTIONS)}.") from error
 
 
@@ -100,7 +100,7 @@ def weights(text: str) -> dict[str, str]:
     for part in filter(str.strip, text.split(";")):
         name, equals, expression = (piece.strip() for piece in part.partition("="))
         if name not in NAMES[2:] or not equals or not expression:
-            raise SettingsError(f"{part.strip()!r:.60} is no weight", where="prompt_weights",
+            raise SettingsError(f"{quoted(part.strip())} is no weight", where="prompt_weights",
                                 remedy="Write NAME = EXPRESSION with ; between them; "
                                 f"names are {', '.join(NAMES[2:])}.")
         found[name] = expression

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from animatediff.errors import quoted
 from animatediff.travel.reading import Script, joined, refuse
 from animatediff.travel.schedule import EASINGS, Key
 
@@ -35,12 +36,12 @@ def read(prompt: str, where: str) -> Script:
         if not line.strip():
             continue
         if not found:
-            raise refuse(f"{line.strip()!r:.60} stands between two key frames", where, number,
+            raise refuse(f"{quoted(line.strip())} stands between two key frames", where, number,
                          len(line) - len(line.lstrip()), "Begin it with FRAME: or move it before the first key frame "
                          "or behind the last one.")
         frame, easing = int(found["frame"]), _easing(found)
         if easing and easing not in EASINGS:
-            raise refuse(f"{found['easing']!r} is no easing", where, number, found.start("easing"),
+            raise refuse(f"{quoted(found['easing'])} is no easing", where, number, found.start("easing"),
                          f"Use {', '.join(EASINGS)}, or none.")
         if frame in keys:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, number,

@@ -104,7 +104,8 @@ def refusal(source, frames=4) -> str:
 
 
 def test_what_cannot_be_read_is_said_and_not_quoted(tmp_path):
-    assert "there is no such file" in refusal(tmp_path / "none.png") and "none.png" in refusal(tmp_path / "none.png")
+    deep = tmp_path / ("x" * 100)
+    assert "there is no such file" in refusal(deep / "none.png") and "none.png" in refusal(deep / "none.png")
     assert "is a folder" in refusal(tmp_path)
     secret = tmp_path / "secret.png"
     secret.write_text("password = hunter2")

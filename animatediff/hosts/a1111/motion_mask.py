@@ -14,7 +14,7 @@ from typing import Any
 
 from modules import paths_internal, shared
 
-from animatediff.errors import MediaError, SettingsError
+from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.media import masks, opening
 from animatediff.motion import Mask
 from animatediff.motion.library import inside
@@ -75,7 +75,7 @@ def find(value: str) -> Path:
         allowed = [Path(os.path.realpath(place))
                    for place in getattr(shared.cmd_opts, "gradio_allowed_path", None) or ()]
         if not any(inside(real, place) for place in allowed):
-            raise MediaError("this server does not read files there", where=f"motion mask {value:.80}",
+            raise MediaError("this server does not read files there", where=f"motion mask {end_of(value)}",
                              remedy="Send the mask in base64, or paint it on the page")
     return path
 

@@ -17,7 +17,7 @@ from modules import images, sd_samplers_common, shared
 from PIL import Image
 
 from animatediff.clip import pictures as clip_pictures
-from animatediff.errors import MediaError, SettingsError
+from animatediff.errors import MediaError, SettingsError, quoted
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
 from animatediff.sampling.from_pictures import FromPictures
@@ -44,7 +44,7 @@ def reference(value: Any) -> str:
     try:
         return _remember(read.decoded(value))
     except ValueError as error:
-        raise SettingsError(f"{value[:40]!r} {error}", where="last_frame", remedy=REMEDY) from None
+        raise SettingsError(f"{quoted(value)} {error}", where="last_frame", remedy=REMEDY) from None
 
 
 def find(name: str) -> Image.Image:

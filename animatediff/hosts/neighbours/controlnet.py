@@ -18,7 +18,7 @@ from modules import devices
 from PIL import Image
 from torch import Tensor
 
-from animatediff.errors import ModelError, SettingsError
+from animatediff.errors import ModelError, SettingsError, quoted
 from animatediff.hosts.a1111 import jobs
 from animatediff.hosts.a1111.neighbour import InJob, Neighbour, Sampled
 from animatediff.hosts.neighbours import sparsectrl
@@ -201,7 +201,7 @@ def _folder(unit: Any, name: str, place: int) -> Folder:
 
     lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
     if not lines[0] or not Path(lines[0]).is_dir():
-        what = f"there is no folder {lines[0]!r}" if lines[0] else "it is a batch without a folder"
+        what = f"there is no folder {quoted(lines[0])}" if lines[0] else "it is a batch without a folder"
         raise SettingsError(what, where=name, remedy="Give a folder with one picture for each frame.")
     endings = Image.registered_extensions()
     pictures = [path for path in shared.listfiles(lines[0]) if Path(path).suffix.lower() in endings]
@@ -214,7 +214,7 @@ def _folder(unit: Any, name: str, place: int) -> Folder:
             try:
                 keys = [int(key) for key in line.removeprefix("keyframe:").split(",")]
             except ValueError:
-                raise SettingsError(f"{line!r} does not name frames", where=name,
+                raise SettingsError(f"{quoted(line)} does not name frames", where=name,
                                     remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
     if len(keys) > len(pictures):
         raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from animatediff.errors import MediaError
+from animatediff.errors import MediaError, quoted
 
 CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
 
@@ -52,7 +52,7 @@ class WriteOptions:
             if value not in choices:
                 allowed = (f"{choices.start} … {choices.stop - 1}" if isinstance(choices, range)
                            else ", ".join(map(str, choices)))
-                raise MediaError(f"{value!r} is not possible", where=name, remedy=f"Choose from {allowed}")
+                raise MediaError(f"{quoted(value)} is not possible", where=name, remedy=f"Choose from {allowed}")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from animatediff.errors import MediaError
+from animatediff.errors import MediaError, quoted
 from animatediff.media import metadata as texts
 from animatediff.media.pyav import library
 from animatediff.media.timing import GIF_SHORTEST, rate
@@ -55,7 +55,7 @@ class ClipWriter:
                  options: WriteOptions | None = None):
         self.formats = names(formats)
         if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
-            raise MediaError(f"{loop_number!r} is no number of times to play", where="loop_number",
+            raise MediaError(f"{quoted(loop_number)} is no number of times to play", where="loop_number",
                              remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
         probe(self.formats)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from animatediff.errors import FormatError, MediaError
+from animatediff.errors import FormatError, MediaError, quoted
 from animatediff.media.write.apng import Apng
 from animatediff.media.write.base import Writer, leftovers, open_new, reason, remedy
 from animatediff.media.write.encode import Mp4, Webm
@@ -24,7 +24,8 @@ def names(formats: str | Iterable[str]) -> list[str]:
     found = [str(name).strip().lstrip(".").upper() for name in given]
     for name, original in zip(found, given):
         if name not in WRITERS:
-            raise FormatError(f"{original!r} is no format", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
+            raise FormatError(f"{quoted(original)} is no format", where="formats",
+                              remedy=f"Choose from {', '.join(WRITERS)}")
     if not found:
         raise FormatError("no format is chosen", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")
     return list(dict.fromkeys(found))
