@@ -263,11 +263,24 @@ class Settings:
 
     def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
         """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
+        return travel.both(prompt, negative, frames, self.travel_options(frames))
+
+    def travel_options(self, frames: int) -> travel.Options:
+        """How a prompt that travels gets from one key frame to the next."""
         to_and_fro = windows.to_and_fro(frames, self.context_length, self.closed_loop)
-        return travel.both(prompt, negative, frames, travel.Options(
+        return travel.Options(
             closed=windows.closes_prompt(self.closed_loop) and not to_and_fro, easing=self.travel_easing,
             interpolation=self.travel_interpolation, hold=self.travel_hold,
-            weights=travel.weights(self.prompt_weights)))
+            weights=travel.weights(self.prompt_weights))
+
+    def converted(self, texts: Mapping[str, str], to: str) -> tuple[dict[str, str], list[str]]:
+        """Prompts, by what they are called, in another syntax of prompt travel, and what is not the same in it."""
+        frames = self.frame_count()
+        options = self.travel_options(frames)
+        found = {where: travel.convert(text, to, frames, where, options) for where, text in texts.items()}
+        notes = [f"{where}: {note}" for where, text in found.items()
+                 for note in travel.changes(texts[where], text, frames, options)]
+        return found, notes
 
     def to_dict(self, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
         """Plain values that JSON keeps; `parse` makes equal settings of them."""

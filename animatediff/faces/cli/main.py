@@ -137,12 +137,13 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _schedule(arguments: argparse.Namespace) -> int:
     settings = table.parse(table.from_namespace(arguments))
-    frames = settings.frame_count()
     if arguments.to:
-        texts = {where: travel.convert(text, arguments.to, frames, where) for where, text in
-                 (("prompt", settings.prompt), ("negative prompt", settings.negative)) if text}
-        print(json.dumps(texts) if arguments.json else "\n\n".join(texts.values()))
+        asked = {"prompt": settings.prompt, "negative prompt": settings.negative}
+        texts, notes = settings.converted({where: text for where, text in asked.items() if text}, arguments.to)
+        print(json.dumps(texts | {"notes": notes}) if arguments.json else "\n\n".join(texts.values()))
+        output.notes([] if arguments.json else notes)
         return 0
+    frames = settings.frame_count()
     prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
     notes = [*prompt.notes, *negative.notes]
     if arguments.json:
@@ -152,8 +153,7 @@ def _schedule(arguments: argparse.Namespace) -> int:
     print(travel.table(prompt))
     if negative.texts != ("",):
         print(f"\nNegative prompt\n{travel.table(negative)}")
-    for note in notes:
-        output.say(f"Note: {note}")
+    output.notes(notes)
     return 0
 
 

@@ -26,6 +26,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def notes(lines: Sequence[str]) -> None:
+    """In the flags' names."""
+    for line in lines:
+        say(f"Note: {NOT_A_WORD.sub(lambda name: FLAGS[name[0]], line)}")
+
+
 def quietly(line: str) -> None:
     """Said nowhere; --json still reports it."""
 
