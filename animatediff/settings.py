@@ -311,8 +311,9 @@ def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
             raise _unknown(key, value)
         value = parameter.read(value, key)
         if parameter.name in values and values[parameter.name] != value:
-            raise SettingsError(f"{quoted(value)} contradicts {came_as[parameter.name]} = {values[parameter.name]!r}, "
-                                "which means the same parameter", where=key, remedy=f"Give {parameter.name} only.")
+            other = f"{came_as[parameter.name]} = {quoted(values[parameter.name])}"
+            raise SettingsError(f"{quoted(value)} contradicts {other}, which means the same parameter", where=key,
+                                remedy=f"Give {parameter.name} only.")
         values[parameter.name], came_as[parameter.name] = value, key
     merged = {**(base.to_dict() if base else {}), **values}
     return Settings(**merged)
@@ -367,8 +368,9 @@ def _check_together(settings: Settings) -> None:
 def _unknown(key: Any, value: Any) -> SettingsError:
     flags = {p.cli.strip("-").replace("-", "_"): p.name for p in PARAMETERS if p.cli}
     names = flags | {name: name for name in BY_NAME}
-    written = key.lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
+    written = key[:60].lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
     close = get_close_matches(written, names, 1, 0.6)
     remedy = f"Did you mean {names[close[0]]}? " if close else ""
-    return SettingsError(f"unknown parameter, with the value {quoted(value)}", where=str(key),
+    shown = key if isinstance(key, str) and len(key) <= 60 else quoted(key)
+    return SettingsError(f"unknown parameter, with the value {quoted(value)}", where=shown,
                          remedy=f"{remedy}Known are {', '.join(p.name for p in PARAMETERS)}.")
