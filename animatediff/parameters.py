@@ -68,9 +68,9 @@ class Parameter:
         readers = {bool: self._bool, int: self._int, float: self._float, str: self._str, tuple: self._list}
         try:
             if isinstance(value, (str, bytes)) and len(value) > self.longest:
-                raise _Refused(f"has {len(value):,} characters, which is more than {self.longest:,}")
+                raise _Refused(f"is too large: {len(value):,} characters, where {self.longest:,} are read")
             if isinstance(value, (list, tuple)) and len(value) > MOST_ENTRIES:
-                raise _Refused(f"has {len(value):,} entries, which is more than {MOST_ENTRIES:,}")
+                raise _Refused(f"is too large: {len(value):,} entries, where {MOST_ENTRIES:,} are read")
             return readers[self.type](value)
         except _Refused as refused:
             raise SettingsError(f"{_shown(value)} {refused}", where=key or self.name,
