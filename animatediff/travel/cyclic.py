@@ -12,9 +12,9 @@ from animatediff.errors import SettingsError, quoted
 from animatediff.travel.reading import package, place, refuse
 
 OPENER = "{@"
-MOST_PARTS = 1000  # options and groups in a group; the library takes a millisecond for each
+MOST_PARTS = 1000  # options and groups of a prompt; the library takes a millisecond for each
 MOST_PICKED = 10_000  # options that are joined where one says how many, as 2$$ does, over all groups
-_PARTS, _PICKED = re.compile(r"[{|]"), re.compile(r"(\d+)\$\$")
+_PARTS, _PICKED = re.compile(r"[{|]"), re.compile(r"(\d{1,20})\$\$")
 
 
 def is_cyclic(prompt: str) -> bool:
@@ -22,9 +22,12 @@ def is_cyclic(prompt: str) -> bool:
 
 
 def check(prompt: str, where: str) -> None:
-    """SettingsError names line and column of a group that is never closed."""
+    """SettingsError for more than can be read, and with line and column for a group that is never closed."""
     try:
-        _groups(prompt)
+        groups = [prompt[start:end] for start, end in _groups(prompt)]
+        if groups and (sum(len(_PARTS.findall(group)) for group in groups) > MOST_PARTS or math.prod(
+                int(number[:9]) for group in groups for number in _PICKED.findall(group)[:99]) > MOST_PICKED):
+            raise _refused(groups[0], "it has too many options", where)
     except _Open as found:
         raise refuse("this { is never closed", where, *place(prompt, found.args[0]), "Write {@a|b|c}.") from None
 
@@ -74,9 +77,6 @@ def _options(group: str, frames: int, where: str) -> tuple[str, ...]:
     from dynamicprompts.sampling_context import SamplingContext
     from dynamicprompts.wildcards.wildcard_manager import WildcardManager
 
-    if len(_PARTS.findall(group)) > MOST_PARTS or \
-            math.prod(int(number[:9]) for number in _PICKED.findall(group)) > MOST_PICKED:
-        raise _refused(group, "it has too many parts", where)
     context = SamplingContext(default_sampling_method=SamplingMethod.RANDOM, wildcard_manager=WildcardManager(None),
                               rand=random.Random(0))
     try:

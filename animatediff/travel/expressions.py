@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from animatediff.errors import SettingsError, quoted
 
-LONGEST, DEEPEST = 1000, 40  # characters; parts within parts
+LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
 Values = Mapping[str, float]
 _Compute = Callable[[Values], float]
 

@@ -99,7 +99,7 @@ def _check_length(script: Script, frames: int, where: str) -> None:
                    for mark in (cyclic.OPENER, "`" if script.syntax == "fizz" else cyclic.OPENER))
     length = sum(around + len(key.text) for key in script.keys)
     if changing:
-        length = max(length, 2 * frames * (around + longest))
+        length = max(length, frames * (around + longest))
     if length > MOST:
         raise SettingsError(f"its key frames and frames come to {length:,} characters of prompts", where=where,
                             remedy=f"Use a shorter prompt or fewer frames, for at most {MOST:,}.")
