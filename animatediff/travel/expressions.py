@@ -17,6 +17,14 @@ LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
 Values = Mapping[str, float]
 _Compute = Callable[[Values], float]
 
+
+def _power(a: float, b: float) -> float:
+    value = operator.pow(a, b)
+    if isinstance(value, complex):
+        raise ValueError("a negative number has no such power")
+    return value
+
+
 _ARC = {f"arc{name[1:]}": getattr(math, name) for name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")}
 FUNCTIONS: dict[str, Callable[..., float]] = {name: getattr(math, name) for name in (
     "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "exp",
@@ -25,7 +33,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {name: getattr(math, name) for name
              "where": lambda condition, a, b: a if condition else b}  # fmt: skip
 _OF_TWO = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: _power,
     ast.BitAnd: lambda a, b: bool(a) and bool(b), ast.BitOr: lambda a, b: bool(a) or bool(b),
 }  # fmt: skip
 _COMPARED = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
