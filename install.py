@@ -10,8 +10,7 @@ import importlib.util
 from collections.abc import Callable
 
 # Import name and package -> what for. The WebUI itself needs numpy, Pillow, safetensors and torch.
-NEEDED = {"av": "MP4 and WEBM files", "simpleeval": "expressions in prompts that travel",
-          "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
+NEEDED = {"av": "MP4 and WEBM files", "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
 
 
 def missing(find: Callable[[str], object] = importlib.util.find_spec) -> list[str]:

@@ -90,7 +90,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
     loose += [Loose(place(found[-1].end)[0] + number, line, behind=True)
               for number, line in enumerate(tail.splitlines(), 1)]
     ordered = tuple(keys[frame] for frame in sorted(keys))
-    head, tail = head.strip(), tail.strip(" ,\n\t")
+    head, tail = head.strip(), tail.strip(" ,;\n\t")
     return Script("fizz", "" if head == "{" else head, ordered, "" if tail == "}" else tail, tuple(loose))
 
 
