@@ -56,7 +56,7 @@ def carried(path: str) -> dict[str, Any]:
         about = json.loads(text or "")
         if not isinstance(about["settings"], dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise MediaError("carries no AnimateDiff settings", where=path,
                          remedy="Take a file that this program wrote; editors and chats often strip them") from None
     return about
