@@ -31,10 +31,11 @@ class Evidence:
 
     @cached_property
     def positions(self) -> int | None:
-        """Length of the stored positional encoding, None where there is none."""
+        """Length of the stored positional encoding, None where there is none, 0 for one that is not [1 frames c]."""
         for key in self.site_keys:
             if key.endswith((".pe", ".positional_encoding")):
-                return self.shapes[key][-2]
+                shape = self.shapes[key]
+                return shape[1] if len(shape) == 3 else 0
         return None
 
 
