@@ -141,9 +141,11 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
             raise ModelError(f"{name} is an incomplete {kind}: {layer} has no {'up' if 'down' in pair else 'down'}",
                              remedy=_DAMAGED)
         down, up = pair["down"], pair["up"]
-        if len(down) != 2 or len(up) != 2 or down[0] != up[1] or not down[0]:
+        if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
             raise ModelError(f"{name} has matrices of shapes {list(up)} and {list(down)} for {layer}, which have no "
                              "product", remedy=_DAMAGED)
+        if not down[0]:
+            raise ModelError(f"{name} has a change of rank 0 for {layer}", remedy=_DAMAGED)
         layers[layer] = (up[0], down[1], down[0])
     return LoraDescription(name, kind, layers)
 

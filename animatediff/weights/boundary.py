@@ -13,7 +13,7 @@ from typing import Any
 
 from animatediff.errors import AnimateDiffError, ModelError, end_of
 
-MOST_TENSORS = 100_000
+MOST_TENSORS = 50_000
 MOST_DIMENSIONS = 16
 MOST_DEPTH = 16  # dictionaries in dictionaries
 LONGEST_NAME = 1_000  # characters of a tensor's name
