@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from animatediff import few_steps
 from animatediff.errors import ModelError
+from animatediff.few_steps import Distilled
 from animatediff.motion.families import Family, detect_shapes
 from animatediff.motion.layers import GROUPS
 from animatediff.motion.module import MotionModule
@@ -36,6 +38,7 @@ class Description:
     widths: tuple[int, ...]  # channels per level, outermost first
     max_frames: int
     heads: int = 8  # no tensor tells; a diffusers folder's config does
+    distilled: Distilled | None = None  # what to few steps, told by the file's name or title
 
 
 def describe(path: Path | str) -> Description:
@@ -43,7 +46,7 @@ def describe(path: Path | str) -> Description:
     path, name = Path(path), name_of(path)
     with reading(path):
         file = WeightFile(path)
-        return _described(file, name, read_config(path))
+        return _described(file, path, name)
 
 
 def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch.dtype | None = None) -> MotionModule:
@@ -63,7 +66,7 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch
     path, name = Path(source), name or name_of(source)
     with reading(path):
         file = WeightFile(path)
-        about = _described(file, name, read_config(path))
+        about = _described(file, path, name)
         tensors = file.tensors(filter(site_of, file.shapes), dtype)
         numbers.check(name, tensors, lambda key: file.read_some([key])[key])
         return _filled(about, tensors, dtype)
@@ -74,13 +77,17 @@ def _filled(about: Description, tensors: Mapping[str, Tensor], dtype: torch.dtyp
         module = skeleton(about)
     module.load_state_dict(to_original(tensors), assign=True)
     module.requires_grad_(False).eval()
+    module.distilled = about.distilled
     return module.to(dtype) if dtype else module
 
 
-def _described(file: WeightFile, name: str, config: Mapping[str, Any]) -> Description:
-    about = _describe(file.shapes, name, config)
+def _described(file: WeightFile, path: Path, name: str) -> Description:
+    about = _describe(file.shapes, name, read_config(path))
     numbers.check_formats(name, ((key, dtype) for key, dtype in file.dtypes.items() if site_of(key)))
-    return about
+    distilled = few_steps.told(path.name, *file.titles)
+    if distilled is None and about.family.betas.lcm_steps:
+        distilled = few_steps.ANIMATE_LCM
+    return replace(about, distilled=distilled)
 
 
 def _describe(shapes: Mapping[str, tuple[int, ...]], name: str, config: Mapping[str, Any]) -> Description:

@@ -18,6 +18,7 @@ MOST_DIMENSIONS = 16
 MOST_DEPTH = 16  # dictionaries in dictionaries
 LONGEST_NAME = 1_000  # characters of a tensor's name
 LARGEST_JSON = 16 * 2**20  # bytes, of which tokenizers' files have most
+_LONGEST_MESSAGE = 500  # characters
 AGAIN = "Download it again, and compare its size with the one that the download page states."
 
 
@@ -43,8 +44,11 @@ def reading(path: Path | str, remedy: str = AGAIN) -> Iterator[None]:
     name = name_of(path)
     try:
         yield
-    except AnimateDiffError:
-        raise
+    except AnimateDiffError as error:  # which may quote a tensor's name, or a setting of the file
+        parts = [printable(part) for part in (error.what, error.where, error.remedy)]
+        if parts == [error.what, error.where, error.remedy] and len(error.what) <= _LONGEST_MESSAGE:
+            raise
+        raise type(error)(one_line(parts[0], _LONGEST_MESSAGE), where=parts[1], remedy=parts[2]) from error
     except NotWeights as error:
         raise ModelError(
             f"{name} holds pickled Python objects ({one_line(error.name)}), which can run code when they are loaded",

@@ -39,6 +39,7 @@ class WeightFile:
         self.path = path = resolve(Path(path))
         self._torch: TorchFile | None = None
         self._stored: dict[str, Any] = {}
+        self.titles: tuple[str, ...] = ()  # what its trainer called it, where the file says that
         with reading(path):
             if _is_torch(path):
                 self._torch = opened = TorchFile(path)
@@ -50,7 +51,8 @@ class WeightFile:
                     raise Damaged("its tensors claim to be much larger than the file")
                 found = {key: (stored.dtype, stored.shape) for key, stored in self._stored.items()}
             else:
-                found = header.read(path)
+                about = header.read(path)
+                self.titles, found = about.titles, about.tensors
         self.dtypes: dict[str, torch.dtype] = {key: dtype for key, (dtype, _) in found.items()}
         self.shapes: dict[str, Shape] = {key: shape for key, (_, shape) in found.items()}
 

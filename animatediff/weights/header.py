@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from animatediff.weights.boundary import LONGEST_NAME, MOST_DIMENSIONS, MOST_TENSORS, Damaged, one_line
 
 LONGEST = 32 * 2**20  # bytes, for MOST_TENSORS and what trainers write beside them
+_TITLES = ("modelspec.title", "ss_output_name", "title", "name")  # of trainers and of Stability's ModelSpec
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, kind) for name, kind in {
         "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
@@ -29,8 +31,16 @@ def looks_like_one(start: bytes, size: int) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40 and size > 8
 
 
-def read(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Number format and shape of each tensor. Raises Damaged."""
+@dataclass(frozen=True)
+class Header:
+    """tensors: number format and shape of each. titles: what its trainer called it, as far as the file says."""
+
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+    titles: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Header:
+    """Raises Damaged."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -44,10 +54,12 @@ def read(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
             raise Damaged("its header is no JSON") from error
     if not isinstance(header, dict):
         raise Damaged("its header is no JSON object")
-    header.pop("__metadata__", None)
+    about = header.pop("__metadata__", None)
     if len(header) > MOST_TENSORS:
         raise Damaged(f"it claims {len(header)} tensors")
-    return {name: _checked(name, entry, size - 8 - length) for name, entry in header.items()}
+    titles = [about.get(key) for key in _TITLES] if isinstance(about, dict) else []
+    return Header({name: _checked(name, entry, size - 8 - length) for name, entry in header.items()},
+                  tuple(title[:LONGEST_NAME] for title in titles if isinstance(title, str)))
 
 
 def _checked(name: str, entry: Any, available: int) -> tuple[torch.dtype, tuple[int, ...]]:
