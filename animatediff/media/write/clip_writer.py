@@ -97,7 +97,7 @@ class ClipWriter:
             return
         if self._closed:
             return
-        with _uninterrupted():
+        with _uninterrupted(leaving=True):
             self._finish()
         self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
         self.notes += filter(None, [self._unconfirmed])
@@ -258,8 +258,9 @@ class _Lane:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until a frame is whole in every file. A second one does not wait; more than two do nothing."""
+def _uninterrupted(*, leaving: bool = False) -> Iterator[None]:
+    """Put off Ctrl-C until a frame is whole in every file. A second one does not wait; more than two do nothing.
+    leaving: by an exception already, to which one Ctrl-C adds nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -279,5 +280,5 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if len(waiting) == 1:
+    if len(waiting) == 1 and not leaving:
         before(*waiting[0])
