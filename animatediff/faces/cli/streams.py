@@ -1,5 +1,4 @@
-"""What a command survives: standard output that is closed or full, letters that it cannot show, and Ctrl-C pressed again
-and again."""
+"""What a command survives: output that is closed or full, letters that it cannot show, and repeated Ctrl-C."""
 from __future__ import annotations
 
 import errno
