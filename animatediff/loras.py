@@ -91,6 +91,11 @@ def tags(prompt: str) -> list[tuple[str, float]]:
     return [of_tag(found[1].split(":")) for found in _TAG.finditer(prompt)]
 
 
+def tag_names(prompt: str) -> list[str]:
+    """The names alone, whatever their weights are."""
+    return [found[1].split(":")[0].strip() for found in _TAG.finditer(prompt)]
+
+
 def without_tags(prompt: str) -> str:
     """The prompt as it is encoded."""
     return _TAG.sub("", prompt)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from animatediff import fuse, loras, sampler_table, step_reuse, travel, windows
+from animatediff import few_steps, fuse, loras, sampler_table, step_reuse, travel, windows
 from animatediff.errors import SettingsError, quoted
 from animatediff.parameters import Parameter
 
@@ -177,6 +177,10 @@ class Settings:
     batch_tab: str = _row(
         "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each of its pictures is what a frame "
         "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
+    preset: str = _row(
+        "none", "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's distilled model "
+        "wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that are given.",
+        choices=few_steps.PRESETS, cli="--preset")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
         "GPU's memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
@@ -296,7 +300,8 @@ BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name
 
 
 def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
-    """Settings from names (ours or the aliases) and values; what is not named is as in `base`, or the default.
+    """Settings from names (ours or the aliases) and values; what is not named is as the preset says that is, as in
+    `base`, or the default.
 
     SettingsError names the key as the caller wrote it, the value, the range and the remedy.
     """
@@ -316,6 +321,9 @@ def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
                                 remedy=f"Give {parameter.name} only.")
         values[parameter.name], came_as[parameter.name] = value, key
     merged = {**(base.to_dict() if base else {}), **values}
+    if values.get("preset") == few_steps.FEW_STEPS:
+        names = (str(merged.get(name, "")) for name in ("motion_module", "prompt", "checkpoint"))
+        merged |= {name: value for name, value in few_steps.preset(*names).items() if name not in values}
     return Settings(**merged)
 
 

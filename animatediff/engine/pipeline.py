@@ -51,6 +51,7 @@ class Pipeline:
         form = pick_dtype(dtype, where)
         image = models.find_checkpoint(str(checkpoint or ""))
         if checkpoint and not motion_module and image != models.DEMO_CHECKPOINT:
+            checkpoints.check(image)
             raise ModelError("no motion module is chosen for this checkpoint", where=str(checkpoint),
                              remedy="Name one with --motion-module; `animatediff models` lists what is there")
         path = models.find(str(motion_module or ""))
