@@ -18,7 +18,7 @@ from typing import NamedTuple
 from animatediff.errors import SettingsError, quoted
 from animatediff.travel.characters import DOUBLE, SINGLE, plain
 from animatediff.travel.expressions import Expression
-from animatediff.travel.reading import FRAME, Loose, Script, frame_of, refuse
+from animatediff.travel.reading import BAD, FRAME, Loose, Script, frame_of, refuse
 from animatediff.travel.schedule import Key
 from animatediff.travel.template import WEIGHTS
 
@@ -77,7 +77,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
         if frame in keys:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, line, column,
                          "Remove one of the two.")
-        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in entry.text):
+        if BAD.search(entry.text):
             raise refuse("this text holds a character that is none (NUL, or half of a pair)", where,
                          *place(entry.opened), "Remove its escape, \\u….")
         keys[frame] = Key(frame, entry.text.strip(), "", line + 1, column + 1)
