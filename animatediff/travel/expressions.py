@@ -77,7 +77,8 @@ class _Unknown(Exception):
 
 
 def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:
-    why = "the value is too large" if isinstance(error, OverflowError) else \
+    why = "a function takes another number of values" if isinstance(error, TypeError) else \
+        "the value is too large" if isinstance(error, OverflowError) else \
         "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
         error.msg if isinstance(error, SyntaxError) else str(error)
     return SettingsError(f"{quoted(text)} cannot be computed: {why}", where=where,

@@ -30,13 +30,16 @@ _BETWEEN = re.compile(r"[\s,;]*")
 _NEGATIVE = re.compile(r"--neg\b")
 _NO_QUOTES = re.compile(rf"""["']{FRAME}["']\s*:""")
 _SEEMS_KEY = re.compile(r"""["']\s*:""")
-# What a string that is opened by a quote goes on with, to the quote that closes it: single ones may be apostrophes.
-_TEXT = {
-    '"': re.compile(r'((?:[^"\\]|\\.)*)"', re.DOTALL),
-    "'": re.compile(r"((?:[^'\\]|\\.|'(?![^\S\n]*(?:[,;}\]\n]|\Z)))*)'", re.DOTALL),
-}
-_OF_EDITORS = {quote: re.compile(rf"((?:[^{quotes}\\]|\\.)*)[{quotes}]", re.DOTALL)
-               for quote, quotes in (('"', DOUBLE), ("'", SINGLE))}
+_APOSTROPHE = r"(?![^\S\n]*(?:[,;}\]\n]|\Z))"  # behind a single quote that closes nothing
+
+
+def _text(double: str, single: str) -> dict[str, re.Pattern[str]]:
+    """What a string goes on with that is opened by a double or single quote, to the quote that closes it."""
+    return {'"': re.compile(rf"((?:[^{double}\\]|\\.)*)[{double}]", re.DOTALL),
+            "'": re.compile(rf"((?:[^{single}\\]|\\.|[{single}]{_APOSTROPHE})*)[{single}]", re.DOTALL)}
+
+
+_TEXT, _OF_EDITORS = _text('"', "'"), _text(DOUBLE, SINGLE)
 _ESCAPE = re.compile(r"""(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt']""")
 HOW = 'Write "FRAME": "text", "FRAME": "text", ….'
 

@@ -97,10 +97,9 @@ def _scheduled(script: Script, frames: int, where: str, options: Options) -> Sch
 def _check_length(script: Script, frames: int, where: str) -> None:
     """Refuse what would make more text than any model reads: of many key frames, or computed for many frames."""
     around, longest = len(script.head) + len(script.tail), max(len(key.text) for key in script.keys)
-    changing = any(mark in text for text in (script.head, script.tail, *(key.text for key in script.keys))
-                   for mark in (cyclic.OPENER, "`" if script.syntax == "fizz" else cyclic.OPENER))
+    marks = (cyclic.OPENER, "`") if script.syntax == "fizz" else (cyclic.OPENER,)
     length = sum(around + len(key.text) for key in script.keys)
-    if changing:
+    if any(mark in text for text in (script.head, script.tail, *(key.text for key in script.keys)) for mark in marks):
         length = max(length, frames * (around + longest))
     if length > MOST:
         raise SettingsError(f"its key frames and frames come to {length:,} characters of prompts", where=where,

@@ -43,8 +43,9 @@ def test_what_is_not_there_yet_names_the_way_that_works(key, value, instead):
 
 
 @pytest.mark.parametrize("more", [
-    {"reverse": []}, {"reverse": None}, {"use_f16": True}, {"interp": None}, {"video_source": []}, {"closed_loop": False},
-    {"prompt_scheduler": None, "video_default": False, "is_i2i_batch": False}, {"model": None, "video_length": None},
+    {"reverse": []}, {"reverse": None}, {"use_f16": True}, {"interp": None}, {"video_source": []},
+    {"closed_loop": False}, {"prompt_scheduler": None, "video_default": False, "is_i2i_batch": False},
+    {"model": None, "video_length": None},
 ])
 def test_what_older_versions_clients_send_and_asks_for_nothing_is_taken(more):
     assert request.read(({**OLD_CLIENT, **more},)) is not None

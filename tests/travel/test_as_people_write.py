@@ -25,9 +25,9 @@ def keys(prompt: str, frames: int = FRAMES) -> dict[int, str]:
     "0\u00a0: a\n\u30008\u3000: b", "\u200b0: a\n8\u200b: b", "\t0\t:\ta\n8: b", "0: a\r\n8: b", "0: a\u20288: b",
     '"0": a\n"8": b', "“0”: a\n“8”: b", r"0: a\n8: b", r"0: a\n 8: b",
     '"0": "a", "8": "b"', "“0”: “a”,\n“8”: “b”", "„0“: „a“, „8“: „b“", "«0»: «a», «8»: «b»", "'0':'a','8':'b'",
-    "‘0’: ‘a’, ‘8’: ‘b’", "＂0＂：＂a＂，＂8＂：＂b＂", '"0"："a"，"8"："b"', '"0": "a" "8": "b"',
-    '"0": "a"; "8": "b";',
-    '0: "a", 8: "b"', '0: "a",\n8: "b",', "0: 'a'\n8: 'b'", '"0": "a", 8: "b"', '"0" : "a",\n\n"8" : "b"',
+    "‘0’: ‘a’, ‘8’: ‘b’", "{ “0” : “a”, “8” : “b” }",
+    "＂0＂：＂a＂，＂8＂：＂b＂", '"0"："a"，"8"："b"', '"0": "a" "8": "b"',
+    '"0": "a"; "8": "b";', '0: "a", 8: "b"', '0: "a",\n8: "b",', "0: 'a'\n8: 'b'", '"0": "a", 8: "b"', '"0" : "a",\n\n"8" : "b"',
     '{"0": "a", "8": "b"}', '{"0": "a", "8": "b",}', "{'0': 'a', '8': 'b'}", '{\n  “0”: “a”,\n  “8”: “b”\n}',
     '{"prompt_map": {"0": "a", "8": "b"}}', '{"prompts": {"0": "a", "max_f/2": "b"}}', '{"0": "a", "8": "b"',
     '"0%": "a", "8": "b"', "0: a\n-8: b", "0: a\n54%: b",
@@ -35,6 +35,14 @@ def keys(prompt: str, frames: int = FRAMES) -> dict[int, str]:
 def test_all_of_these_are_two_key_frames(prompt):
     assert keys(prompt) == {0: "a", 8: "b"}
     assert not [note for note in travel.schedule(prompt, FRAMES).notes if "is read as words" in note]
+
+
+@pytest.mark.parametrize("quotes", ["''", "‘’"])
+def test_single_quotes_inside_texts_are_apostrophes(quotes):
+    opens, closes = quotes
+    text = f"the dogs{closes} tail, it{closes}s"
+    prompt = f"{opens}0{closes}: {opens}{text}{closes}, {opens}8{closes}: {opens}b{closes}"
+    assert keys(prompt) == {0: text, 8: "b"}
 
 
 def test_shares_of_the_clip_and_frames_from_its_end():
