@@ -32,7 +32,7 @@ SHORT, TIMES = 1000, 8
 def test_time_grows_as_the_text(reader, unit):
     """A quadratic reader takes 64 times as long. Short times, which are all noise, pass."""
     def seconds(length: int) -> float:
-        text = "0: (" + unit * (length // len(unit)) + "x"
+        text = ("" if reader == "infotext" else "0: (") + unit * (length // len(unit)) + "x"
         begin = time.process_time()
         with suppress(AnimateDiffError):
             READERS[reader](text)
