@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 from animatediff import loras
 
-PRESETS = ("none", "few steps")
+PRESETS = ("off", "few steps")
 FEW_STEPS = PRESETS[1]
 FILLED = ("sampler", "schedule_type", "cfg", "steps")  # what the preset sets
 # Schedule types that begin each step where the last one of a distilled model begins: with 4 steps at 999, 749, 499 and
 # 249 ("trailing", arXiv:2305.08891, table 2). The engine's name, and the WebUI's two.
 TRAILING = ("trailing", "SGM Uniform", "Simple")
-EULER, LCM = ("Euler", "SGM Uniform"), ("LCM", "Automatic")
+AUTOMATIC = "Automatic"
+EULER, LCM = ("Euler", "SGM Uniform"), ("LCM", AUTOMATIC)
 _STEPS = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?", re.IGNORECASE)
 
 
