@@ -58,6 +58,7 @@ class ClipTokenizer:
         self.comma: int | None = vocabulary.get("," + WORD_END)
         self.size = max(vocabulary.values()) + 1
         self._end_text = end
+        self._vocabulary = vocabulary
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         results = []
@@ -66,6 +67,11 @@ class ClipTokenizer:
                 log.warning("Some characters are not in the model's vocabulary and are read as its end token: %r", text)
             results.append(encoded.ids)
         return results
+
+    def has_word(self, word: str) -> bool:
+        """Whether a lower-case word is a token of its own. Of single letters, which all are, only the article counts:
+        others are what unknown words are made of."""
+        return word + WORD_END in self._vocabulary and (len(word) > 1 or word == "a")
 
 
 def clean(text: str) -> str:

@@ -68,7 +68,8 @@ def fill(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> None:
 
 
 def on_page(gr: Any, tab: str, page: Mapping[str, Any], preset: Any, module: Any, quiet: Mapping[str, Any]) -> None:
-    """Have the preset set the host's controls of its tab when the user picks it, and not where it is pasted. page: components by their elem_id."""
+    """Have the preset set the host's controls of its tab when the user picks it, and not where it is pasted. page:
+    components by their elem_id."""
     ids = {name: elem_id.format(tab=tab) for name, (_, elem_id) in HOSTS_OWN.items()}
     controls = {name: page[elem_id] for name, elem_id in ids.items() if elem_id in page}
     prompt = page.get(f"{tab}_prompt")
