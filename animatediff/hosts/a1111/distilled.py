@@ -56,15 +56,15 @@ def values(module: Any, prompt: Any) -> dict[str, Any]:
     return few_steps.preset(name, str(prompt or ""), image.name if image else "")
 
 
-def fill(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> None:
-    """Of a request over the API: what it leaves at the API's `defaults`, by our names, is as the preset says. On the
-    page the controls have the values already."""
+def filled(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of `p` for a request over the API: what it leaves at the API's `defaults`, by our names, is as the
+    preset says. On the page the controls have the values already."""
     if settings.preset != few_steps.FEW_STEPS or not getattr(p, "is_api", False):
-        return
-    for name, value in values(settings.motion_module, p.prompt).items():
-        attribute = HOSTS_OWN[name][0]
-        if hasattr(p, attribute) and getattr(p, attribute) in (None, "", defaults.get(name), few_steps.AUTOMATIC):
-            setattr(p, attribute, value)
+        return {}
+    left = (None, "", few_steps.AUTOMATIC)
+    wanted = {HOSTS_OWN[name][0]: (value, (*left, defaults.get(name)))
+              for name, value in values(settings.motion_module, p.prompt).items()}
+    return {name: value for name, (value, given) in wanted.items() if hasattr(p, name) and getattr(p, name) in given}
 
 
 def on_page(gr: Any, tab: str, page: Mapping[str, Any], preset: Any, module: Any, quiet: Mapping[str, Any]) -> None:

@@ -65,7 +65,8 @@ class Job:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
-        distilled.fill(self.p, self.settings, defaults(from_picture=pictures.from_picture(self.p)))
+        known = defaults(from_picture=pictures.from_picture(self.p))
+        self._change(**distilled.filled(self.p, self.settings, known))
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
         for one in self.beside:
             one.use(count)

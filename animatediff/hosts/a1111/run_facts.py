@@ -7,6 +7,7 @@ from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
+from animatediff import few_steps
 from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
@@ -40,7 +41,11 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default.
     sources: number of source pictures, where they make the frames."""
     known = {name: value for name, value in host.items() if value not in (None, "")}
-    host = defaults(from_picture=from_picture) | known
+    preset = {}
+    if settings.preset == few_steps.FEW_STEPS:  # sets what a request does not
+        preset = distilled.values(settings.motion_module, known.get("prompt"))
+        preset["scheduler"] = preset.pop("schedule_type")
+    host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
     prompt = str(host["prompt"])
     loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
