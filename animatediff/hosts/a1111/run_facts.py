@@ -7,15 +7,17 @@ from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
+from animatediff import few_steps
 from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media.write import WRITERS, probe
 from animatediff.settings import Settings
 
 # What a run depends on beside our settings: our name for it, and its name in the host's requests.
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
+             "scheduler": "scheduler", "cfg": "cfg_scale",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
 
@@ -39,7 +41,11 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default.
     sources: number of source pictures, where they make the frames."""
     known = {name: value for name, value in host.items() if value not in (None, "")}
-    host = defaults(from_picture=from_picture) | known
+    preset = {}
+    if settings.preset == few_steps.FEW_STEPS:  # sets what a request does not
+        preset = distilled.values(settings.motion_module, known.get("prompt"))
+        preset["scheduler"] = preset.pop("schedule_type")
+    host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
     prompt = str(host["prompt"])
     loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
@@ -52,7 +58,9 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read))
+    sampled = distilled.run_of(first.name, host.get("scheduler"), steps, float(host.get("cfg") or 1))
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read,
+                           sampled))
 
 
 def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:
