@@ -55,8 +55,8 @@ def seeds(tmp_path_factory) -> list[bytes]:
     tails = (b"", random.Random(0).randbytes(2000), found[1][24:])
     found += [head + tail for tail in tails for head in (
         ftyp(b"isom"), ftyp(b"heic", b"mif1"), ftyp(b"avif"), ftyp(b"qt  "), b"\x1aE\xdf\xa3", b"\0\0\x01\xba",
-        b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"OggS", (b"G" + bytes(187)) * 4, b"RIFF\0\0\0\0AVI ", b"\0\0\0\0moov",
-        b"\xff\xfe", b'{"a": 1}')]
+        b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"OggS", (b"G" + bytes(187)) * 4,
+        b"RIFF\0\0\0\0AVI ", b"\0\0\0\0moov", b"\xff\xfe", b'{"a": 1}')]
     return found
 
 
