@@ -162,23 +162,23 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _schedule(arguments: argparse.Namespace) -> int:
     settings = table.parse(table.from_namespace(arguments))
-    frames = settings.frame_count()
     if arguments.to:
-        texts = {where: travel.convert(text, arguments.to, frames, where) for where, text in
-                 (("prompt", settings.prompt), ("negative prompt", settings.negative)) if text}
-        print(json.dumps(texts) if arguments.json else "\n\n".join(texts.values()))
+        asked = {"prompt": settings.prompt, "negative prompt": settings.negative}
+        texts, notes = settings.converted({where: text for where, text in asked.items() if text}, arguments.to)
+        output.tell(json.dumps(texts | {"notes": notes}) if arguments.json else "\n\n".join(texts.values()))
+        output.notes([] if arguments.json else notes)
         return 0
+    frames = settings.frame_count()
     prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
     notes = [*prompt.notes, *negative.notes]
     if arguments.json:
-        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
+        output.tell(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
                           "negative": negative.to_dict(), "notes": notes}))
         return 0
-    print(travel.table(prompt))
+    output.tell(travel.table(prompt))
     if negative.texts != ("",):
-        print(f"\nNegative prompt\n{travel.table(negative)}")
-    for note in notes:
-        output.say(f"Note: {note}")
+        output.tell(f"\nNegative prompt\n{travel.table(negative)}")
+    output.notes(notes)
     return 0
 
 
@@ -191,10 +191,10 @@ def _info(arguments: argparse.Namespace) -> int:
                          remedy="Take the file as it was written; editors and chats often strip them")
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if arguments.json:
-        print(json.dumps({"file": arguments.file, "metadata": text if about is None else about}))
+        output.tell(json.dumps({"file": arguments.file, "metadata": text if about is None else about}))
     else:
         output.print_info(text, about)
     return 0
@@ -207,7 +207,7 @@ def _models(arguments: argparse.Namespace) -> int:
     entries = models.listing(folder)
     places = [folder] if folder else models.folders()
     if arguments.json:
-        print(json.dumps({"folders": [str(place) for place in places], "models": [e.to_dict() for e in entries]}))
+        output.tell(json.dumps({"folders": [str(place) for place in places], "models": [e.to_dict() for e in entries]}))
         return 0
     output.print_modules(entries)
     output.say(f"Folders: {', '.join(map(str, places))}")

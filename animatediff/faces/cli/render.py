@@ -107,7 +107,7 @@ def _report(arguments: argparse.Namespace, settings: Settings, written: Written,
             resumable: bool) -> None:
     about = json.loads(written.text)
     if arguments.json:
-        print(json.dumps({
+        output.tell(json.dumps({
             "written": [str(path) for path in written.paths], "frames": written.frames,
             "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
             "settings": settings.to_dict(), "metadata": about}))

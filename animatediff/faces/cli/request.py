@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from animatediff import few_steps
 from animatediff import settings as table
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.faces.cli.output import FLAGS
@@ -35,7 +36,10 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     from animatediff.clip import pictures
 
     about = carried(arguments.source)
-    values = {**_repeated(about["settings"]), **given}
+    values = _repeated(about["settings"])
+    if given.get("preset") == few_steps.FEW_STEPS:
+        values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
+    values |= given
     values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
                                    arguments.source)
     try:
@@ -57,7 +61,7 @@ def carried(path: str) -> dict[str, Any]:
         about = json.loads(text or "")
         if not isinstance(about["settings"], dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise MediaError("carries no AnimateDiff settings", where=path,
                          remedy="Take a file that this program wrote; editors and chats often strip them") from None
     return about
