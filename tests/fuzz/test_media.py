@@ -18,7 +18,7 @@ from animatediff.hosts.shared import clip_reader
 from animatediff.media import masks, metadata, opening, read
 from animatediff.media.write import WRITERS, ClipWriter
 
-SLOW = 8  # seconds that no input of some kilobytes takes
+SLOW = 12  # seconds of a core that no input of some kilobytes takes
 
 
 def written(folder, form) -> bytes:
@@ -83,7 +83,7 @@ def test_no_file_is_more_than_a_refusal(seeds, tmp_path):
         if rng.random() < 0.3:
             data = swollen(rng, data)
         path.write_bytes(data)
-        begin = time.monotonic()
+        begin = time.process_time()
         readers = {"init": lambda: sum(1 for _, _ in zip(read.pictures(path), range(8))),
                    "mask": lambda: masks.read(data, rng.randint(1, 20)), "info": lambda: metadata.read(path),
                    "request": lambda: read.from_bytes(data), "kind": lambda: opening.ending(data),
@@ -95,7 +95,7 @@ def test_no_file_is_more_than_a_refusal(seeds, tmp_path):
                 assert str(error) and len(str(error)) < 900 and "\n" not in str(error), (name, data[:99])
             except (ValueError, SyntaxError) as error:
                 assert type(error) is SyntaxError if name == "host" else name == "request", (name, error, data[:99])
-        assert time.monotonic() - begin < SLOW, data[:99]
+        assert time.process_time() - begin < SLOW, data[:99]
 
 
 def test_what_is_told_from_its_first_bytes_is_told_from_any():

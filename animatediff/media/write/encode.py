@@ -71,8 +71,8 @@ class Video(Writer):
         self._torn = True
         if self._output is None:
             av = library()
-            self._output = av.open(_Nameless(self.part.file), "w", format=self.container, options=self.container_options,
-                                   io_open=self._read_again)
+            self._output = av.open(_Nameless(self.part.file), "w", format=self.container, io_open=self._read_again,
+                                   options=self.container_options)
             self._open(self._output, ready.shape[:2])
         self._encode(ready)
         self._torn = False
