@@ -217,6 +217,14 @@ def test_frames_of_a_video_are_limited(tmp_path, monkeypatch):
         masks.read(tmp_path / "a.mp4", 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.gif")
+    assert "is no file" in refusal(tmp_path / "pipe.gif")
+    with pytest.raises(MediaError, match="is no file"):
+        metadata.read(tmp_path / "pipe.gif")
+
+
 def test_a_text_has_a_length(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "TEXT", 100)
     (tmp_path / "a.txt").write_text("x" * 101)
