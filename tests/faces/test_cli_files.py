@@ -24,7 +24,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="names and files of POSIX 
 
 @POSIX
 @pytest.mark.parametrize("name", ["12:30.mp4", "\udcff.mp4"])
-def test_any_name_that_the_system_takes(run, tmp_path, name):  # noqa: F811
+def test_any_name_that_the_system_takes(run, tmp_path, name):
     code, out, err = run("render", "x", *QUICK, f"--out={name}")
     assert code == 0 and os.listdir(os.fsencode(tmp_path)) == [os.fsencode(name)], err
     assert '"seed": 5' in metadata.read(tmp_path / name)
@@ -33,7 +33,7 @@ def test_any_name_that_the_system_takes(run, tmp_path, name):  # noqa: F811
 @pytest.mark.parametrize("name", ["clip.avif", "clip.jxl", "clip.ts", "clip.gifv", "clip.HEIC", "clip.mov", "clip.m2ts",
                                   "clip.mp3", "clip.psd", "clip.zip", "clip.json", "clip.safetensors", "new/clip.jpeg"])
 @pytest.mark.parametrize("more", [[], ["--resume"], ["--format", "GIF"]], ids=str)
-def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_path, monkeypatch, name, more):  # noqa: F811
+def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_path, monkeypatch, name, more):
     from animatediff.engine.pipeline import Pipeline
 
     monkeypatch.setattr(Pipeline, "load", lambda *_, **__: pytest.fail("models were loaded"))
@@ -42,14 +42,14 @@ def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_such_a_name(run, tmp_path):  # noqa: F811
+def test_a_folder_of_such_a_name(run, tmp_path):
     (tmp_path / "old.mov").mkdir()
     for name in ("clips.avif/", "old.mov", "clips.v2"):
         assert run("render", "x", *QUICK, "--out", name, "--format", "TXT")[0] == 0
         assert (tmp_path / name / "00001-5.txt").is_file()
 
 
-def test_a_run_with_a_colon_in_its_name_goes_on(run, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_with_a_colon_in_its_name_goes_on(run, tmp_path, monkeypatch):
     class Cut(output.Progress):
         def __call__(self, event):
             if event.kind == "step" and event.index == 3:
@@ -77,7 +77,7 @@ def full_disk() -> io.TextIOWrapper:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("opened", [closed_pipe, full_disk])
 @pytest.mark.parametrize("streams", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=str)
-def test_output_that_cannot_be_written_does_nothing_to_the_clip(files, tmp_path, monkeypatch, opened, streams):  # noqa: F811
+def test_output_that_cannot_be_written_does_nothing_to_the_clip(files, tmp_path, monkeypatch, opened, streams):
     def code(*words):
         for name in streams:
             monkeypatch.setattr(sys, name, opened())
@@ -100,7 +100,7 @@ def test_letters_that_a_terminal_does_not_have():
 
 
 @POSIX
-def test_ctrl_c_again_and_again(files, tmp_path):  # noqa: F811
+def test_ctrl_c_again_and_again(files, tmp_path):
     process = python("-m", "animatediff", "render", "x", "--steps", "900", "--device", "cpu", "--checkpoint",
                      str(files / "image" / "tiny.safetensors"), "--out", "a.gif",
                      "--motion-module", str(files / "model" / "good.safetensors"), cwd=tmp_path,
@@ -120,7 +120,7 @@ def test_ctrl_c_again_and_again(files, tmp_path):  # noqa: F811
     assert [path.name for path in tmp_path.iterdir()] == ["a.state"]
 
 
-def test_a_second_run_of_a_name_is_refused_and_numbers_are_passed_over(run, tmp_path):  # noqa: F811
+def test_a_second_run_of_a_name_is_refused_and_numbers_are_passed_over(run, tmp_path):
     (tmp_path / "clips").mkdir()
     living = [ClipWriter(tmp_path / "a.gif", "GIF"), ClipWriter(tmp_path / "clips" / "00001-5.gif", "GIF")]
     (tmp_path / "a.state").write_bytes(b"of the living run")
@@ -135,7 +135,7 @@ def test_a_second_run_of_a_name_is_refused_and_numbers_are_passed_over(run, tmp_
             writer.close()
 
 
-def test_going_on_beside_the_living_run_is_refused(run, tmp_path, monkeypatch):  # noqa: F811
+def test_going_on_beside_the_living_run_is_refused(run, tmp_path, monkeypatch):
     """Its state, its half-written files and what it has written stay as they are."""
     seen = []
 
