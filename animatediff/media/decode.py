@@ -17,6 +17,7 @@ from animatediff.media.pyav import opened
 Transpose = Image.Transpose
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 GIF_DEFAULT = 100  # milliseconds of a frame that does not say
+ALONE = ("JPEG", "BMP", "HEIF")  # what phones put behind a JPEG is a map of its brightness, or what its other lens saw
 COUNTED = 2**22  # bytes; in larger files counting the frames would take long itself
 HEIC_EXTRA = 'the extra "photos" (pip install -e ".[photos]" in the project\'s folder, or pip install pillow-heif)'
 # Where a pixel's x and y grow to in the picture that is shown (ISO/IEC 14496-12, 6.2.2): signs of a, b, c, d.
@@ -50,10 +51,10 @@ def still(file: BinaryIO, found: Kind) -> Image.Image:
 
 def _of_picture(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
     with still(file, found) as image:
-        if _size(file) < COUNTED:
+        if _size(file) < COUNTED and found.picture not in ALONE:
             with suppress(IndexError, EOFError, OSError, SyntaxError):  # cut off; its first frames are still there
                 budget.expect(getattr(image, "n_frames", 1), *image.size)
-        for index in range(budget.frames + 1):
+        for index in range(1 if found.picture in ALONE else budget.frames + 1):
             budget.take(*image.size)
             try:
                 image.seek(index)

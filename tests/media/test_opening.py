@@ -118,6 +118,15 @@ def test_photos_without_their_library_are_refused_with_its_name(tmp_path, monkey
     assert "AVIF" in refusal(tmp_path / "a.avif") and "Pillow 11.3" in refusal(tmp_path / "a.avif")
 
 
+def test_a_photo_with_more_behind_it_is_one_picture(tmp_path):
+    """Phones put a map of brightness, or another lens' picture, into the same file (CIPA DC-007)."""
+    photo, rest = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (32, 24), "gray")
+    photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[rest])
+    assert Image.open(tmp_path / "a.jpg").n_frames == 2
+    [found] = arrays(tmp_path / "a.jpg")
+    assert found.shape == (48, 64, 3) and len(masks.read(tmp_path / "a.jpg", 4)[0]) == 1
+
+
 def test_hidden_files_are_no_pictures(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "f_0.png")
     for name in ("._f_0.png", ".f_1.png", "._.DS_Store"):
