@@ -22,6 +22,7 @@ from animatediff.hosts.a1111 import (
     pictures,
     repair,
     results,
+    server_files,
     travelling,
     upscale,
 )
@@ -66,7 +67,8 @@ class Job:
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
         for one in self.beside:
             one.use(count)
-        mask = motion_mask.read(self.settings.motion_mask, count)
+        anywhere = server_files.job_may_read_all(self.p)
+        mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         if self.settings.motion_module:
@@ -258,6 +260,7 @@ class Job:
             errors.report("AnimateDiff could not save the finished frames", exc_info=True)
         finally:
             self.restore()
+            pictures.forget()
             self.p.close()
 
 

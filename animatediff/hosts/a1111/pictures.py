@@ -1,7 +1,8 @@
 """Pictures that a clip of img2img starts from and ends with.
 
 The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of
-its pixels, under which it is kept in memory and, once a clip is made with it, in a folder beside the clips.
+its pixels, under which it is kept in memory for the job and, once a clip is made with it, in a folder beside the
+clips.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from modules import images, sd_samplers_common, shared
 from PIL import Image
 
 from animatediff.clip import pictures as clip_pictures
-from animatediff.errors import MediaError, SettingsError, quoted
+from animatediff.errors import MediaError, SettingsError, end_of, quoted
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
 from animatediff.sampling.from_pictures import FromPictures
@@ -31,10 +32,12 @@ IN_MEMORY = 8
 _pictures: OrderedDict[str, Image.Image] = OrderedDict()
 
 
-def reference(value: Any) -> str:
-    """The name of a picture that the page or a request gives; "" for none. SettingsError for what is no picture."""
+def reference(value: Any, *, keep: bool = True) -> str:
+    """The name of a picture that the page or a request gives; "" for none. SettingsError for what is no picture.
+    keep: `find` has it from now on."""
+    named = _remember if keep else _name
     if isinstance(value, Image.Image):
-        return _remember(value.convert("RGBA"))
+        return named(value.convert("RGBA"))
     if value in (None, ""):
         return ""
     if not isinstance(value, str):
@@ -42,22 +45,27 @@ def reference(value: Any) -> str:
     if NAME.fullmatch(value):
         return value
     try:
-        return _remember(read.decoded(value))
+        return named(read.decoded(value))
     except ValueError as error:
         raise SettingsError(f"{quoted(value)} {error}", where="last_frame", remedy=REMEDY) from None
 
 
 def find(name: str) -> Image.Image:
-    """The picture of this name; SettingsError where it is gone."""
-    if name not in _pictures:
+    """The picture of this name; SettingsError where it is gone, or for what is no such name, as in an infotext."""
+    if name not in _pictures and NAME.fullmatch(name):
         try:
             with Image.open(_file(name), formats=("PNG",)) as image:
                 _remember(image.convert("RGBA"))
         except read.UNREADABLE:
             pass
     if name not in _pictures:
-        raise SettingsError(f"the picture {name} is not kept here", where="last_frame", remedy=REMEDY)
+        raise SettingsError(f"the picture {end_of(name)} is not kept here", where="last_frame", remedy=REMEDY)
     return _pictures[name]
+
+
+def forget() -> None:
+    """Nothing stays in memory when a job has ended; what was kept is found in its folder."""
+    _pictures.clear()
 
 
 def keep(name: str) -> None:
@@ -127,8 +135,12 @@ def _latents(p: Any, image: Image.Image) -> torch.Tensor:
     return latents.to(p.init_latent)
 
 
+def _name(image: Image.Image) -> str:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
+
+
 def _remember(image: Image.Image) -> str:
-    name = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
+    name = _name(image)
     _pictures[name] = image
     _pictures.move_to_end(name)
     while len(_pictures) > IN_MEMORY:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
@@ -12,12 +12,24 @@ from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import library, motion_loras, motion_mask
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media.write import WRITERS, probe
+from animatediff.parameters import Parameter
 from animatediff.settings import Settings
 
 # What a run depends on beside our settings: our name for it, and its name in the host's requests.
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
+# What a value of these may be. The host itself reads them only when the run begins, or not at all.
+MOST = 10_000
+ROWS = {p.name: p for p in (
+    Parameter("steps", int, 20, "Sampling steps", "", 1, MOST),
+    Parameter("clips", int, 1, "Batch count", "", 1, MOST),
+    Parameter("hires", bool, False, "Hires. fix", ""),
+    Parameter("hires_steps", int, 0, "Hires steps", "", 0, MOST),
+    Parameter("strength", float, 0.75, "Denoising strength", "", 0, 1),
+    *(Parameter(name, str, "", label, "") for name, label in (
+        ("sampler", "Sampling method"), ("hires_sampler", "Hires sampling method"), ("prompt", "Prompt"),
+        ("negative", "Negative prompt"))))}
 
 
 def requested(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,10 +47,12 @@ def defaults(*, from_picture: bool) -> dict[str, Any]:
     return requested({name: field.default for name, field in fields.items()})
 
 
-def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None) -> Preflight:
-    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default.
-    sources: number of source pictures, where they make the frames."""
-    known = {name: value for name, value in host.items() if value not in (None, "")}
+def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None,
+           anywhere: bool = False) -> Preflight:
+    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default,
+    what is none of theirs a SettingsError. sources: number of source pictures, where they make the frames. anywhere: a
+    path may lead to any file; see server_files."""
+    known = {name: ROWS[name].read(value, REQUESTED[name]) for name, value in host.items() if value not in (None, "")}
     host = defaults(from_picture=from_picture) | known
     module, problem = library.described(settings.motion_module)
     prompt = str(host["prompt"])
@@ -52,7 +66,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read))
+    read_mask = partial(motion_mask.read, anywhere=anywhere)
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
