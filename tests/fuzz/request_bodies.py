@@ -13,13 +13,18 @@ PNG = base64.b64encode(bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001a5f64540"
     "0000000049454e44ae426082")).decode()
 # Names of files that no request may have opened, and names that no file can have.
-PLACES = ("/etc/shadow", "/etc/hostname", "/nowhere/at/all.png", "../../../../etc/hostname", "~root/.bashrc", "~/.bashrc",
-          "~nosuchuser/x.png", "file:///etc/hostname", "http://127.0.0.1:1/x.png", "\\\\server\\share\\x.png",
-          "//server/share/x.png", "/proc/self/environ", "/dev/zero", "/dev/stdin", "C:\\Windows\\win.ini", "CON", "x" * 5000,
-          "a/" * 3000, "a\0.png", "..", ".", "/", "", "\ud800.png", "0" * 16, "0" * 16 + ".png", "pipe:0", "concat:/etc/hostname")
-NUMBERS = (0, -1, 1, 2**31, 2**70, -2**70, 10**4000, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"), 0.5)
-TEXTS = ("", " ", "0", "9" * 400, "1e999", "NaN", "text", "\u0000", "\ud83d", "\u202e", "\x1b[2J", "\uff10", "N" * 2000, "0: 1",
-         "0: a\n8: b", "<lora:x:y>", "%s%n", "{}", "[]", "null", "true", "data:image/png;base64,", "data:,", PNG, PNG[:60])
+PLACES = (
+    "/etc/shadow", "/etc/hostname", "/nowhere/at/all.png", "../../../../etc/hostname", "~root/.bashrc", "~/.bashrc",
+    "~nosuchuser/x.png", "file:///etc/hostname", "http://127.0.0.1:1/x.png", "\\\\server\\share\\x.png",
+    "//server/share/x.png", "/proc/self/environ", "/dev/zero", "/dev/stdin", "C:\\Windows\\win.ini", "CON", "x" * 5000,
+    "a/" * 3000, "a\0.png", "..", ".", "/", "", "\ud800.png", "0" * 16, "0" * 16 + ".png", "pipe:0",
+    "concat:/etc/hostname")
+NUMBERS = (0, -1, 1, 2**31, 2**70, -2**70, 10**4000, 1e308, -1e308, 5e-324, 0.5,
+           float("nan"), float("inf"), float("-inf"))
+TEXTS = ("", " ", "0", "9" * 400, "1e999", "NaN", "text", "\u0000", "\ud83d", "\u202e", "\x1b[2J", "\uff10",
+         "N" * 2000, "0: 1", "0: a\n8: b", "<lora:x:y>", "%s%n", "{}", "[]", "null", "true",
+         "data:image/png;base64,", "data:,", PNG,
+         PNG[:60])
 
 
 def nested(depth: int, kind: type = list) -> Any:

@@ -67,7 +67,8 @@ def test_what_is_there_and_what_is_not_are_told_alike(places, monkeypatch):
         f"motion mask: this server does not read files there. {REMEDY}"}
 
 
-@pytest.mark.parametrize("value", ["a\0.png", "\ud800.png", "x" * 5000, "a/" * 100_000, "\0"], ids=lambda v: repr(v)[:12])
+@pytest.mark.parametrize("value", ["a\0.png", "\ud800.png", "x" * 5000, "a/" * 100_000, "\0"],
+                         ids=lambda value: repr(value)[:12])
 def test_what_is_no_name_of_a_file_is_refused(places, value):
     assert "cannot be read" in refusal(value)
 
@@ -84,7 +85,8 @@ def test_a_path_elsewhere_is_not_even_looked_up(places, monkeypatch):
     from animatediff.hosts.a1111 import server_files
 
     looked, real = [], os.path.realpath
-    monkeypatch.setattr(server_files.os.path, "realpath", lambda path, **how: looked.append(str(path)) or real(path, **how))
+    monkeypatch.setattr(server_files.os.path, "realpath",
+                        lambda path, **how: looked.append(str(path)) or real(path, **how))
     refusal("//server/share/a.png")
     assert looked and not any("server" in path for path in looked)
 

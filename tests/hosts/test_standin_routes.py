@@ -91,7 +91,8 @@ def test_arguments_of_a_request(host, app, entry, args):
 
 
 @pytest.mark.parametrize("body", [
-    None, [], "text", 5, {}, {"alwayson_scripts": 5}, {"alwayson_scripts": []}, {"alwayson_scripts": {"AnimateDiff": 5}},
+    None, [], "text", 5, {}, {"alwayson_scripts": 5}, {"alwayson_scripts": []},
+    {"alwayson_scripts": {"AnimateDiff": 5}},
     *({"alwayson_scripts": {"AnimateDiff": {"args": [CLIP]}}, **fields} for fields in (
         {"steps": float("inf")}, {"steps": [2]}, {"steps": 2**62}, {"steps": 0}, {"n_iter": 2**70}, {"n_iter": "x"},
         {"sampler_name": ["Euler"]}, {"sampler_name": 5.5}, {"enable_hr": "maybe"}, {"prompt": ["a"]},
@@ -130,10 +131,12 @@ def test_infotexts_are_read_or_left(host):
 
     for rng in draws(200):
         values = request_bodies.settings(rng)
-        text = ", ".join(f"{name}: {json.dumps(value) if rng.randrange(2) else value}" for name, value in values.items())
+        text = ", ".join(f"{name}: {json.dumps(value) if rng.randrange(2) else value}"
+                         for name, value in values.items())
         text = "".join(rng.choice((c, c, c, '"', ",", ":")) if not rng.randrange(30) else c for c in text)
         params = {"AnimateDiff": text[:20_000]}
         infotext.expand(params)
+        json.dumps(params, ensure_ascii=False).encode()
         for name in infotext.CLIP:
             infotext.Field.of(name)(params)
 
@@ -144,6 +147,7 @@ def test_a_preflight_keeps_no_picture(host):
     out = io.BytesIO()
     Image.effect_noise((64, 64), random.Random(0).randint(50, 60)).save(out, "PNG")
     data = base64.b64encode(out.getvalue()).decode()
-    api.preflight({"init_images": [data], "alwayson_scripts": {"AnimateDiff": {"args": [{**CLIP, "last_frame": data}]}}})
+    entry = {"args": [{**CLIP, "last_frame": data}]}
+    assert api.preflight({"init_images": [data], "alwayson_scripts": {"AnimateDiff": entry}})["problems"] == []
     with pytest.raises(Exception, match="not kept"):
         pictures.find(pictures.reference(data, keep=False))

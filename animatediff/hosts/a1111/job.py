@@ -29,6 +29,7 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
+from animatediff.hosts.a1111.run_facts import check as check_request
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
 from animatediff.hosts.shared import infotext, stop
@@ -62,6 +63,7 @@ class Job:
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        check_request(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))

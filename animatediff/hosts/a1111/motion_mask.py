@@ -21,8 +21,8 @@ from animatediff.motion import Mask
 NAME = "motion_mask"
 KEPT = re.compile(r"[0-9a-f]{16}\.\w{1,5}", re.ASCII)
 IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
-ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI with --gradio-allowed-path and the folder "
-             "of the file.")
+ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI with --gradio-allowed-path and the "
+             "file's folder.")
 
 
 def folder() -> Path:

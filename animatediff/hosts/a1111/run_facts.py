@@ -19,8 +19,8 @@ from animatediff.settings import Settings
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
-# What a value of these may be. The host itself reads them only when the run begins, or not at all.
-MOST = 10_000
+MOST = 10_000  # of steps, and of clips
+# What a value of these may be, which the host itself does not ask.
 ROWS = {p.name: p for p in (
     Parameter("steps", int, 20, "Sampling steps", "", 1, MOST),
     Parameter("clips", int, 1, "Batch count", "", 1, MOST),
@@ -36,6 +36,13 @@ def requested(body: Mapping[str, Any]) -> dict[str, Any]:
     """Of a request to the host's API, what `of_run` takes. The API has a second name for the sampler."""
     asked = {ours: body.get(theirs) for ours, theirs in REQUESTED.items()}
     return asked | {"sampler": asked["sampler"] or body.get("sampler_index")}
+
+
+def check(p: Any) -> None:
+    """SettingsError for a job of the host whose numbers it would choke on: it reads any, but a clip multiplies them."""
+    for name in ("steps", "clips", "hires_steps"):
+        if (value := getattr(p, REQUESTED[name], None)) is not None:
+            ROWS[name].read(value, REQUESTED[name])
 
 
 def defaults(*, from_picture: bool) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _pictures(folder: str, name: str, *, anywhere: bool) -> list[str]:
     """The paths of a folder's pictures. anywhere: as `server_files` says."""
     from modules import shared
 
-    place = server_files.find(folder, f"{name}, folder", ELSEWHERE, anywhere=anywhere)
+    place = server_files.find(folder, f"{name}, folder {quoted(folder, 200)}", ELSEWHERE, anywhere=anywhere)
     if not os.path.isdir(place):
         raise SettingsError(f"there is no folder {quoted(folder)}", where=name, remedy=A_FOLDER)
     endings = Image.registered_extensions()

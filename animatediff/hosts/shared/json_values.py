@@ -12,9 +12,9 @@ LARGEST = 2**63
 
 
 def check(body: Any, where: str) -> None:
-    """SettingsError for values that are nested too deep or too many, for NaN, infinity and integers of more than 64 bits,
-    and for text with half a character (an unpaired surrogate). What is no JSON at all, such as a page's picture, is left
-    alone."""
+    """SettingsError for values that are nested too deep or too many, for NaN, infinity and integers of more than 64
+    bits, and for text with half a character (an unpaired surrogate). What is no JSON at all, such as a page's picture,
+    is left alone."""
     level, count = [body], 0
     for _ in range(DEEPEST + 1):
         count += len(level)
