@@ -116,7 +116,7 @@ def _quoted(text: str) -> str:
 def _unquoted(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
-            return json.loads(text, strict=False).encode(errors="replace").decode()  # no answer can hold half a character
+            return json.loads(text, strict=False)
         except ValueError:
             pass
     return text.strip()
