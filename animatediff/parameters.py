@@ -166,7 +166,10 @@ class Parameter:
     def _in_range(self, number: float, type: type | None = None) -> Any:
         if (self.minimum is not None and number < self.minimum) or _above(number, self.maximum):
             raise _Refused("is out of range")
-        return (type or self.type)(number)
+        try:
+            return (type or self.type)(number)
+        except OverflowError:
+            raise _Refused("is too large") from None
 
     def _str(self, value: Any) -> str:
         if self.form == "size":

@@ -52,7 +52,8 @@ def _refusing(answer: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
 
 
 def _http(error: AnimateDiffError) -> HTTPException:
-    return HTTPException(error.http_status, str(error)[:LONGEST_DETAIL])
+    text = str(error)
+    return HTTPException(error.http_status, text if len(text) <= LONGEST_DETAIL else f"{text[:LONGEST_DETAIL]} …")
 
 
 def _with_our_arguments_checked(plain: Callable[..., Any]) -> Callable[..., Any]:

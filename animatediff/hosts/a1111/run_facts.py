@@ -38,7 +38,7 @@ def requested(body: Mapping[str, Any]) -> dict[str, Any]:
     return asked | {"sampler": asked["sampler"] or body.get("sampler_index")}
 
 
-def check(p: Any) -> None:
+def check_numbers(p: Any) -> None:
     """SettingsError for a job of the host whose numbers it would choke on: it reads any, but a clip multiplies them."""
     for name in ("steps", "clips", "hires_steps"):
         if (value := getattr(p, REQUESTED[name], None)) is not None:

@@ -28,7 +28,7 @@ from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
 A_FOLDER = "Give a folder with one picture for each frame."
-ELSEWHERE = ("Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder.")
+ELSEWHERE = "Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder."
 
 # -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
 
