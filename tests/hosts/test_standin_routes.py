@@ -106,6 +106,14 @@ def test_what_is_no_request_is_refused_by_the_preflight(host, body):
     assert len(refused(api.preflight, body)) < 1500
 
 
+@pytest.mark.parametrize("fields", [{"steps": 2**31}, {"steps": 0}, {"n_iter": 2**70},
+                                    {"enable_hr": True, "hr_second_pass_steps": 10**9}], ids=str)
+def test_a_clip_of_absurd_size_is_refused_before_it_begins(host, fields):
+    """The WebUI would take all memory for the steps' sigmas, or for a prompt of each frame."""
+    answer = host.request("txt2img", {"prompt": "a", "width": 64, "height": 64, **fields}, {"AnimateDiff": [CLIP]})
+    assert answer.status == 422 and list(fields)[-1] in answer.detail
+
+
 def test_any_body_is_answered_or_refused(host):
     from fastapi import HTTPException
 
