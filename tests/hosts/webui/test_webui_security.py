@@ -326,6 +326,16 @@ def lines(host: Host, config: dict, mask: str) -> str:
     return answer.body["data"][0]
 
 
+def test_an_api_without_a_page_has_the_routes(tmp_path):
+    host = started(tmp_path, ["--nowebui"])
+    try:
+        assert host.get("/animatediff/v1/version").ok
+        assert host.post(PREFLIGHT, asking()).expect().body["problems"] == []
+        assert "does not read files there" in told(host, TXT2IMG, "motion_mask", "/etc/hostname")
+    finally:
+        host.stop()
+
+
 @pytest.mark.parametrize("name", ROUTES)
 def test_routes_want_the_password_of_the_hosts_api(guarded, name):
     data = None if name in ROUTES[:3] else json.dumps({} if name == "schedule" else asking()).encode()
