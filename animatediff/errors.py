@@ -4,7 +4,10 @@ from __future__ import annotations
 
 def quoted(value: object, most: int = 60) -> str:
     """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
-    text = repr(value)
+    try:
+        text = repr(value[:most + 1] if isinstance(value, (str, bytes)) else value)
+    except (RecursionError, ValueError):  # lists in lists in lists, or a number of too many digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]} …"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from animatediff import notices, windows
+from animatediff import few_steps, notices, windows
 from animatediff.clip import pictures
 from animatediff.clip.context import Context
 from animatediff.clip.plan import seam_of
@@ -132,7 +132,7 @@ class Found:
 class Asked:
     """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
     AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
-    frames."""
+    frames. sampled: what with, for models that are distilled to few steps."""
 
     settings: Settings
     passes: Passes
@@ -142,6 +142,7 @@ class Asked:
     prompts: tuple[str, str] = ("", "")
     probe: Callable[[Iterable[str]], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
+    sampled: few_steps.Run | None = None
 
     @property
     def frames(self) -> int:
@@ -211,7 +212,7 @@ class _Findings:
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
         self.read(settings, frames, asked.prompts)
-        self.notice(settings, frames, asked.passes.sampler)
+        self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
 
@@ -245,11 +246,16 @@ class _Findings:
         self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
         self.notices += [note for schedule in found for note in schedule.notes]
 
-    def notice(self, settings: Settings, frames: int, sampler: Sampler) -> None:
+    def notice(self, asked: Asked, settings: Settings, frames: int) -> None:
         if self.checkpoint is None and self.module is not None:
             self.notices.append(NOT_LOADED)
         if self.module is not None:
-            self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampler.name)
+            checkpoint = self.checkpoint.name if self.checkpoint else ""
+            found = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0], checkpoint)
+            self.notices += notices.of_clip(settings, self.module.name, self.module.family, asked.passes.sampler.name,
+                                            distilled=found is not None)
+            if asked.sampled is not None:
+                self.notices += notices.of_few_steps(found, asked.sampled, settings.preset)
         if "GIF" in settings.formats and rate(settings.fps) * GIF_SHORTEST > 100:
             self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
                                 "delays")

@@ -1,14 +1,10 @@
 """The routes /animatediff/v1/… and a request's arguments: where they exist, and what any JSON comes to."""
 from __future__ import annotations
 
-import base64
-import io
 import json
-import random
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from tests.fuzz import request_bodies
 from tests.fuzz.inputs import draws
@@ -147,15 +143,3 @@ def test_infotexts_are_read_or_left(host):
         json.dumps(params, ensure_ascii=False).encode()
         for name in infotext.CLIP:
             infotext.Field.of(name)(params)
-
-
-def test_a_preflight_keeps_no_picture(host):
-    from animatediff.hosts.a1111 import api, pictures
-
-    out = io.BytesIO()
-    Image.effect_noise((64, 64), random.Random(0).randint(50, 60)).save(out, "PNG")
-    data = base64.b64encode(out.getvalue()).decode()
-    entry = {"args": [{**CLIP, "last_frame": data}]}
-    assert api.preflight({"init_images": [data], "alwayson_scripts": {"AnimateDiff": entry}})["problems"] == []
-    with pytest.raises(Exception, match="not kept"):
-        pictures.find(pictures.reference(data, keep=False))

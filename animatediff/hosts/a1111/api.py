@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Body, FastAPI, HTTPException
 
-from animatediff import settings, travel
+from animatediff import settings
 from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError, SettingsError, end_of
 from animatediff.hosts.a1111 import request
@@ -106,7 +106,7 @@ def preflight(body: dict[str, Any]) -> dict[str, Any]:
         where, kind = ("init_images", "list") if isinstance(scripts, dict) else ("alwayson_scripts", "object")
         raise SettingsError(f"is no {kind}", where=where, remedy="Send what /sdapi/v1/txt2img or img2img takes.")
     ours = next((value for name, value in scripts.items() if name.lower() == NAME), {})
-    wanted = request.read(tuple(request.arguments(ours)), keep=False)
+    wanted = request.read(tuple(request.arguments(ours)))
     if wanted is None:
         raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
                             remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
@@ -131,6 +131,7 @@ def schedule(body: dict[str, Any]) -> dict[str, Any]:
     answer = {"frames": frames, "prompt": found[0].to_dict(), "negative_prompt": found[1].to_dict(),
               "notes": [note for each in found for note in each.notes]}
     if "to" in values:
-        answer["converted"] = [travel.convert(text, values["to"], frames, where)
-                               for text, where in zip(texts, ("prompt", "negative prompt"))]
+        converted, notes = wanted.converted(dict(zip(("prompt", "negative prompt"), texts)), values["to"])
+        answer["converted"] = list(converted.values())
+        answer["notes"] += notes
     return answer

@@ -23,7 +23,7 @@ class Hooks(jobs.OurScript):
         return controls.components
 
     def before_process(self, p: Any, *args: Any) -> None:
-        from animatediff.hosts.a1111 import job, pictures, upscale
+        from animatediff.hosts.a1111 import job, upscale
         from animatediff.hosts.shared import stop
 
         if before := jobs.of(p):  # of another request, when `p` is used again after one that failed
@@ -40,8 +40,7 @@ class Hooks(jobs.OurScript):
             if settings is not None:
                 self._job(p, job.Job(p, settings, self.neighbours)).prepare()
 
-        if not job.guarded(p, stop.before_anything, prepare):
-            pictures.forget()
+        job.guarded(p, stop.before_anything, prepare)
 
     def process(self, p: Any, *args: Any) -> None:
         if current := jobs.of(p):

@@ -32,9 +32,8 @@ def arguments(entry: Any) -> list[Any]:
     return args
 
 
-def read(args: Sequence[Any], more: Mapping[str, Any] | None = None, *, keep: bool = True) -> Settings | None:
-    """Settings of a request, None where it does not enable us. `more`: values that overrule (X/Y/Z plot). keep: a
-    picture that it brings stays in memory for the job.
+def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings | None:
+    """Settings of a request, None where it does not enable us. `more`: values that overrule (X/Y/Z plot).
 
     SettingsError where a value is wrong; the values of a page on which Enable is off are not looked at.
     """
@@ -56,5 +55,5 @@ def read(args: Sequence[Any], more: Mapping[str, Any] | None = None, *, keep: bo
     if picture:
         from animatediff.hosts.a1111 import pictures
 
-        wanted = replace(wanted, last_frame=pictures.reference(picture, keep=keep and wanted.enable))
+        wanted = replace(wanted, last_frame=pictures.reference(picture))
     return wanted if wanted.enable else None
