@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
@@ -20,6 +20,7 @@ REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hi
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
 MOST = 10_000  # of steps, and of clips
+MASKS = 500  # of a clip's frames, in memory to see whether they can be read
 # What a value of these may be, which the host itself does not ask.
 ROWS = {p.name: p for p in (
     Parameter("steps", int, 20, "Sampling steps", "", 1, MOST),
@@ -73,7 +74,10 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
-    read_mask = partial(motion_mask.read, anywhere=anywhere)
+
+    def read_mask(value: str, count: int) -> Any:
+        return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
+
     return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask))
 
 
