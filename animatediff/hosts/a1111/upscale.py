@@ -122,7 +122,8 @@ def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, inde
 def as_shown(item: Any) -> Any:
     """What the gallery shows already, as the host hands it back: a path, which the page may read from then on. So it
     has to be one that the page may read."""
-    picture, path = Image.new("RGB", (1, 1)), _path(item)
+    picture: Any = Image.new("RGB", (1, 1))
+    path = _path(item)
     if _is_shown(path):
         picture.already_saved_as = path
     return picture

@@ -36,7 +36,7 @@ def check(body: Any, where: str) -> None:
 def _parts(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value, *value.values()]
-    return value if isinstance(value, (list, tuple)) else []
+    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def _check_text(text: str, where: str) -> None:

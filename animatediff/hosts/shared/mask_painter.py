@@ -41,7 +41,7 @@ class Painter:
         self.take.click(fn=lambda value: taken(value, self.keep), inputs=[self.canvas], outputs=[field], **event)
 
     def blackened(self, width: Any = 512, height: Any = 512) -> Any:
-        size = tuple(min(max(int(side or 512), 1), LARGEST) for side in (width, height))
+        size = [min(max(int(side or 512), 1), LARGEST) for side in (width, height)]
         return self.gr.update(value=Image.new("RGB", size))
 
 

@@ -24,6 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,11 +203,9 @@ class Host:
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        try:
+        with suppress(OSError):  # it may go before it has answered
             if not self.post("/sdapi/v1/server-kill", {}, seconds=5).ok:
                 self.process.terminate()  # it has no API, or asks for a password
-        except OSError:
-            pass  # it may go before it has answered
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
