@@ -32,8 +32,8 @@ ROWS = {p.name: p for p in (
     Parameter("strength", float, 0.75, "Denoising strength", "", 0, 1),
     Parameter("cfg", float, 7.0, "CFG Scale", "", 0, 1000),
     *(Parameter(name, str, "", label, "") for name, label in (
-        ("sampler", "Sampling method"), ("scheduler", "Schedule type"), ("hires_sampler", "Hires sampling method"), ("prompt", "Prompt"),
-        ("negative", "Negative prompt"))))}
+        ("sampler", "Sampling method"), ("scheduler", "Schedule type"), ("hires_sampler", "Hires sampling method"),
+        ("prompt", "Prompt"), ("negative", "Negative prompt"))))}
 
 
 def requested(body: Mapping[str, Any]) -> dict[str, Any]:
