@@ -405,8 +405,9 @@ def test_axes_refuse_before_the_first_picture(grid):
     axes.add()
     frames = next(option for option in grid.axis_options if option.label == "[AnimateDiff] Number of frames")
     frames.confirm(None, [8, 16])
-    with pytest.raises(SettingsError, match="frames"):
+    with pytest.raises(SettingsError, match="frames") as caught:
         frames.confirm(None, [8, -1])
+    assert vars(caught.value)["status_code"] == 422 and "frames" in vars(caught.value)["detail"]  # what the API answers
 
 
 def test_axes_without_the_script(host):

@@ -11,6 +11,7 @@ from typing import Any
 
 from modules import scripts
 
+from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 from animatediff.settings import PARAMETERS
 
@@ -48,7 +49,7 @@ def _type(p: Parameter) -> Callable[[Any], Any]:
 
 def _apply(p: Parameter) -> Callable[[Any, Any, Sequence[Any]], None]:
     def apply(processing: Any, value: Any, values: Sequence[Any]) -> None:
-        setattr(processing, ATTRIBUTE, {**(getattr(processing, ATTRIBUTE, None) or {}), p.name: p.read(value)})
+        setattr(processing, ATTRIBUTE, {**(getattr(processing, ATTRIBUTE, None) or {}), p.name: _read(p, value)})
 
     return apply
 
@@ -57,9 +58,18 @@ def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
     """All values are read before the first picture is made, so that none is refused in the middle of a plot."""
     def confirm(processing: Any, values: Sequence[Any]) -> None:
         for value in values:
-            p.read(value)
+            _read(p, value)
 
     return confirm
+
+
+def _read(p: Parameter, value: Any) -> Any:
+    """The value, or a SettingsError that the host's API answers with 422: it looks into what is raised for these."""
+    try:
+        return p.read(value)
+    except SettingsError as error:
+        vars(error).update(status_code=error.http_status, detail=str(error))
+        raise
 
 
 def _choices(p: Parameter) -> Callable[[], list[str]] | None:

@@ -23,6 +23,7 @@ from animatediff.hosts.a1111 import (
     pictures,
     repair,
     results,
+    server_files,
     travelling,
     upscale,
 )
@@ -30,7 +31,7 @@ from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
-from animatediff.hosts.a1111.run_facts import defaults, probed
+from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
@@ -63,6 +64,7 @@ class Job:
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
         known = defaults(from_picture=pictures.from_picture(self.p))
@@ -70,7 +72,8 @@ class Job:
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
         for one in self.beside:
             one.use(count)
-        mask = motion_mask.read(self.settings.motion_mask, count)
+        anywhere = server_files.job_may_read_all(self.p)
+        mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         if self.settings.motion_module:

@@ -293,10 +293,11 @@ def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -
 
 def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
     from animatediff.hosts.a1111.run_facts import of_run
+    from animatediff.hosts.a1111.server_files import page_may_read_all
 
     # What is empty is not asked for, as in the request.
     wanted = table.parse({name: value for name, value in ours.items() if value is not None})
-    return of_run(wanted, theirs, from_picture=from_picture)
+    return of_run(wanted, theirs, from_picture=from_picture, anywhere=page_may_read_all())
 
 
 def _html(found: Preflight, enabled: bool) -> str:
