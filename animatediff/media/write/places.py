@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Target:
             return path / self.name
         if format_of(path) is not None:
             return path.with_suffix("")
-        if not path.is_dir() and (what := _slip(path.name)):
+        if (what := _slip(path.name)) and not os.path.isdir(path):
             raise FormatError(what, where=end_of(path),
                               remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}; "
                                      "a folder of this name ends in /")
