@@ -10,11 +10,9 @@ import importlib.util
 from collections.abc import Callable
 
 # Import name and package -> what for. The WebUI itself needs numpy, Pillow, safetensors and torch.
-NEEDED = {"av": "MP4 and WEBM files", "simpleeval": "expressions in prompts that travel",
-          "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
+NEEDED = {"av": "MP4 and WEBM files", "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
 # The versions that were tested, so that a release of tomorrow does not come into anybody's WebUI by itself.
-TESTED = {"av": ">=17,<19", "simpleeval": ">=1.0.3,<1.1",
-          "dynamicprompts": ">=0.30.4,<0.32", "pyparsing": ">=3.0.9,<3.4"}
+TESTED = {"av": ">=17,<19", "dynamicprompts": ">=0.30.4,<0.32", "pyparsing": ">=3.0.9,<3.4"}
 
 
 def missing(find: Callable[[str], object] = importlib.util.find_spec) -> list[str]:
