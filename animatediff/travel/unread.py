@@ -21,7 +21,7 @@ _INFOTEXT = re.compile(r"\s*(?:Negative prompt\s*:|Steps\s*:\s*\d+\s*,|\S[^\n]{0
 _TAG = re.compile(r"<\w{1,40}:[^<>]+>")
 _SEEMS_TAG = re.compile(r"(?<!\w)(?:lora|lyco|lycoris|locon|loha|hypernet)\s{0,3}:\s{0,3}[^\s,:][^\n]{0,40}"
                         r"|<\s{0,3}(?:lora|lyco)\b[^\n]{0,40}", re.IGNORECASE)
-_SEEMS_CYCLIC = re.compile(r"[{]\s*@")
+_SEEMS_CYCLIC = re.compile(r"\{\s*@")
 
 
 def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
@@ -39,8 +39,7 @@ def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
         if found := _SEEMS_TAG.search(rest):
             yield (f"{where}, line {line}: {quoted(found[0])} looks like a LoRA and is not read as one; "
                    "write <lora:NAME:WEIGHT>")
-        if any(rest[found.start():found.start() + 2] != "{@" or text.find("{@") < 0
-               for found in _SEEMS_CYCLIC.finditer(rest)):
+        if any(text[found.start():found.end()] != "{@" for found in _SEEMS_CYCLIC.finditer(plain(text))):
             yield f"{where}, line {line}: this looks like cyclic options and is not read as such; write {{@a|b|c}}"
 
 

@@ -21,14 +21,16 @@ MODULES = ("xyz_grid.py", "xy_grid.py", "scripts.xyz_grid", "scripts.xy_grid")
 
 
 def add() -> None:
-    """Before the page is built. The host may build it again; labels that are there stay as they are."""
+    """Before the page is built. The host may build it again; labels that are there stay as they are. The preset sets
+    controls of the page, which a plot does not have.
+    """
     grid = _script()
     if grid is None:
         return
     there = {option.label for option in grid.axis_options}
     for p in PARAMETERS:
         label = PREFIX + p.label
-        if p.group == "clip" and p.form != "picture" and label not in there:
+        if p.group == "clip" and p.form != "picture" and p.name != "preset" and label not in there:
             # Loading another motion module takes long, so that axis is to change least often.
             cost = 0.5 if p.name == "motion_module" else 0.0
             grid.axis_options.append(grid.AxisOption(

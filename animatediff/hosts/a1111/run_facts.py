@@ -7,9 +7,10 @@ from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
+from animatediff import few_steps
 from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media.write import WRITERS, probe
 from animatediff.parameters import Parameter
@@ -17,6 +18,7 @@ from animatediff.settings import Settings
 
 # What a run depends on beside our settings: our name for it, and its name in the host's requests.
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
+             "scheduler": "scheduler", "cfg": "cfg_scale",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
 MOST = 10_000  # of steps, and of clips
@@ -28,9 +30,10 @@ ROWS = {p.name: p for p in (
     Parameter("hires", bool, False, "Hires. fix", ""),
     Parameter("hires_steps", int, 0, "Hires steps", "", 0, MOST),
     Parameter("strength", float, 0.75, "Denoising strength", "", 0, 1),
+    Parameter("cfg", float, 7.0, "CFG Scale", "", 0, 1000),
     *(Parameter(name, str, "", label, "") for name, label in (
-        ("sampler", "Sampling method"), ("hires_sampler", "Hires sampling method"), ("prompt", "Prompt"),
-        ("negative", "Negative prompt"))))}
+        ("sampler", "Sampling method"), ("scheduler", "Schedule type"), ("hires_sampler", "Hires sampling method"),
+        ("prompt", "Prompt"), ("negative", "Negative prompt"))))}
 
 
 def requested(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,11 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     what is none of theirs a SettingsError. sources: number of source pictures, where they make the frames. anywhere: a
     path may lead to any file; see server_files."""
     known = {name: ROWS[name].read(value, REQUESTED[name]) for name, value in host.items() if value not in (None, "")}
-    host = defaults(from_picture=from_picture) | known
+    preset = {}
+    if settings.preset == few_steps.FEW_STEPS:  # sets what a request does not
+        preset = distilled.values(settings.motion_module, known.get("prompt"))
+        preset["scheduler"] = preset.pop("schedule_type")
+    host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
     prompt = str(host["prompt"])
     loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
@@ -74,11 +81,12 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
+    sampled = distilled.run_of(first.name, host.get("scheduler"), steps, float(host.get("cfg") or 1))
 
     def read_mask(value: str, count: int) -> Any:
         return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
 
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask))
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask, sampled))
 
 
 def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:

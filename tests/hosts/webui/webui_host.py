@@ -31,7 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "animatediff" / "engine" / "demo"
-LENT = ("av", "simpleeval", "dynamicprompts", "pyparsing")  # what install.py adds
+LENT = ("av", "dynamicprompts", "pyparsing")  # what install.py adds
 FLAGS = [
     "--api", "--api-server-stop", "--skip-torch-cuda-test", "--skip-version-check", "--skip-python-version-check",
     "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--use-cpu", "all",
