@@ -32,7 +32,7 @@ def test_any_name_that_the_system_takes(run, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["clip.avif", "clip.jxl", "clip.ts", "clip.gifv", "clip.HEIC", "clip.mov", "clip.m2ts",
                                   "clip.mp3", "clip.psd", "clip.zip", "clip.json", "clip.safetensors", "new/clip.jpeg"])
-@pytest.mark.parametrize("more", [[], ["--resume"], ["--format", "GIF"]], ids=str)
+@pytest.mark.parametrize("more", [["--format", "GIF"], ["--resume"]], ids=str)
 def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_path, monkeypatch, name, more):
     from animatediff.engine.pipeline import Pipeline
 
@@ -40,6 +40,19 @@ def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_pat
     code, out, err = run("render", "x", *QUICK, "--out", name, *more)
     assert code == 2 and f"{Path(name).suffix} files cannot be written" in err and ".webm" in err and out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name, said", [(".gif", "ending without a name"), ("new/.avif", "ending without a name"),
+                                        ("clip.gif ", "blank or a dot"), ("clip.mp4.", "blank or a dot"),
+                                        ("clip.tar.gz", "files cannot be written")])
+def test_names_that_are_slips_make_no_folder(run, tmp_path, name, said):
+    code, _, err = run("render", "x", *QUICK, "--out", name, models=False)
+    assert code == 2 and said in err and not list(tmp_path.iterdir())
+
+
+def test_no_name_is_this_folder(run, tmp_path):
+    assert run("render", "x", *QUICK, "--out", "", "--format", "TXT")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["00001-5.txt"]
 
 
 def test_a_folder_of_such_a_name(run, tmp_path):

@@ -134,6 +134,7 @@ def test_what_cannot_be_read_is_refused_with_its_line(prompt, line):
 
 
 @pytest.mark.parametrize(("prompt", "lines"), [
+    ("8 blue", [1]), ("(0: a), (8: b)", [1]), ("1e1: a", [1]),
     ("0: a\n8 blue", [2]), ("0 red\n8 blue", [1, 2]), ("0 = a\n8 = b", [1, 2]), ("0; a\n8; b", [1, 2]),
     ("frame 0: a", [1]), ("Frame 0: a\nFrame 8: b", [1, 2]), ("[0]: a\n[8]: b", [1, 2]), ("(0): a\n(8): b", [1, 2]),
     ("0. a\n8. b", [1, 2]), ("0) a\n8) b", [1, 2]), ("- 0: a\n- 8: b", [1, 2]), ("#0: a\n#8: b", [1, 2]),

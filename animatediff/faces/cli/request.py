@@ -146,7 +146,7 @@ def target(out: str, settings: Settings, passed: int = 0) -> Target:
     except OSError:
         taken = []  # not there yet; whether it can be written to is ClipWriter's question
     parts = [f"{max(taken, default=0) + 1 + passed:05d}", str(settings.seed), settings.request_id]
-    return Target(out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts)), new=True)
+    return Target(out if out.endswith(("/", "\\")) else f"{out or '.'}/", "-".join(filter(None, parts)), new=True)
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def _label(scheduler: str) -> str:
     return found.label if found is not None else scheduler
 
 
-def notes(p: Any, module: Any) -> tuple[tuple[str, few_steps.Distilled] | None, few_steps.Run]:
+def of_job(p: Any, module: Any) -> tuple[tuple[str, few_steps.Distilled] | None, few_steps.Run]:
     """The distilled model among those of a job, and what it is sampled with. module: motion.MotionModule."""
     image = library.checkpoint()
     prompt = p.all_prompts[0] if p.all_prompts else ""

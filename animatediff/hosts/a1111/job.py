@@ -96,7 +96,7 @@ class Job:
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
         self.notes += travelling.check(self.p, self.settings)
         self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
-        found, run = distilled.notes(self.p, self.module)
+        found, run = distilled.of_job(self.p, self.module)
         self.notes += notices.of_few_steps(found, run, self.settings.preset)
         self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
         if self.settings.last_frame and pictures.from_picture(self.p):

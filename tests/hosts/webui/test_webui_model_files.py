@@ -9,7 +9,7 @@ from test_webui_generation import EIGHT, PROMPT
 from webui_host import DEMO
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "weights"))
-import hostile  # noqa: E402
+import hostile
 
 LIGHTNING = "animatediff_lightning_4step_comfyui.safetensors"
 
