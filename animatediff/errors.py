@@ -1,6 +1,9 @@
 """Errors that a user can act on: what happened, where, and the remedy."""
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 
 def quoted(value: object, most: int = 60) -> str:
     """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
@@ -32,11 +35,21 @@ class AnimateDiffError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}. {self.remedy}" if self.remedy else text
 
+    def named(self, names: Mapping[str, str]) -> AnimateDiffError:
+        """This error with a face's own names of parameters, such as flags or labels."""
+        return type(self)(self.what, where=names.get(self.where, self.where), remedy=self.remedy)
+
 
 class SettingsError(AnimateDiffError):
     """A parameter has an unknown name or a value outside its range."""
 
     exit_code = 2
+
+    def named(self, names: Mapping[str, str]) -> AnimateDiffError:
+        """Only such an error's remedy always means parameters; "size" may be just the word."""
+        words = "|".join(re.escape(name) for name in names if "_" in name)
+        remedy = re.sub(rf"\b({words})\b", lambda name: names[name[0]], self.remedy) if words else self.remedy
+        return type(self)(self.what, where=names.get(self.where, self.where), remedy=remedy)
 
 
 class ModelError(AnimateDiffError):

@@ -242,6 +242,11 @@ class Settings:
         return windows.resolved_overlap(self.overlap, self.context_length)
 
     @property
+    def asks_for_a_loop(self) -> bool:
+        """Whether the last frame is to lead to the first."""
+        return self.closed_loop != "none" or self.seam_repair > 0
+
+    @property
     def width(self) -> int:
         """In pixels; 0 where the size is left to the image model."""
         return int((self.size or "0x0").split("x")[0])
@@ -324,7 +329,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
     titles = {"clip": "clip", "image": "picture", "host": "model and machine"}
     for group in groups:
         section = parser.add_argument_group(titles[group])
-        for p in (row.for_command_line() for row in PARAMETERS if row.group == group and row.cli):
+        for p in (row.for_people() for row in PARAMETERS if row.group == group and row.cli):
             if names and p.name not in names:
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
@@ -338,7 +343,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
 def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
     """What the command line named, ready for `parse`. SettingsError names the flag."""
     given = {p: getattr(namespace, p.name, None) for p in PARAMETERS}
-    return {p.name: p.for_command_line().read(value, p.cli) for p, value in given.items() if value is not None}
+    return {p.name: p.for_people().read(value, p.cli) for p, value in given.items() if value is not None}
 
 
 def _check_together(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import torch
 from animatediff import windows
 from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, Passes, preflight
 from animatediff.curves import Curve
-from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.errors import AnimateDiffError, MediaError, ModelError
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
@@ -186,7 +186,7 @@ def test_a_format_that_cannot_be_written():
 
 
 def test_other_problems():
-    assert told(module=None, problem="there is none").problems == ("there is none",)
+    assert told(module=None, problem=ModelError("there is none")).problems == ("there is none",)
     found = told(checkpoint=Checkpoint("flux", problem="this kind of checkpoint has no UNet"))
     assert found.problems == ("this kind of checkpoint has no UNet",)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
-NOT_A_WORD = re.compile(rf"\b({'|'.join(name for name in FLAGS if '_' in name)})\b")  # "size" may be just the word
 
 
 def say(line: str) -> None:
@@ -40,14 +38,10 @@ def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -
 
 def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
     """The error's message, with flags in place of the parameters that have one."""
-    where, remedy = error.where, error.remedy
     # Only errors about settings always name parameters; others may name a file that happens to be called "noise".
-    about_settings = isinstance(error, SettingsError)
-    if about_settings or where not in vars(arguments).values():
-        where = FLAGS.get(where, where)
-    if about_settings:
-        remedy = NOT_A_WORD.sub(lambda name: FLAGS[name[0]], remedy)
-    return str(AnimateDiffError(error.what, where=where, remedy=remedy))
+    if isinstance(error, SettingsError) or error.where not in vars(arguments).values():
+        error = error.named(FLAGS)
+    return str(error)
 
 
 def counted(number: int, thing: str) -> str:
@@ -97,7 +91,7 @@ def print_report(written: Written, settings: Settings) -> None:
             print(f"Wrote {path}")
     if numbered:
         print(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
-    if written.loop and not written.interrupted:
+    if written.loop and settings.asks_for_a_loop and not written.interrupted:
         print(f"Loop score: {written.loop}")
     for line in written.notes:
         print(f"Note: {line}")

@@ -68,19 +68,20 @@ def hidden_from_host(p: Any) -> Iterator[None]:
         yield
 
 
-def described(settings: Settings, prompt: str, frames: int) -> tuple[list[tuple[LoraDescription, Curve]], list[str]]:
+def described(settings: Settings, prompt: str,
+              frames: int) -> tuple[list[tuple[LoraDescription, Curve]], list[AnimateDiffError]]:
     """What a run's motion LoRAs are and weigh, and what is wrong with them."""
     found, problems = [], []
     try:
         schedule = settings.schedules(prompt, "", frames)[0]
         wishes = loras.read(settings.motion_lora) + loras.of_frames(_shares(schedule), tagged)
     except AnimateDiffError as error:
-        return [], [str(error)]
+        return [], [error]
     for wish in wishes:
         try:
             found.append((files.describe_lora(library.find_lora(wish.name)), wish.weight))
         except AnimateDiffError as error:
-            problems.append(str(error))
+            problems.append(error)
     return found, problems
 
 

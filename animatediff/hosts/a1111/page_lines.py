@@ -1,0 +1,65 @@
+"""The lines on the page that tell what a run will do, from the values of our controls and the host's."""
+from __future__ import annotations
+
+import html
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from animatediff import settings as table
+from animatediff import travel
+from animatediff.errors import AnimateDiffError
+from animatediff.hosts.a1111 import words
+
+if TYPE_CHECKING:
+    from animatediff.clip.preflight import Preflight
+
+OFF = "Not enabled. With Enable AnimateDiff:"
+LONGEST_TABLE = 400  # rows of a schedule that are shown
+_number = count()  # gradio renews only what differs, and the page marks what is out of date
+
+
+def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -> str:
+    """HTML."""
+    try:
+        return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
+    except AnimateDiffError as error:
+        return said(paragraph("ad-problem", words.error(error)))
+    except Exception as error:  # the page must stay usable; the run itself does not depend on this
+        from modules import errors
+
+        errors.report("AnimateDiff cannot tell what the run will do", exc_info=True)
+        return said(paragraph("ad-problem", f"{type(error).__name__}: {error}"))
+
+
+def said(inner: str, css_class: str = "") -> str:
+    return f'<div class="ad-preflight{css_class}" data-number="{next(_number)}">{inner}</div>'
+
+
+def paragraph(css_class: str, text: str) -> str:
+    return f'<p class="{css_class}">{html.escape(text)}</p>'
+
+
+def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
+    from animatediff.hosts.a1111.run_facts import of_run
+
+    # What is empty is not asked for, as in the request.
+    given = {name: table.BY_NAME[name].for_people().read(value) for name, value in ours.items() if value is not None}
+    return of_run(table.parse(given), theirs, from_picture=from_picture)
+
+
+def _html(found: Preflight, enabled: bool) -> str:
+    """Labels are text nodes of their own, which is what the host's localization replaces."""
+    facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(words.text(value))}</b>'
+                    "</span>" for label, value in found.facts)
+    lines = [paragraph("ad-problem", words.error(error)) for error in found.errors]
+    lines += [paragraph("ad-notice", words.text(text)) for text in found.notices]
+    off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
+    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary><pre>{html.escape(_table(schedule))}'
+                     "</pre></details>" for name, schedule in found.schedules)
+    css_class = ("" if enabled else " ad-disabled") + ("" if found.seam else " ad-no-seam")
+    return said(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
+
+
+def _table(schedule: travel.Schedule) -> str:
+    rows = travel.table(schedule).split("\n")
+    return "\n".join(rows[:LONGEST_TABLE] + ["…"] * (len(rows) > LONGEST_TABLE))
