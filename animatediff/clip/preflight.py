@@ -123,23 +123,26 @@ class Passes:
         return self.sampler.steps(self.steps, from_picture=self.from_picture)
 
 
+Loras = Sequence[tuple[LoraDescription, Curve]]  # with their weights
+
+
 @dataclass(frozen=True)
 class Found:
     """What was found of the models that a run names. problem: why there is no module. checkpoint: the loaded one, None
-    before any is. loras, missing: motion LoRAs with their weights, and what is wrong with others."""
+    before any is. loras: motion LoRAs."""
 
     module: Description | None = None
     problem: AnimateDiffError | None = None
     checkpoint: Checkpoint | None = None
-    loras: Sequence[tuple[LoraDescription, Curve]] = ()
-    missing: Sequence[AnimateDiffError] = ()
+    loras: Loras = ()
 
 
 @dataclass(frozen=True)
 class Asked:
     """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
     AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
-    frames."""
+    frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is wrong with
+    others."""
 
     settings: Settings
     passes: Passes
@@ -149,6 +152,7 @@ class Asked:
     prompts: tuple[str, str] = ("", "")
     probe: Callable[[Iterable[str]], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
+    named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
 
     @property
     def frames(self) -> int:
@@ -178,7 +182,7 @@ def preflight(asked: Asked) -> Preflight:
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
              "Windows per step": _about(passes) + "\N{EN DASH}".join(f"{n:,}" for n in dict.fromkeys(span)),
-             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked)}
+             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
@@ -187,9 +191,9 @@ def preflight(asked: Asked) -> Preflight:
                      seam_of(replace(settings, seam_repair=1.0), frames, 1) is not None, tuple(found.schedules))
 
 
-def _facts(asked: Asked) -> dict[str, str]:
+def _facts(asked: Asked, loras: Loras) -> dict[str, str]:
     """What is told of the models and of the windows."""
-    settings, module, loras = asked.settings, asked.found.module, asked.found.loras
+    settings, module = asked.settings, asked.found.module
     facts = {BY_NAME["context_length"].label: str(settings.context_length)}
     if module is not None:
         betas = module.family.betas
@@ -211,14 +215,15 @@ class _Findings:
     errors: list[AnimateDiffError] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
+    loras: list[tuple[LoraDescription, Curve]] = field(default_factory=list)
 
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
-        self.errors += [found.problem, *found.missing] if found.problem else found.missing
-        self.fit(found.loras)
+        self.errors += [found.problem] if found.problem else []
+        self.read(asked)
+        self.fit()
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
-        self.read(settings, frames, asked.prompts)
         self.notice(settings, frames, asked.passes.sampler)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
@@ -236,20 +241,25 @@ class _Findings:
         if read_mask is not None:
             self.attempt(read_mask, settings.motion_mask, frames)
 
-    def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
+    def fit(self) -> None:
         if self.module is None:
             return
-        for about, _ in loras:
+        for about, _ in self.loras:
             self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
-    def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
-        """The prompts, as far as they travel."""
+    def read(self, asked: Asked) -> None:
+        """The prompts, as far as they travel, and the motion LoRAs."""
+        self.loras += asked.found.loras
         try:
-            found = settings.schedules(*prompts, frames)
+            found = asked.settings.schedules(*asked.prompts, asked.frames)
         except AnimateDiffError as error:
             self.errors.append(error)
             return
+        if asked.named_loras is not None:
+            named, missing = asked.named_loras(found[0])
+            self.loras += named
+            self.errors += missing
         self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
         self.notices += [note for schedule in found for note in schedule.notes]
 

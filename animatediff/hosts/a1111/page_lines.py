@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from animatediff.clip.preflight import Preflight
 
 OFF = "Not enabled. With Enable AnimateDiff:"
-LONGEST_TABLE = 400  # rows of a schedule that are shown
+LONGEST_TABLE, MOST_FRAMES = 300, 2000  # rows of a schedule that are shown, and frames that are looked at for them
 _number = count()  # gradio renews only what differs, and the page marks what is out of date
 
 
@@ -61,5 +62,7 @@ def _html(found: Preflight, enabled: bool) -> str:
 
 
 def _table(schedule: travel.Schedule) -> str:
-    rows = travel.table(schedule).split("\n")
-    return "\n".join(rows[:LONGEST_TABLE] + ["…"] * (len(rows) > LONGEST_TABLE))
+    shown = replace(schedule, mixes=schedule.mixes[:MOST_FRAMES])
+    rows = travel.table(shown).split("\n")
+    more = len(rows) > LONGEST_TABLE or len(shown.mixes) < len(schedule.mixes)
+    return "\n".join(rows[:LONGEST_TABLE] + ["…"] * more)

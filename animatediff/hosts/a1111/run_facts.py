@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
@@ -41,8 +41,6 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     known = {name: value for name, value in host.items() if value not in (None, "")}
     host = defaults(from_picture=from_picture) | known
     module, problem = library.described(settings.motion_module)
-    prompt = str(host["prompt"])
-    loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
     steps = int(host["steps"])
     first = sampler(sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0])
     strength = float(host["strength"]) if from_picture else 1.0
@@ -50,9 +48,10 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     passes = Passes(first, done, steps, from_picture,
                     hires_steps=(int(host["hires_steps"]) or steps) if host.get("hires") else 0,
                     hires_sampler=sampler(host.get("hires_sampler"), first))
-    found = Found(module, problem, library.checkpoint(), loras, missing)
-    prompts = prompt, str(host["negative"])
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read))
+    found = Found(module, problem, library.checkpoint())
+    prompts = str(host["prompt"]), str(host["negative"])
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read,
+                           partial(motion_loras.described, settings)))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
