@@ -30,6 +30,22 @@
         });
     }
 
+    /** New lines have the same schedules open as those before. */
+    function keepOpen(tab) {
+        const lines = find(`${tab}-ad-preflight`);
+        const open = new Set();
+        lines?.addEventListener("toggle", (event) => {
+            const name = event.target.querySelector("summary").textContent;
+            if (event.target.open) open.add(name);
+            else if (event.target.isConnected) open.delete(name);
+        }, true);
+        new MutationObserver(() => {
+            for (const schedule of lines.querySelectorAll(".ad-schedule")) {
+                if (open.has(schedule.querySelector("summary").textContent)) schedule.open = true;
+            }
+        }).observe(lines, {childList: true, subtree: true});
+    }
+
     function nameTick(tab) {
         const tick = find(`${tab}-ad-visible-checkbox`);
         if (!tick) return;
@@ -39,6 +55,7 @@
 
     onUiLoaded(() => {
         TABS.forEach(follow);
+        TABS.filter((tab) => find(`${tab}-ad-preflight`)).forEach(keepOpen);
         setTimeout(() => TABS.forEach(nameTick)); // when the host has made the tick
     });
     onOptionsChanged(() => TABS.forEach((tab) => press(tab, "update")));

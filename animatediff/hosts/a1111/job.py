@@ -155,7 +155,7 @@ class Job:
             pictures += self._of_others(processed.images)
         for note in self.notes:
             print(f"{KEY}: {note}")
-            self.p.comment(f"{KEY}: {words.text(note)}")
+            self.p.comment(f"{KEY}: {words.notice(note)}")
         processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
         # The API answers with these too.
         processed.extra_generation_params = {

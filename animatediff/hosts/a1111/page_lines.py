@@ -50,19 +50,28 @@ def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool)
 
 def _html(found: Preflight, enabled: bool) -> str:
     """Labels are text nodes of their own, which is what the host's localization replaces."""
-    facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(words.text(value))}</b>'
+    facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(words.value(value))}</b>'
                     "</span>" for label, value in found.facts)
     lines = [paragraph("ad-problem", words.error(error)) for error in found.errors]
-    lines += [paragraph("ad-notice", words.text(text)) for text in found.notices]
+    lines += [paragraph("ad-notice", words.notice(text)) for text in found.notices]
     off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary><pre>{html.escape(_table(schedule))}'
-                     "</pre></details>" for name, schedule in found.schedules)
+    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule)}</details>' for name, schedule in found.schedules)
     css_class = ("" if enabled else " ad-disabled") + ("" if found.seam else " ad-no-seam")
     return said(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
 
 
 def _table(schedule: travel.Schedule) -> str:
+    """What each frame shows."""
     shown = replace(schedule, mixes=schedule.mixes[:MOST_FRAMES])
-    rows = travel.table(shown).split("\n")
-    more = len(rows) > LONGEST_TABLE or len(shown.mixes) < len(schedule.mixes)
-    return "\n".join(rows[:LONGEST_TABLE] + ["…"] * more)
+    lines = []
+    for row in shown.rows():
+        first, last = row["first"], row["last"]
+        frames = str(first) if first == last else f"{first}\N{EN DASH}{last}"
+        for part in row["prompts"]:
+            text = html.escape(part["text"]) or "<i>(empty)</i>"
+            lines.append(f"<tr><td>{frames}</td><td>{part['weight']:.0%}</td><td>{text}</td></tr>")
+            frames = ""
+    if len(lines) > LONGEST_TABLE or len(shown.mixes) < len(schedule.mixes):
+        lines[LONGEST_TABLE:] = ["<tr><td>…</td><td></td><td></td></tr>"]
+    head = "".join(f"<th>{name}</th>" for name in ("Frames", "Share", "Prompt"))
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

@@ -37,7 +37,7 @@ HELP = {"enable": "Make clips instead of pictures.",
 TITLE = "AnimateDiff"
 INFO = {  # under the label; all controls of a row have it, or none
     "frames": "0: the context length", "fps": "frames per second", "loop_number": "0: without end",
-    "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: a quarter of the context"}
+    "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: ¼ of the context"}
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules and motion LoRAs again"
 MORE = "More AnimateDiff settings"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
@@ -123,7 +123,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
     refresh.webui_tooltip = REFRESH_HELP  # the host's script.js shows it
     components = []
     for p in CLIP:
-        made[p.name].webui_tooltip = HELP.get(p.name, p.help)
+        made[p.name].webui_tooltip = HELP.get(p.name, p.for_people().help)
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:

@@ -21,13 +21,26 @@ def error(error: AnimateDiffError) -> str:
     """An error's message."""
     named = error.named(LABELS)
     language = _language()
-    return language.error(named) if language else str(named)
+    return language.error(named) if language else _sentence(str(named))
 
 
-def text(english: str) -> str:
-    """A notice, or the value of a fact."""
+def notice(english: str) -> str:
+    """A sentence that stands by itself."""
     language = _language()
-    return language.text(english) if language else english
+    return language.text(english) if language else _sentence(english)
+
+
+def value(english: str) -> str:
+    """A name, or a number with its unit."""
+    language = _language()
+    return language.value(english) if language else english
+
+
+def _sentence(english: str) -> str:
+    """With a capital and a full stop; a file's name at the beginning stays as it is."""
+    first = english.split(" ", 1)[0].rstrip(":,")
+    begun = english[:1].upper() + english[1:] if first.isalpha() or first.replace("'", "").isalpha() else english
+    return begun if begun.endswith((".", "…", "?", "!")) else f"{begun}."
 
 
 def _language() -> Translation | None:
@@ -37,5 +50,4 @@ def _language() -> Translation | None:
 
 @lru_cache(maxsize=4)
 def _read(name: str) -> Translation | None:
-    path = FOLDER / f"{name}.json"
-    return Translation.read(path) if Path(name).name == name and path.is_file() else None
+    return Translation.of(name, FOLDER)

@@ -1,9 +1,12 @@
-"""Sentences with values in them, in another language, by the templates of a localization file of the host.
+"""Sentences with values in them, in another language.
+
+The host's localization replaces texts that are exactly a key, such as labels. What is written at run time is put
+into another language here, by templates in sentences/LANGUAGE.json:
 
     "{} is out of range": "{}は範囲外です"
-    "interrupted after {} of {} {}": "{1}{2}のうち{0}で中断しました"
+    "interrupted after {} of {} {}": "{1}{2}のうち{0}で中断されました"
 
-The host itself replaces texts that are exactly a key. A value is translated too, if it is a key or fits a template.
+A value is translated too, if it is a key or fits a template. Full stops at the end are left out.
 """
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from animatediff.errors import AnimateDiffError
 
+FOLDER = Path(__file__).parent / "sentences"
 PLACE = "{}"
 SENTENCES = re.compile(r"(?<=[^.…])\. (?=\S)")
 COLON = "："
@@ -29,16 +33,25 @@ class Translation:
                           for key in templates]
 
     @classmethod
-    def read(cls, path: Path) -> Translation:
-        return cls(json.loads(path.read_text("utf-8")))
+    def of(cls, language: str, labels: Path) -> Translation | None:
+        """None for a language that there is not. labels: the folder of the host's localizations."""
+        own, host = FOLDER / f"{language}.json", labels / f"{language}.json"
+        if language != Path(language).name or not (own.is_file() and host.is_file()):
+            return None
+        return cls(json.loads(host.read_text("utf-8")) | json.loads(own.read_text("utf-8")))
 
     def error(self, error: AnimateDiffError) -> str:
         """An error's message; its parts are translated one by one."""
         where = f"{self.text(error.where)}{COLON}" if error.where else ""
         return f"{where}{_ended(self.text(error.what))}{_ended(self.text(error.remedy))}"
 
+    def value(self, english: str) -> str:
+        """A name or a number with its unit; what is not known stays as it is."""
+        found = self._whole(english)
+        return english if found is None else found
+
     def text(self, english: str) -> str:
-        """A sentence, several of them, or a value; what is not known stays as it is."""
+        """A sentence or several of them."""
         found = self._whole(english)
         if found is not None:
             return found
@@ -57,12 +70,8 @@ class Translation:
             return self.texts[bare]
         for pattern, text in self.templates:
             if match := pattern.fullmatch(bare):
-                return text.format(*(self._value(value) for value in match.groups()))
+                return text.format(*map(self.value, match.groups()))
         return None
-
-    def _value(self, english: str) -> str:
-        found = self._whole(english)
-        return english if found is None else found
 
 
 def _ended(sentence: str) -> str:
