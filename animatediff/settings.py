@@ -175,8 +175,8 @@ class Settings:
         "the steps go on with most of what the UNet made before, which hardly shows. "
         "draft: three in five do.", choices=SPEEDS, cli="--speed")
     batch_tab: str = _row(
-        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each of its pictures is what a frame "
-        "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
+        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each frame starts from one of the "
+        "pictures. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
         "GPU's memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,

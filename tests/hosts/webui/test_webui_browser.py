@@ -154,6 +154,7 @@ def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
         tab.fill(f"#txt2img-ad-{part}", value)
         problem = tab.page.locator("#txt2img-ad .ad-problem")
         expect(problem).to_contain_text(words, timeout=PATIENCE)
+        tab.page.wait_for_timeout(1000)  # for the last answer
         box = problem.bounding_box()
         assert box["y"] + box["height"] < 1400 and tab.page.evaluate("scrollY") == 0
         shot(tab, f"problem-{part}")
