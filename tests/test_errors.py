@@ -14,7 +14,7 @@ def test_a_long_path_keeps_the_name_of_its_file():
 
 def test_a_face_has_its_own_names_of_parameters():
     labels = {"overlap": "Overlap", "context_length": "Context length", "size": "Size"}
-    error = SettingsError("16 is too much", where="overlap", remedy="Use less, or a longer context_length of that size.")
-    assert str(error.named(labels)) == "Overlap: 16 is too much. Use less, or a longer Context length of that size."
+    error = SettingsError("16 is too much", where="overlap", remedy="Use a longer context_length of that size.")
+    assert str(error.named(labels)) == "Overlap: 16 is too much. Use a longer Context length of that size."
     about_a_file = ModelError("is damaged", where="context_length.ckpt", remedy="Get context_length.ckpt anew.")
     assert str(about_a_file.named(labels)) == str(about_a_file)

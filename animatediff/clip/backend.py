@@ -26,11 +26,7 @@ class SamplerRun(Protocol):
 
     def __call__(self, *args: Any, **more: Any) -> Tensor:
         """denoise(x, t, step), unit noise [f c h w], what drew it, on_step(step, estimate) -> latents [f c h w]. more:
-        `clean`, `held`, `hold` and `stage` of clip.iterate."""
-        ...
-
-    def noised(self, clean: Tensor, noise: Tensor, step: int) -> Tensor:
-        """Latents [f c h w] with unit noise at the level before `step`."""
+        `clean`, `held` and `stage` of clip.iterate."""
         ...
 
 

@@ -21,7 +21,7 @@ class SampleOnce(Protocol):
 
     def __call__(self, part: Pass, start: Tensor, sources: Sources, on_event: OnEvent, **more: Any) -> Tensor:
         """start: unit noise [f c h w] -> latents [f c h w], of the whole clip or of the frames of `part.seam`.
-        sources: what draws noise, of these frames. more: `clean`, `held`, `hold` and `stage`, as SamplerRun takes
+        sources: what draws noise, of these frames. more: `clean`, `held` and `stage`, as SamplerRun takes
         them."""
         ...
 
@@ -64,29 +64,22 @@ class Iterations:
 
     def _renewed(self, part: Pass, latents: Tensor, first: Tensor, begin: Tensor | None) -> Tensor:
         """What FreeInit's next iteration starts from in place of noise."""
-        fresh = self._noise()
-        if begin is None:
-            seen = freeinit.diffused(latents, first, float(self.plan.betas.alphas_cumprod()[-1]))
-        else:
-            seen = freeinit.diffused_over(begin, latents, first, part.run.sigma_max)
-        return freeinit.renewed(self.plan.settings, seen, fresh)
+        level = float(self.plan.betas.alphas_cumprod()[-1]) if begin is None else part.run.sigma_max
+        return freeinit.renewed(self.plan.settings, latents, first, self._noise(), level, begin)
 
     def _repaired(self, part: Pass, latents: Tensor, on_event: OnEvent) -> Tensor:
-        """The clip with the frames around its seam denoised again, in one window. Those that are held stay."""
+        """The clip with the frames around its seam denoised again, in one window."""
         seam = part.seam
         assert seam is not None
         index = list(seam.window)
         own = [self.sources[i] for i in index] if len(self.sources) > 1 else self.sources
-        finished = latents[index]
         start = noise.draw(own, (len(index), *self.shape[1:])).to(self.device)
-        held = self.given and self.given.held
+        held = seam.held(latents, self.given.held if self.given else None).of(index)
 
         def told(event: Event) -> None:
             on_event(replace(event, latents=latents))  # of the clip
 
-        latents[index] = self.sample_once(
-            part, start, own, told, clean=finished, hold=seam.holder(finished, start, part.run.noised),
-            held=held and held.to_the_end(index))
+        latents[index] = self.sample_once(part, start, own, told, clean=held.pictures, held=held)
         return latents
 
     def _noise(self) -> Tensor:

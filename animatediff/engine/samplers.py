@@ -61,8 +61,7 @@ class Run:
             t = self._place(t, levels)
         self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
         self.times = t[self._before:]
-        self.levels = [*map(float, levels[first:]), 0.0]  # σ before each step, and behind the last one
-        self.sigma_max = self.levels[0]
+        self.sigma_max = float(levels[first])
 
     def _solver(self, betas, steps: int):
         """A new solver; its times are those of diffusers, until `_place`."""
@@ -106,15 +105,11 @@ class Run:
         self.solver.timesteps, self.solver.sigmas = t, levels
         return t
 
-    def start(self, noise):
-        """Unit noise [f c h w] at the level where sampling starts, as the WebUI scales it."""
-        return self.noised(0.0, noise, 0)
-
-    def noised(self, clean, noise, step: int):
-        """Latents [f c h w] with unit noise at the level before `step`, as the solver wants them."""
-        sigma = self.levels[step]
-        x = clean + noise * sigma
-        return x if self.sampler.variance_exploding else x / (1 + sigma**2) ** 0.5
+    def start(self, noise, clean=0.0):
+        """Latents [f c h w] with unit noise at the level where sampling starts, as the solver wants them, and as the
+        WebUI scales them."""
+        x = clean + noise * self.sigma_max
+        return x if self.sampler.variance_exploding else x / (1 + self.sigma_max**2) ** 0.5
 
     @property
     def call_steps(self) -> list[int]:
@@ -123,17 +118,16 @@ class Run:
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
-                 hold: Callable | None = None, held: Held | None = None, stage: Stage | None = None) -> Tensor:
+                 held: Held | None = None, stage: Stage | None = None) -> Tensor:
         """noise [f c h w] -> latents [f c h w] in float32.
 
         denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
         generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
         a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
-        latents to begin with, noised to the level of the first step. hold(x, step) -> x as it goes into that step, or
-        behind the last one out. held: frames that are held to pictures. stage: where a run that was cut off goes on; it
-        is told of the steps that are done.
+        latents to begin with, noised to the level of the first step. held: frames that are held to pictures. stage:
+        where a run that was cut off goes on; it is told of the steps that are done.
         """
-        x: Any = self.start(noise.float()) if clean is None else self.noised(clean, noise.float(), 0)
+        x: Any = self.start(noise.float(), 0.0 if clean is None else clean)
         call_steps = self.call_steps
         begin = 0
         parts = self._parts(len(x), generators)
@@ -150,11 +144,12 @@ class Run:
             if held is not None:
                 out = held.into(out, step / self.steps, lambda x0, seen=seen, t=t: self._answer(seen, x0, t))
             ends = step not in call_steps[call + 1 :]
+            if call == len(call_steps) - 1:
+                for part in parts:
+                    part.draw_no_more()
             x, estimate = _stepped(parts, out, t, x, estimate=bool(ends and on_step))
             del seen, out
             if ends:
-                if hold:
-                    x = hold(x, step + 1)
                 if on_step:
                     on_step(step, estimate)
                 if stage and step + 1 < self.steps:
@@ -162,12 +157,13 @@ class Run:
         return x if held is None else held.pinned(x)
 
     def _answer(self, x, x0, t):
-        """What a network says of x = αx₀ + σε that knows x₀."""
-        sigma = float(self._sigma(float(t)))
-        alpha = 1 / (1 + sigma**2) ** 0.5
-        if self.prediction_type == "v_prediction":  # v = αε − σx₀ (arXiv:2202.00512, appendix D)
-            return (alpha * x - x0) / (alpha * sigma)
-        return (x - alpha * x0) / (alpha * sigma)
+        """What a network says of x at time t that knows x₀."""
+        import torch
+
+        from animatediff.sampling.from_pictures import answer
+
+        alpha = torch.tensor(1 / (1 + float(self._sigma(float(t))) ** 2), dtype=torch.float64)
+        return answer(x, x0, alpha, self.prediction_type)
 
     def _parts(self, frames: int, generators) -> list[_Part]:
         """New solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
@@ -198,6 +194,11 @@ class _Part:
         extra = {"generator": own if len(own) > 1 else own[0]} if own else {}
         result = self.solver.step(out[self.rows], t, x[self.rows], **extra)
         return result.prev_sample, self._estimate(result) if estimate else None
+
+    def draw_no_more(self) -> None:
+        """The last step adds no noise. Solvers that draw it all the same draw from copies, so that what comes behind
+        this run has the noise that it has in the WebUI, whose samplers (k-diffusion) do not."""
+        self.generators = [_copied(generator) for generator in self.generators]
 
     def _estimate(self, result):
         """Each solver keeps it elsewhere."""
@@ -234,6 +235,12 @@ def _stepped(parts: list[_Part], out, t, x, *, estimate: bool) -> tuple[Any, Any
         if estimates is not None:
             estimates[part.rows] = taken
     return latents, estimates
+
+
+def _copied(generator):
+    import torch
+
+    return torch.Generator(generator.device).set_state(generator.get_state())
 
 
 def _plain(value) -> bool:

@@ -74,13 +74,15 @@ def diffused_over(picture: Tensor, clip: Tensor, noise: Tensor, sigma: float) ->
     return noise.cpu().float() + (clip.cpu().float() - picture.cpu().float()) / sigma
 
 
-def renewed(settings: Settings, seen: Tensor, fresh: Tensor) -> Tensor:
+def renewed(settings: Settings, clip: Tensor, first: Tensor, fresh: Tensor, level: float,
+            picture: Tensor | None = None) -> Tensor:
     """What the next iteration starts from in place of noise, float32 [f c h w] on the CPU.
 
-    seen: the first iteration's noise with the clip that the last one made, as one of the two above. fresh: noise that
-    was in no iteration yet.
+    clip: that the last iteration made. first: the first iteration's noise. fresh: noise that was in no iteration yet.
+    level: ᾱ of the last timestep; with `picture`, from which sampling starts, the σ at which it does.
     """
-    frames, _, height, width = seen.shape
+    frames, _, height, width = clip.shape
+    seen = diffused(clip, first, level) if picture is None else diffused_over(picture, clip, first, level)
     keep = low_pass(settings.freeinit_filter, (frames, height, width), settings.freeinit_d_s, settings.freeinit_d_t,
                     settings.freeinit_order)
     return mixed(seen, fresh, keep)

@@ -5,7 +5,7 @@ that is to drift is let go after its share of the steps instead of being mixed w
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -60,13 +60,21 @@ class Held:
         pictures = self.pictures.to(out)
         return torch.where(held.view(-1, 1, 1, 1), answer(pictures).to(out), out)
 
-    def to_the_end(self, frames: list[int]) -> Held:
-        """Of these frames, those that are held to the end, and no others."""
-        return Held(self.pictures[frames], (self.until[frames] >= 1).to(self.until))
+    def of(self, frames: Sequence[int]) -> Held:
+        """The same of these frames alone."""
+        return Held(self.pictures[list(frames)], self.until[list(frames)])
 
     def pinned(self, latents: Tensor) -> Tensor:
         """Finished latents; some samplers leave a little noise behind their last step."""
         return self.into(latents, 1.0, lambda pictures: pictures)
+
+
+def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") -> Tensor:
+    """What a network says of x = √ᾱ·x₀ + √(1 − ᾱ)·ε that knows x₀. alpha: ᾱ. prediction: "epsilon", or "v_prediction"
+    for √ᾱ·ε − √(1 − ᾱ)·x₀ (arXiv:2202.00512, appendix D)."""
+    if prediction == "v_prediction":
+        return (alpha.sqrt() * x - x0) / (1 - alpha).sqrt()
+    return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
 
 class FromPictures:

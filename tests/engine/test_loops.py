@@ -13,7 +13,7 @@ from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata
-from animatediff.motion import FAMILIES
+from animatediff.sampling.betas import sigmas
 from animatediff.sampling.seam import Seam
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -98,26 +98,15 @@ def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     assert run.steps == 31
     noise, sources = unit()
     clean = torch.full_like(noise, MU)
-    sigma = run.levels[0]
     seam = Seam(tuple(range(4)), (0, 0, 31, 15), 31)
-    out = run(Gaussian(V2), noise, sources, clean=clean,
-              hold=seam.holder(clean, noise, run.noised)).double()
-    expected = MU + S * sigma * noise.double() / np.sqrt(S**2 + sigma**2)
+    out = run(Gaussian(V2), noise, sources, clean=clean, held=seam.held(clean)).double()
+    expected = MU + S * run.sigma_max * noise.double() / np.sqrt(S**2 + run.sigma_max**2)
     assert (out[:2] - expected[:2]).abs().max() < 0.08 * (expected[:2] - MU).abs().max()
     assert torch.equal(out[2], clean[2].double())
-    late = MU + S * run.levels[15] * noise[3].double() / np.sqrt(S**2 + run.levels[15] ** 2)
+    table = sigmas(V2).log()
+    level = np.exp(np.interp(run.times[run.call_steps.index(15)], np.arange(len(table)), table))
+    late = MU + S * level * noise[3].double() / np.sqrt(S**2 + level**2)
     assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
-
-
-def test_a_level_is_that_of_the_schedule():
-    for name in ("Euler", "DDIM", "LCM"):
-        run = samplers.Run(name, FAMILIES["v2"].betas, 5)
-        one, zero = torch.ones(1), torch.zeros(1)
-        assert torch.equal(run.noised(one, one, 5), one)
-        assert torch.allclose(run.noised(zero, one, 0), run.start(one))
-        if not run.sampler.variance_exploding:  # α² + σ² = 1
-            a, s = run.noised(one, zero, 2), run.noised(zero, one, 2)
-            assert torch.allclose(a**2 + s**2, one)
 
 
 def test_the_command_line_says_the_score(tiny, tmp_path, monkeypatch, capsys):

@@ -96,6 +96,22 @@ def test_too_many_windows_to_count_are_estimated():
     assert found.calls == pytest.approx(sum(windows.count(100_000, 16, step=s) for s in range(4)) / 4 * 150, rel=0.01)
 
 
+@pytest.mark.parametrize("values", [
+    {}, {"stride": 99, "overlap": 15}, {"closed_loop": "A"}, {"closed_loop": "seamless"},
+    {"context_schedule": "uniform standard"}, {"freeinit_iterations": 20}], ids=str)
+def test_a_long_clips_windows_are_not_made(values, monkeypatch):
+    monkeypatch.setattr(windows, "plan", lambda *_, **__: pytest.fail("this takes seconds"))
+    found = told({"frames": 100_000, **values}, steps=1000, hires_steps=1000)
+    assert found.calls > 10_000_000 and "≈ " in fact(found, "UNet calls") and "≈ " in fact(found, "Windows per step")
+
+
+def test_what_is_said_twice_is_shown_once():
+    wrong = ModelError("there is none")
+    found = told(problem=wrong, prompts=("0: a\n0: b", "0: a\n9: b"), named_loras=lambda _: ([], [wrong]))
+    assert len(found.problems) == 2 and "there is none" in found.problems[0] and "already" in found.problems[1]
+    assert told(prompts=("0: a\n99: b", ""), named_loras=lambda _: ([], [wrong])).problems == ("there is none",)
+
+
 @pytest.mark.parametrize("fps, loop, frames, seconds", [
     (8, "none", 16, 2), (24000 / 1001, "none", 24, Fraction(24 * 1001, 24000)),
     (23.976, "none", 24, Fraction(24 * 1001, 24000)), (8, "A", 16, Fraction(30, 8)), (8, "A", 17, Fraction(17, 8)),

@@ -404,6 +404,14 @@ def test_no_module_at_all_says_where_to_put_one(host, tmp_path):
     assert answer.status == 422 and str(empty) in answer.detail
 
 
+def test_a_clip_that_was_interrupted_before_its_first_step_is_none(host):
+    failing(host, 1, host.state.interrupt)
+    answer = animate(host)
+    assert answer.status == 200 and not list((host.data / "outputs").rglob("*.gif"))
+    assert answer.info["extra_generation_params"]["AnimateDiff notes"] == [
+        "interrupted before the first step was done: there is no clip"]
+
+
 def test_an_interrupted_clip_keeps_its_frames_and_says_so(host):
     failing(host, 3, host.state.interrupt)
     answer = animate(host, {"format": ["GIF"]}, steps=6)

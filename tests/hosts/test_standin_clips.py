@@ -13,13 +13,16 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 4, "forma
 
 @pytest.fixture(autouse=True)
 def losing(bare_host):
-    """An extension before ours that takes a frame out of the clips numbered in `host.losing`."""
+    """An extension before ours that takes frames out of the clips numbered in `host.losing`, and adds `host.more`
+    pictures behind each."""
     host = bare_host
-    host.losing, host.lost = (), 1
+    host.losing, host.lost, host.more = (), 1, 0
 
     def postprocess_batch_list(self, p, pp, batch_number):
         if batch_number in host.losing:
             del pp.images[-host.lost:]
+        for each in (pp.images, p.prompts, p.negative_prompts, p.seeds, p.subseeds):  # as the host asks for
+            each += each[:host.more]
 
     host.scripts.scripts_data.append((type("Losing", (host.scripts.Script,), {
         "title": lambda self: "Losing", "show": lambda self, is_img2img: host.scripts.AlwaysVisible,
@@ -55,6 +58,14 @@ def test_a_clip_that_lost_all_its_frames_is_not_made_of_the_next_ones(host):
     names, frames, texts, _ = made(host)
     assert names == ["00000-74.gif", "00001-78.gif"] and frames == [4, 4]
     assert ["Seed: 74" in texts[0], "Seed: 78" in texts[1]] == [True, True]
+
+
+def test_a_picture_that_comes_behind_the_last_frame_is_no_frame(host):
+    names, frames, texts, _ = made(host)
+    host.more = 1
+    again, shown, same, _ = made(host)
+    assert (again, same) == (names, texts)
+    assert shown == [*frames, 1], "behind the clips, the gallery has the job's last picture of another's"
 
 
 def test_what_another_extension_says_of_the_next_clip_is_not_said_of_this_one(host):

@@ -264,7 +264,7 @@ def test_no_checkpoint_is_loaded_for_the_page(host):
     del shared.sd_model
     shared.__class__ = Loading
     sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=None)
-    assert "no checkpoint is loaded yet" in Page(host).told()
+    assert "No checkpoint is loaded yet" in Page(host).told()
 
 
 class Browser:

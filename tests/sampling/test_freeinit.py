@@ -191,9 +191,12 @@ def test_over_no_picture_it_is_the_same_but_for_the_scale():
 
 def test_renewed_noise_is_filtered_as_the_settings_say():
     settings = Settings(freeinit_filter="box", freeinit_d_s=0.5, freeinit_d_t=0.3, freeinit_order=2)
-    seen, fresh = clip(0), clip(1)
+    last, first, fresh, picture = (clip(i) for i in range(4))
     keep = freeinit.low_pass("box", (6, 4, 8), 0.5, 0.3)
-    assert torch.equal(freeinit.renewed(settings, seen, fresh), freeinit.mixed(seen, fresh, keep))
+    for seen, more in ((freeinit.diffused(last, first, 0.5), (0.5,)),
+                       (freeinit.diffused_over(picture, last, first, 3.0), (3.0, picture))):
+        renewed = freeinit.renewed(settings, last, first, fresh, *more)
+        assert torch.equal(renewed, freeinit.mixed(seen, fresh, keep))
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from animatediff.sampling.from_pictures import Held
 from animatediff.sampling.seam import Seam
 
 
@@ -35,11 +36,21 @@ def test_the_ends_stay_and_the_seam_is_made_anew(frames, context, steps):
     assert list(seam.joins[:half]) == sorted(seam.joins[:half], reverse=True)
 
 
-def test_what_has_not_joined_is_put_back():
+def test_frames_are_held_until_they_join():
     seam = Seam.of(16, 8, 6)
-    finished, noise = torch.arange(8.0).view(8, 1, 1, 1), torch.full((8, 1, 1, 1), 100.0)
-    hold = seam.holder(finished, noise, lambda clean, noise, step: clean + noise * (6 - step))
-    new = torch.full((8, 1, 1, 1), -1.0)
-    assert hold(new, 2).flatten().tolist() == [400, 401, -1, -1, -1, -1, 406, 407]
-    assert hold(new, 3).flatten().tolist() == [300, -1, -1, -1, -1, -1, -1, 307]
-    assert hold(new, 6).flatten().tolist() == [0, -1, -1, -1, -1, -1, -1, 7]
+    clip, new = torch.arange(16.0).view(16, 1, 1, 1), torch.full((16, 1, 1, 1), -1.0)
+    held = seam.held(clip)
+
+    def answers(step: int) -> list[int]:
+        return held.of(seam.window).into(new[:8], step / 6, lambda x0: x0).flatten().int().tolist()
+
+    assert answers(0) == answers(1) == [12, 13, -1, -1, -1, -1, 2, 3]
+    assert answers(2) == answers(5) == [12, -1, -1, -1, -1, -1, -1, 3]
+    assert held.pinned(new).flatten().int().tolist() == [-1] * 3 + [*range(3, 13)] + [-1] * 3
+
+
+def test_frames_that_pictures_hold_to_the_end_stay():
+    clip = torch.zeros(16, 1, 1, 1)
+    pictures = Held(clip, torch.tensor([1.0] + [0.9] * 15, dtype=torch.float64))
+    until = Seam.of(16, 8, 6).held(clip, pictures).until
+    assert until[0] == 1 and until[15] == 0

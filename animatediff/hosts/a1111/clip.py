@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import Any
 
 from modules import images, processing
-from PIL import Image
 
 from animatediff import windows
 from animatediff.attribute import attribute
@@ -43,13 +42,10 @@ class HostClip:
             s.loop_number, lambda count: windows.playback(count, s.context_length, s.closed_loop),
             options.write_options())
 
-    def came_with(self, frame: Image.Image) -> bool:
-        """A finished picture. Whether it is a frame: what comes behind the last one is another extension's."""
-        if self.came >= self.wanted:
-            return False
+    def add(self) -> None:
+        """A frame has come, and with it what the infotext is to say."""
         self.came += 1
         self.facts = dict(self.p.extra_generation_params)
-        return True
 
     @property
     def is_nothing(self) -> bool:

@@ -52,12 +52,10 @@ def _renewed(run: Pass, picture: torch.Tensor | None, clip: torch.Tensor, first:
              steps: int | None) -> torch.Tensor:
     """The noise for another iteration, in the host's place and format."""
     fresh = run.p.rng.next()
-    if picture is None:
-        seen = freeinit.diffused(clip, first, float(run.alphas[-1]))
-    else:
+    if picture is not None:
         fresh = fresh * run.p.initial_noise_multiplier
-        seen = freeinit.diffused_over(picture, clip, first, _level(run, steps))
-    return freeinit.renewed(run.settings, seen, fresh).to(first)
+    level = float(run.alphas[-1]) if picture is None else _level(run, steps)
+    return freeinit.renewed(run.settings, clip, first, fresh, level, picture).to(first)
 
 
 def _level(run: Pass, steps: int | None) -> float:

@@ -29,6 +29,7 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
+from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.run_facts import probed
 from animatediff.hosts.a1111.scope import Pass
 from animatediff.hosts.shared import infotext, stop
@@ -107,7 +108,7 @@ class Job:
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
-            self.p.rng = _OneGenerator(self.p.rng)
+            self.p.rng = OneGenerator(self.p.rng)
         self.clip = HostClip(self.p, self.settings)
         self.files.begin(self.clip.to_write())
         try:
@@ -123,7 +124,7 @@ class Job:
         if self.error:
             raise self.error
         if p.is_hr_pass and self.settings.noise == "per clip":
-            p.rng = _OneGenerator(p.rng)
+            p.rng = OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
             one.check()
@@ -135,10 +136,12 @@ class Job:
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
-        if self.clip is not None and self.clip.came_with(picture):
-            self.files.add(picture)
-            if self.clip.came == self.clip.wanted:
-                self._end_clip()
+        if self.clip is None:  # behind the clip's last frame: another extension's picture
+            return
+        self.clip.add()
+        self.files.add(picture)
+        if self.clip.came == self.clip.wanted:
+            self._end_clip()
 
     def finish(self, processed: Any) -> None:
         """`postprocess`: the clips take the place of loose frames."""
@@ -261,17 +264,6 @@ class Job:
         finally:
             self.restore()
             self.p.close()
-
-
-class _OneGenerator:
-    """The host's noise source, drawing all frames from one seed: [f c h w] at a time."""
-
-    def __init__(self, source: rng.ImageRNG):
-        self.shape, self.count = source.shape, len(source.seeds)
-        self.generator = rng.create_generator(source.seeds[0])
-
-    def next(self) -> Any:
-        return rng.randn_without_seed((self.count, *self.shape), generator=self.generator).to(shared.device)
 
 
 @lru_cache(maxsize=2)

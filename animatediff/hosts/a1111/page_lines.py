@@ -55,7 +55,8 @@ def _html(found: Preflight, enabled: bool) -> str:
     lines = [paragraph("ad-problem", words.error(error)) for error in found.errors]
     lines += [paragraph("ad-notice", words.notice(text)) for text in found.notices]
     off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule)}</details>' for name, schedule in found.schedules)
+    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule)}</details>'
+                     for name, schedule in found.schedules)
     css_class = ("" if enabled else " ad-disabled") + ("" if found.seam else " ad-no-seam")
     return said(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
 

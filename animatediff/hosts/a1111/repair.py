@@ -1,21 +1,18 @@
-"""Seam repair in the host: behind the pass's own sampling one more, by the host's img2img,
-of the frames around the seam.
+"""Seam repair in the host: after the pass, the host's img2img samples the frames around the seam once more.
 
 It runs inside the pass's scope and on its sampler. The host samples the whole clip; the UNet sees one window, and what
-the denoiser answers for the frames that are held is their finished self,
-so that they are noised as the sampler wants them.
+the denoiser answers for frames that are held is their finished latents, so that the sampler noises them as it needs.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
-import torch
 from modules import shared
 from torch import Tensor
 
 from animatediff.clip.plan import seam_of
+from animatediff.hosts.a1111.one_generator import of_frames_alone
 from animatediff.hosts.a1111.scope import Pass
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
@@ -34,28 +31,12 @@ def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor)
     p, seam = run.p, of_pass(run.p, run.settings)
     if seam is None or _stopped():
         return finished
-    joins = torch.full((len(finished),), seam.steps)
-    joins[list(seam.window)] = torch.tensor(seam.joins)
-    joined = torch.zeros(len(finished), dtype=torch.bool)
-
-    def hold(denoiser: Any, args: tuple[Tensor, Tensor], answer: Tensor) -> Tensor:
-        x, level = args
-        held = joins > run.step
-        joined.logical_or_(~held)
-        still = run.answer_of(x, level, finished)
-        if shared.state.current_latent is not None:  # the live preview's
-            shared.state.current_latent[held] = finished[held].to(shared.state.current_latent)
-        return torch.where(held.to(answer.device).view(-1, 1, 1, 1), still.to(answer), answer)
-
+    held = seam.held(finished, run.held)
     call = run.sampler.sampler_extra_args  # the refiner has changed them
-    with ExitStack() as stack:
-        stack.enter_context(run.at_seam(seam))
-        stack.callback(run.denoiser.register_forward_hook(hold).remove)
+    with run.at_seam(seam, held), of_frames_alone(p.rng, seam.window):
         made = sample_img2img(p, finished, p.rng.next().to(finished), call["cond"], call["uncond"],
                               image_conditioning=call["image_cond"])
-    if _stopped():
-        return finished
-    return torch.where(joined.to(finished.device).view(-1, 1, 1, 1), made.to(finished), finished)
+    return finished if _stopped() else held.pinned(made.to(finished))
 
 
 def _stopped() -> bool:

@@ -28,7 +28,7 @@ from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
 from animatediff.motion import MotionModule, Steering, lora
 from animatediff.motion.moving import on_device
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
-from animatediff.sampling.from_pictures import FromPictures
+from animatediff.sampling.from_pictures import FromPictures, Held, answer
 from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
@@ -42,7 +42,7 @@ class Pass:
                  on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
                  steering: Steering | None = None):
         self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
-        self.around_window, self.pictures = around_window, pictures
+        self.around_window, self.pictures, self.held = around_window, pictures, pictures and pictures.held
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(settings.speed)
@@ -79,9 +79,7 @@ class Pass:
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             self.whole_pass.enter_context(on_device(self.module, devices.device, devices.dtype_unet))
             self.move_to(shared.sd_model)
-            if self.pictures is not None:
-                self.whole_pass.enter_context(
-                    attribute(self.denoiser, "forward", self._with_pictures(self.denoiser.forward)))
+            self.whole_pass.enter_context(attribute(self.denoiser, "forward", self._holding(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
         return self
 
@@ -107,11 +105,11 @@ class Pass:
                 self.on_model.callback(delattr, shared.sd_model, "apply_model")
 
     @contextmanager
-    def at_seam(self, seam: Seam) -> Iterator[None]:
+    def at_seam(self, seam: Seam, held: Held) -> Iterator[None]:
         """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
         self.ended = self.steps_done, self.steps
         with seen_options.seen(seen_options.SAMPLERS, img2img_fix_steps=False, img2img_extra_noise=0.0), \
-                attribute(self.p, "denoising_strength", self.settings.seam_repair):
+                attribute(self.p, "denoising_strength", self.settings.seam_repair), attribute(self, "held", held):
             self.seam, self.iteration = seam, self.iterations + 1
             self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
                                 iterations=self.iterations))
@@ -154,31 +152,31 @@ class Pass:
         return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
 
     def pinned(self, latents: torch.Tensor) -> torch.Tensor:
-        held = self.pictures and self.pictures.held
-        return held.pinned(latents) if held else latents
+        return latents if self.held is None else self.held.pinned(latents)
 
-    def _with_pictures(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def _holding(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """The denoiser, whose answer for held frames is their pictures. It is asked after the host has mixed in what an
         inpaint mask keeps, and before the sampler takes its step."""
 
         def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             # what a mask keeps, and an interrupt leaves, is the host's own start
-            if self.denoiser.step == 0 and not self.seam:
+            if self.pictures is not None and self.denoiser.step == 0 and not self.seam:
                 self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
-            # a repair leaves those that are held to the end
-            progress = 1.0 if self.seam else self.steps_done / self.steps
+            progress = self.steps_done / self.steps
             out = plain(x, sigma, *args, **kwargs)
-            held = self.pictures.held
-            return held.into(out, progress, lambda x0: self.answer_of(x, sigma, x0)) if held else out
+            if self.held is None:
+                return out
+            if (preview := shared.state.current_latent) is not None:
+                shared.state.current_latent = self.held.into(preview, progress, lambda x0: x0)
+            return self.held.into(out, progress, lambda x0: self._answer(x, sigma, x0))
 
         return forward
 
-    def answer_of(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+    def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
         """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
         if not hasattr(self.denoiser, "alphas"):
             return x0
-        alpha = self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1)
-        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        return answer(x, x0, self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1))
 
     def _apply_model(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """The model's `apply_model(x [rows c h w], t [rows], cond)`, window by window."""

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 
 from animatediff import settings as table
+from animatediff.hosts.a1111 import words
 from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
@@ -91,32 +92,11 @@ def build(is_img2img: bool, script: Any) -> Controls:
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
     with _accordion(gr, tab) as made["enable"]:
-        if notice := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
-            gr.HTML(value=said(paragraph("ad-problem", notice)), elem_id=f"{tab}-ad-older")
+        if notices := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
+            gr.HTML(value=said(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
-        for names in ROWS:
-            with gr.Row():
-                for name in names:
-                    if name == MODULE:
-                        modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
-                        made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
-                    else:
-                        made[name] = _control(gr, table.BY_NAME[name], tab)
-        for part in PARTS:
-            with gr.Accordion(part.title, open=False, visible=is_img2img or not part.img2img,
-                              elem_id=f"{tab}-ad-{part.name}"):
-                for names in part.rows:
-                    with gr.Row():
-                        made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
-                    if names[0] == LORA:
-                        loras = LoraPicker(gr, tab, _lora_names)
-                    elif names[0] == MASK:
-                        painter = Painter(gr, tab, _keep_mask)
-        with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
-            rest = [p for p in CLIP if p.name not in made]
-            for start in range(0, len(rest), MORE_IN_A_ROW):
-                with gr.Row():
-                    made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
+        modules, refresh = _rows(gr, tab, made)
+        loras, painter = _parts(gr, tab, made)
         # Pressed by javascript/animatediff-preflight.js: when the page is loaded and when the host's options change,
         # and where gradio says nothing of a change.
         update, renew = (_button(gr, TITLE, f"{tab}-ad-{name}", "ad-hidden") for name in ("update", "renew"))
@@ -135,6 +115,39 @@ def build(is_img2img: bool, script: Any) -> Controls:
     hidden = [name for part in PARTS if part.img2img and not is_img2img for name in sum(part.rows, ())]
     fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
     return Controls(components, fields, [str(field) for _, field in fields])
+
+
+def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
+    """Make the controls that are always in view: the list of motion modules, and the button that renews it."""
+    for names in ROWS:
+        with gr.Row():
+            for name in names:
+                if name == MODULE:
+                    modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
+                    made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
+                else:
+                    made[name] = _control(gr, table.BY_NAME[name], tab)
+    return modules, refresh
+
+
+def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter]:
+    """Make the parts that open by themselves; all that is left comes into the last one."""
+    for part in PARTS:
+        shown = tab == "img2img" or not part.img2img
+        with gr.Accordion(part.title, open=False, visible=shown, elem_id=f"{tab}-ad-{part.name}"):
+            for names in part.rows:
+                with gr.Row():
+                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+                if names[0] == LORA:
+                    loras = LoraPicker(gr, tab, _lora_names)
+                elif names[0] == MASK:
+                    painter = Painter(gr, tab, _keep_mask)
+    with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
+        rest = [p for p in CLIP if p.name not in made]
+        for start in range(0, len(rest), MORE_IN_A_ROW):
+            with gr.Row():
+                made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
+    return loras, painter
 
 
 @contextmanager

@@ -111,8 +111,8 @@ def shot(tab: Tab, name: str, selector: str | None = None) -> None:
 def test_both_tabs_have_the_accordion(tab):
     tab.open_accordion()
     assert tab.is_ticked(), "as with Hires. fix, opening it enables it"
-    for part in ("motion-module", "formats", "checkbox", "frames", "fps", "loop-number", "closed-loop", "context-length",
-                 "stride", "overlap", "preflight"):
+    for part in ("motion-module", "formats", "checkbox", "frames", "fps", "loop-number", "closed-loop",
+                 "context-length", "stride", "overlap", "preflight"):
         assert tab.ours(part).count() == 1, part
     expect(tab.ours("preflight")).to_contain_text("UNet calls", timeout=PATIENCE)
     expect(tab.ours("preflight")).to_contain_text("v2")
