@@ -14,13 +14,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from animatediff.errors import quoted
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
 NUMBER = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
-KEY = re.compile(rf"({_NUMBER})\s*(%?)\s*:\s*(\(\s*)?({_NUMBER})(?(3)\s*\))", re.ASCII | re.IGNORECASE)
+KEY = re.compile(rf"({_NUMBER})\s*(?:(%)\s*)?:\s*(\(\s*)?({_NUMBER})(?(3)\s*\))", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Curve:
     def read(cls, value: Any) -> Curve:
         """From text, a number, or a list of numbers. ValueError says what is wrong, as the predicate of a sentence."""
         if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            if bad := next((part for part in value if not isinstance(part, (Real, str))), None):
+                raise ValueError(f"holds {quoted(bad)}, which is neither a number nor a key frame")
             value = ", ".join(map(str, value))
+        elif not isinstance(value, (Real, str)):
+            raise ValueError("is neither a number nor text")
         parts = [part.strip() for part in str(value).strip().rstrip(",").split(",")]
         if all(map(NUMBER.fullmatch, parts)):
             return cls(numbers=tuple(map(float, parts)))

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 def quoted(value: object, most: int = 60) -> str:
     """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
-    text = repr(value)
+    try:
+        text = repr(value[:most + 1] if isinstance(value, (str, bytes)) else value)
+    except (RecursionError, ValueError):  # lists in lists in lists, or a number of too many digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]} …"
 
 
@@ -18,6 +21,13 @@ def end_of(path: object, most: int = 120) -> str:
     """A path as an error names it: where it is longer than `most` characters, its end behind "… "."""
     text = str(path)
     return text if len(text) <= most else f"… {text[-most:]}"
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """A text with a face's own names of parameters, such as flags or labels. "size" may be just the word; what has an
+    underscore is none."""
+    words = "|".join(re.escape(name) for name in names if "_" in name)
+    return re.sub(rf"\b({words})\b", lambda name: names[name[0]], text) if words else text
 
 
 class AnimateDiffError(Exception):
@@ -50,9 +60,7 @@ class SettingsError(AnimateDiffError):
 
     def named(self, names: Mapping[str, str]) -> AnimateDiffError:
         """Only such an error's remedy always means parameters; "size" may be just the word."""
-        words = "|".join(re.escape(name) for name in names if "_" in name)
-        remedy = re.sub(rf"\b({words})\b", lambda name: names[name[0]], self.remedy) if words else self.remedy
-        return type(self)(self.what, where=names.get(self.where, self.where), remedy=remedy)
+        return type(self)(self.what, where=names.get(self.where, self.where), remedy=renamed(self.remedy, names))
 
 
 class ModelError(AnimateDiffError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import PurePath
 
 from animatediff.curves import Curve
@@ -17,10 +18,10 @@ from animatediff.errors import SettingsError, quoted
 from animatediff.travel import Schedule
 
 MOST = 10.0  # a weight's greatest size
+MANY = 100  # motion LoRAs of a clip
 FULL = Curve(numbers=(1.0,))
 HOW = "Write NAME or NAME: WEIGHT, with ; between entries, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0."
 _ENTRY = re.compile(r'(?:"[^"\n]*"|[^";\n])+')
-_NAMED = re.compile(r'\s*(?:"(?P<quoted>[^"]*)"|(?P<plain>[^":]*?))\s*(?::(?P<weight>[^"]*))?')
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")
 
 
@@ -38,30 +39,39 @@ class Wish:
 
 def read(text: str) -> tuple[Wish, ...]:
     """The parameter's entries in order. SettingsError names entry and column of what cannot be read."""
-    if text.count('"') % 2:
-        raise _refused("a quote is not closed", text, 0, text.rindex('"'))
+    for line in re.finditer(r"[^\n]+", text):
+        if line[0].count('"') % 2:
+            raise _refused("a quote is not closed", text, 0, line.start() + line[0].rindex('"'))
     entries = [found for found in _ENTRY.finditer(text) if found[0].strip()]
+    _check_number(len(entries))
     return tuple(_wish(found, number, text) for number, found in enumerate(entries, 1))
 
 
 def _wish(entry: re.Match[str], number: int, text: str) -> Wish:
-    found, start = _NAMED.fullmatch(entry[0]), entry.start() + len(entry[0]) - len(entry[0].lstrip())
-    if not found:
+    written, start = entry[0].strip(), entry.start() + len(entry[0]) - len(entry[0].lstrip())
+    is_quoted = written.startswith('"')
+    end = written.index('"', 1) + 1 if is_quoted else (written + ":").index(":")
+    name, rest = (written[1:end - 1] if is_quoted else written[:end]).strip(), written[end:]
+    if '"' in rest or '"' in name or (rest.strip() and not rest.lstrip().startswith(":")):
         raise _refused("quotes belong around a whole name", text, number, start)
-    name = (found["quoted"] or found["plain"] or "").strip()
     if not name:
         raise _refused("names no motion LoRA", text, number, start)
-    if found["weight"] is None:
+    if not rest.strip():
         return Wish(name)
-    start = entry.start() + found.start("weight")
-    start += len(found["weight"]) - len(found["weight"].lstrip())
+    weight = rest.lstrip()[1:].lstrip()
+    start += len(written) - len(weight)
     try:
-        weight = Curve.read(found["weight"])
+        curve = Curve.read(weight)
     except ValueError as error:
         raise _refused(f"the weight {error}", text, number, start) from None
-    if max(map(abs, weight.extremes)) > MOST:
+    if max(map(abs, curve.extremes)) > MOST:
         raise _refused(f"the weight goes beyond {-MOST:g} to {MOST:g}", text, number, start)
-    return Wish(name, weight)
+    return Wish(name, curve)
+
+
+def _check_number(count: int) -> None:
+    if count > MANY:
+        raise SettingsError(f"{count} motion LoRAs are named", where="motion_lora", remedy=f"Use at most {MANY}.")
 
 
 def write(wishes: Iterable[Wish]) -> str:
@@ -81,6 +91,11 @@ def tags(prompt: str) -> list[tuple[str, float]]:
     return [of_tag(found[1].split(":")) for found in _TAG.finditer(prompt)]
 
 
+def tag_names(prompt: str) -> list[str]:
+    """The names alone, whatever their weights are."""
+    return [found[1].split(":")[0].strip() for found in _TAG.finditer(prompt)]
+
+
 def without_tags(prompt: str) -> str:
     """The prompt as it is encoded."""
     return _TAG.sub("", prompt)
@@ -96,7 +111,7 @@ def of_tag(items: Sequence[str]) -> tuple[str, float]:
     try:
         return name.strip(), Curve.read(float(written)).numbers[0]
     except ValueError:
-        raise SettingsError(f"{quoted(written)} is no weight", where=f"prompt, <lora:{':'.join(items)}>",
+        raise SettingsError(f"{quoted(written)} is no weight", where=f"prompt, <lora:{':'.join(items)[:60]}>",
                             remedy="Write a number, such as <lora:zoom-in:0.8>.") from None
 
 
@@ -110,9 +125,11 @@ def of_frames(frames: Sequence[Iterable[tuple[str, float]]],
     """What the tags in the prompts of a clip ask for. `frames`: each frame's prompts with their shares; `named`: the
     tags of a prompt. A frame has the weight that stands in its prompts, by their shares; named twice, weights add."""
     weights: dict[str, list[float]] = {}
+    of_prompt = cache(named)
     for frame, shares in enumerate(frames):
         for prompt, share in shares:
-            for name, weight in named(prompt):
+            for name, weight in of_prompt(prompt):
+                _check_number(len(weights))
                 weights.setdefault(name, [0.0] * len(frames))[frame] += share * weight
     # Shares of one prompt in two halves need not add up to 1 exactly.
     return tuple(Wish(name, Curve(numbers=tuple(round(value, 9) for value in values)))

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from animatediff import step_reuse, windows
+from animatediff import few_steps, step_reuse, windows
 from animatediff.curves import Curve
 from animatediff.settings import BY_NAME, Settings
 
@@ -34,15 +34,24 @@ MANY = 64  # frames in a call
 LONG_SCALES = {32: 1.15, 64: 1.28}
 
 
-def of_clip(settings: Settings, name: str, family: Any, sampler: str) -> list[str]:
-    """`name` and `family` (motion.Family): of the motion module. `sampler`: under its name in the WebUI."""
+def of_few_steps(found: tuple[str, few_steps.Distilled] | None, run: few_steps.Run, preset: str) -> list[str]:
+    """`found`: the distilled model among the clip's, and its file's name."""
+    if found is None and preset == few_steps.FEW_STEPS:
+        return [f"the preset {preset} is for distilled models, and none of this clip's is known to be one; they are "
+                "told by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
+    return few_steps.notices(*found, run) if found else []
+
+
+def of_clip(settings: Settings, name: str, family: Any, sampler: str, *, distilled: bool = False) -> list[str]:
+    """`name` and `family` (motion.Family): of the motion module. `sampler`: under its name in the WebUI. `distilled`:
+    whether one of the clip's models is."""
     said = []
     frames, context = settings.frame_count(), settings.context_length
     window = min(frames, context)
     if window < family.best_frames:
         said.append(f"{name} was trained on {family.best_frames} frames; with {window} in a window expect noisier "
                     "motion")
-    if sampler == "LCM" and not family.betas.lcm_steps:
+    if sampler == "LCM" and not distilled and not family.betas.lcm_steps:
         said.append(f"the LCM sampler is for distilled models; {name} ({family.name}) is none")
     loop, back = settings.closed_loop, windows.to_and_fro(frames, context, settings.closed_loop)
     if loop in ("R-P", "R+P") and frames <= context:

@@ -15,8 +15,12 @@ from animatediff.curves import Curve
 from animatediff.errors import SettingsError, quoted
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+# Characters of a text: a name, a path or a number by default; pictures are measured where they are decoded.
+LONGEST = 4096
+LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30}
+MOST_ENTRIES = 100_000  # of a list
 UNSAFE_IN_FILES = '/\\:*?"<>|'
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 RATIO = re.compile(r"\d{1,9}/\d{1,9}", re.ASCII)
 DEVICE = re.compile(r"cuda:[0-9]{1,2}")
 SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", re.ASCII)
@@ -63,10 +67,19 @@ class Parameter:
         """The value in this parameter's type and canonical spelling. `key`: the name that the caller used."""
         readers = {bool: self._bool, int: self._int, float: self._float, str: self._str, tuple: self._list}
         try:
+            if isinstance(value, (str, bytes)) and len(value) > self.longest:
+                raise _Refused(f"is too large: {len(value):,} characters, where {self.longest:,} are read")
+            if isinstance(value, (list, tuple)) and len(value) > MOST_ENTRIES:
+                raise _Refused(f"is too large: {len(value):,} entries, where {MOST_ENTRIES:,} are read")
             return readers[self.type](value)
         except _Refused as refused:
             raise SettingsError(f"{_shown(value)} {refused}", where=key or self.name,
                                 remedy=self.remedy(value)) from None
+
+    @property
+    def longest(self) -> int:
+        """Characters of a value that is text, at most."""
+        return LONGEST_OF.get(self.form, LONGEST)
 
     @property
     def range(self) -> str:
@@ -96,7 +109,8 @@ class Parameter:
 
     def remedy(self, value: Any) -> str:
         """What to do about a refused value: the nearest choice if there is one, and the range."""
-        for part in _parts(value) if self.choices else ():
+        parts = [part for part in _parts(value) if isinstance(part, str) and len(part) < 100] if self.choices else []
+        for part in parts[:10]:
             nearest = {_plain(choice): choice for choice in self.choices}
             close = get_close_matches(_plain(part), nearest, 1, 0.6)
             if close and _plain(part) not in nearest:
@@ -123,6 +137,8 @@ class Parameter:
             schema["pattern"] = r"^(\d{1,6}x\d{1,6})?$"
         elif self.form == "file name":
             schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
+        elif self.type is str and not self.choices and self.form in ("", "prose"):
+            schema["maxLength"] = self.longest
         elif self.type in (int, float):
             schema |= {name: limit for name, limit in (("minimum", self.minimum), ("maximum", self.maximum))
                        if limit is not None}
@@ -166,7 +182,10 @@ class Parameter:
     def _in_range(self, number: float, type: type | None = None) -> Any:
         if (self.minimum is not None and number < self.minimum) or _above(number, self.maximum):
             raise _Refused("is out of range")
-        return (type or self.type)(number)
+        try:
+            return (type or self.type)(number)
+        except OverflowError:
+            raise _Refused("is too large") from None
 
     def _str(self, value: Any) -> str:
         if self.form == "size":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from animatediff import fuse, loras, sampler_table, step_reuse, travel, windows
+from animatediff import few_steps, fuse, loras, sampler_table, step_reuse, travel, windows
 from animatediff.errors import SettingsError, quoted
 from animatediff.parameters import Parameter
 
@@ -177,6 +177,10 @@ class Settings:
     batch_tab: str = _row(
         "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each frame starts from one of the "
         "pictures. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
+    preset: str = _row(
+        "none", "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's distilled model "
+        "wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that are given.",
+        choices=few_steps.PRESETS, cli="--preset")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
         "GPU's memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
@@ -268,11 +272,24 @@ class Settings:
 
     def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
         """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
+        return travel.both(prompt, negative, frames, self.travel_options(frames))
+
+    def travel_options(self, frames: int) -> travel.Options:
+        """How a prompt that travels gets from one key frame to the next."""
         to_and_fro = windows.to_and_fro(frames, self.context_length, self.closed_loop)
-        return travel.both(prompt, negative, frames, travel.Options(
+        return travel.Options(
             closed=windows.closes_prompt(self.closed_loop) and not to_and_fro, easing=self.travel_easing,
             interpolation=self.travel_interpolation, hold=self.travel_hold,
-            weights=travel.weights(self.prompt_weights)))
+            weights=travel.weights(self.prompt_weights))
+
+    def converted(self, texts: Mapping[str, str], to: str) -> tuple[dict[str, str], list[str]]:
+        """Prompts, by what they are called, in another syntax of prompt travel, and what is not the same in it."""
+        frames = self.frame_count()
+        options = self.travel_options(frames)
+        found = {where: travel.convert(text, to, frames, where, options) for where, text in texts.items()}
+        notes = [f"{where}: {note}" for where, text in found.items()
+                 for note in travel.changes(texts[where], text, frames, options)]
+        return found, notes
 
     def to_dict(self, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
         """Plain values that JSON keeps; `parse` makes equal settings of them."""
@@ -288,7 +305,8 @@ BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name
 
 
 def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
-    """Settings from names (ours or the aliases) and values; what is not named is as in `base`, or the default.
+    """Settings from names (ours or the aliases) and values; what is not named is as the preset says that is, as in
+    `base`, or the default.
 
     SettingsError names the key as the caller wrote it, the value, the range and the remedy.
     """
@@ -303,10 +321,14 @@ def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
             raise _unknown(key, value)
         value = parameter.read(value, key)
         if parameter.name in values and values[parameter.name] != value:
-            raise SettingsError(f"{quoted(value)} contradicts {came_as[parameter.name]} = {values[parameter.name]!r}, "
-                                "which means the same parameter", where=key, remedy=f"Give {parameter.name} only.")
+            other = f"{came_as[parameter.name]} = {quoted(values[parameter.name])}"
+            raise SettingsError(f"{quoted(value)} contradicts {other}, which means the same parameter", where=key,
+                                remedy=f"Give {parameter.name} only.")
         values[parameter.name], came_as[parameter.name] = value, key
     merged = {**(base.to_dict() if base else {}), **values}
+    if values.get("preset") == few_steps.FEW_STEPS:
+        names = (str(merged.get(name, "")) for name in ("motion_module", "prompt", "checkpoint"))
+        merged |= {name: value for name, value in few_steps.preset(*names).items() if name not in values}
     return Settings(**merged)
 
 
@@ -359,8 +381,9 @@ def _check_together(settings: Settings) -> None:
 def _unknown(key: Any, value: Any) -> SettingsError:
     flags = {p.cli.strip("-").replace("-", "_"): p.name for p in PARAMETERS if p.cli}
     names = flags | {name: name for name in BY_NAME}
-    written = key.lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
+    written = key[:60].lower().strip("- ").replace("-", "_") if isinstance(key, str) else ""
     close = get_close_matches(written, names, 1, 0.6)
     remedy = f"Did you mean {names[close[0]]}? " if close else ""
-    return SettingsError(f"unknown parameter, with the value {quoted(value)}", where=str(key),
+    shown = key if isinstance(key, str) and len(key) <= 60 else quoted(key)
+    return SettingsError(f"unknown parameter, with the value {quoted(value)}", where=shown,
                          remedy=f"{remedy}Known are {', '.join(p.name for p in PARAMETERS)}.")

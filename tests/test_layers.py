@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = ("errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
-        "layout", "step_reuse", "sampler_table", "attribute")
+        "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk")
 SCIENCE = "torch numpy PIL"
 CORE = "weights unet media motion sampling"
 # Room: other rooms that it may import, beside the pure ones, and libraries.
@@ -18,7 +18,7 @@ ROOMS = {
     "travel": ("", "simpleeval dynamicprompts pyparsing"),
     "weights": ("", f"{SCIENCE} safetensors"),  # the only room that opens them
     "unet": ("", SCIENCE),
-    "media": ("", f"{SCIENCE} av"),
+    "media": ("", f"{SCIENCE} av pillow_heif"),
     "motion": ("weights unet", f"{SCIENCE} triton"),
     "sampling": ("weights unet motion", SCIENCE),
     "clip": (CORE, SCIENCE),

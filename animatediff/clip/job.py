@@ -18,11 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from animatediff.clip import resume
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.media.loop import LoopMeter, LoopScore
-from animatediff.media.write import ClipWriter, WriteOptions
+from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
 from animatediff.sampling.events import Event, OnEvent, ignore
+
+TRIES = 100  # names, where other runs are faster each time
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Clip:
     """What a clip's files are to be.
 
     text: the settings text in every file, from what is known; asked when writing begins, and again when more is known.
-    place: target and name as ClipWriter takes them; asked when the files are opened.
+    place: where its files go; asked when they are opened, with how many of its answers other runs have taken.
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     """
@@ -48,7 +51,7 @@ class Clip:
     formats: Sequence[str]
     fps: float
     text: Callable[[Known], str]
-    place: Callable[[], tuple[str, str]]
+    place: Callable[[int], Target]
     loop_number: int = 0
     playback: Callable[[int], Sequence[int]] | None = None
     options: WriteOptions | None = None
@@ -80,6 +83,11 @@ class Job:
         """The clip that frames are pushed to from now on. MediaError where its files cannot be opened."""
         self.finish()
         self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
+
+    @property
+    def stem(self) -> Path | None:
+        """Folder and name of the files that are written to now."""
+        return self._current.writer.stem if isinstance(self._current, _Streamed) else None
 
     def add(self, frame: Any) -> None:
         """The next frame, a PIL image or uint8 [h w 3]."""
@@ -202,8 +210,16 @@ class _Held:
 
 
 def _writer(clip: Clip, text: str) -> ClipWriter:
-    target, name = clip.place()
-    return ClipWriter(target, clip.formats, clip.fps, clip.loop_number, text, name=name, options=clip.options)
+    before: Target | None = None
+    for taken in range(TRIES):
+        target = clip.place(taken)
+        try:
+            return ClipWriter(target, clip.formats, clip.fps, clip.loop_number, text, options=clip.options)
+        except NameTakenError:
+            if target == before:
+                raise
+            before = target
+    raise NameTakenError(f"other runs have taken {TRIES} names", where=str(before), remedy="Choose another folder")
 
 
 def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip, keeper: Keeper,
@@ -215,6 +231,8 @@ def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip
     """
     job = Job()
     job.begin(clip)
+    if job.stem:
+        keeper.path = resume.path_of(job.stem)
 
     def told(event: Event) -> None:
         job.told(event)

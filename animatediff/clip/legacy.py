@@ -15,15 +15,29 @@ FREEINIT_ITERATIONS = 3  # where FreeInit is enabled and the number not said
 # Names that clients send, with the values that ask for nothing. ... stands for any value: it is read only beside
 # another parameter of its feature.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "interp": ("Off", "", None),
+    "interp": ("Off", "", None, False),
     "interp_x": (...,),
-    "video_source": (None, ""),
+    "video_source": (None, "", []),
     "video_path": (None, ""),
     "video_default": (...,),
     "mask_path": (None, ""),
+    "reverse": ([], (), "", None, False),
+    "use_f16": (...,),  # the precision is the host's
     "is_i2i_batch": (False, None, True),  # one clip of all pictures, which is what several pictures are
     "prompt_scheduler": (None,),
 }
+_AS_PICTURES = ('Give its frames to a ControlNet unit, {"batch_images": "FOLDER"}, or send them as init_images of '
+                "img2img, one for each frame.")
+# What does the same, or most of it.
+INSTEAD = {
+    "interp": "Interpolate the finished clip with another program.",
+    "video_source": _AS_PICTURES,
+    "video_path": _AS_PICTURES,
+    "mask_path": "Use motion_mask, which says where there is motion, or the mask of a ControlNet unit.",
+    "reverse": 'Use "closed_loop": "ping-pong", which plays the clip to and fro.',
+    "prompt_scheduler": "Write the key frames into the prompt, such as 0: a red circle, each in a line of its own.",
+}
+OLDER_LOOPS = {False: "none", True: "R+P"}  # closed_loop was a switch
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
 
@@ -37,7 +51,9 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
             named[key] = value
         elif ... not in neutral and value not in neutral:
             raise SettingsError(f"{quoted(value)} asks for something that this version cannot do yet", where=key,
-                                remedy=f"Leave {key} out.")
+                                remedy=f"Leave {key} out. {INSTEAD.get(key, '')}".rstrip())
+    if isinstance(named.get("closed_loop"), bool):
+        named["closed_loop"] = OLDER_LOOPS[named["closed_loop"]]
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
 
 
@@ -68,6 +84,6 @@ def _freeinit(values: Mapping[str, Any]) -> dict[str, Any]:
         if asked is None and ours.name in rest:
             return rest
     if ours.read(rest.get(ours.name, number)) != number:
-        raise SettingsError(f"{switch!r} with {number} contradicts {ours.name} = {rest[ours.name]!r}, "
+        raise SettingsError(f"{quoted(switch)} with {number} contradicts {ours.name} = {quoted(rest[ours.name])}, "
                             "which means the same", where="freeinit_enable", remedy=f"Give {ours.name} only.")
     return {**rest, ours.name: number}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from animatediff import notices, windows
+from animatediff import few_steps, notices, sampler_table, windows
 from animatediff.clip import pictures
 from animatediff.clip.backend import Backend, SamplerRun
 from animatediff.clip.context import Context
@@ -124,7 +124,11 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -
     """What a user may not expect; none of it stops the run. steps: that are done."""
     said, module = [], backend.module
     if settings.enable and module is not None:
-        said += notices.of_clip(settings, module.name, module.family, settings.sampler)
+        found = few_steps.of_files((module.name, module.distilled), settings.prompt, backend.models.checkpoint)
+        said += notices.of_clip(settings, module.name, module.family, settings.sampler, distilled=found is not None)
+        grid = sampler_table.grid_of(sampler_table.get(settings.sampler), settings.schedule_type)
+        said += notices.of_few_steps(found, few_steps.Run(settings.sampler, grid, settings.steps, settings.cfg),
+                                     settings.preset)
         said += [note for each in inputs.loras
                  for note in lora.notices(each.lora.about, module.name, module.family.has_mid)]
     elif inputs.loras:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from animatediff import notices, windows
+from animatediff import few_steps, notices, windows
 from animatediff.clip import pictures
 from animatediff.clip.context import Context
 from animatediff.clip.plan import seam_of
@@ -142,7 +142,7 @@ class Asked:
     """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
     AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
     frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is wrong with
-    others."""
+    others. sampled: what with, for models that are distilled to few steps."""
 
     settings: Settings
     passes: Passes
@@ -153,6 +153,7 @@ class Asked:
     probe: Callable[[Iterable[str]], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
+    sampled: few_steps.Run | None = None
 
     @property
     def frames(self) -> int:
@@ -224,7 +225,7 @@ class _Findings:
         self.fit()
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
-        self.notice(settings, frames, asked.passes.sampler)
+        self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
 
@@ -263,11 +264,16 @@ class _Findings:
         self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
         self.notices += [note for schedule in found for note in schedule.notes]
 
-    def notice(self, settings: Settings, frames: int, sampler: Sampler) -> None:
+    def notice(self, asked: Asked, settings: Settings, frames: int) -> None:
         if self.checkpoint is None and self.module is not None:
             self.notices.append(NOT_LOADED)
         if self.module is not None:
-            self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampler.name)
+            checkpoint = self.checkpoint.name if self.checkpoint else ""
+            found = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0], checkpoint)
+            self.notices += notices.of_clip(settings, self.module.name, self.module.family, asked.passes.sampler.name,
+                                            distilled=found is not None)
+            if asked.sampled is not None:
+                self.notices += notices.of_few_steps(found, asked.sampled, settings.preset)
         if "GIF" in settings.formats and rate(settings.fps) * GIF_SHORTEST > 100:
             self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
                                 "delays")

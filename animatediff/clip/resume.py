@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from animatediff import disk
 from animatediff.errors import MediaError, SettingsError
-from animatediff.media.write import stem_of
-from animatediff.media.write.base import Part, reason
+from animatediff.media.write import Target
+from animatediff.media.write.base import reason
 
 SUFFIX = ".state"
 FORMAT = 1
@@ -50,7 +51,8 @@ class Stage:
 
 
 class Keeper:
-    """Keeps a run's state in `path`, every so many steps (0: never); `found` is the state of a run to go on with."""
+    """Keeps a run's state in `path`, every so many steps (0: never); `found` is the state of a run to go on with.
+    `job.run` gives it its path, once the clip's files have a name."""
 
     def __init__(self, path: Path | None = None, about: dict[str, Any] | None = None, *, every: int = 0,
                  found: dict[str, Any] | None = None):
@@ -82,11 +84,12 @@ class Keeper:
         """Atomically: a state is whole or the one before. Where it cannot be written,
         the run goes on and says so once."""
         assert self.path is not None, "a run that keeps its state has a place for it"
-        part = Part(self.path)
+        part = disk.Part(self.path)
         try:
             torch.save({"format": FORMAT, "about": self.about, "stage": stage, "step": step, "latents": latents,
                         "solvers": solvers, "generators": [source.get_state() for source in sources]}, part.file)
             part.keep()
+            disk.sync_folder(self.path.parent)
         except (OSError, RuntimeError) as error:
             part.drop()
             why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch raises over the file's
@@ -98,9 +101,13 @@ class Keeper:
             raise
 
     def remove(self) -> None:
-        """The run is finished."""
-        if self.path is not None:
+        """The run is finished, and the disk has all of its clip."""
+        if self.path is None:
+            return
+        try:
             self.path.unlink(missing_ok=True)
+        except OSError as error:
+            self.notes.append(f"the run's state {self.path} could not be deleted ({reason(error)})")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -153,15 +160,14 @@ def content(path: Path) -> str:
     return digest.hexdigest()
 
 
-def path_of(target: str | Path, name: str) -> Path:
-    """Where the state of a run lies whose files ClipWriter puts at `target` and `name`."""
-    stem = stem_of(target, name or "clip")
+def path_of(stem: Path) -> Path:
+    """Where the state of a run lies whose files have this folder and name."""
     return stem.with_name(stem.name + SUFFIX)
 
 
 def newest(out: str, folder: bool) -> Path | None:
     """The state that `--resume --out OUT` means: the file's own, or the newest in the folder."""
     if not folder:
-        path = path_of(out, "")
+        path = path_of(Target(out).stem)
         return path if path.is_file() else None
     return max(Path(out).glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime, default=None)

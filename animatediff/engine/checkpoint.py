@@ -5,31 +5,36 @@ schedule, prediction) comes from the `NAME.yaml` beside it, as WebUIs use it, or
 """
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from animatediff.engine import diffusers_folder, keys, tokenizer
-from animatediff.engine.components import SD15_BETAS, Components
+from animatediff.engine.components import Components, schedule
+from animatediff.engine.filling import TEXT_ENCODER, Origin, fill
 from animatediff.engine.text import TextEncoder
 from animatediff.engine.tokenizer import ClipTokenizer
 from animatediff.errors import ModelError, quoted
-from animatediff.motion import BetaSchedule
+from animatediff.weights.boundary import one_line, read_json, reading
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import CHECKPOINT, MOTION_MODULE, kind_of
 
+T = TypeVar("T")
 SD15_SCALING = 0.18215
 _ONLY_SD15 = "Use an SD1.5 checkpoint for text to image (4 input channels)"
 _FOR_MOTION = "Give it as the motion module and an SD1.5 checkpoint here"
 _WHOLE = "Give the whole checkpoint, or the folder that has model_index.json"
+_OTHER = "Use a complete SD1.5 checkpoint, with the .yaml that belongs to it"
+_MOST = 2**20  # of anything that a network has along one side
+_LARGEST_SIDECAR = 2**20  # bytes
 
 
 def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Components:
@@ -37,10 +42,22 @@ def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.d
     path = Path(path)
     if path.is_dir():
         return diffusers_folder.load(path, torch.device(device), dtype)
+    return _opened(path, lambda file: _load_file(file, torch.device(device), dtype))
+
+
+def check(path: Path | str) -> None:
+    """Refuse a file that is no SD1.5 checkpoint, by what it is. It is not loaded."""
+    path = Path(path)
+    if not path.is_dir():
+        _opened(path, lambda file: None)
+
+
+def _opened(path: Path, use: Callable[[WeightFile], T]) -> T:
     try:
-        file = WeightFile(path)
-        _require_checkpoint(file)
-        return _load_file(file, torch.device(device), dtype)
+        with reading(path, _OTHER):
+            file = WeightFile(path)
+            _require_checkpoint(file)
+            return use(file)
     except ModelError as error:
         where = error.where if str(path.parent) in error.where else ": ".join(filter(None, (str(path), error.where)))
         what = error.what.removeprefix(f"{path} ").removeprefix(f"{path.name} ")
@@ -65,14 +82,16 @@ def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Co
     sidecar = file.path.with_suffix(".yaml")
     params = _sidecar(sidecar)
     state = file.read(keys.UNET, keys.VAE, keys.TEXT_SHORT)
+    origin = Origin.of(file.name, state)
     unet_state, vae_state, text_state = keys.unet_from_ldm(state), keys.vae_from_ldm(state), keys.text_from_ldm(state)
     del state
     clip = _clip_folder(params, sidecar)
-    text_config = _text_config(text_state, clip)
+    with _built():
+        text_config = _text_config(text_state, clip)
     tokens = _tokenizer(text_config.vocab_size, clip)
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**unet_config(unet_state, params))
-        vae = AutoencoderKL(**vae_config(vae_state, params))
+    unet_options, vae_options = unet_config(unet_state, params), vae_config(vae_state, params)
+    with _built(), torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**unet_options), AutoencoderKL(**vae_options)
         text = CLIPTextModel(text_config)
     width = unet.config["cross_attention_dim"]
     if width != text_config.hidden_size:
@@ -80,15 +99,11 @@ def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Co
             f"the UNet expects text of width {width} and the text encoder gives {text_config.hidden_size}",
             remedy="Use an SD1.5 checkpoint",
         )
-    _fill(unet, unet_state, device, dtype, "UNet")
-    _fill(vae, vae_state, device, dtype, "VAE")
-    _fill(text, text_state, device, dtype, "text encoder")
-    betas = BetaSchedule(
-        SD15_BETAS.kind,
-        float(params.get("linear_start", SD15_BETAS.start)),
-        float(params.get("linear_end", SD15_BETAS.end)),
-        int(params.get("timesteps", SD15_BETAS.steps)),
-    )
+    fill(unet, unet_state, device, dtype, "UNet", origin)
+    fill(vae, vae_state, device, dtype, "VAE", origin)
+    fill(text, text_state, device, dtype, TEXT_ENCODER, origin)
+    betas = schedule(sidecar, start=params.get("linear_start"), end=params.get("linear_end"),
+                     steps=params.get("timesteps"))
     parameterization = params.get("parameterization", "eps")
     if parameterization not in ("eps", "v"):
         raise ModelError(f"parameterization {quoted(parameterization)} is unknown", where=str(sidecar),
@@ -105,18 +120,21 @@ def unet_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = 
     extra = _at(params or {}, "unet_config", "params")
     layers = _counts(state, "down_blocks.{}.resnets.{}.conv1.weight")
     levels = range(len(layers))
-    widths = tuple(state[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in levels)
+    widths = tuple(_side(state, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in levels)
     attended = [any(k.startswith(f"down_blocks.{i}.attentions.") for k in state) for i in levels]
+    if not layers:
+        raise ModelError("the UNet has no ResBlocks going down", remedy=_OTHER)
     depths = [_depth(state, f"down_blocks.{i}.attentions.0.transformer_blocks.") for i in levels]
-    cross = next((v.shape[1] for k, v in state.items() if k.endswith("attn2.to_k.weight")), None)
+    cross = next((_side(state, k, 1) for k in state if k.endswith("attn2.to_k.weight")), None)
     projection = next((v for k, v in state.items() if k.endswith("attentions.0.proj_in.weight")), None)
     if cross is None or projection is None:
         raise ModelError("the UNet has no cross-attention", remedy="Use an SD1.5 checkpoint")
-    per_head = extra.get("num_head_channels", -1)
+    per_head, heads = (int(_number(extra, name, default)) for name, default in (("num_head_channels", -1),
+                                                                                ("num_heads", 8)))
     return {
-        "sample_size": extra.get("image_size", 64),
-        "in_channels": state["conv_in.weight"].shape[1],
-        "out_channels": state["conv_out.weight"].shape[0],
+        "sample_size": int(_number(extra, "image_size", 64)),
+        "in_channels": _side(state, "conv_in.weight", 1),
+        "out_channels": _side(state, "conv_out.weight", 0),
         "block_out_channels": widths,
         "layers_per_block": layers[0] if len(set(layers)) == 1 else tuple(layers),
         "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
@@ -124,7 +142,7 @@ def unet_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = 
         "cross_attention_dim": cross,
         "transformer_layers_per_block": tuple(d or 1 for d in depths) if max(depths) > 1 else 1,
         # In diffusers this name means the number of heads for SD1.x: a fault it keeps for its old files.
-        "attention_head_dim": tuple(w // per_head for w in widths) if per_head > 0 else extra.get("num_heads", 8),
+        "attention_head_dim": tuple(w // per_head for w in widths) if per_head > 0 else heads,
         "use_linear_projection": projection.ndim == 2,
     }
 
@@ -133,32 +151,32 @@ def vae_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = N
     """Arguments of `AutoencoderKL` for a state dict in its naming."""
     layers = _counts(state, "encoder.down_blocks.{}.resnets.{}.conv1.weight")
     return {
-        "in_channels": state["encoder.conv_in.weight"].shape[1],
-        "out_channels": state["decoder.conv_out.weight"].shape[0],
+        "in_channels": _side(state, "encoder.conv_in.weight", 1),
+        "out_channels": _side(state, "decoder.conv_out.weight", 0),
         "down_block_types": ("DownEncoderBlock2D",) * len(layers),
         "up_block_types": ("UpDecoderBlock2D",) * len(layers),
         "block_out_channels": tuple(
-            state[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(len(layers))
+            _side(state, f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(len(layers))
         ),
-        "layers_per_block": layers[0],
-        "latent_channels": state["decoder.conv_in.weight"].shape[1],
-        "scaling_factor": float((params or {}).get("scale_factor", SD15_SCALING)),
-        "sample_size": _at(params or {}, "first_stage_config", "params", "ddconfig").get("resolution", 512),
+        "layers_per_block": layers[0] if layers else 0,
+        "latent_channels": _side(state, "decoder.conv_in.weight", 1),
+        "scaling_factor": _number(params or {}, "scale_factor", SD15_SCALING),
+        "sample_size": int(_number(_at(params or {}, "first_stage_config", "params", "ddconfig"), "resolution", 512)),
     }
 
 
 def _text_config(state: Mapping[str, Tensor], folder: Path | None) -> CLIPTextConfig:
     """CLIP's own numbers where neither the tensors nor the folder's config.json say others."""
-    rows, hidden = state["embeddings.token_embedding.weight"].shape
-    known = json.loads((folder / "config.json").read_text()) if folder and (folder / "config.json").is_file() else {}
-    known = known.get("text_config") or known
+    rows, hidden = (_side(state, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
+    known = read_json(folder / "config.json") if folder and (folder / "config.json").is_file() else {}
+    known = _at(known, "text_config") or known
     return CLIPTextConfig(
         vocab_size=rows,
         hidden_size=hidden,
-        intermediate_size=state["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        intermediate_size=_side(state, "encoder.layers.0.mlp.fc1.weight", 0),
         num_hidden_layers=_depth(state, "encoder.layers."),
         num_attention_heads=known.get("num_attention_heads", max(hidden // 64, 1)),
-        max_position_embeddings=state["embeddings.position_embedding.weight"].shape[0],
+        max_position_embeddings=_side(state, "embeddings.position_embedding.weight", 0),
         hidden_act=known.get("hidden_act", "quick_gelu"),
         layer_norm_eps=known.get("layer_norm_eps", 1e-5),
         bos_token_id=rows - 2,
@@ -191,9 +209,11 @@ def _sidecar(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return _at(yaml.safe_load(path.read_text(encoding="utf-8")), "model", "params")
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        if path.stat().st_size > _LARGEST_SIDECAR:
+            raise ModelError("is too large for a file of settings", where=str(path), remedy="Correct or remove it")
+        return _at(yaml.safe_load(path.read_text(encoding="utf-8-sig")), "model", "params")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = one_line(" ".join(str(error).split()))
         raise ModelError(f"is not valid YAML ({reason})", where=str(path), remedy="Correct or remove it") from error
 
 
@@ -206,33 +226,33 @@ def _clip_folder(params: Mapping[str, Any], sidecar: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype, part: str) -> None:
-    """Give a module on the meta device its weights and make it ready to use."""
-    prefix = "text_model." if any(k.startswith("text_model.") for k in module.state_dict()) else ""
-    shapes = {key: value.shape for key, value in module.state_dict().items()}
-    state = {prefix + key: value for key, value in state.items()}
-    for key in shapes.keys() - state.keys():
-        raise ModelError(f"the {part} lacks {key}", remedy="Use a complete SD1.5 checkpoint")
-    for key in state.keys() & shapes.keys():
-        if state[key].shape != shapes[key]:
-            raise ModelError(
-                f"{key} of the {part} is {tuple(state[key].shape)}, expected {tuple(shapes[key])}",
-                remedy="Use an SD1.5 checkpoint, with the .yaml that belongs to it",
-            )
-    # Text encoders of some merges carry a projection that SD1.x does not use: only known keys are taken.
-    if part != "text encoder" and (strange := sorted(state.keys() - shapes.keys())):
-        raise ModelError(f"the {part} has the unknown tensor {strange[0]}", remedy="Use an SD1.5 checkpoint")
-    # Copied even where nothing changes: a file's mapped tensors lie unaligned, which is slower and rounds differently,
-    # and would be lost with the file.
-    taken = {key: state[key].to(device, dtype, copy=True) for key in shapes}
-    module.load_state_dict(taken, assign=True)
-    for name, buffer in module.named_buffers():
-        if buffer.is_meta:
-            owner = module.get_submodule(name.rpartition(".")[0])
-            if not name.endswith("position_ids"):
-                raise AssertionError(f"{name} has no value")
-            owner.register_buffer("position_ids", torch.arange(buffer.shape[-1], device=device)[None], persistent=False)
-    module.eval().requires_grad_(False)
+@contextmanager
+def _built() -> Iterator[None]:
+    """Sizes that no network of this kind can have are refused in our words; they come from tensors and the .yaml."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError("has sizes that no Stable Diffusion model has, in its tensors or in the .yaml beside it",
+                         remedy=_OTHER) from error
+
+
+def _side(state: Mapping[str, Tensor], key: str, axis: int) -> int:
+    """The length of a tensor along an axis."""
+    if key not in state:
+        raise ModelError(f"lacks {key}", remedy=_OTHER)
+    shape = state[key].shape
+    if axis >= len(shape) or not 0 < shape[axis] <= _MOST:
+        raise ModelError(f"has {key} of shape {list(shape)}, which says nothing of use", remedy=_OTHER)
+    return shape[axis]
+
+
+def _number(params: Mapping[str, Any], name: str, default: float) -> float:
+    """A number of the .yaml."""
+    value = params.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
+        raise ModelError(f"{name} is {quoted(value)} in the .yaml beside it, which is no number of use",
+                         remedy="Correct or remove the .yaml")
+    return value
 
 
 def _at(tree: Any, *names: str) -> dict[str, Any]:

@@ -10,9 +10,28 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from animatediff.engine.text import TextEncoder
+from animatediff.errors import ModelError, quoted
 from animatediff.motion import BetaSchedule
 
+MOST_STEPS = 100_000
 SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
+
+
+def schedule(where: Path, *, kind: Any = None, start: Any = None, end: Any = None, steps: Any = None) -> BetaSchedule:
+    """An image model's noise schedule; what is None is Stable Diffusion's. where: the file that says it."""
+    found = {"kind": kind, "start": start, "end": end, "steps": steps}
+    kind, start, end, steps = (getattr(SD15_BETAS, name) if value is None else value for name, value in found.items())
+    if kind not in ("linear", "scaled_linear"):
+        raise ModelError(f"the noise schedule {quoted(kind)} is not supported", where=str(where),
+                         remedy="Use a model with linear or scaled_linear")
+    try:
+        low, high, count = float(start), float(end), int(steps)  # YAML takes 1e-4 for text
+    except (TypeError, ValueError, OverflowError):
+        low = high = count = 0
+    if not 0 < low <= high < 1 < count <= MOST_STEPS:
+        raise ModelError(f"there is no noise schedule from {quoted(start)} to {quoted(end)} in {quoted(steps)} steps",
+                         where=str(where), remedy="Restore the file that the model came with")
+    return BetaSchedule(kind, low, high, count)
 
 
 @dataclass

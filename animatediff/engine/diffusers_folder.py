@@ -1,20 +1,31 @@
 """Image models in folders, as `save_pretrained` of diffusers' StableDiffusionPipeline writes them, offline."""
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from animatediff.engine import tokenizer
-from animatediff.engine.components import SD15_BETAS, Components
+from animatediff.engine import keys, tokenizer
+from animatediff.engine.components import Components, schedule
+from animatediff.engine.filling import TEXT_ENCODER, Origin, fill
 from animatediff.engine.text import TextEncoder
-from animatediff.errors import ModelError
-from animatediff.motion import BetaSchedule
+from animatediff.errors import ModelError, quoted
+from animatediff.weights.boundary import printable, read_json, reading
+from animatediff.weights.files import WeightFile
+
+_REMEDY = "Restore the folder's files"
+_PARTS = {"unet": "UNet", "vae": "VAE", "text_encoder": TEXT_ENCODER}
+_KINDS = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline")
+# A part's weights, in the order of preference: half precision where there is no other.
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+_MOST_LAYERS, _MOST_CHANNELS, _MOST_TOKENS = 100, 2**16, 2**20  # that a config.json may ask for
 
 
 def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
@@ -24,43 +35,106 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
         raise ModelError(
             "the folder has no model_index.json", where=str(path), remedy="Give a checkpoint file or a diffusers folder"
         )
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "")
-    if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline"):
+    kind = read_json(index, _REMEDY).get("_class_name", "")
+    if kind not in _KINDS:
         raise ModelError(
-            f"is a model for {kind}, which is not supported yet by the standalone engine",
-            where=str(path),
-            remedy="Use an SD1.5 model (StableDiffusionPipeline)",
+            f"is a model for {printable(quoted(kind)).strip(chr(39))}, which is not supported yet by the standalone "
+            "engine", where=str(path), remedy="Use an SD1.5 model (StableDiffusionPipeline)",
         )
-    parts = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded = {folder: _network(path / folder, network, dtype).to(device).eval().requires_grad_(False)
-              for folder, network in parts.items()}
-    if (channels := loaded["unet"].config.in_channels) != 4:
+    unet, vae, text = (_network(path / folder, device, dtype) for folder in _PARTS)
+    if (channels := unet.config.in_channels) != 4:
         raise ModelError(
             f"the UNet has {channels} input channels (inpainting or editing), which is not supported yet",
             where=str(path),
             remedy="Use an SD1.5 model for text to image",
         )
-    schedule = path / "scheduler" / "scheduler_config.json"
-    options = json.loads(schedule.read_text(encoding="utf-8")) if schedule.is_file() else {}
-    betas = BetaSchedule(
-        options.get("beta_schedule", SD15_BETAS.kind),
-        options.get("beta_start", SD15_BETAS.start),
-        options.get("beta_end", SD15_BETAS.end),
-        options.get("num_train_timesteps", SD15_BETAS.steps),
-    )
-    text = TextEncoder(loaded["text_encoder"], tokenizer.from_folder(path / "tokenizer"))
+    sampling = path / "scheduler" / "scheduler_config.json"
+    options = read_json(sampling, _REMEDY) if sampling.is_file() else {}
+    betas = schedule(sampling, kind=options.get("beta_schedule"), start=options.get("beta_start"),
+                     end=options.get("beta_end"), steps=options.get("num_train_timesteps"))
     prediction = options.get("prediction_type", "epsilon")
-    return Components(loaded["unet"], loaded["vae"], text, path.name, betas, prediction, path)
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ModelError(f"the prediction {quoted(prediction)} is not supported", where=str(sampling),
+                         remedy="Use a model that predicts epsilon or v_prediction")
+    encoder = TextEncoder(text, tokenizer.from_folder(path / "tokenizer"))
+    return Components(unet, vae, encoder, path.name, betas, prediction, path)
 
 
-def _network(folder: Path, network: Any, dtype: torch.dtype) -> Any:
-    """One of the folder's networks; its files in half precision where there are no others."""
-    files = {f.name for f in folder.glob("*") if f.suffix in (".safetensors", ".bin")}
-    half = {name for name in files if ".fp16" in name}
+def _network(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """One of the folder's networks."""
+    part = _PARTS[folder.name]
     try:
-        return network.from_pretrained(folder, torch_dtype=dtype, local_files_only=True,
-                                       variant="fp16" if half and half == files else None)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise ModelError(f"the {folder.name} cannot be loaded ({reason})", where=str(folder),
-                         remedy="Restore the folder's files") from error
+        with reading(folder, _REMEDY):
+            if not folder.is_dir():
+                raise ModelError("it is not there", remedy=_REMEDY)
+            network = _built(folder.name, read_json(folder / "config.json", _REMEDY))
+            state, origin = _weights(folder)
+            known = {key.removeprefix("text_model.") for key in network.state_dict()}
+            wanted = {name: tensor for key, tensor in state.items() if (name := _name(key, part)) in known}
+            fill(network, {name: _as_linear(tensor) if ".attentions." in name and part == "VAE" else tensor
+                           for name, tensor in wanted.items()}, device, dtype, part, origin)
+            return network
+    except ModelError as error:
+        what = error.what if error.what.startswith(f"the {part} ") else f"the {folder.name} cannot be loaded: {error}"
+        raise ModelError(what.removesuffix(f". {error.remedy}"), where=str(folder), remedy=error.remedy) from error
+
+
+def _built(folder: str, config: Mapping[str, Any]) -> nn.Module:
+    """The network that a config.json says, on the meta device."""
+    refusal = ModelError("config.json says nothing that a network can be built from", remedy=_REMEDY)
+    if not all(_plausible(name, value) for name, value in config.items()):
+        raise refusal
+    try:
+        with torch.device("meta"):
+            if folder == "text_encoder":
+                return CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
+            kind: Any = UNet2DConditionModel if folder == "unet" else AutoencoderKL
+            return kind.from_config(dict(config))
+    except Exception as error:  # the libraries check little, and fail in any way
+        raise refusal from error
+
+
+def _plausible(name: str, value: Any) -> bool:
+    """Whether a network of such a size can be thought of at all: a claim costs nothing before it is compared with the
+    tensors that are there, but its layers are built one by one."""
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _MOST_LAYERS and all(_plausible(name, each) for each in value)
+    if type(value) is not int:
+        return True
+    most = _MOST_LAYERS if "layers" in name else _MOST_TOKENS if name.endswith(("_size", "_id")) else _MOST_CHANNELS
+    return -1 <= value <= most
+
+
+def _weights(folder: Path) -> tuple[dict[str, Tensor], Origin]:
+    """The tensors of the folder's files, and what to call them in errors."""
+    names = [f"{stem}{ending}" for ending in _ENDINGS for stem in _STEMS]
+    for name in names:
+        if (folder / name).is_file():
+            file = WeightFile(folder / name)
+            state = file.read()
+            return state, Origin.of(file.name, state)
+        if (folder / f"{name}.index.json").is_file():
+            return _in_parts(folder, read_json(folder / f"{name}.index.json", _REMEDY))
+    raise ModelError(f"there is no {names[0]} or {names[1]}", remedy=_REMEDY)
+
+
+def _in_parts(folder: Path, index: Mapping[str, Any]) -> tuple[dict[str, Tensor], Origin]:
+    """Weights that lie in several files, which an index names."""
+    table = index.get("weight_map")
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        raise ModelError("the index of its weights names no files of the folder", remedy=_REMEDY)
+    state: dict[str, Tensor] = {}
+    for name in names:
+        state |= WeightFile(folder / name).read()
+    return state, Origin.of(folder.name, state)
+
+
+def _name(key: str, part: str) -> str:
+    """A tensor's name in the network as the library has it today."""
+    return keys.vae_new_name(key) if part == "VAE" else key.removeprefix("text_model.")
+
+
+def _as_linear(tensor: Tensor) -> Tensor:
+    """The VAE's attention, which some files hold as 1x1 convolutions."""
+    return tensor[:, :, 0, 0] if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor

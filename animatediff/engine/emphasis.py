@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 CHUNK = 75  # tokens of text in one pass of the encoder, between its start and end tokens
@@ -15,13 +16,13 @@ BACKTRACK = 20  # how far before a chunk's end a comma may lie for the text behi
 
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _CLOSERS = {")": ("(", _ROUND), "]": ("[", _SQUARE)}
-_WEIGHT = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)")
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_WEIGHT = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)")
+_BREAK = re.compile(r"\bBREAK\b")
 _OTHER_SYNTAX = (
-    (re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>"), "of extra networks the standalone engine takes motion LoRAs in "
+    (re.compile(r"<\w{1,40}:[^<>]*>"), "of extra networks the standalone engine takes motion LoRAs in "
      "the prompt alone"),
     (re.compile(r"\[[^\[\]]*:\s*[\d.]+\s*\]"), "prompt editing is not supported by the standalone engine yet"),
-    (re.compile(r"\[[^\[\]]*\|[^\[\]]*\]"), "alternating words are not supported by the standalone engine yet"),
+    (re.compile(r"\[[^\[\]|]*\|[^\[\]]*\]"), "alternating words are not supported by the standalone engine yet"),
     (re.compile(r"\bAND\b"), "AND is not supported by the standalone engine yet"),
 )
 
@@ -44,17 +45,18 @@ def parse(prompt: str) -> list[Piece]:
     """Pieces in order. Neighbours of equal weight are joined, to be tokenized as one text; empty text is left out."""
     pieces: list[Piece] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}  # where each open bracket's first piece is, or will be
+    spans: dict[str, list[_Span]] = {"(": [], "[": []}
     run: list[str] = []
 
     def flush() -> None:
         first, *others = _BREAK.split("".join(run))
         run.clear()
-        pieces.append(Piece(first))
-        for text in others:
-            pieces.extend((Piece(None), Piece(text)))
+        pieces.append(Piece(first.rstrip() if others else first))
+        for i, text in enumerate(others, 1):
+            pieces.extend((Piece(None), Piece(text.strip() if i < len(others) else text.lstrip())))
 
-    def scale(start: int, factor: float) -> None:
-        pieces[start:] = [p if p.text is None else Piece(p.text, p.weight * factor) for p in pieces[start:]]
+    def close(opener: str, factor: float) -> None:
+        spans[opener].append(_Span(opened[opener].pop(), len(pieces), factor))
 
     at = 0
     while at < len(prompt):
@@ -68,32 +70,50 @@ def parse(prompt: str) -> list[Piece]:
             opened[char].append(len(pieces))
         elif char == ":" and opened["("] and (weight := _WEIGHT.match(prompt, at)):
             flush()
-            scale(opened["("].pop(), float(weight[1]))
+            close("(", float(weight[1]))
             step = weight.end() - at
         elif char in _CLOSERS and opened[_CLOSERS[char][0]]:
             flush()
-            opener, factor = _CLOSERS[char]
-            scale(opened[opener].pop(), factor)
+            close(*_CLOSERS[char])
         else:
             run.append(char)
         at += step
     flush()
-    for starts, factor in ((opened["("], _ROUND), (opened["["], _SQUARE)):
-        for start in starts:
-            scale(start, factor)
-    return _joined(pieces)
+    for opener, factor in (("(", _ROUND), ("[", _SQUARE)):
+        while opened[opener]:
+            close(opener, factor)
+    weights = [a * b for a, b in zip(*(_products(each, len(pieces)) for each in spans.values()))]
+    return _joined(Piece(p.text, 1.0 if p.text is None else weight) for p, weight in zip(pieces, weights))
+
+
+class _Span(NamedTuple):
+    """The pieces between a bracket and the one that closes it, from `start` to before `end`."""
+
+    start: int
+    end: int
+    factor: float
+
+
+def _products(spans: Iterable[_Span], count: int) -> list[float]:
+    """The product of the factors of all spans around each of `count` pieces. Spans lie in or beside each other."""
+    waiting = sorted(spans, key=lambda span: (-span.start, span.end))  # the next one, and of those the widest, is last
+    around, products = [_Span(0, count, 1.0)], []
+    for place in range(count):
+        while around[-1].end <= place:
+            around.pop()
+        while waiting and waiting[-1].start == place:
+            span = waiting.pop()
+            if span.end > place:
+                around.append(span._replace(factor=around[-1].factor * span.factor))
+        products.append(around[-1].factor)
+    return products
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     result: list[Piece] = []
-    for piece in pieces:
-        if piece.text == "":
-            continue
-        last = result[-1] if result else None
-        if last and last.text is not None and piece.text is not None and last.weight == piece.weight:
-            result[-1] = Piece(last.text + piece.text, piece.weight)
-        else:
-            result.append(piece)
+    for weight, together in groupby((p for p in pieces if p.text != ""), key=lambda p: p.text is not None and p.weight):
+        alike = list(together)
+        result += alike if weight is False else [Piece("".join(p.text or "" for p in alike), alike[0].weight)]
     return result
 
 

@@ -19,6 +19,7 @@ VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer.text_model."
 TEXT_SHORT = "cond_stage_model.transformer."  # how some merges write it
 
+MOST_BLOCKS = 100  # of a network; SD1.x has 12 going down
 StateDict = dict[str, Tensor]
 Pair = tuple[str, str]
 
@@ -67,12 +68,13 @@ def unet_layers(part: Mapping[str, Tensor]) -> list[int]:
         else:
             layers[-1] += 1
         block += 1
+        _count(block)
     return layers
 
 
 def vae_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
     """`AutoencoderKL.state_dict()`, old or new attention names -> `first_stage_model.*`, attention as 1×1 convs."""
-    state = {_vae_new_name(key): value for key, value in state.items()}
+    state = {vae_new_name(key): value for key, value in state.items()}
     encoder, decoder = _vae_depths(state, "encoder.down_blocks.{}.resnets.{}.", "decoder.up_blocks.{}.resnets.{}.")
     table = dict(_vae_pairs(encoder, decoder))
     result = {}
@@ -177,7 +179,7 @@ def _vae_depths(state: Mapping[str, Tensor], down: str, up: str) -> tuple[list[i
     return _layers(state, down), _layers(state, up)
 
 
-def _vae_new_name(key: str) -> str:
+def vae_new_name(key: str) -> str:
     old = re.search(r"\.attentions\.0\.(query|key|value|proj_attn)\.", key)
     return key.replace(f".{old[1]}.", f".{_VAE_OLD_NAMES[old[1]]}.") if old else key
 
@@ -203,8 +205,17 @@ def _layers(state: Mapping[str, Tensor], template: str) -> list[int]:
     """How many layers each level has, where layer j of level i has keys that begin with `template.format(i, j)`."""
     layers: list[int] = []
     while _any(state, template.format(len(layers), 0)):
-        layers.append(next(j for j in range(1, 1000) if not _any(state, template.format(len(layers), j))))
+        layers.append(1)
+        while _any(state, template.format(len(layers) - 1, layers[-1])):
+            layers[-1] += 1
+            _count(layers[-1])
+        _count(len(layers))
     return layers
+
+
+def _count(blocks: int) -> None:
+    if blocks > MOST_BLOCKS:
+        raise ModelError(f"the file claims more than {MOST_BLOCKS} blocks", remedy="Use an SD1.5 checkpoint")
 
 
 def _part(state: Mapping[str, Tensor], prefix: str, network: str) -> StateDict:

@@ -14,7 +14,7 @@ from animatediff.clip.backend import Models
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.plan import Plan, plan
 from animatediff.clip.resume import Keeper
-from animatediff.engine import emphasis, models, samplers, vae
+from animatediff.engine import demo_words, emphasis, models, samplers, vae
 from animatediff.engine.device import pick_device, pick_dtype
 from animatediff.engine.sample import Sampling
 from animatediff.errors import ModelError
@@ -51,6 +51,7 @@ class Pipeline:
         form = pick_dtype(dtype, where)
         image = models.find_checkpoint(str(checkpoint or ""))
         if checkpoint and not motion_module and image != models.DEMO_CHECKPOINT:
+            checkpoints.check(image)
             raise ModelError("no motion module is chosen for this checkpoint", where=str(checkpoint),
                              remedy="Name one with --motion-module; `animatediff models` lists what is there")
         path = models.find(str(motion_module or ""))
@@ -96,7 +97,10 @@ class Pipeline:
     def notices(self, settings: Settings, prompts: Sequence[str]) -> list[str]:
         """What a user may not expect of the sampler and the text encoder."""
         said = sampler_table.notices(settings.sampler, settings.schedule_type)
-        return said + list(dict.fromkeys(note for text in prompts for note in emphasis.notices(text)))
+        said += list(dict.fromkeys(note for text in prompts for note in emphasis.notices(text)))
+        if self.components.path == models.DEMO_CHECKPOINT:
+            said += demo_words.notices(prompts, self.text.tokenizer)
+        return said
 
     def plan(self, asked: Settings | Inputs | Plan) -> Plan:
         """What is to be done. Raises, before anything is computed, what would go wrong."""

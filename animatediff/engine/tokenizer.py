@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gzip
 import html
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from animatediff.errors import ModelError
+from animatediff.weights.boundary import one_line, read_json
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 CLIP_SIZE = 49408
@@ -58,6 +58,7 @@ class ClipTokenizer:
         self.comma: int | None = vocabulary.get("," + WORD_END)
         self.size = max(vocabulary.values()) + 1
         self._end_text = end
+        self._vocabulary = vocabulary
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         results = []
@@ -66,6 +67,11 @@ class ClipTokenizer:
                 log.warning("Some characters are not in the model's vocabulary and are read as its end token: %r", text)
             results.append(encoded.ids)
         return results
+
+    def has_word(self, word: str) -> bool:
+        """Whether a lower-case word is a token of its own. Of single letters, which all are, only the article counts:
+        others are what unknown words are made of."""
+        return word + WORD_END in self._vocabulary and (len(word) > 1 or word == "a")
 
 
 def clean(text: str) -> str:
@@ -93,12 +99,14 @@ def from_folder(folder: Path) -> ClipTokenizer:
     folder = Path(folder)
     try:
         if (folder / "vocab.json").is_file():
-            vocabulary = _json(folder / "vocab.json")
-            merges = _pairs((folder / "merges.txt").read_text(encoding="utf-8").splitlines())
-        else:
-            model = _json(folder / "tokenizer.json")["model"]
+            vocabulary = read_json(folder / "vocab.json")
+            merges = _pairs((folder / "merges.txt").read_text(encoding="utf-8-sig").splitlines())
+        elif (folder / "tokenizer.json").is_file():
+            model = read_json(folder / "tokenizer.json")["model"]
             vocabulary, merges = model["vocab"], _pairs(model["merges"])
-        config = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+        else:
+            raise FileNotFoundError(2, "", "tokenizer.json")
+        config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
         names = {"start": _token(config, "bos_token", START), "end": _token(config, "eos_token", END)}
         return ClipTokenizer(vocabulary, merges, **names)
     except ModelError as error:
@@ -111,7 +119,7 @@ def from_folder(folder: Path) -> ClipTokenizer:
         ) from error
     except Exception as error:  # the tokenizers library raises bare Exception for merges that do not fit
         raise ModelError(
-            f"the tokenizer cannot be read ({error})", where=str(folder), remedy="Restore the folder's files"
+            f"the tokenizer cannot be read ({one_line(error)})", where=str(folder), remedy="Restore the folder's files"
         ) from error
 
 
@@ -119,10 +127,6 @@ def _pairs(lines: Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
     """`a b` lines (or pairs already) -> pairs; a first `#version` line is no merge."""
     pairs = [line.split(" ") if isinstance(line, str) else line for line in lines if line]
     return [(a, b) for a, b in (pairs[1:] if pairs and pairs[0][0] == "#version:" else pairs)]
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _token(config: Mapping, name: str, default: str) -> str:

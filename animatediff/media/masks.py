@@ -7,23 +7,19 @@ from __future__ import annotations
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from animatediff.errors import MediaError, end_of
-from animatediff.media.opening import HEAD, PICTURES, eight_bits, from_base64, kind
-from animatediff.media.pyav import library
+from animatediff.media import budget, decode
+from animatediff.media.opening import HEAD, READ, eight_bits, from_base64, kind
 
-REMEDY = "Give a PNG, JPEG, WebP, GIF, BMP or TIFF, or an MP4, MOV, WebM, MKV or AVI"
+REMEDY = f"Give {READ}"
 LARGEST = 512  # pixels of a side that are kept; a clip's latents have no more up to 4096 pixels
-GIF_DEFAULT = 100  # milliseconds of a frame that does not say
-Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 
 
 def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[np.ndarray], tuple[int, ...]]:
@@ -37,18 +33,21 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
         found = kind(file.read(HEAD))
         if found is None:
             raise MediaError("is neither a picture nor a video", where=where, remedy=REMEDY)
-        shown = partial(_of_video if found[1] else _of_picture, file, found[1])
+        passes = [budget.of_mask(video=bool(found.container)) for _ in range(2)]
         try:
-            ends = list(accumulate(seconds for seconds, _ in shown()))
+            ends = list(accumulate(seconds for seconds, _ in decode.shown(file, found, passes[0])))
             if not ends:
                 raise MediaError("holds no frames", where=where, remedy=REMEDY)
             if not ends[-1]:  # no times
                 ends = list(range(1, len(ends) + 1))
             at = [min(bisect_right(ends, (i + 0.5) / frames * ends[-1]), len(ends) - 1) for i in range(frames)]
             wanted = sorted(set(at))
-            pictures = [_gray(make()) for i, (_, make) in enumerate(shown()) if i in wanted]
-        except MediaError:
-            raise
+            again = enumerate(decode.shown(file, found, passes[1]))
+            pictures = [_gray(make()) for i, (_, make) in again if i in wanted]
+        except MediaError as error:
+            raise MediaError(error.what, where=where, remedy=error.remedy) from None
+        except budget.TooMuchError as error:
+            raise MediaError(str(error), where=where, remedy="Make it smaller or shorter") from None
         except Exception:  # decoders raise anything at a damaged file
             raise MediaError("is damaged, or of a kind that cannot be read", where=where, remedy=REMEDY) from None
     return pictures, tuple(map(wanted.index, at))
@@ -56,8 +55,11 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
 
 def decoded(text: str) -> bytes | None:
     """A picture or video in base64, or as a data URI; None where the text is none."""
-    data = from_base64(text)
-    return data if data and kind(data) else None
+    try:
+        data = from_base64(text)
+    except budget.TooMuchError as error:
+        raise MediaError(str(error), where="motion mask", remedy="Make it smaller") from None
+    return data if data and kind(data[:HEAD]) else None
 
 
 def without_home(path: str) -> str:
@@ -79,33 +81,12 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
     raise MediaError(what, where=where, remedy=REMEDY)
 
 
-def _of_picture(file: BinaryIO, _: str) -> Shown:
-    file.seek(0)
-    with Image.open(file, formats=PICTURES) as image:
-        for i in range(getattr(image, "n_frames", 1)):
-            image.seek(i)
-            image.load()
-            yield (image.info.get("duration") or GIF_DEFAULT) / 1000, image.copy
-
-
-def _of_video(file: BinaryIO, container: str) -> Shown:
-    file.seek(0)
-    with library().open(file, format=container) as opened:
-        [stream] = opened.streams.video[:1] or [None]
-        if stream is None:
-            return
-        before = None
-        for frame in opened.decode(stream):
-            if before:
-                yield max(0.0, (frame.time or 0) - (before.time or 0)), before.to_image
-            before = frame
-        if before:
-            yield float(1 / stream.average_rate) if stream.average_rate else 0.0, before.to_image
-
-
 def _gray(image: Image.Image) -> np.ndarray:
-    """Black where the picture is transparent."""
-    image = eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("L")
+    """Black where the picture is transparent. Made small first, so that a photo costs no more than it must."""
+    image = eight_bits(image)
+    if image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGBA" if {"A", "a"} & {*image.getbands()} or "transparency" in image.info else "RGB")
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.asarray(image.convert("L"))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from PIL import Image
-
-from animatediff.errors import MediaError
-from animatediff.media.pyav import library
+from animatediff.errors import MediaError, end_of
+from animatediff.media import decode
+from animatediff.media.budget import PIXELS, TEXT, TooMuchError
+from animatediff.media.opening import HEAD, Kind, kind
+from animatediff.media.pyav import opened
 
 PNG_KEY = "parameters"
 VIDEO_KEY = "comment"
@@ -70,44 +71,64 @@ def exif(text: str) -> bytes:
 def read(path: str | Path) -> str | None:
     """The settings text of a file that a writer made, or None if it has none."""
     path = Path(path)
+    where = end_of(path)
     try:
         with open(path, "rb") as file:
-            head = file.read(16)
+            found = kind(file.read(HEAD))
+            if found is not None:
+                return _from_video(file, found) if found.container else _from_picture(file, found)
+            if path.suffix.lower() in (".txt", ".json"):
+                file.seek(0)
+                return _from_text(file.read(TEXT + 1), where)
+    except MediaError as error:
+        raise MediaError(error.what, where=where, remedy=error.remedy) from error
+    except TooMuchError as error:
+        raise MediaError(str(error), where=where, remedy="Take another file of the clip") from error
     except OSError as error:
-        raise MediaError(f"cannot be read ({error.strerror})", where=str(path),
-                         remedy="Give the name of a clip, a frame or a settings file") from error
-    try:
-        if head.startswith((b"GIF8", b"\x89PNG", b"RIFF", b"\xff\xd8")):
-            return _from_picture(path)
-        if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3"):
-            return _from_video(path)
-        if path.suffix.lower() in (".txt", ".json"):
-            return path.read_bytes().decode("utf-8-sig") or None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise MediaError(f"is damaged ({error})", where=str(path), remedy="Take another file of the clip") from error
-    raise MediaError("is no format that carries settings", where=str(path),
+        if type(error).__module__ == "builtins" and error.errno:  # a decoder's errors have no number of the system's
+            raise MediaError(f"cannot be read ({error.strerror})", where=where,
+                             remedy="Give the name of a clip, a frame or a settings file") from error
+        raise _damaged(error, where) from error
+    except Exception as error:  # decoders raise anything at a damaged file
+        raise _damaged(error, where) from error
+    raise MediaError("is no format that carries settings", where=where,
                      remedy="Give a GIF, PNG, WebP, MP4, WebM or TXT file")
 
 
-def _from_picture(path: Path) -> str | None:
-    with Image.open(path) as image:
-        if image.format == "GIF":
+def _damaged(error: Exception, where: str) -> MediaError:
+    return MediaError(f"is damaged ({getattr(error, 'strerror', None) or error})", where=where,
+                      remedy="Take another file of the clip")
+
+
+def _from_text(data: bytes, where: str) -> str | None:
+    """Also of an editor that writes UTF-16, as Windows' Notepad and PowerShell do."""
+    if len(data) > TEXT:
+        raise MediaError(f"has more than the {TEXT // 2**20} MB that are read", where=where,
+                         remedy="Give a settings file")
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig") or None
+    except UnicodeDecodeError as error:
+        raise MediaError(f"is damaged, or no text in UTF-8 or UTF-16 ({error.reason} at byte {error.start})",
+                         where=where, remedy="Save it as UTF-8") from None
+
+
+def _from_picture(file: BinaryIO, found: Kind) -> str | None:
+    with decode.still(file, found) as image:
+        if found.picture == "GIF":
             comment = image.info.get("comment", b"")
             return _decoded(comment) or None
-        if image.format == "PNG":
+        if found.picture == "PNG":
             # `info` has what stands before the pixels, `text` loads the picture for what may stand behind.
             return image.info.get(PNG_KEY) or image.text.get(PNG_KEY) or None
         tags = image.getexif()
         return _user_comment(tags.get_ifd(_EXIF_IFD).get(_USER_COMMENT)) or _decoded(tags.get(_DESCRIPTION)) or None
 
 
-def _from_video(path: Path) -> str | None:
-    av = library()
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            return of_container(container)
-    except av.FFmpegError as error:
-        raise ValueError(error.strerror or str(error)) from error
+def _from_video(file: BinaryIO, found: Kind) -> str | None:
+    file.seek(0)
+    with opened(file, found.container, most_pixels=PIXELS) as container:
+        return of_container(container)
 
 
 def of_container(container: Any) -> str | None:

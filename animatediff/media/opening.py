@@ -8,34 +8,77 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-PICTURES = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
-HEAD = 16  # bytes that tell
-# The first bytes of a file (... where any do), the ending it gets, and the name of a video's container for ffmpeg.
-_KINDS = ((rb"\x89PNG\r\n\x1a\n", "png", ""), (rb"\xff\xd8\xff", "jpg", ""), (rb"GIF8[79]a", "gif", ""),
-          (rb"RIFF....WEBP", "webp", ""), (rb"BM", "bmp", ""), (rb"II\*\0|MM\0\*", "tif", ""),
-          (rb"....ftyp", "mp4", "mp4"), (rb"\x1aE\xdf\xa3", "webm", "matroska"), (rb"RIFF....AVI ", "avi", "avi"))
-_DATA_URI = re.compile(r"data:[\w./+;=-]*,", re.ASCII)
+from animatediff.media.budget import BYTES, TooMuchError
+
+HEAD = 512  # bytes that tell
+READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC, or MP4, MOV, WebM, MKV, AVI, MPG, TS, WMV, FLV or OGV"
 
 
-def kind(head: bytes) -> tuple[str, str] | None:
-    """Of a file that begins so, the ending and, of a video, the container; None for what is neither."""
-    return next(((end, box) for magic, end, box in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
+@dataclass(frozen=True)
+class Kind:
+    """ending: of its files. picture: Pillow's name of a picture's format; container: ffmpeg's of a video's."""
+
+    ending: str
+    picture: str = ""
+    container: str = ""
+
+
+# The first bytes of a file (... where any do).
+_KINDS = (
+    (rb"\x89PNG\r\n\x1a\n", Kind("png", "PNG")), (rb"\xff\xd8\xff", Kind("jpg", "JPEG")),
+    (rb"GIF8[79]a", Kind("gif", "GIF")), (rb"RIFF....WEBP", Kind("webp", "WEBP")), (rb"BM", Kind("bmp", "BMP")),
+    (rb"II\*\0|MM\0\*", Kind("tif", "TIFF")),
+    (rb"\x1aE\xdf\xa3", Kind("webm", container="matroska")), (rb"RIFF....AVI ", Kind("avi", container="avi")),
+    (rb"....(moov|mdat|wide|free|skip|pnot)", Kind("mov", container="mp4")),  # QuickTime's before it had `ftyp`
+    (rb"\0\0\x01\xba", Kind("mpg", container="mpeg")), (rb"\0\0\x01\xb3", Kind("m2v", container="mpegvideo")),
+    (rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", Kind("ts", container="mpegts")),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("wmv", container="asf")), (rb"FLV\x01", Kind("flv", container="flv")),
+    (rb"OggS", Kind("ogv", container="ogg")))  # fmt: skip
+# Brands of ISO base media files (ISO/IEC 14496-12), of which HEIF's pictures are one kind and videos another.
+_AVIF = {b"avif", b"avis"}
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
+_VIDEO = re.compile(rb"iso.|mp4.|mp7.|avc.|hvc1|hev1|av01|M4V.|qt  |3gp.|3g2.|3ge.|dash|msdh|msix|f4v |F4V |MSNV|XAVC|"
+                    rb"mmp4|mjp2|NDX.|cmf.|dby1|piff|kddi")
+_DATA_URI = re.compile(r"data:[\w./+;=-]{0,200},", re.ASCII)
+
+
+def kind(head: bytes) -> Kind | None:
+    """What a file is that begins so; None where it is neither a picture nor a video that is read."""
+    if head[4:8] == b"ftyp":
+        return _of_brands(head)
+    return next((found for magic, found in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
+
+
+def _of_brands(head: bytes) -> Kind | None:
+    size = int.from_bytes(head[:4], "big")
+    others = [head[at:at + 4] for at in range(16, min(size, len(head)) - 3, 4)]
+    brands = {head[8:12], *others}
+    if brands & _AVIF:
+        return Kind("avif", "AVIF")
+    if brands & _HEIC:
+        return Kind("heic", "HEIF")
+    return Kind("mp4", container="mp4") if any(map(_VIDEO.fullmatch, brands)) else None
 
 
 def ending(data: bytes) -> str:
     """What a file of these bytes is to end in."""
-    return (kind(data) or ("",))[0]
+    found = kind(data[:HEAD])
+    return found.ending if found else ""
 
 
 def from_base64(text: str) -> bytes | None:
     """What a text says in base64, or as a data URI; None where it is none."""
     match = _DATA_URI.match(text)
+    begin = match.end() if match else 0
+    if (len(text) - begin) // 4 * 3 > BYTES:
+        raise TooMuchError(f"has more than the {BYTES // 2**20} MB that are read")
     try:
-        return base64.b64decode("".join(text[match.end() if match else 0:].split()), validate=True)
+        return base64.b64decode("".join(text[begin:].split()), validate=True)
     except (binascii.Error, ValueError):
         return None
 
@@ -44,4 +87,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """A picture of 16 bits in 8, which Pillow would cut off; others as they are."""
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    pixels = np.asarray(image)
+    found = np.empty(pixels.shape, np.uint8)
+    for row, line in enumerate(pixels):
+        found[row] = (np.clip(line, 0, 65535).astype(np.uint32) + 128) // 257
+    return Image.fromarray(found)

@@ -22,6 +22,24 @@ def library() -> ModuleType:
     return av
 
 
+def opened(file: Any, container: str, *, most_pixels: int) -> Any:
+    """A video for reading, as PyAV's container. `file`: open, never a name, which could be a protocol to ffmpeg.
+
+    ffmpeg is told which container it is, since some that it would find out itself open other files or ports, and may
+    open nothing else. It refuses frames of more than `most_pixels`.
+    """
+    limit = {"max_pixels": str(most_pixels)}
+    found = library().open(file, format=container, metadata_errors="replace", io_open=_refuse,
+                           container_options={"protocol_whitelist": "none", "format_whitelist": container})
+    for stream in found.streams.video:
+        stream.codec_context.options = {**stream.codec_context.options, **limit}
+    return found
+
+
+def _refuse(url: str, *_: Any) -> Any:
+    raise PermissionError(f"a video may not open other files ({url[:60]})")
+
+
 def video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
     """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 [h w 3]."""
     frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

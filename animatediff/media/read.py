@@ -5,18 +5,19 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps
 
-from animatediff.errors import MediaError
-from animatediff.media.opening import HEAD, PICTURES, eight_bits, from_base64, kind
-from animatediff.media.pyav import library
+from animatediff.errors import MediaError, end_of
+from animatediff.media import decode
+from animatediff.media.budget import BYTES, Budget, TooMuchError
+from animatediff.media.opening import HEAD, READ, eight_bits, from_base64, kind
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
-REMEDY = "Give a picture, a folder of pictures, or a video"
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+           ".heif")
+REMEDY = f"Give {READ}, or a folder of pictures"
 WHITE = (255, 255, 255, 255)
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -24,7 +25,9 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
     """RGB pictures of one file or of a folder, in the order of their numbers, one by one. MediaError names the file."""
     path = Path(path)
     if path.is_dir():
-        files = sorted((file for file in path.iterdir() if file.suffix.lower() in ENDINGS), key=_numbered)
+        # Not macOS' ._ files, which hold what its disks know of a file.
+        files = sorted((file for file in path.iterdir()
+                        if file.suffix.lower() in ENDINGS and not file.name.startswith(".")), key=_numbered)
         if not files:
             raise MediaError("the folder has no pictures", where=str(path), remedy="Give one picture for each frame")
         for file in files:
@@ -38,10 +41,22 @@ def decoded(text: str) -> Image.Image:
     data = from_base64(text)
     if data is None:
         raise ValueError("is no picture in base64")
+    return from_bytes(data)
+
+
+def from_bytes(data: bytes) -> Image.Image:
+    """RGBA of a picture's file. ValueError as `decoded`."""
+    found = kind(data[:HEAD])
     try:
-        with Image.open(io.BytesIO(data), formats=PICTURES) as image:
+        if found is None or found.container or len(data) > BYTES:
+            raise ValueError
+        with decode.still(io.BytesIO(data), found) as image:
             return eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
-    except UNREADABLE:
+    except TooMuchError:
+        raise
+    except MediaError as error:
+        raise ValueError(f"{error.what}. {error.remedy}") from None
+    except Exception:  # decoders raise anything at a damaged file
         raise ValueError("is base64, but not of a picture that can be read") from None
 
 
@@ -63,34 +78,32 @@ def flat(image: Image.Image) -> Image.Image:
 
 
 def _of_file(path: Path) -> Iterator[Image.Image]:
+    where, count = end_of(path), 0
     try:
         if path.exists() and not path.is_file():  # a pipe would have us wait
-            raise MediaError("is no file", where=str(path), remedy=REMEDY)
+            raise MediaError("is no file", where=where, remedy=REMEDY)
         with open(path, "rb") as file:
             found = kind(file.read(HEAD))
             if found is None:
-                raise MediaError("is neither a picture nor a video", where=str(path), remedy=REMEDY)
-            file.seek(0)
-            yield from _of_video(file, found[1]) if found[1] else _of_picture(file)
-    except MediaError:
-        raise
+                raise MediaError("is neither a picture nor a video that can be read", where=where, remedy=REMEDY)
+            for _, make in decode.shown(file, found, Budget()):
+                yield flat(make())
+                count += 1
+        if not count:
+            raise MediaError("has no pictures", where=where, remedy=REMEDY)
+    except MediaError as error:
+        raise error if error.where else MediaError(error.what, where=where, remedy=error.remedy) from None
+    except TooMuchError as error:
+        raise MediaError(str(error), where=where, remedy="Make it smaller") from None
     except Exception as error:  # decoders raise anything at a damaged file
-        raise MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=str(path),
-                         remedy=REMEDY) from error
+        raise _damaged(error, where, count) from error
 
 
-def _of_picture(file: BinaryIO) -> Iterator[Image.Image]:
-    with Image.open(file, formats=PICTURES) as image:
-        for frame in ImageSequence.Iterator(image):
-            yield flat(ImageOps.exif_transpose(frame))
-
-
-def _of_video(file: BinaryIO, container: str) -> Iterator[Image.Image]:
-    with library().open(file, format=container) as opened:
-        if not opened.streams.video:
-            raise ValueError("it has no pictures")
-        for frame in opened.decode(video=0):
-            yield frame.to_image()
+def _damaged(error: Exception, where: str, count: int) -> MediaError:
+    if count:
+        return MediaError(f"is cut off or damaged: {count} of its pictures can be read, and those behind them cannot",
+                          where=where, remedy=f"Save it again, or ask for at most {count} frames")
+    return MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where, remedy=REMEDY)
 
 
 def _numbered(path: Path) -> list[Any]:

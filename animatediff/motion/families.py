@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from animatediff.errors import ModelError
+from animatediff.weights.boundary import reading
 from animatediff.weights.evidence import Evidence, Test, has, mid, positions, sd15, sdxl
 from animatediff.weights.kinds import CHECKPOINT, DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, kind_of
 from animatediff.weights.naming import unwrap
@@ -107,7 +108,8 @@ def detect(state: Mapping[str, Any], name: str = "this file") -> Family:
 
     Only keys and shapes are looked at, so tensors on the meta device serve.
     """
-    return detect_shapes({key: tuple(tensor.shape) for key, tensor in unwrap(state).items()}, name)
+    with reading(name):
+        return detect_shapes({key: tuple(tensor.shape) for key, tensor in unwrap(state).items()}, name)
 
 
 def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file") -> Family:

@@ -44,7 +44,9 @@ class PositionalEncoding(nn.Module):
 
     def __init__(self, frames: int, channels: int, stored: bool):
         super().__init__()
-        self.register_buffer("pe", sinusoids(frames, channels), persistent=stored)
+        is_meta = stored and torch.empty(0).is_meta  # a skeleton, whose positions come from a file
+        pe = torch.empty(1, frames, channels) if is_meta else sinusoids(frames, channels)
+        self.register_buffer("pe", pe, persistent=stored)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.pe[:, : x.shape[1]].to(x)

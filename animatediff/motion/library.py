@@ -13,8 +13,9 @@ from animatediff.motion.load import Description
 from animatediff.motion.load import describe as read
 from animatediff.motion.lora_files import LoraDescription
 from animatediff.motion.lora_files import describe as read_lora
-from animatediff.weights.files import UnreadableError
-from animatediff.weights.kinds import MOTION_MODULE
+from animatediff.weights.boundary import UnreadableError, reading
+from animatediff.weights.files import read_shapes
+from animatediff.weights.kinds import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, kind_of
 
 MODULE = MOTION_MODULE  # a kind, beside those in lora_files
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -47,24 +48,28 @@ class Entry:
 
 
 def files(folder: Path) -> list[Path]:
-    """Candidates in a folder and below: weight files, and folders in diffusers' layout; nothing hidden."""
-    seen: set[Path] = set()  # folders under way, since a link may lead back up
+    """Candidates in a folder and below: weight files, and folders in diffusers' layout; nothing hidden. A folder below
+    that cannot be looked into is one, too, so that a listing tells of it."""
+    seen: set[str] = set()  # folders under way, since a link may lead back up
 
     def walk(place: Path) -> Iterator[Path]:
-        own = place.resolve()
+        own = os.path.realpath(place)
         if own in seen:
             return
         seen.add(own)
         for path in sorted(place.iterdir()):
             if path.name.startswith("."):
                 continue
-            if path.is_dir():
-                if (path / _CONFIG).is_file():
-                    yield path
+            try:
+                if not path.is_dir():
+                    found = [path] if path.suffix.lower() in SUFFIXES else []
+                elif (path / _CONFIG).is_file():
+                    found = [path]
                 else:
-                    yield from walk(path)
-            elif path.suffix.lower() in SUFFIXES:
-                yield path
+                    found = list(walk(path))
+            except OSError:
+                found = [path]
+            yield from found
 
     try:
         return list(walk(folder))
@@ -87,17 +92,32 @@ def describe_lora(path: Path) -> LoraDescription:
 
 
 def entry(path: Path, name: str) -> Entry:
-    """`describe` for a list: what cannot be used is an entry as well."""
+    """`describe` for a list, which never raises: what cannot be used is an entry as well, with the reason."""
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no text, which no answer can hold
+        name = name.encode("utf-8", "replace").decode()
+        return Entry(name, path.with_name("?"), problem=f"{name} has a name that is no text: rename the file.")
+    try:
+        with reading(path):
+            return _entry(path, name)
+    except Exception as error:
+        return Entry(name, path, problem=str(error))
+
+
+def _entry(path: Path, name: str) -> Entry:
     try:
         about = describe(path)
-    except AnimateDiffError as error:
-        try:
-            lora = describe_lora(path)
-        except AnimateDiffError:
-            return Entry(name, path, problem=str(error))
+    except AnimateDiffError:
+        if not _told(path, _is_lora):
+            raise
+        lora = describe_lora(path)
         return Entry(name, path, widths=lora.widths, kind=lora.kind, rank=lora.rank)
     return Entry(name, path, about.family.name, about.family.base, about.max_frames, tuple(about.widths),
                  trained_frames=about.family.best_frames)
+
+
+def _is_lora(path: Path) -> bool:
+    kind = kind_of(read_shapes(path))
+    return kind is not None and kind.name in (MOTION_LORA, DOMAIN_ADAPTER)
 
 
 def listing(folders: Iterable[Path]) -> list[Entry]:
@@ -150,7 +170,8 @@ def _stamp(path: Path) -> tuple:
 
 
 def _told(path: Path, read: Callable[[Path], Any]) -> Any:
-    about = _described(path, _stamp(path), read)
+    with reading(path):
+        about = _described(path, _stamp(path), read)
     if not isinstance(about, AnimateDiffError):
         return about
     raise type(about)(about.what, where=about.where, remedy=about.remedy)

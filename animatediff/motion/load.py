@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from animatediff import few_steps
 from animatediff.errors import ModelError
+from animatediff.few_steps import Distilled
 from animatediff.motion.families import Family, detect_shapes
 from animatediff.motion.layers import GROUPS
 from animatediff.motion.module import MotionModule
 from animatediff.motion.naming import to_original
+from animatediff.weights import numbers
+from animatediff.weights.boundary import name_of, reading
 from animatediff.weights.evidence import Evidence
-from animatediff.weights.files import read_config, read_shapes, read_tensors
-from animatediff.weights.naming import unwrap
+from animatediff.weights.files import WeightFile, read_config
+from animatediff.weights.naming import site_of, unwrap
 
 _SITE_NORM = "temporal_transformer.norm.weight"
+# Far above what published modules have: what a file claims is checked before anything of that size is made.
+_MOST_POSITIONS, _MOST_CHANNELS, _MOST_HEADS = 4_096, 16_384, 1_024
+_OTHER_DOWNLOAD = "The file is damaged or of a kind that is not supported: try another download."
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,15 @@ class Description:
     widths: tuple[int, ...]  # channels per level, outermost first
     max_frames: int
     heads: int = 8  # no tensor tells; a diffusers folder's config does
+    distilled: Distilled | None = None  # what to few steps, told by the file's name or title
 
 
 def describe(path: Path | str) -> Description:
     """Detect a file without reading its weights; ModelError says why it cannot be used."""
-    path = Path(path)
-    return _describe(read_shapes(path), path.name, read_config(path))
+    path, name = Path(path), name_of(path)
+    with reading(path):
+        file = WeightFile(path)
+        return _described(file, path, name)
 
 
 def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch.dtype | None = None) -> MotionModule:
@@ -43,40 +54,72 @@ def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch
 
     Weights keep the dtype they have in the file unless `dtype` is given. `name` is what messages call it.
     """
-    config: dict[str, Any] = {}
     if isinstance(source, Mapping):
-        tensors, name = unwrap(source), name or "the motion module"
-    else:
-        path = Path(source)
-        tensors, config, name = read_tensors(path, dtype), read_config(path), name or path.name
-    about = _describe({key: tuple(t.shape) for key, t in tensors.items()}, name, config)
+        name = name or "the motion module"
+        with reading(name):
+            tensors = unwrap(source)
+            about = _describe({key: tuple(t.shape) for key, t in tensors.items()}, name, {})
+            tensors = {key: tensor for key, tensor in tensors.items() if site_of(key)}
+            numbers.check(name, tensors)
+            # A module built from a state dict owns its tensors: training it must not change the caller's.
+            return _filled(about, {key: tensor.clone() for key, tensor in tensors.items()}, dtype)
+    path, name = Path(source), name or name_of(source)
+    with reading(path):
+        file = WeightFile(path)
+        about = _described(file, path, name)
+        tensors = file.tensors(filter(site_of, file.shapes), dtype)
+        numbers.check(name, tensors, lambda key: file.read_some([key])[key])
+        return _filled(about, tensors, dtype)
+
+
+def _filled(about: Description, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> MotionModule:
     with torch.device("meta"):
         module = skeleton(about)
-    # A module built from a state dict owns its tensors: training it must not change the caller's.
-    wanted = {
-        key: tensor.clone() if isinstance(source, Mapping) else tensor for key, tensor in to_original(tensors).items()
-    }
-    module.load_state_dict(wanted, assign=True)
+    module.load_state_dict(to_original(tensors), assign=True)
     module.requires_grad_(False).eval()
+    module.distilled = about.distilled
     return module.to(dtype) if dtype else module
+
+
+def _described(file: WeightFile, path: Path, name: str) -> Description:
+    about = _describe(file.shapes, name, read_config(path))
+    numbers.check_formats(name, ((key, dtype) for key, dtype in file.dtypes.items() if site_of(key)))
+    distilled = few_steps.told(path.name, *file.titles)
+    if distilled is None and about.family.betas.lcm_steps:
+        distilled = few_steps.ANIMATE_LCM
+    return replace(about, distilled=distilled)
 
 
 def _describe(shapes: Mapping[str, tuple[int, ...]], name: str, config: Mapping[str, Any]) -> Description:
     family = detect_shapes(shapes, name)
     original = to_original(shapes)
-    norms = [original.get(f"down_blocks.{n}.motion_modules.0.{_SITE_NORM}") for n in range(family.levels)]
-    widths = tuple(norm[0] for norm in norms if norm)
-    if len(widths) < family.levels:
-        raise _incomplete(name, f"down_blocks.{norms.index(None)}.motion_modules.0.{_SITE_NORM}", 1)
+    widths = tuple(_width(original, level, name) for level in range(family.levels))
+    positions = Evidence(shapes).positions or family.max_frames
+    if positions > _MOST_POSITIONS:
+        raise ModelError(f"{name} claims to have positions for {positions} frames, more than any motion module",
+                         remedy=_OTHER_DOWNLOAD)
     heads, groups = config.get("motion_num_attention_heads", 8), config.get("motion_norm_num_groups", GROUPS)
-    if not isinstance(heads, int) or groups != GROUPS:
+    if type(heads) is not int or not 0 < heads <= _MOST_HEADS or groups != GROUPS:
         raise ModelError(
             f"{name} has {heads} heads and {groups} norm groups by its config.json: every family so far has one "
-            f"number of heads for all levels and {GROUPS} groups"
+            f"number of heads for all levels and {GROUPS} groups",
+            remedy="If the download is complete, report it with a link to the file.",
         )
-    about = Description(name, family, widths, Evidence(shapes).positions or family.max_frames, heads)
+    about = Description(name, family, widths, positions, heads)
     _check(original, about)
     return about
+
+
+def _width(shapes: Mapping[str, tuple[int, ...]], level: int, name: str) -> int:
+    """Channels of a level of the UNet."""
+    key = f"down_blocks.{level}.motion_modules.0.{_SITE_NORM}"
+    if key not in shapes:
+        raise _incomplete(name, key, 1)
+    shape = shapes[key]
+    if len(shape) != 1 or not 0 < shape[0] <= _MOST_CHANNELS:
+        raise ModelError(f"{name} has {key} of shape {list(shape)}, which is no number of channels",
+                         remedy=_OTHER_DOWNLOAD)
+    return shape[0]
 
 
 def skeleton(about: Description) -> MotionModule:
@@ -102,7 +145,7 @@ def _check(found: Mapping[str, tuple[int, ...]], about: Description) -> None:
         if found[key] != shape:
             raise ModelError(
                 f"{about.name} has {key} of shape {list(found[key])}, but {list(shape)} fits its other tensors",
-                remedy="The file is damaged or of a kind that is not supported: try another download.",
+                remedy=_OTHER_DOWNLOAD,
             )
 
 

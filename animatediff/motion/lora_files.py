@@ -11,6 +11,7 @@ original naming is that of v3's domain adapter, which is for the spatial attenti
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from pathlib import Path
 from torch import Tensor
 
 from animatediff.errors import ModelError
-from animatediff.weights.files import read_shapes, read_tensors
+from animatediff.weights import numbers
+from animatediff.weights.boundary import name_of, reading
+from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import DOMAIN_ADAPTER, IMAGE_LORA, MOTION_LORA, kind_of
 
 MOTION, ADAPTER = MOTION_LORA, DOMAIN_ADAPTER
@@ -81,18 +84,41 @@ class Lora:
 
 def describe(path: Path | str) -> LoraDescription:
     """Detect a file without reading its weights; ModelError says why it is no motion LoRA."""
-    path = Path(path)
-    return describe_shapes(read_shapes(path), path.name)
+    with reading(path):
+        return _described(WeightFile(path), name_of(path))
 
 
 def load(source: Path | str | Mapping[str, Tensor], *, name: str = "") -> Lora:
     """A motion LoRA or domain adapter from a file or a state dict, in any naming."""
-    tensors = source if isinstance(source, Mapping) else read_tensors(Path(source))
-    about = describe_shapes({key: tuple(t.shape) for key, t in tensors.items()}, name or Path(str(source)).name)
+    if isinstance(source, Mapping):
+        name = name or "the motion LoRA"
+        with reading(name):
+            return _loaded(source, describe_shapes({key: tuple(t.shape) for key, t in source.items()}, name))
+    with reading(source):
+        file = WeightFile(source)
+        about = _described(file, name or name_of(source))
+        return _loaded(file.tensors(), about)
+
+
+def _described(file: WeightFile, name: str) -> LoraDescription:
+    about = describe_shapes(file.shapes, name)
+    numbers.check_formats(name, ((key, dtype) for key, dtype in file.dtypes.items() if _PART.fullmatch(key)))
+    return about
+
+
+def _loaded(tensors: Mapping[str, Tensor], about: LoraDescription) -> Lora:
+    numbers.check(about.name, {key: tensor for key, tensor in tensors.items() if _PART.fullmatch(key)})
     parts, alphas = _sorted(tensors)
-    scales = {layer: float(alphas[layer]) / rank for layer, (_, _, rank) in about.layers.items() if layer in alphas}
+    scales = {layer: _number(alphas[layer], layer, about.name) / rank
+              for layer, (_, _, rank) in about.layers.items() if layer in alphas}
     return Lora(about, {layer: LowRank(parts[layer]["down"], parts[layer]["up"], scales.get(layer, 1.0))
                         for layer in about.layers})
+
+
+def _number(alpha: Tensor, layer: str, name: str) -> float:
+    if alpha.is_meta or alpha.numel() != 1 or alpha.is_complex() or not math.isfinite(alpha.item()):
+        raise ModelError(f"{name} has an alpha for {layer} that is no number", remedy=_DAMAGED)
+    return float(alpha.item())
 
 
 def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
@@ -118,6 +144,8 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
         if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
             raise ModelError(f"{name} has matrices of shapes {list(up)} and {list(down)} for {layer}, which have no "
                              "product", remedy=_DAMAGED)
+        if not down[0]:
+            raise ModelError(f"{name} has a change of rank 0 for {layer}", remedy=_DAMAGED)
         layers[layer] = (up[0], down[1], down[0])
     return LoraDescription(name, kind, layers)
 

@@ -14,6 +14,7 @@ from animatediff.motion.scale import Scale
 from animatediff.motion.transformer import TemporalTransformer
 
 if TYPE_CHECKING:
+    from animatediff.few_steps import Distilled
     from animatediff.layout import Group
     from animatediff.motion.families import Family
 
@@ -42,10 +43,12 @@ class MotionModule(nn.Module):
     """All temporal transformers of one motion module; `state_dict()` has exactly the original AnimateDiff keys.
 
     `widths` are the channels per level of the UNet, outermost first; `max_frames` is the longest window,
-    `name` what messages call it. While an injected site runs, `window` holds the numbers of the frames that it sees.
+    `name` what messages call it, `distilled` the kind where it is made for few steps. While an injected site runs,
+    `window` holds the numbers of the frames that it sees.
     """
 
     window: Group = ()
+    distilled: Distilled | None = None
 
     def __init__(self, family: Family, widths: tuple[int, ...], *, max_frames: int, heads: int = 8, name: str = ""):
         super().__init__()

@@ -1,11 +1,11 @@
 """Prompt travel: prompts that change over a clip, in three syntaxes that become one schedule."""
 from __future__ import annotations
 
-from animatediff.travel.convert import SYNTAXES, convert
+from animatediff.travel.convert import SYNTAXES, changes, convert
 from animatediff.travel.fizz import weights
 from animatediff.travel.parse import Options, both, schedule, syntax_of
 from animatediff.travel.schedule import EASINGS, INTERPOLATIONS, Key, Mix, Schedule
 from animatediff.travel.table import table
 
-__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Options", "Schedule", "both", "convert", "schedule",
-           "syntax_of", "table", "weights"]
+__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Options", "Schedule", "both", "changes", "convert",
+           "schedule", "syntax_of", "table", "weights"]

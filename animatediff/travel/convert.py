@@ -1,37 +1,73 @@
 """One syntax into another, where the other can say the same."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from animatediff.errors import SettingsError, quoted
 from animatediff.travel import cyclic, fizz, native
-from animatediff.travel.parse import read, schedule, syntax_of
+from animatediff.travel.parse import DEFAULTS, Options, both, read, schedule, syntax_of
 from animatediff.travel.reading import Script, whole
-from animatediff.travel.schedule import Key
+from animatediff.travel.schedule import Key, Schedule
+from animatediff.travel.template import EXPRESSION
 
 SYNTAXES = ("native", "fizz", "cyclic")
 
 
-def convert(prompt: str, to: str, frames: int, where: str = "prompt") -> str:
-    """The prompt in another syntax, in which every frame of the clip has the same texts with the same shares.
+def convert(prompt: str, to: str, frames: int, where: str = "prompt", options: Options = DEFAULTS) -> str:
+    """The prompt in another syntax, in which every frame of the clip has the same texts with the same shares. The
+    result is read again to see that.
 
-    SettingsError says what the other syntax has no words for.
+    SettingsError says what the other syntax has no words for. `changes` says what else is not the same.
     """
     if to not in SYNTAXES:
         raise SettingsError(f"{quoted(to)} is no syntax of prompt travel", where="to",
                             remedy=f"Use {', '.join(SYNTAXES)}.")
     syntax = syntax_of(prompt)
-    if syntax == to:
+    if syntax == to and not prompt.lstrip().startswith("{\""):
         return prompt
+    text = _written(prompt, to, frames, where)
+    try:
+        differs = next(_differences(prompt, text, frames, options), None)
+    except SettingsError as error:
+        raise _cannot(to, f"it would be refused there ({error.what})", where) from None
+    if differs is not None:
+        raise _cannot(to, f"frame {differs} would have another prompt", where)
+    return text
+
+
+def changes(prompt: str, text: str, frames: int, options: Options = DEFAULTS) -> list[str]:
+    """What differs between a prompt and what it was converted to, though every frame has the same texts."""
+    before, after = schedule(prompt, frames, options), schedule(text, frames, options)
+    said = []
+    if before.interpolation != after.interpolation and any(mix.share for mix in before.mixes):
+        said.append(f"in this syntax prompts are mixed otherwise; with travel_interpolation {before.interpolation} the "
+                    "clip stays the same")
+    if [" ".join(text.split()) for text in before.texts] != [" ".join(text.split()) for text in after.texts]:
+        said.append("commas at the ends of prompts are left out")
+    return said
+
+
+def _written(prompt: str, to: str, frames: int, where: str) -> str:
     script = read(prompt, frames, where)
     if to == "cyclic" or cyclic.is_cyclic(prompt):
         script = Script("native", "", _runs(_texts(prompt, frames, to, where)), "")
     if to == "cyclic":
         return _options(script.keys, frames, where)
-    if to == "native":
-        return _native(script, where)
-    return fizz.write(_without_easing([replace(key, text=whole(script, key)) for key in script.keys], where))
+    keys = [replace(key, text=whole(script, key)) for key in script.keys]
+    return _native(keys, where) if to == "native" else fizz.write(_without_easing(keys, where))
+
+
+def _differences(prompt: str, text: str, frames: int, options: Options) -> Iterator[int]:
+    """The frames that have other texts, or other shares of them; commas and blanks around parts are as nothing."""
+    def shown(schedule: Schedule, frame: int) -> dict[str, float]:
+        return {", ".join(" ".join(part.split()) for part in text.split(",") if part.strip()): round(share, 6)
+                for text, share in schedule.shares(frame)}
+
+    pairs = list(zip(both(prompt, "", frames, options), both(text, "", frames, options)))
+    for frame in range(frames):
+        if any(shown(before, frame) != shown(after, frame) for before, after in pairs):
+            yield frame
 
 
 def _texts(prompt: str, frames: int, to: str, where: str) -> list[str]:
@@ -56,10 +92,9 @@ def _options(keys: Sequence[Key], frames: int, where: str) -> str:
     return texts[0] if len(keys) == 1 else "{@" + "|".join(texts) + "}"
 
 
-def _native(script: Script, where: str) -> str:
-    keys = [replace(key, text=whole(script, key)) for key in script.keys]
+def _native(keys: Sequence[Key], where: str) -> str:
     for key in keys:
-        if fizz.EXPRESSION.search(key.text) or fizz.NEGATIVE.search(key.text):
+        if EXPRESSION.search(key.text) or fizz.has_negative(key.text):
             raise _cannot("native", f"line {key.line} has an expression or --neg in it", where)
     return native.write([replace(key, text=" ".join(key.text.splitlines())) for key in keys])
 

@@ -1,97 +1,137 @@
 """The batch prompt schedule of FizzNodes: `"0": "a cat", "max_f/2": "a (dog:`t/max_f`)"`.
 
 Text before the first key frame goes in front of every prompt, text behind the last one behind it, with a blank between.
-Key frames may be expressions of max_f, the number of frames. Between backticks stand expressions of t (the frame),
-max_f (here the last frame) and pw_a … pw_d; their values take their place. What follows `--neg` in a text is what the
-frame should not show. Semantics as in ComfyUI_FizzNodes' BatchFuncs.py.
+Key frames may be expressions of max_f, the number of frames. Texts are JSON's: `\\\\(` is `\\(`; an escape that JSON
+does not have stays as it is. Between backticks stand expressions of t (the frame), max_f (here the last frame) and pw_a
+… pw_d; their values take their place. What follows `--neg` in a text is what the frame should not show. Semantics as in
+ComfyUI_FizzNodes' BatchFuncs.py. Quotes may be typographic or single, a number's may be left out.
 """
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from animatediff.errors import SettingsError, quoted
-from animatediff.travel.reading import Script, package, place, refuse
+from animatediff.travel.characters import DOUBLE, SINGLE, plain
+from animatediff.travel.expressions import Expression
+from animatediff.travel.reading import FRAME, Loose, Script, frame_of, refuse
 from animatediff.travel.schedule import Key
+from animatediff.travel.template import WEIGHTS
 
-ENTRY = re.compile(r'"(?P<key>[^"\n]*)"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.DOTALL)
-FRAME = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")
-BETWEEN = re.compile(r"[\s,]*")
-EXPRESSION = re.compile(r"`([^`]*)`")
-NEGATIVE = re.compile(r"\s*--neg\b\s*")
-NAMES = ("t", "max_f", "pw_a", "pw_b", "pw_c", "pw_d")
-FUNCTIONS = {name: getattr(math, name) for name in (
-    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "log10", "sqrt", "floor", "ceil",
-)} | {"abs": abs, "min": min, "max": max}  # fmt: skip
+# In a prompt's plain characters.
+_OPENING = re.compile(rf"""(?:(?P<quote>["'])(?P<key>[^"'\n]{{1,200}})(?P=quote)
+                            | (?P<bare>(?<!\S){FRAME} | (?<=[,{{;]){FRAME})) \s*:\s*["']""", re.VERBOSE)
+_COMPUTED = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")
+_BETWEEN = re.compile(r"[\s,;]*")
+_NEGATIVE = re.compile(r"--neg\b")
+_NO_QUOTES = re.compile(rf"""["']{FRAME}["']\s*:""")
+_SEEMS_KEY = re.compile(r"""["']\s*:""")
+# What a string that is opened by a quote goes on with, to the quote that closes it: single ones may be apostrophes.
+_TEXT = {
+    '"': re.compile(r'((?:[^"\\]|\\.)*)"', re.DOTALL),
+    "'": re.compile(r"((?:[^'\\]|\\.|'(?![^\S\n]*(?:[,;}\]\n]|\Z)))*)'", re.DOTALL),
+}
+_OF_EDITORS = {quote: re.compile(rf"((?:[^{quotes}\\]|\\.)*)[{quotes}]", re.DOTALL)
+               for quote, quotes in (('"', DOUBLE), ("'", SINGLE))}
+_ESCAPE = re.compile(r"""(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt']""")
+HOW = 'Write "FRAME": "text", "FRAME": "text", ….'
+
+
+class Entry(NamedTuple):
+    """A key frame in the text: from `start` to `end`, its text's quote at `opened`. text: None where that quote is
+    never closed. bare: its number has no quotes."""
+
+    key: str
+    text: str | None
+    start: int
+    opened: int
+    end: int
+    bare: bool
 
 
 def is_fizz(prompt: str) -> bool:
-    """Whether there is a key frame in it."""
-    return any(_is_key(entry) for entry in ENTRY.finditer(prompt))
+    """Whether there is a key frame in it. Numbers without quotes are key frames of the native syntax, unless all that
+    stands in their lines is texts in quotes."""
+    found = list(entries(prompt))
+    if any(not entry.bare for entry in found):
+        return True
+    return bool(found) and all(entry.text is not None for entry in found) and \
+        not _remains(prompt, found).strip(" \t\r\n,;")
 
 
 def read(prompt: str, frames: int, where: str) -> Script:
     """SettingsError names line and column."""
-    entries = [entry for entry in ENTRY.finditer(prompt) if _is_key(entry)]
+    found, place = list(entries(prompt)), _Places(prompt)
     keys: dict[int, Key] = {}
-    for entry, before in zip(entries, [None, *entries]):
-        if before and not BETWEEN.fullmatch(prompt[before.end():entry.start()]):
-            rest = prompt[before.end():entry.start()].strip(" ,\n\t")
-            at = place(prompt, prompt.index(rest, before.end()))
-            raise refuse(f"{quoted(rest)} stands between two key frames", where, *at,
-                         'Write "FRAME": "text", "FRAME": "text", ….')
-        line, column = place(prompt, entry.start())
-        frame = _frame(entry["key"], frames, where, line, column)
+    for entry, before in zip(found, [None, *found]):
+        line, column = place(entry.start)
+        if before:
+            _refuse_between(prompt, before, entry.start, place, where)
+        if entry.text is None:
+            raise refuse("the quote that opens here is never closed", where, *place(entry.opened), HOW)
+        frame = _frame(entry.key, frames, where, line, column)
         if frame in keys:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, line, column,
                          "Remove one of the two.")
-        keys[frame] = Key(frame, entry["text"].replace('\\"', '"').strip(), "", line + 1, column + 1)
-    head, tail = prompt[:entries[0].start()], prompt[entries[-1].end():]
-    return Script("fizz", head.strip(), tuple(keys[frame] for frame in sorted(keys)), tail.strip(" ,\n\t"))
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in entry.text):
+            raise refuse("this text holds a character that is none (NUL, or half of a pair)", where,
+                         *place(entry.opened), "Remove its escape, \\u….")
+        keys[frame] = Key(frame, entry.text.strip(), "", line + 1, column + 1)
+    head, tail = prompt[:found[0].start], prompt[found[-1].end:]
+    if bare := _NO_QUOTES.search(plain(head)):
+        raise refuse("the text of this key frame has no quotes", where, *place(bare.start()), HOW)
+    if _SEEMS_KEY.search(plain(tail)) or plain(tail).partition("\n")[0].count('"') % 2:
+        raise _missing_quote(place(found[-1].opened), where)
+    loose = [Loose(number, line) for number, line in enumerate(head.splitlines(), 1)]
+    loose += [Loose(place(found[-1].end)[0] + number, line, behind=True)
+              for number, line in enumerate(tail.splitlines(), 1)]
+    ordered = tuple(keys[frame] for frame in sorted(keys))
+    head, tail = head.strip(), tail.strip(" ,\n\t")
+    return Script("fizz", "" if head == "{" else head, ordered, "" if tail == "}" else tail, tuple(loose))
+
+
+def entries(prompt: str) -> Iterator[Entry]:
+    """The key frames in the text, one behind the other."""
+    alike, at = plain(prompt), 0
+    while opening := _OPENING.search(alike, at):
+        key = (opening["key"] or opening["bare"]).strip()
+        if not key or not (re.fullmatch(FRAME, key) or _COMPUTED.fullmatch(key)):
+            at = opening.start() + 1
+            continue
+        opened = opening.end() - 1
+        found = (_TEXT if prompt[opened] in _TEXT else _OF_EDITORS)[alike[opened]].match(prompt, opening.end())
+        at = found.end() if found else len(prompt)
+        yield Entry(key, unescaped(found[1]) if found else None, opening.start(), opened, at, bool(opening["bare"]))
+
+
+def unescaped(text: str) -> str:
+    """The text that a JSON string means. What stands behind another backslash stays, with it."""
+    return _ESCAPE.sub(lambda found: "'" if found[0] == r"\'" else json.loads(f'"{found[0]}"'), text)
 
 
 def without_negatives(script: Script) -> tuple[Script, Script]:
     """The script, and that of what follows `--neg` in its parts."""
     def halves(text: str) -> tuple[str, str]:
-        positive, _, negative = NEGATIVE.sub("\0", text, count=1).partition("\0")
-        return positive, negative
+        positive, *negative = _NEGATIVE.split(text, maxsplit=1)
+        return (positive.rstrip(), negative[0].lstrip()) if negative else (text, "")
 
     (head, no_head), (tail, no_tail) = halves(script.head), halves(script.tail)
     texts = [halves(key.text) for key in script.keys]
     keys, no_keys = (tuple(replace(key, text=text[i]) for key, text in zip(script.keys, texts)) for i in (0, 1))
-    return Script("fizz", head, keys, tail), Script("fizz", no_head, no_keys, no_tail)
+    return replace(script, head=head, keys=keys, tail=tail), Script("fizz", no_head, no_keys, no_tail)
+
+
+def has_negative(text: str) -> bool:
+    return bool(_NEGATIVE.search(text))
 
 
 def write(keys: Sequence[Key]) -> str:
-    """The text of which `read` makes the same key frames."""
-    return ",\n".join('"{}": "{}"'.format(key.frame, key.text.replace('"', '\\"')) for key in keys)
-
-
-def at_frame(text: str, frame: int, frames: int, weights: Mapping[str, str], where: str) -> str:
-    """The text with its expressions' values."""
-    def value(found: re.Match[str]) -> str:
-        values: dict[str, float] = {"t": frame, "max_f": frames - 1}
-        for name in NAMES[2:]:
-            values[name] = evaluate(str(weights.get(name, 0)), values, where)
-        return _number(evaluate(found[1], values, where))
-
-    return EXPRESSION.sub(value, text)
-
-
-def evaluate(expression: str, values: Mapping[str, float], where: str) -> float:
-    """A number. SettingsError if the expression is none of numbers, + - * / % **, the known names and functions."""
-    library = package("simpleeval")
-    try:
-        result = library.SimpleEval(functions=FUNCTIONS, names=dict(values)).eval(expression.strip())
-        if isinstance(result, bool) or not isinstance(result, (int, float)) or not math.isfinite(result):
-            raise ValueError(f"its value is {quoted(result)}")
-        return result
-    except (library.InvalidExpression, SyntaxError, ArithmeticError, ValueError, TypeError) as error:
-        raise SettingsError(
-            f"{quoted(expression)} cannot be computed: {error}", where=where,
-            remedy=f"Use numbers, + - * / % **, {', '.join(values)} and {', '.join(FUNCTIONS)}.") from error
+    """The text of which `read` makes the same key frames: the inside of a JSON object."""
+    return ",\n".join(f'"{key.frame}": {json.dumps(key.text, ensure_ascii=False)}' for key in keys)
 
 
 def weights(text: str) -> dict[str, str]:
@@ -99,26 +139,60 @@ def weights(text: str) -> dict[str, str]:
     found = {}
     for part in filter(str.strip, text.split(";")):
         name, equals, expression = (piece.strip() for piece in part.partition("="))
-        if name not in NAMES[2:] or not equals or not expression:
+        if name not in WEIGHTS or not equals or not expression:
             raise SettingsError(f"{quoted(part.strip())} is no weight", where="prompt_weights",
                                 remedy="Write NAME = EXPRESSION with ; between them; "
-                                f"names are {', '.join(NAMES[2:])}.")
+                                f"names are {', '.join(WEIGHTS)}.")
         found[name] = expression
     return found
 
 
-def _is_key(entry: re.Match[str]) -> bool:
-    return bool(entry["key"].strip() and FRAME.fullmatch(entry["key"]))
+class _Places:
+    """Lines and columns, from 0, of characters, looked up in order."""
+
+    def __init__(self, text: str):
+        self.text, self.line, self.begin, self.at = text, 0, 0, 0
+
+    def __call__(self, offset: int) -> tuple[int, int]:
+        if offset < self.at:
+            self.line = self.begin = self.at = 0
+        self.line += self.text.count("\n", self.at, offset)
+        self.begin = max(self.begin, self.text.rfind("\n", self.at, offset) + 1)
+        self.at = offset
+        return self.line, offset - self.begin
+
+
+def _refuse_between(prompt: str, before: Entry, end: int, place: _Places, where: str) -> None:
+    rest = prompt[before.end:end]
+    if _BETWEEN.fullmatch(plain(rest)):
+        return
+    if set(plain(rest)) & set("\"'"):
+        raise _missing_quote(place(before.opened), where)
+    skipped = len(rest) - len(rest.lstrip(" ,\n\t"))
+    raise refuse(f"{quoted(rest.strip(' ,' + chr(10) + chr(9)))} stands between two key frames", where,
+                 *place(before.end + skipped), HOW)
+
+
+def _missing_quote(place: tuple[int, int], where: str) -> SettingsError:
+    return refuse("behind this text stand quotes that belong to no key frame; one may be missing", where, *place, HOW)
 
 
 def _frame(key: str, frames: int, where: str, line: int, column: int) -> int:
-    frame = math.floor(evaluate(key, {"max_f": frames}, f"{where}, line {line + 1}, column {column + 1}"))
+    if key.endswith("%"):
+        return frame_of(key, frames, where, line, column)
+    place = f"{where}, line {line + 1}, column {column + 1}"
+    frame = math.floor(Expression.read(key, ("max_f",), place)({"max_f": frames}))
     if frame < 0:
-        raise refuse(f"key frame {key} is {frame}", where, line, column, "Frames count from 0.")
+        raise refuse(f"key frame {key} is {frame}", where, line, column,
+                     'Frames count from 0; "max_f-1" is the last one.')
     return frame
 
 
-def _number(value: float) -> str:
-    """At most four decimals, without zeros at the end."""
-    text = f"{value:.4f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+def _remains(prompt: str, found: Sequence[Entry]) -> str:
+    """What stands around the entries in their lines, in plain characters."""
+    ends = [0, *(entry.end for entry in found)]
+    starts = [*(entry.start for entry in found), len(prompt)]
+    gaps = [prompt[end:start] for end, start in zip(ends, starts)]
+    gaps[0] = gaps[0][gaps[0].rfind("\n") + 1:]
+    gaps[-1] = gaps[-1].partition("\n")[0]
+    return plain("".join(gaps))

@@ -6,23 +6,38 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from animatediff.errors import SettingsError
-from animatediff.travel import cyclic, fizz, native
+from animatediff.travel import cyclic, fizz, json_files, native, unread
+from animatediff.travel.characters import with_tags
 from animatediff.travel.reading import Script, joined, spaced, whole
-from animatediff.travel.schedule import Key, Schedule, between
+from animatediff.travel.schedule import Key, Schedule, Text, between
+from animatediff.travel.template import Reader
+
+LONGEST = 100_000  # characters of a prompt
+MOST = 5_000_000  # characters of all the prompts of a clip, as far as they differ
 
 
 def read(prompt: str, frames: int, where: str = "prompt") -> Script:
     """Head, key frames and tail; a prompt without key frames is one at frame 0."""
-    if fizz.is_fizz(prompt):
-        return fizz.read(prompt, frames, where)
-    if native.is_native(prompt):
-        return native.read(prompt, where)
-    return Script("plain", "", (Key(0, prompt),), "")
+    if len(prompt) > LONGEST:
+        raise SettingsError(f"it has {len(prompt):,} characters", where=where,
+                            remedy=f"Use at most {LONGEST:,}.")
+    prompt = with_tags(prompt)
+    cyclic.check(prompt, where)
+    if json_files.is_json(prompt):
+        script = json_files.read(prompt, frames, where)
+    elif fizz.is_fizz(prompt):
+        script = fizz.read(prompt, frames, where)
+    elif native.is_native(prompt):
+        script = native.read(prompt, frames, where)
+    else:
+        script = Script("plain", "", (Key(0, prompt),), "")
+    return replace(script, notes=(*script.notes, *unread.notes(script, prompt, where)))
 
 
 def syntax_of(prompt: str) -> str:
-    """ "native", "fizz", "cyclic" or "plain"."""
-    found = "fizz" if fizz.is_fizz(prompt) else "native" if native.is_native(prompt) else "plain"
+    """ "native", "fizz", "cyclic" or "plain"; JSON counts as "fizz"."""
+    found = "fizz" if json_files.is_json(prompt) or fizz.is_fizz(prompt) else \
+        "native" if native.is_native(prompt) else "plain"
     return "cyclic" if found == "plain" and cyclic.is_cyclic(prompt) else found
 
 
@@ -55,31 +70,45 @@ def both(prompt: str, negative: str, frames: int, options: Options = DEFAULTS) -
                 raise SettingsError("the prompt says --neg, and this one has key frames of its own",
                                     where="negative prompt", remedy="Use one of the two.")
             texts = (joined(negative, spaced(unwanted.head, key.text, unwanted.tail)) for key in unwanted.keys)
-            other = Script("fizz", "", tuple(replace(key, text=text) for key, text in zip(unwanted.keys, texts)), "")
+            keys = tuple(replace(key, text=text) for key, text in zip(unwanted.keys, texts))
+            other = Script("fizz", "", keys, "", notes=other.notes)
     return _scheduled(script, frames, "prompt", options), _scheduled(other, frames, "negative prompt", options)
 
 
 def _scheduled(script: Script, frames: int, where: str, options: Options) -> Schedule:
+    _check_length(script, frames, where)
+    reader = Reader(frames, options.weights, expressions=script.syntax == "fizz")
+
     @cache
-    def text_at(key: Key, frame: int) -> str:
-        text = whole(script, key)
-        if script.syntax == "fizz":
-            text = fizz.at_frame(text, frame, frames, options.weights, f"{where}, line {key.line}")
-        return cyclic.at_frame(text, frame, frames, where)
+    def text_of(key: Key) -> Text:
+        return reader(whole(script, key), f"{where}, line {key.line}")
 
     interpolation = options.interpolation
     if interpolation == "auto":
         interpolation = "linear" if script.syntax == "fizz" else "slerp"
-    texts, mixes = between(script.keys, frames, text_at, closed=options.closed, easing=options.easing,
+    texts, mixes = between(script.keys, frames, text_of, closed=options.closed, easing=options.easing,
                            hold=1.0 if interpolation == "hold" else options.hold)
     return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp",
                     tuple(_notes(script, frames, where)))
 
 
+def _check_length(script: Script, frames: int, where: str) -> None:
+    """Refuse what would make more text than any model reads: of many key frames, or computed for many frames."""
+    around, longest = len(script.head) + len(script.tail), max(len(key.text) for key in script.keys)
+    changing = any(mark in text for text in (script.head, script.tail, *(key.text for key in script.keys))
+                   for mark in (cyclic.OPENER, "`" if script.syntax == "fizz" else cyclic.OPENER))
+    length = sum(around + len(key.text) for key in script.keys)
+    if changing:
+        length = max(length, frames * (around + longest))
+    if length > MOST:
+        raise SettingsError(f"its key frames and frames come to {length:,} characters of prompts", where=where,
+                            remedy=f"Use a shorter prompt or fewer frames, for at most {MOST:,}.")
+
+
 def _notes(script: Script, frames: int, where: str) -> list[str]:
-    """Key frames that no frame reaches."""
+    """Those of the reader, and on key frames that no frame reaches."""
     behind = [key for key in script.keys if key.frame >= frames]
-    said = []
+    said = list(script.notes)
     for number, key in enumerate(behind):
         use = "its prompt is never used" if number or (len(behind) < len(script.keys) and key.easing == "hold") else \
             "its prompt is approached and never reached" if len(behind) < len(script.keys) else \

@@ -1,9 +1,12 @@
 """What every syntax of prompt travel becomes: key frames, and for each frame the prompts that it is mixed of."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
+Text = str | Callable[[int], str]  # a prompt, or what says it of a frame
 INTERPOLATIONS = ("auto", "slerp", "linear", "hold")
 # u, how far between two key frames a frame lies [0, 1) -> the second one's share
 EASINGS: dict[str, Callable[[float], float]] = {
@@ -27,8 +30,7 @@ class Key:
     column: int = 1
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(NamedTuple):
     """What a frame shows: (1 - share) of one text and share of another, numbers in Schedule.texts."""
 
     first: int
@@ -78,36 +80,54 @@ class Schedule:
         return rows
 
 
-def between(keys: Sequence[Key], frames: int, text_at: Callable[[Key, int], str], *, closed: bool = False,
+def between(keys: Sequence[Key], frames: int, text_of: Callable[[Key], Text], *, closed: bool = False,
             hold: float = 0.0, easing: str = "linear") -> tuple[tuple[str, ...], tuple[Mix, ...]]:
     """The distinct texts and each frame's mix, of key frames in ascending order.
 
-    text_at(key, frame): the key's prompt as that frame has it. hold: the share of each way on which the first key's
-    prompt stays alone; 1 cuts. closed: the last key leads back to the first. Before the first key its prompt stands,
-    behind the last one its.
+    text_of(key): the key's prompt, or what says it of a frame. hold: the share of each way on which the first key's
+    prompt stays alone; 1 cuts. closed: the last key leads back to the first. Frames before the first key have its
+    prompt, frames behind the last one have that one's.
     """
     texts: dict[str, int] = {}
-    mixes = []
-    for frame in range(frames):
-        first, second, way = _neighbours(keys, frame, frames, closed)
-        way = max(0.0, way - hold) / (1 - hold) if hold < 1 else 0.0
-        share = EASINGS[first.easing or easing](way)
-        a, b = text_at(first, frame), text_at(second, frame) if share else ""
-        if not share or a == b:
-            b, share = a, 0.0
-        mixes.append(Mix(texts.setdefault(a, len(texts)), texts.setdefault(b, len(texts)), share))
+    mixes: list[Mix] = []
+
+    def number(text: Text, frame: int) -> int:
+        return texts.setdefault(text if isinstance(text, str) else text(frame), len(texts))
+
+    for way in _ways(keys, frames, closed):
+        if not way.frames:
+            continue
+        a, b, ease = text_of(way.first), text_of(way.second), EASINGS[way.first.easing or easing]
+        still = a is b or hold == 1
+        if still and isinstance(a, str):
+            alone = number(a, 0)
+            mixes += [Mix(alone, alone, 0.0)] * len(way.frames)
+            continue
+        for frame in way.frames:
+            share = 0.0 if still else ease(max(0.0, (frame - way.begin) / way.length - hold) / (1 - hold))
+            first = number(a, frame)
+            second = number(b, frame) if share else first
+            mixes.append(Mix(first, second, share if second != first else 0.0))
     return tuple(texts), tuple(mixes)
 
 
-def _neighbours(keys: Sequence[Key], frame: int, frames: int, closed: bool) -> tuple[Key, Key, float]:
-    """The key before a frame, the one after it, and how far between the two it lies [0, 1)."""
-    before = [key for key in keys if key.frame <= frame]
-    after = keys[len(before):]
-    if before and after:
-        first, second = before[-1], after[0]
-        return first, second, (frame - first.frame) / (second.frame - first.frame)
-    first, second = keys[-1], keys[0]
-    if closed and first is not second and first.frame < frames:
-        return first, second, (frame - first.frame) % frames / (second.frame + frames - first.frame)
-    only = before[-1] if before else after[0]
-    return only, only, 0.0
+class _Way(NamedTuple):
+    """Frames on the way from one key to another, which begins at frame `begin` and is `length` frames long."""
+
+    first: Key
+    second: Key
+    frames: range
+    begin: int
+    length: int
+
+
+def _ways(keys: Sequence[Key], frames: int, closed: bool) -> Iterator[_Way]:
+    first, last = keys[0], keys[-1]
+    closed = closed and first is not last and last.frame < frames
+    around = first.frame + frames - last.frame
+    before, after = range(min(first.frame, frames)), range(min(last.frame, frames), frames)
+    yield _Way(last, first, before, last.frame - frames, around) if closed else _Way(first, first, before, 0, 1)
+    for key, other in pairwise(keys):
+        on_the_way = range(min(key.frame, frames), min(other.frame, frames))
+        yield _Way(key, other, on_the_way, key.frame, other.frame - key.frame)
+    yield _Way(last, first, after, last.frame, around) if closed else _Way(last, last, after, 0, 1)

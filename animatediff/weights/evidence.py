@@ -31,10 +31,11 @@ class Evidence:
 
     @cached_property
     def positions(self) -> int | None:
-        """Length of the stored positional encoding, None where there is none."""
+        """Length of the stored positional encoding, None where there is none, 0 for one that is not [1 frames c]."""
         for key in self.site_keys:
             if key.endswith((".pe", ".positional_encoding")):
-                return self.shapes[key][-2]
+                shape = self.shapes[key]
+                return shape[1] if len(shape) == 3 else 0
         return None
 
 
@@ -79,4 +80,11 @@ temporal = Test(lambda e: bool(e.site_keys))
 mid = Test(lambda e: any(site_of(key).startswith("mid_block.") for key in e.site_keys))
 sd15 = Test(lambda e: e.levels == 4)
 sdxl = Test(lambda e: e.levels == 3)
-lora = Test(lambda e: any("lora" in key.lower() for key in e.shapes))
+_OF_LORA = re.compile(r"lora|hada_w|lokr_w|(?:^|[._])(?:alpha|dora_scale)$", re.IGNORECASE)
+# Most keys of such a file are of that kind: one that was left in a checkpoint by accident makes it none.
+lora = Test(lambda e: bool(e.shapes) and 2 * sum(bool(_OF_LORA.search(key)) for key in e.shapes) > len(e.shapes))
+
+
+def beginning(*prefixes: str, share: float) -> Test:
+    """At least this share of the keys begins with one of the prefixes."""
+    return Test(lambda e: bool(e.shapes) and sum(key.startswith(prefixes) for key in e.shapes) >= share * len(e.shapes))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from animatediff.weights.evidence import Evidence, Shape, Test, has, lora, shape, temporal
+from animatediff.weights.evidence import Evidence, Shape, Test, beginning, has, lora, shape, temporal
 
 MOTION_MODULE, MOTION_LORA, DOMAIN_ADAPTER = "motion module", "motion LoRA", "domain adapter"
 IMAGE_LORA, CHECKPOINT = "image LoRA", "SD1.5 checkpoint"
@@ -41,6 +41,8 @@ def _channels(number: int) -> Test:
 _adapter = Test(lambda e: bool(e.shapes) and all(map(_OF_ADAPTER.fullmatch, e.shapes)))
 _of_motion = temporal | has("motion_modules", "temporal_attentions", "temporal_transformer")
 _ldm = Test(lambda e: any(key.startswith("model.diffusion_model.input_blocks.") for key in e.shapes))
+# What a whole checkpoint in LDM's naming consists of, whatever has got into it beside that.
+_whole = _ldm & beginning("model.", "model_ema.", "first_stage_model.", "cond_stage_model.", "conditioner.", share=0.9)
 _embedding = Test(lambda e: bool(e.shapes) and e.shapes.keys() <= {"emb_params", "clip_l", "clip_g"})
 
 KINDS: tuple[Kind, ...] = (
@@ -59,7 +61,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(MOTION_MODULE, "a motion module", temporal),
     # What belongs to image models.
     Kind(DOMAIN_ADAPTER, "a domain adapter", _adapter),
-    Kind(IMAGE_LORA, "an image LoRA", lora | has("hada_w1", "lokr_w1")),
+    Kind(IMAGE_LORA, "an image LoRA", lora),
     Kind("ControlNet", "a ControlNet", has("control_model.", "controlnet_cond_embedding.", "input_hint_block.")),
     Kind("embedding", "a textual inversion embedding", _embedding),
     # Image models, the ones that name their kind first.
@@ -85,4 +87,5 @@ KINDS: tuple[Kind, ...] = (
 def kind_of(shapes: Mapping[str, Shape]) -> Kind | None:
     """The kind of a file with these tensors, in any naming; None for what is no kind of the table."""
     evidence = Evidence(shapes)
-    return next((kind for kind in KINDS if kind.told_by(evidence)), None)
+    whole = _whole(evidence)
+    return next((kind for kind in KINDS if (kind.is_image_model or not whole) and kind.told_by(evidence)), None)

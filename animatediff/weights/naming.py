@@ -5,25 +5,55 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from animatediff.weights.boundary import LONGEST_NAME, MOST_DEPTH, MOST_TENSORS, Damaged
+
 # A temporal layer's tensor in any naming: the block, the site's number, and the name inside.
 SITE = re.compile(
-    r"(?:^|\.)((?:(?:down|up)_blocks\.\d+|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d+)\."
+    r"(?:^|\.)((?:(?:down|up)_blocks\.\d{1,3}|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d{1,3})\."
     r"(?:temporal_transformer\.)?(.+)$"
 )
 
 
 def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a checkpoint by key: wrappers of trainers removed, other nested dictionaries flattened."""
-    for wrapper in ("state_dict", "module"):
-        while isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
+    """The tensors of a checkpoint by key: wrappers of trainers removed, other nested dictionaries flattened.
+
+    Damaged where a dictionary holds itself, or where there are more entries than any model has.
+    """
     flat: dict[str, Any] = {}
-    for key, value in loaded.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": tensor for inner, tensor in unwrap(value).items()})
-        elif hasattr(value, "shape"):
-            flat[str(key).removeprefix("module.")] = value
+    looked_at = 0
+
+    def take(content: Mapping[str, Any], prefix: str, above: tuple[int, ...]) -> None:
+        nonlocal looked_at
+        content, above = _inner(content, above)
+        looked_at += len(content)
+        if looked_at > MOST_TENSORS:
+            raise Damaged(f"it holds more than {MOST_TENSORS} entries")
+        for key, value in content.items():
+            name = prefix + str(key)
+            if len(name) > LONGEST_NAME:
+                raise Damaged(f"a tensor's name has {len(name)} characters")
+            if isinstance(value, Mapping):
+                take(value, f"{name}.", above)
+            elif hasattr(value, "shape"):
+                flat[prefix + str(key).removeprefix("module.")] = value
+
+    take(loaded, "", ())
     return flat
+
+
+def _inner(content: Mapping[str, Any], above: tuple[int, ...]) -> tuple[Mapping[str, Any], tuple[int, ...]]:
+    """What lies inside the wrappers, and the dictionaries on the way there, by their identity."""
+    while True:
+        if id(content) in above:
+            raise Damaged("it holds itself")
+        if len(above) >= MOST_DEPTH:
+            raise Damaged("it is nested too deeply")
+        above = (*above, id(content))
+        inner = next((content[wrapper] for wrapper in ("state_dict", "module")
+                      if isinstance(content.get(wrapper), Mapping)), None)
+        if inner is None:
+            return content, above
+        content = inner
 
 
 def site_of(key: str) -> str:

@@ -11,6 +11,7 @@ from animatediff.clip import resume
 from animatediff.clip.job import Clip, Job, Known, run
 from animatediff.errors import MediaError
 from animatediff.media import metadata
+from animatediff.media.write import Target
 from animatediff.sampling.events import Event
 
 GREYS = range(0, 240, 40)
@@ -28,7 +29,7 @@ def described(name):
 
 
 def clip(folder, name="a", frames=6, formats=("GIF", "PNG"), **more):
-    return Clip(frames, formats, 8, described(name), lambda: (f"{folder}/", name), **more)
+    return Clip(frames, formats, 8, described(name), lambda taken: Target(f"{folder}/", name), **more)
 
 
 def to_and_fro(count):

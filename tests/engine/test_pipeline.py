@@ -243,7 +243,7 @@ def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monk
     sites, seen = [site.temporal_transformer for site in pipeline.module.sites().values()], []
 
     def look(event):
-        seen.append(sum(site._packed is not None for site in sites))
+        seen.append(sum(site.packed is not None for site in sites))
         if error:
             raise error
 
@@ -251,7 +251,7 @@ def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monk
         pipeline.sample(settings(), look)
     except KeyboardInterrupt:
         assert error
-    assert seen[0] == len(sites) and not any(site._packed for site in sites)
+    assert seen[0] == len(sites) and not any(site.packed for site in sites)
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, RuntimeError])

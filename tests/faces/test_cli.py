@@ -153,7 +153,7 @@ def test_a_bad_place_is_refused_before_models_are_loaded(run, files, tmp_path, n
 @pytest.mark.parametrize("out", ["here.gif", "new/folder/", "new/folder/clip.gif"])
 def test_a_folder_without_permission_is_refused_before_models_are_loaded(run, tmp_path, monkeypatch, nothing_loads,
                                                                          out):
-    from animatediff.media.write import registry
+    from animatediff import disk
 
     tried = []
 
@@ -161,7 +161,7 @@ def test_a_folder_without_permission_is_refused_before_models_are_loaded(run, tm
         tried.append(path.parent)
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(registry, "open_new", refused)
+    monkeypatch.setattr(disk, "open_new", refused)
     code, _, err = run("render", "x", *QUICK, "--out", out)
     assert code == 4 and "Permission denied" in err and tried == [tmp_path] and not list(tmp_path.iterdir())
 

@@ -474,9 +474,9 @@ def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, ove
             found = site(x)
         assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
         assert (found - x).abs().max() > 0.01
-        assert site.temporal_transformer._packed
+        assert site.temporal_transformer.packed
     whole_pass.close()
-    assert not any(getattr(part, "_packed", None) for part in wrapper.modules()), "goes with the pass"
+    assert not any(getattr(part, "packed", None) for part in wrapper.modules()), "goes with the pass"
     assert all(site.run is None for block in wrapper.down_blocks for site in block.motion_modules)
 
 
@@ -489,7 +489,7 @@ def test_without_a_clip_every_row_is_a_picture_of_its_own(host):
     with torch.no_grad():
         together = site(x)
         assert torch.allclose(together, torch.cat([site(x[i : i + 1]) for i in range(3)]), atol=1e-6)
-    assert not site.temporal_transformer._packed
+    assert not site.temporal_transformer.packed
 
 
 def test_weights_that_are_not_all_there_are_refused(host):

@@ -88,6 +88,8 @@ def values_of(p):
             lambda parts: len({":" in part for part in parts}) == 1).map(", ".join)
     if p.type is str:
         return FILE_PART if p.form == "file name" else TEXT
+    if p.name == "overlap":
+        return st.integers(-1, 8)  # mostly below the context length
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12
     return st.integers(int(low), int(high)) if p.type is int else st.floats(low, high, allow_nan=False)
 

@@ -103,7 +103,7 @@ def test_two_modules_that_take_turns_are_read_once(there, monkeypatch):
     monkeypatch.setattr(job, "load_module", lambda *given, **more: modules.append(load(*given, **more)) or modules[-1])
     clips = [frames_of(animate(there, {**FRAMES, "model": models[k % 2]})) for k in range(4)]
     assert len(modules) == 2
-    kept = [site.temporal_transformer._packed for module in modules for site in module.sites().values()]
+    kept = [site.temporal_transformer.packed for module in modules for site in module.sites().values()]
     assert not any(kept), "copies of the weights go with the pass"
     assert np.array_equal(clips[0], clips[2]) and np.array_equal(clips[1], clips[3]) and not near(*clips[:2])
 

@@ -18,7 +18,7 @@ from video_helpers import ALL, SETTINGS, frames_in, moving, tree
 
 from animatediff.errors import MediaError
 from animatediff.media import metadata
-from animatediff.media.write import WRITERS, ClipWriter, WriteOptions, clip_writer, format_of, names
+from animatediff.media.write import WRITERS, ClipWriter, Target, WriteOptions, clip_writer, format_of, names
 
 
 def test_all_formats_at_once(tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_names(tmp_path, target, made):
 
 
 def test_a_folder_with_the_ending_of_a_file(tmp_path):
-    with ClipWriter(f"{tmp_path}/odd.gif/", "TXT", name="x", metadata="s") as clip:
+    with ClipWriter(Target(f"{tmp_path}/odd.gif/", "x"), "TXT", metadata="s") as clip:
         clip.add(moving(1)[0])
     assert tree(tmp_path) == ["odd.gif/x.txt"]
 
@@ -133,7 +133,7 @@ def test_a_folder_that_refuses(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("animatediff.media.write.registry.open_new", refuse)
+    monkeypatch.setattr("animatediff.disk.open_new", refuse)
     with pytest.raises(MediaError, match="Permission denied.*in which you may write"):
         ClipWriter(tmp_path / "a.gif", "GIF")
 

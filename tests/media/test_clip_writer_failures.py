@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from video_helpers import ALL, NEEDS_VIDEO, SETTINGS, frames_in, moving, noise, tree
 
+from animatediff import disk
 from animatediff.media import metadata, pyav
 from animatediff.media.write import WRITERS, ClipWriter, WriteError, base, clip_writer, encode
 
@@ -45,7 +46,7 @@ class FullDisk:
                                           ("WEBP", 4000), ("PNG", 0), ("PNG", 4000), ("TXT", 0)])
 def test_a_full_disk_loses_only_what_did_not_fit(tmp_path, monkeypatch, victim, room):
     rest = ["GIF", "APNG", "WEBP", "PNG", "TXT"]
-    opened = base.open_new
+    opened = disk.open_new
     ending = "." + WRITERS[victim].extension
 
     def limited(path):
@@ -54,7 +55,7 @@ def test_a_full_disk_loses_only_what_did_not_fit(tmp_path, monkeypatch, victim, 
         mine = path.name.removesuffix(".part").rsplit(".", 1)[0].endswith(ending)
         return FullDisk(opened(path), room if victim != "PNG" else 100) if mine else opened(path)
 
-    monkeypatch.setattr(base, "open_new", limited)
+    monkeypatch.setattr(disk, "open_new", limited)
     (tmp_path / "a.gif").write_bytes(b"an older clip")
     frames = noise(6)
     clip = ClipWriter(tmp_path / "a.gif", rest, metadata=SETTINGS)
@@ -75,9 +76,9 @@ def test_a_full_disk_loses_only_what_did_not_fit(tmp_path, monkeypatch, victim, 
 
 def test_behind_a_frame_that_did_not_fit_none_is_written(tmp_path, monkeypatch):
     """Although several are under way, and the next ones would fit."""
-    opened = base.open_new
+    opened = disk.open_new
     monkeypatch.setattr(clip_writer, "CORES", 4)
-    monkeypatch.setattr(base, "open_new", lambda path: FullDisk(opened(path), 100) if path.name.startswith(".00002")
+    monkeypatch.setattr(disk, "open_new", lambda path: FullDisk(opened(path), 100) if path.name.startswith(".00002")
                         else opened(path))
     clip, frames = ClipWriter(tmp_path / "a.gif", ["PNG", "APNG"]), noise(6)
     with pytest.raises(WriteError, match="No space left") as caught, clip:
@@ -91,7 +92,7 @@ def test_behind_a_frame_that_did_not_fit_none_is_written(tmp_path, monkeypatch):
 
 def test_when_nothing_is_left_the_run_stops(tmp_path, monkeypatch):
     clip = ClipWriter(tmp_path / "a.gif", "APNG")
-    monkeypatch.setattr(base, "open_new", lambda path: FullDisk(open(path, "x+b"), 50_000))
+    monkeypatch.setattr(disk, "open_new", lambda path: FullDisk(open(path, "x+b"), 50_000))
     with pytest.raises(WriteError, match="kept: nothing"), clip:
         for count, frame in enumerate(noise(30)):
             clip.add(frame)

@@ -156,7 +156,7 @@ def test_what_is_no_number_says_nothing_of_the_kernels(where):
             assert not site(spoilt, 4).isfinite().all()
         else:
             sick.proj_out.weight[0, 0] = float("nan")
-            assert not sick(x, 4).isfinite().all() and sick._fused is None
+            assert not sick(x, 4).isfinite().all() and sick.fused is None
     run(site, x, 4)
 
 

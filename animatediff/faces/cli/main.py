@@ -14,6 +14,7 @@ from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError
 from animatediff.faces.cli import output
 from animatediff.faces.cli.output import fail
+from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
 
 INTERRUPTED = 130  # as shells report SIGINT
@@ -28,6 +29,26 @@ ENGINE_PACKAGES = ("av", "diffusers", "tokenizers", "torch", "tqdm", "transforme
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    with guarded(for_good=argv is None) as (out, interrupts):
+        try:
+            code = _run(words, interrupts)
+        except KeyboardInterrupt:  # once more, while the first one was answered
+            interrupts.ending = True
+            code = INTERRUPTED
+        except SystemExit:  # what --help and --version end in
+            out.flush()
+            if not out.is_full:
+                raise
+            code = 0
+        out.flush()
+        if out.is_full:
+            output.say(f"animatediff: standard output cannot be written ({getattr(out.error, 'strerror', out.error)})")
+            if code == 0 and (words[:1] != ["render"] or "--json" in words):  # a clip without its report is a clip
+                code = MediaError.exit_code
+        return code
+
+
+def _run(words: list[str], interrupts: Interrupts) -> int:
     try:
         arguments = parser().parse_args(words)
     except _Misused as error:
@@ -42,21 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(output.in_flags(error, arguments), error.exit_code, as_json=as_json,
                     kept=getattr(error, "kept", []))
     except KeyboardInterrupt:
+        interrupts.ending = True
         return fail("Interrupted", INTERRUPTED, as_json=as_json)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the program ends
-        return 0
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE):
-            raise
-        if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in ENGINE_PACKAGES:
-            return fail(f"The package {error.name} is not installed. "
-                        'Install the engine: pip install -e ".[engine]"', 1, as_json=as_json)
-        if type(error).__name__ == "OutOfMemoryError":
-            return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
-                        "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
-        return fail(f"Unexpected {type(error).__name__}: {error}. "
-                    f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
+        if interrupts.came:  # a library has made another error of it
+            return fail("Interrupted", INTERRUPTED, as_json=as_json)
+        return _unexpected(error, as_json)
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in ENGINE_PACKAGES:
+        return fail(f"The package {error.name} is not installed. "
+                    'Install the engine: pip install -e ".[engine]"', 1, as_json=as_json)
+    if type(error).__name__ == "OutOfMemoryError":
+        return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
+                    "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
+    return fail(f"Unexpected {type(error).__name__}: {error}. "
+                f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
 
 
 class _Misused(SettingsError):
@@ -137,23 +162,23 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _schedule(arguments: argparse.Namespace) -> int:
     settings = table.parse(table.from_namespace(arguments))
-    frames = settings.frame_count()
     if arguments.to:
-        texts = {where: travel.convert(text, arguments.to, frames, where) for where, text in
-                 (("prompt", settings.prompt), ("negative prompt", settings.negative)) if text}
-        print(json.dumps(texts) if arguments.json else "\n\n".join(texts.values()))
+        asked = {"prompt": settings.prompt, "negative prompt": settings.negative}
+        texts, notes = settings.converted({where: text for where, text in asked.items() if text}, arguments.to)
+        output.tell(json.dumps(texts | {"notes": notes}) if arguments.json else "\n\n".join(texts.values()))
+        output.notes([] if arguments.json else notes)
         return 0
+    frames = settings.frame_count()
     prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
     notes = [*prompt.notes, *negative.notes]
     if arguments.json:
-        print(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
+        output.tell(json.dumps({"frames": frames, "prompt": prompt.to_dict(),
                           "negative": negative.to_dict(), "notes": notes}))
         return 0
-    print(travel.table(prompt))
+    output.tell(travel.table(prompt))
     if negative.texts != ("",):
-        print(f"\nNegative prompt\n{travel.table(negative)}")
-    for note in notes:
-        output.say(f"Note: {note}")
+        output.tell(f"\nNegative prompt\n{travel.table(negative)}")
+    output.notes(notes)
     return 0
 
 
@@ -166,10 +191,10 @@ def _info(arguments: argparse.Namespace) -> int:
                          remedy="Take the file as it was written; editors and chats often strip them")
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if arguments.json:
-        print(json.dumps({"file": arguments.file, "metadata": text if about is None else about}))
+        output.tell(json.dumps({"file": arguments.file, "metadata": text if about is None else about}))
     else:
         output.print_info(text, about)
     return 0
@@ -182,7 +207,7 @@ def _models(arguments: argparse.Namespace) -> int:
     entries = models.listing(folder)
     places = [folder] if folder else models.folders()
     if arguments.json:
-        print(json.dumps({"folders": [str(place) for place in places], "models": [e.to_dict() for e in entries]}))
+        output.tell(json.dumps({"folders": [str(place) for place in places], "models": [e.to_dict() for e in entries]}))
         return 0
     output.print_modules(entries)
     output.say(f"Folders: {', '.join(map(str, places))}")

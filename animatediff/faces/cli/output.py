@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from animatediff import settings as table
-from animatediff.errors import AnimateDiffError, SettingsError
+from animatediff.errors import AnimateDiffError, SettingsError, renamed
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,10 +19,31 @@ if TYPE_CHECKING:
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
+# Control characters but line breaks and tabs, and those that turn the direction of writing.
+STEERING = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+
+
+def tell(text: str) -> None:
+    """A result, on standard output."""
+    print(printable(text, sys.stdout.encoding))
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """The text as a terminal shows it, whoever wrote it: what would steer the terminal, and what its encoding does not
+    have, stands there as an escape such as \\x1b."""
+    text = STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def notes(lines: Sequence[str]) -> None:
+    """In the flags' names."""
+    for line in lines:
+        say(f"Note: {renamed(line, FLAGS)}")
 
 
 def quietly(line: str) -> None:
@@ -32,7 +54,7 @@ def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -
     """Say why the command ends with this exit code. `kept`: files that are whole nevertheless."""
     say(f"animatediff: {message}")
     if as_json:
-        print(json.dumps({"error": message, "exit_code": code, "written": [str(path) for path in kept]}))
+        tell(json.dumps({"error": message, "exit_code": code, "written": [str(path) for path in kept]}))
     return code
 
 
@@ -62,7 +84,7 @@ class Progress:
         if event.kind == "note":
             self.notes.append(event.text)
             if not self.bar.disable:
-                self.bar.write(f"Note: {event.text}", file=sys.stderr)
+                self.bar.write(printable(f"Note: {event.text}", sys.stderr.encoding), file=sys.stderr)
         elif event.kind == "window":
             self.bar.update()
             iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""
@@ -88,44 +110,44 @@ def print_report(written: Written, settings: Settings) -> None:
     numbered = [path for path in written.paths if path.stem.isdigit() and path.parent == written.stem]
     for path in written.paths:
         if path not in numbered:
-            print(f"Wrote {path}")
+            tell(f"Wrote {path}")
     if numbered:
-        print(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
+        tell(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
     if written.loop and settings.asks_for_a_loop and not written.interrupted:
-        print(f"Loop score: {written.loop}")
+        tell(f"Loop score: {written.loop}")
     for line in written.notes:
-        print(f"Note: {line}")
+        tell(f"Note: {line}")
     words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS
              if p.cli and ((value := getattr(settings, p.name)) != p.default or p.name in ALWAYS_SHOWN)]
-    print(f"Settings: {shlex.quote(settings.prompt)} {' '.join(words)}")
+    tell(f"Settings: {shlex.quote(settings.prompt)} {' '.join(words)}")
 
 
 def print_info(text: str, about: Any) -> None:
     """The settings that a file carries; its text as it is where that is none of ours. `about`: the text as JSON."""
     if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
-        print(text)
+        tell(text)
         return
     for key, value in about["settings"].items():
-        print(f"{key:22}{', '.join(value) if isinstance(value, list) else value}")
-    module = about.get("motion_module") or {}
-    print(f"{'made with':22}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
-          f"{' (' + module['family'] + ')' if module.get('family') else ''} on "
-          f"{(about.get('checkpoint') or {}).get('name', '?')}")
+        tell(f"{key:22}{', '.join(map(str, value)) if isinstance(value, list) else value}")
+    module, checkpoint = (found if isinstance(found := about.get(name), dict) else {}
+                          for name in ("motion_module", "checkpoint"))
+    tell(f"{'made with':22}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
+         f"{' (' + str(module['family']) + ')' if module.get('family') else ''} on {checkpoint.get('name', '?')}")
 
 
 def print_modules(entries: Sequence) -> None:
     """Each motion module and motion LoRA with what it is, or why it cannot be used."""
     for entry in entries:
         if entry.problem:
-            print(f"{entry.name}\n    cannot be used: {entry.problem}")
+            tell(f"{entry.name}\n    cannot be used: {entry.problem}")
         elif entry.rank:
             widths = f", channels {'/'.join(map(str, entry.widths))}" if entry.widths else ""
-            print(f"{entry.name}\n    {entry.kind}, rank {entry.rank}{widths}")
+            tell(f"{entry.name}\n    {entry.kind}, rank {entry.rank}{widths}")
         else:
-            print(f"{entry.name}\n    {entry.family} for {entry.base}, up to {entry.max_frames} frames in a window, "
+            tell(f"{entry.name}\n    {entry.family} for {entry.base}, up to {entry.max_frames} frames in a window, "
                   f"channels {'/'.join(map(str, entry.widths))}")
     if not entries:
-        print("No motion modules.")
+        tell("No motion modules.")
 
 
 def _written(value: Any) -> str:

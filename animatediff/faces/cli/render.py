@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from animatediff.clip.job import Clip, Written
     from animatediff.clip.plan import Plan
     from animatediff.engine.pipeline import Pipeline
+    from animatediff.media.write import Target
 
 INTERRUPTED = 130  # as shells report SIGINT
 
@@ -26,7 +27,9 @@ def render(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     begun, found = _begun(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
-    place = (f"{begun.parent}/", begun.stem) if begun else None
+    from animatediff.media.write import Target
+
+    place = Target(f"{begun.parent}/", begun.stem) if begun else None
     inputs = request.inputs(settings, arguments, place)
     files = request.model_files(settings, arguments)
     note = output.quietly if arguments.quiet else output.say
@@ -38,19 +41,18 @@ def render(arguments: argparse.Namespace) -> int:
     settings, calls = plan.settings, plan.calls(found)
     identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
     if begun and found:
-        _go_on(begun, found, identity, settings)
+        resume.refuse_differences(found, identity, begun)
         note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
     notices = [*plan.notices, *request.differences(source, about)]
     for line in notices:
         note(f"Note: {line}")
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
-    place = place or request.target(arguments.out, settings)  # with the seed that was drawn
-    state = resume.path_of(*place)
-    keeper = resume.Keeper(state, identity, every=arguments.save_state, found=found)
+    keeper = resume.Keeper(None, identity, every=arguments.save_state, found=found)
     with output.Progress(calls, hidden=arguments.quiet) as progress:
-        written = job.run(partial(pipeline.render, plan), _clip(plan, about, place), keeper, progress)
-    _report(arguments, settings, written, notices + progress.notes, resumable=state.exists())
+        written = job.run(partial(pipeline.render, plan), _clip(plan, about, arguments.out, place), keeper, progress)
+    resumable = keeper.path is not None and keeper.path.exists()
+    _report(arguments, settings, written, notices + progress.notes, resumable=resumable)
     return INTERRUPTED if written.interrupted else 0
 
 
@@ -73,15 +75,6 @@ def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple
     return path, resume.load(path)
 
 
-def _go_on(begun: Path, found: dict[str, Any], identity: dict[str, Any], settings: Settings) -> None:
-    """Refuse another run than the one that was begun, and take its half-written files away."""
-    from animatediff.clip import resume
-    from animatediff.media import write
-
-    resume.refuse_differences(found, identity, begun)
-    write.remove_leftovers(f"{begun.parent}/", settings.formats, begun.stem)
-
-
 def _loaded(settings: Settings) -> Pipeline:
     from animatediff.engine.pipeline import Pipeline
 
@@ -93,7 +86,8 @@ def _loaded(settings: Settings) -> Pipeline:
     return Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
 
 
-def _clip(plan: Plan, about: dict[str, Any], place: tuple[str, str]) -> Clip:
+def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
+    """`place`: of a run that is gone on with."""
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
 
@@ -104,14 +98,16 @@ def _clip(plan: Plan, about: dict[str, Any], place: tuple[str, str]) -> Clip:
         return metadata_text(about | more)
 
     settings = plan.settings
-    return Clip(len(plan.playback), settings.formats, settings.fps, text, lambda: place, settings.loop_number)
+    return Clip(len(plan.playback), settings.formats, settings.fps, text,
+                lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
+                settings.loop_number)
 
 
 def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
             resumable: bool) -> None:
     about = json.loads(written.text)
     if arguments.json:
-        print(json.dumps({
+        output.tell(json.dumps({
             "written": [str(path) for path in written.paths], "frames": written.frames,
             "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
             "settings": settings.to_dict(), "metadata": about}))

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from animatediff import few_steps
 from animatediff import settings as table
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.faces.cli.output import FLAGS
@@ -15,6 +16,7 @@ from animatediff.settings import Settings
 
 if TYPE_CHECKING:
     from animatediff.clip.inputs import Inputs
+    from animatediff.media.write import Target
 
 NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
 NUMBERED = re.compile(r"(\d{5,})-")
@@ -34,7 +36,10 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     from animatediff.clip import pictures
 
     about = carried(arguments.source)
-    values = {**_repeated(about["settings"]), **given}
+    values = _repeated(about["settings"])
+    if given.get("preset") == few_steps.FEW_STEPS:
+        values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
+    values |= given
     values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
                                    arguments.source)
     try:
@@ -56,7 +61,7 @@ def carried(path: str) -> dict[str, Any]:
         about = json.loads(text or "")
         if not isinstance(about["settings"], dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise MediaError("carries no AnimateDiff settings", where=path,
                          remedy="Take a file that this program wrote; editors and chats often strip them") from None
     return about
@@ -97,7 +102,7 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
     return found[0], found[1]
 
 
-def inputs(settings: Settings, arguments: argparse.Namespace, place: tuple[str, str] | None) -> Inputs:
+def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | None) -> Inputs:
     """What the settings name, read before any model is loaded. Refuses what can be known to be wrong by then.
     place: of the files of a run that is gone on with."""
     from animatediff.clip.inputs import Inputs
@@ -107,8 +112,10 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: tuple[str, 
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
-    out, name = place or target(arguments.out, settings)
-    write.check(out, settings.formats, name)
+    asked = place or target(arguments.out, settings)
+    write.check(asked, settings.formats)
+    if not asked.new:  # another run's number is passed over
+        write.check_free(asked)
     write.probe(settings.formats)
     return Inputs.read(with_mask(settings, arguments), models.find_lora)
 
@@ -125,17 +132,21 @@ def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
                      remedy="Give --motion-mask PATH")
 
 
-def target(out: str, settings: Settings) -> tuple[str, str]:
-    """Where ClipWriter puts the files, and their name where `out` is a folder: NUMBER-SEED[-REQUEST]."""
-    if _ending(out):
-        return out, ""
+def target(out: str, settings: Settings, passed: int = 0) -> Target:
+    """Where the files go; in a folder under the next number: NUMBER-SEED[-REQUEST]. passed: numbers that other runs
+    have taken since."""
+    from animatediff.media.write import Target
+
+    whole = Target(out)
+    if not is_folder(out) or not whole.stem:  # which refuses the ending of another kind of file
+        return whole
     folder = Path(out)
     try:
         taken = [int(match[1]) for path in folder.iterdir() if (match := NUMBERED.match(path.name))]
     except OSError:
         taken = []  # not there yet; whether it can be written to is ClipWriter's question
-    parts = [f"{max(taken, default=0) + 1:05d}", str(settings.seed), settings.request_id]
-    return out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts))
+    parts = [f"{max(taken, default=0) + 1 + passed:05d}", str(settings.seed), settings.request_id]
+    return Target(out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts)), new=True)
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ calls runs inside a `scope.Pass`, as often as FreeInit and the repair of the sea
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -13,25 +13,17 @@ from animatediff.attribute import attribute
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import freeinit
 from animatediff.hosts.a1111.repair import repaired
-from animatediff.hosts.a1111.scope import Pass
+from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import stop
-from animatediff.hosts.shared.unet_call import AroundWindow
-from animatediff.motion import MotionModule, Steering, lora
 from animatediff.sampling import OnEvent
-from animatediff.sampling.from_pictures import FromPictures
-from animatediff.settings import Settings
 
 
-def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted], *, on_event: OnEvent,
-             on_end: Callable[[Pass], None], around: Callable[[Pass], AbstractContextManager[None]] = nullcontext,
-             around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
-             steering: Steering | None = None) -> None:
+def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pass], None],
+             around: Callable[[Pass], AbstractContextManager[None]] = nullcontext) -> None:
     """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
 
-    on_event: told of every window. on_end: told how far the pass has come, however it ended.
-    around: makes a context that is entered together with the pass. around_window: contexts for each call of the UNet.
-    pictures: what an img2img pass starts from.
-    steering: how strongly the module acts, if not as it was trained.
+    on_event: told of every window. on_end: told how far the pass has come, however it ended. around: makes a context
+    that is entered together with the pass.
     """
     sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
     for name in ("sample", "sample_img2img"):
@@ -39,7 +31,7 @@ def animated(p: Any, settings: Settings, module: MotionModule, loras: Sequence[l
         def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name),
                    **kwargs: Any) -> Any:
             undo.close()
-            run = Pass(p, settings, module, loras, on_event, around_window, pictures, steering)
+            run = Pass(p, motion, on_event)
             run.from_picture = name == "sample_img2img"
             try:
                 with around(run), run:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from animatediff import settings, travel
+from animatediff import settings
 from animatediff.errors import AnimateDiffError, SettingsError
 from animatediff.hosts.a1111 import request
 from animatediff.version import __version__
@@ -86,8 +86,9 @@ def schedule(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
         answer = {"frames": frames, "prompt": found[0].to_dict(), "negative_prompt": found[1].to_dict(),
                   "notes": [note for each in found for note in each.notes]}
         if "to" in values:
-            answer["converted"] = [travel.convert(text, values["to"], frames, where)
-                                   for text, where in zip(texts, ("prompt", "negative prompt"))]
+            converted, notes = wanted.converted(dict(zip(("prompt", "negative prompt"), texts)), values["to"])
+            answer["converted"] = list(converted.values())
+            answer["notes"] += notes
         return answer
     except AnimateDiffError as error:
         raise HTTPException(error.http_status, str(error)) from error

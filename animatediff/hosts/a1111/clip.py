@@ -10,7 +10,7 @@ from animatediff.attribute import attribute
 from animatediff.clip import job
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
-from animatediff.media.write import WRITERS
+from animatediff.media.write import WRITERS, Target
 from animatediff.settings import Settings
 
 SCORE = "AnimateDiff loop score"  # in the infotext
@@ -39,8 +39,8 @@ class HostClip:
         s = self.settings
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
-            s.loop_number, lambda count: windows.playback(count, s.context_length, s.closed_loop),
-            options.write_options())
+            s.loop_number, options=options.write_options(),
+            playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:
         """A frame has come, and with it what the infotext is to say."""
@@ -66,12 +66,12 @@ class HostClip:
             return processing.create_infotext(self.p, self.prompts, self.seeds, self.subseeds, index=self.first,
                                               all_negative_prompts=self.negatives)
 
-    def _place(self) -> tuple[str, str]:
-        """The folder, and the files' name with the next number there."""
+    def _place(self, taken: int) -> Target:
+        """The folder, and the files' name with the next number there, behind those that are `taken`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            number = images.get_next_sequence_number(str(self.folder), "")
+            number = images.get_next_sequence_number(str(self.folder), "") + taken
         except OSError as error:
             raise MediaError(f"the clip was not written ({error})", where=str(self.folder)) from error
         name = "-".join(filter(None, (f"{number:05}", str(self.seeds[self.first]), self.settings.request_id)))
-        return f"{self.folder}/", name
+        return Target(f"{self.folder}/", name, new=True)

@@ -31,7 +31,7 @@ from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.run_facts import probed
-from animatediff.hosts.a1111.scope import Pass
+from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
@@ -128,11 +128,10 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
             one.check()
-        animated(p, self.settings, self.module, self.loras[p.is_hr_pass],
-                 on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown,
-                 around_window=[context for one in self.beside for context in one.around_window(p.batch_size)],
-                 pictures=pictures.of_pass(p, self.settings),
-                 steering=self.steering)
+        windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
+        motion = Motion(self.settings, self.module, self.loras[p.is_hr_pass], self.steering,
+                        pictures.of_pass(p, self.settings), windows)
+        animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
     def frame(self, picture: Any) -> None:
         """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from modules import paths_internal, shared
 
+from animatediff import disk
 from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.media import masks, opening
 from animatediff.motion import Mask
@@ -54,10 +55,8 @@ def keep(data: bytes) -> str:
     file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
     if not file.is_file():
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part")
-            part.write_bytes(data)
-            part.replace(file)
+            disk.make_folder(file.parent)
+            disk.write(file, data)
         except OSError as error:
             raise MediaError(f"the motion mask was not kept ({error.strerror})", where=str(file),
                              remedy="Free the disk, or make the folder writable") from error

@@ -1,11 +1,12 @@
 """Pictures that a clip of img2img starts from and ends with.
 
 The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of
-its pixels, under which it is kept in memory and, once a clip is made with it, in a folder beside the clips.
+its pixels, under which its file is kept in memory and, once a clip is made with it, in a folder beside the clips.
 """
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -16,10 +17,11 @@ import torch
 from modules import images, sd_samplers_common, shared
 from PIL import Image
 
+from animatediff import disk
 from animatediff.clip import pictures as clip_pictures
 from animatediff.errors import MediaError, SettingsError, quoted
 from animatediff.hosts.shared import infotext
-from animatediff.media import read
+from animatediff.media import opening, read
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.settings import Settings
 
@@ -27,14 +29,15 @@ NAME = re.compile(r"[0-9a-f]{16}")
 REMEDY = "Send a PNG, JPEG or WebP in base64 or as a data URI."
 LATENT_UPSCALE = 3  # the host's resize mode that works on latents
 FILL_ORIGINAL = 1  # its choice "Masked content: original"
-IN_MEMORY = 8
-_pictures: OrderedDict[str, Image.Image] = OrderedDict()
+IN_MEMORY = 8  # files of pictures, and the bytes of all of them
+BYTES = 2**26
+_pictures: OrderedDict[str, bytes] = OrderedDict()
 
 
 def reference(value: Any) -> str:
     """The name of a picture that the page or a request gives; "" for none. SettingsError for what is no picture."""
     if isinstance(value, Image.Image):
-        return _remember(value.convert("RGBA"))
+        return _remember(_name(value := value.convert("RGBA")), _png(value))
     if value in (None, ""):
         return ""
     if not isinstance(value, str):
@@ -42,22 +45,17 @@ def reference(value: Any) -> str:
     if NAME.fullmatch(value):
         return value
     try:
-        return _remember(read.decoded(value))
+        return _remember(_name(read.decoded(value)), opening.from_base64(value) or b"")
     except ValueError as error:
         raise SettingsError(f"{quoted(value)} {error}", where="last_frame", remedy=REMEDY) from None
 
 
 def find(name: str) -> Image.Image:
     """The picture of this name; SettingsError where it is gone."""
-    if name not in _pictures:
-        try:
-            with Image.open(_file(name), formats=("PNG",)) as image:
-                _remember(image.convert("RGBA"))
-        except read.UNREADABLE:
-            pass
-    if name not in _pictures:
-        raise SettingsError(f"the picture {name} is not kept here", where="last_frame", remedy=REMEDY)
-    return _pictures[name]
+    try:
+        return read.from_bytes(_pictures[name] if name in _pictures else _file(name).read_bytes())
+    except (OSError, ValueError):
+        raise SettingsError(f"the picture {name} is not kept here", where="last_frame", remedy=REMEDY) from None
 
 
 def keep(name: str) -> None:
@@ -66,8 +64,8 @@ def keep(name: str) -> None:
     if file.exists():
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        find(name).save(file)
+        disk.make_folder(file.parent)
+        disk.write(file, _png(find(name)))
     except OSError as error:
         raise MediaError(f"the last frame was not kept ({error})", where=str(file),
                          remedy="Free the disk, or make the folder writable") from error
@@ -127,11 +125,21 @@ def _latents(p: Any, image: Image.Image) -> torch.Tensor:
     return latents.to(p.init_latent)
 
 
-def _remember(image: Image.Image) -> str:
-    name = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
-    _pictures[name] = image
+def _name(image: Image.Image) -> str:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _remember(name: str, data: bytes) -> str:
+    """Keep a picture's file, not its pixels, of which a small file may have many."""
+    _pictures[name] = data
     _pictures.move_to_end(name)
-    while len(_pictures) > IN_MEMORY:
+    while len(_pictures) > 1 and (len(_pictures) > IN_MEMORY or sum(map(len, _pictures.values())) > BYTES):
         _pictures.popitem(last=False)
     return name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,14 +35,26 @@ from animatediff.settings import Settings
 from animatediff.unet.reuse import Reuse
 
 
+@dataclass(frozen=True)
+class Motion:
+    """What a pass is sampled with."""
+
+    settings: Settings
+    module: MotionModule
+    loras: Sequence[lora.Weighted] = ()
+    steering: Steering | None = None  # how strongly the module acts, if not as it was trained
+    pictures: FromPictures | None = None  # what an img2img pass starts from
+    around_window: Sequence[AroundWindow] = ()  # contexts for each call of the UNet
+
+
 class Pass:
     """The scope of one call of `p.sampler`."""
 
-    def __init__(self, p: Any, settings: Settings, module: MotionModule, loras: Sequence[lora.Weighted],
-                 on_event: OnEvent, around_window: Sequence[AroundWindow] = (), pictures: FromPictures | None = None,
-                 steering: Steering | None = None):
-        self.p, self.settings, self.module, self.loras, self.on_event = p, settings, module, loras, on_event
-        self.around_window, self.pictures, self.held = around_window, pictures, pictures and pictures.held
+    def __init__(self, p: Any, motion: Motion, on_event: OnEvent):
+        self.p, self.on_event, settings, steering = p, on_event, motion.settings, motion.steering
+        self.settings, self.module, self.loras = settings, motion.module, motion.loras
+        self.around_window, self.pictures = motion.around_window, motion.pictures
+        self.held = self.pictures and self.pictures.held
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(settings.speed)

@@ -31,8 +31,11 @@ def check(p: Any, settings: Settings) -> list[str]:
     notes = []
     for first in range(0, len(p.all_prompts), p.batch_size):
         clip = slice(first, first + p.batch_size)
-        for pair in (schedules(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip]),
-                     _of_hires(p, settings, clip)):
+        of_passes = [(p.all_prompts[clip], p.all_negative_prompts[clip])]
+        if getattr(p, "enable_hr", False):
+            of_passes.append((p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip]))
+        for prompts in of_passes:
+            pair = _read(p, settings, *prompts)
             notes += [note for schedule in pair or () for note in schedule.notes]
             notes += _networks_apart(pair[0].texts) if pair else []
     return list(dict.fromkeys(notes))
@@ -87,15 +90,20 @@ def of_frames(encoded: Any, schedule: Schedule) -> Any:
 
 def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
     """The schedules of one clip; None where nothing travels, or each frame has a prompt of its own already."""
+    pair = _read(p, settings, prompts, negatives)
+    return None if pair is None or (pair[0].texts == (prompts[0],) and pair[1].texts == (negatives[0],)) else pair
+
+
+def _read(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
+    """The schedules of one clip; None where each frame has a prompt of its own already."""
     if len(set(prompts)) != 1 or len(set(negatives)) != 1:
         return None
     own = [_unstyled(p, prompts[0], p.prompt, "apply_styles_to_prompt"),
            _unstyled(p, negatives[0], p.negative_prompt, "apply_negative_styles_to_prompt")]
     pair = settings.schedules(own[0][0], own[1][0], len(prompts))
-    pair = tuple(replace(schedule, texts=tuple(map(styled, schedule.texts)))
-                 for schedule, (_, styled) in zip(pair, own))
-    plain = pair[0].texts == (prompts[0],) and pair[1].texts == (negatives[0],)
-    return None if plain else pair
+    prompt, negative = (replace(schedule, texts=tuple(map(styled, schedule.texts)))
+                        for schedule, (_, styled) in zip(pair, own))
+    return prompt, negative
 
 
 def _of_hires(p: Any, settings: Settings, clip: slice) -> Pair | None:

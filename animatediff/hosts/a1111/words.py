@@ -10,7 +10,7 @@ from pathlib import Path
 from modules import shared
 
 from animatediff import settings
-from animatediff.errors import AnimateDiffError
+from animatediff.errors import AnimateDiffError, renamed
 from animatediff.hosts.shared.translation import Translation
 
 LABELS = {name: p.label for name, p in settings.BY_NAME.items()}
@@ -26,7 +26,7 @@ def error(error: AnimateDiffError) -> str:
 
 def notice(english: str) -> str:
     """A sentence that stands by itself."""
-    language = _language()
+    language, english = _language(), renamed(english, LABELS)
     return language.text(english) if language else _sentence(english)
 
 

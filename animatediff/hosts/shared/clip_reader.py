@@ -10,12 +10,12 @@ from typing import Any
 from PIL import Image
 
 from animatediff.media import metadata
-from animatediff.media.pyav import library
+from animatediff.media.budget import PIXELS, check_size
+from animatediff.media.decode import picture_of
+from animatediff.media.opening import HEAD, kind
+from animatediff.media.pyav import opened
 
 FORMAT = "ANIMATEDIFF_CLIP"
-# ISO base media files that are videos; AVIF and HEIC are pictures with a name of their own in this place.
-_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ")
-
 
 def add() -> None:
     """Register the reader."""
@@ -31,21 +31,25 @@ def remove() -> None:
 
 def is_video(head: bytes) -> bool:
     """Whether a file that begins with these 16 bytes is MP4, WebM or Matroska."""
-    return head.startswith(b"\x1aE\xdf\xa3") or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS)
+    found = kind(head)
+    return found is not None and found.container in ("mp4", "matroska")
 
 
 def first_frame(file: Any, name: Any) -> Image.Image:
     """The first frame of an open video file. SyntaxError, by which Pillow goes on to other readers, if it has none."""
     try:
-        av = library()
-        with av.open(file, metadata_errors="replace") as container:
-            frame = next(container.decode(video=0), None)
+        file.seek(0)
+        found = kind(file.read(HEAD))
+        if found is None or not found.container:
+            raise ValueError("another kind of file")
+        file.seek(0)
+        with opened(file, found.container, most_pixels=PIXELS) as container:
+            stream = container.streams.video[0]
+            check_size(stream.width, stream.height)
+            picture = picture_of(next(container.decode(stream)), stream)
             text = metadata.of_container(container)
     except Exception as error:
         raise SyntaxError(f"no video that can be read: {error}") from error
-    if frame is None:
-        raise SyntaxError("a video without frames")
-    picture = frame.to_image()
     picture.format = FORMAT
     if text:
         picture.info[metadata.PNG_KEY] = text

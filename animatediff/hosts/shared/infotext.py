@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from animatediff.clip import legacy
@@ -22,8 +23,8 @@ ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
 BETWEEN = "+"  # joins the entries of a list; no choice of a list holds it
 _PLAIN = re.compile(r"""[^\s",:\\](?:[^",:\\\x00-\x1f\x7f\x85\u2028\u2029]*[^\s",:\\])?""")
-# A value that is not quoted goes on over commas until a name follows, as the older extension wrote file names.
-_ITEM = re.compile(r'(\w+): ?("(?:\\.|[^"\\])*"|.*?)(?=, ?\w+: |,? *$)', re.DOTALL)
+_NAME, _NEXT = re.compile(r"(?<!\w)(\w+): ?"), re.compile(r", ?(?=\w+: )")
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"(?=, ?\w+: |,? *\Z)', re.DOTALL)
 
 
 def dumps(settings: Settings, **more: Any) -> str:
@@ -42,7 +43,7 @@ def loads(text: str) -> dict[str, Any]:
 
     What is unknown or out of range is left out: the text may be of another version.
     """
-    written = {name: _unquoted(value) for name, value in _ITEM.findall(text)}
+    written = {name: _unquoted(value) for name, value in _items(text)}
     if not written:
         return {}
     older = legacy.wrote(written)
@@ -90,6 +91,17 @@ class Field(str):
             offered = [entry for entry in value if entry not in self.parameter.api_only]
             return offered or list(self.parameter.default)
         return value
+
+
+def _items(text: str) -> Iterator[tuple[str, str]]:
+    """Names and values. A value that is not quoted goes on over commas until a name follows, as the older extension
+    wrote file names."""
+    at, last = 0, len(text.rstrip(" ").removesuffix(","))
+    while name := _NAME.search(text, at):
+        found = _QUOTED.match(text, name.end())
+        after = None if found else _NEXT.search(text, name.end())
+        at = found.end() if found else after.start() if after else max(last, name.end())
+        yield name[1], text[name.end():at]
 
 
 def _found(params: dict[str, Any]) -> dict[str, Any]:

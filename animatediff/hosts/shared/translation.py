@@ -18,7 +18,7 @@ from pathlib import Path
 from animatediff.errors import AnimateDiffError
 
 FOLDER = Path(__file__).parent / "sentences"
-PLACE = "{}"
+PLACE = re.compile(r"\{(#?)\}")  # of any value, or of a number
 SENTENCES = re.compile(r"(?<=[^.…])\. (?=\S)")
 COLON = "："
 
@@ -28,9 +28,8 @@ class Translation:
 
     def __init__(self, texts: Mapping[str, str]):
         self.texts = texts
-        templates = sorted((key for key in texts if PLACE in key), key=lambda key: -len(key.replace(PLACE, "")))
-        self.templates = [(re.compile("(.+?)".join(map(re.escape, key.split(PLACE))), re.DOTALL), texts[key])
-                          for key in templates]
+        templates = sorted(filter(PLACE.search, texts), key=lambda key: -len(PLACE.sub("", key)))
+        self.templates = [(_pattern(key), texts[key], _says_much(key)) for key in templates]
 
     @classmethod
     def of(cls, language: str, labels: Path) -> Translation | None:
@@ -43,11 +42,13 @@ class Translation:
     def error(self, error: AnimateDiffError) -> str:
         """An error's message; its parts are translated one by one."""
         where = f"{self.text(error.where)}{COLON}" if error.where else ""
-        return f"{where}{_ended(self.text(error.what))}{_ended(self.text(error.remedy))}"
+        what = self.text(error.what)
+        what = self.value(what) if what == error.what else what
+        return f"{where}{_ended(what)}{_ended(self.text(error.remedy))}"
 
     def value(self, english: str) -> str:
         """A name or a number with its unit; what is not known stays as it is."""
-        found = self._whole(english)
+        found = self._whole(english, of_values=True)
         return english if found is None else found
 
     def text(self, english: str) -> str:
@@ -62,16 +63,28 @@ class Translation:
         found = self._whole(what) if colon else None
         return english if found is None else f"{self.text(where)}{COLON}{found}"
 
-    def _whole(self, english: str) -> str | None:
+    def _whole(self, english: str, *, of_values: bool = False) -> str | None:
+        """of_values: by templates of little text, too, which many sentences would fit, such as "{} and {}"."""
         if english in self.texts:
             return self.texts[english]
         bare = english.rstrip(".")
         if bare in self.texts:
             return self.texts[bare]
-        for pattern, text in self.templates:
-            if match := pattern.fullmatch(bare):
+        for pattern, text, says_much in self.templates:
+            if (says_much or of_values) and (match := pattern.fullmatch(bare)):
                 return text.format(*map(self.value, match.groups()))
         return None
+
+
+def _says_much(template: str) -> bool:
+    return template[0].isalpha() or len(re.sub("[^A-Za-z]", "", template)) > 5
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = PLACE.split(template)  # text, mark, text, …
+    values = [r"(\d+)" if mark else "(.+?)" for mark in parts[1::2]]
+    return re.compile(re.escape(parts[0]) + "".join(value + re.escape(text) for value, text in zip(values, parts[2::2])),
+                      re.DOTALL)
 
 
 def _ended(sentence: str) -> str:

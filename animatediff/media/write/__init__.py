@@ -3,15 +3,8 @@ from __future__ import annotations
 
 from animatediff.media.write.base import WriteError, WriteOptions, Writer
 from animatediff.media.write.clip_writer import ClipWriter
-from animatediff.media.write.registry import (
-    WRITERS,
-    check,
-    format_of,
-    names,
-    probe,
-    remove_leftovers,
-    stem_of,
-)
+from animatediff.media.write.places import NameTakenError, Target, check, check_free
+from animatediff.media.write.registry import WRITERS, format_of, names, probe
 
-__all__ = ["WRITERS", "ClipWriter", "WriteError", "WriteOptions", "Writer", "check", "format_of", "names", "probe",
-           "remove_leftovers", "stem_of"]
+__all__ = ["WRITERS", "ClipWriter", "NameTakenError", "Target", "WriteError", "WriteOptions", "Writer", "check",
+           "check_free", "format_of", "names", "probe"]

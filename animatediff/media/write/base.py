@@ -1,11 +1,8 @@
-"""What every writer shares: the clip's facts, the options, and files that appear only when they are whole."""
+"""What every writer shares: the clip's facts, the options, errors in words."""
 from __future__ import annotations
 
 import errno
-import glob
 import os
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from animatediff.disk import Part
 from animatediff.errors import MediaError, quoted
 
 CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
@@ -63,52 +61,6 @@ class Clip:
     loop: int = 0
     metadata: str = ""
     options: WriteOptions = field(default_factory=WriteOptions)
-
-
-class Part:
-    """A file under a hidden name beside its place: `keep()` renames it there, `drop()` leaves nothing."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        # Only the end of the name, so that a name of the greatest length still has a hidden one.
-        self.hidden = path.with_name(f".{path.name[-40:]}.{uuid.uuid4().hex[:8]}.part")
-        self._file: BinaryIO | None = None
-
-    @property
-    def file(self) -> BinaryIO:
-        if self._file is None:
-            self._file = open_new(self.hidden)
-        return self._file
-
-    def keep(self, *, sync: bool = True) -> Path:
-        """Move the file to its place. `sync`: first make sure that the disk has taken all of it."""
-        if self._file is not None:
-            file, self._file = self._file, None
-            with file:
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-        os.replace(self.hidden, self.path)
-        return self.path
-
-    def drop(self) -> None:
-        """Close and delete; never raises, because it runs when something else has failed already."""
-        file, self._file = self._file, None
-        with suppress(OSError):  # the buffer of a full disk; the descriptor is closed all the same
-            if file is not None:
-                file.close()
-        with suppress(OSError):
-            self.hidden.unlink(missing_ok=True)
-
-
-def leftovers(path: Path) -> list[Path]:
-    """Hidden files that a process which was killed left of this one."""
-    return list(path.parent.glob(f".{glob.escape(path.name[-40:])}.????????.part"))
-
-
-def open_new(path: Path) -> BinaryIO:
-    """Open a new file with the user's own permissions (tempfile's are 0600, which web servers cannot read)."""
-    return open(path, "x+b")
 
 
 class Writer:

@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from animatediff import disk
 from animatediff.errors import MediaError, quoted
 from animatediff.media import metadata as texts
 from animatediff.media.pyav import library
 from animatediff.media.timing import GIF_SHORTEST, rate
 from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, reason, remedy
-from animatediff.media.write.registry import WRITERS, check_place, names, probe, stem_of
+from animatediff.media.write.places import Target, check_place, reserve, target_of
+from animatediff.media.write.registry import WRITERS, names, probe
 from animatediff.media.write.stills import PngFrames
 
 LOOP_MAXIMUM = 65535  # what GIF and WebP can count
@@ -48,11 +50,13 @@ class ClipWriter:
     If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
     is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
     the exception goes on; what could not be finished is in `notes`. `paths` has the files after closing.
+
+    A file has its name when the disk has all of it, and the disk has the name when `close` returns. Until then nobody
+    else can write files of this name: NameTakenError says that another does, or that the target is not new.
     """
 
-    def __init__(self, target: str | Path, formats: str | Iterable[str], fps: float | Fraction = 8,
-                 loop_number: int = 0, metadata: str = "", *, name: str = "clip",
-                 options: WriteOptions | None = None):
+    def __init__(self, target: str | Path | Target, formats: str | Iterable[str], fps: float | Fraction = 8,
+                 loop_number: int = 0, metadata: str = "", *, options: WriteOptions | None = None):
         self.formats = names(formats)
         if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
             raise MediaError(f"{quoted(loop_number)} is no number of times to play", where="loop_number",
@@ -61,7 +65,8 @@ class ClipWriter:
         probe(self.formats)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
             library()  # has the palette filters; says so now where it is not there
-        self.stem = stem_of(target, name)
+        target = target_of(target)
+        self.stem = target.stem
         self.paths: list[Path] = []
         self.notes: list[str] = []
         self.lost: dict[str, str] = {}
@@ -70,10 +75,11 @@ class ClipWriter:
         self._before: np.ndarray | None = None
         self._makers = ThreadPoolExecutor(CORES, "clip frame")
         self._pending: deque[dict[str, Future[None]]] = deque()  # of each frame under way
-        self._closed = False
+        self._closed, self._unconfirmed = False, ""
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
         check_place(self.stem, self.formats, make=True)
+        self._lock = reserve(target, self.formats)
         order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
         self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
         self._lanes = {name: _Lane(name) for name in order}
@@ -91,9 +97,10 @@ class ClipWriter:
             return
         if self._closed:
             return
-        with _uninterrupted():
+        with _uninterrupted(leaving=True):
             self._finish()
         self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
+        self.notes += filter(None, [self._unconfirmed])
 
     def add(self, frame: Image.Image | np.ndarray) -> None:
         """Hand the next frame to every format. Raises only for a bad frame, or when those before left no format."""
@@ -104,7 +111,7 @@ class ClipWriter:
         if not self._writers:
             self._closed = True
             self._shut_down()
-            self.paths = self._in_order()
+            self._release()
             raise self._error()
         with _uninterrupted():  # all formats get the frame, or none
             self._pending.append({name: self._hand_over(name, pixels) for name in self._writers})
@@ -134,9 +141,9 @@ class ClipWriter:
                 if not isinstance(error, Exception):
                     raise error
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, *, at_once: bool = False) -> None:
         for threads in (self._makers, *(lane.thread for lane in self._lanes.values())):
-            threads.shutdown()
+            threads.shutdown(cancel_futures=at_once)
 
     def describe(self, metadata: str) -> None:
         """Another settings text, for what is known only behind the last frame. Only files whose text is written last
@@ -152,7 +159,7 @@ class ClipWriter:
             return self.paths
         with _uninterrupted():
             self._finish()
-        if self.lost:
+        if self.lost or self._unconfirmed:
             raise self._error()
         if self.count == 0:
             raise MediaError("there are no frames to write", where=str(self.stem), remedy="Add at least one frame")
@@ -160,21 +167,36 @@ class ClipWriter:
 
     def _finish(self) -> None:
         self._closed = True
-        self._settle()
-        self._shut_down()
-        for name, writer in list(self._writers.items()):
-            try:
-                self._kept[name] = writer.finish() if self.count else writer.abort()
-            except Exception as error:
-                self._lose(name, writer, error)
-            except BaseException:  # a second Ctrl-C: leave at once, but nothing half written
-                for rest in self._writers.values():
-                    rest.abort()
-                raise
-            if isinstance(writer, PngFrames) and (older := writer.older()):
-                self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
-        self._writers.clear()
+        try:
+            self._settle()
+            self._shut_down()
+            for name, writer in list(self._writers.items()):
+                try:
+                    self._kept[name] = writer.finish() if self.count else writer.abort()
+                except Exception as error:
+                    self._lose(name, writer, error)
+                if isinstance(writer, PngFrames) and (older := writer.older()):
+                    self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
+        except BaseException:  # a second Ctrl-C: leave at once, but nothing half written
+            self._shut_down(at_once=True)
+            for name, writer in self._writers.items():
+                if name not in self._kept:
+                    self._kept[name] = writer.abort()
+            raise
+        finally:
+            self._writers.clear()
+            self._release()
+
+    def _release(self) -> None:
+        """Make sure that the names last, and let others have them."""
         self.paths = self._in_order()
+        try:
+            for folder in dict.fromkeys(path.parent for path in self.paths):
+                disk.sync_folder(folder)
+        except OSError as error:
+            self._errors.append(error)
+            self._unconfirmed = f"the disk does not confirm that the files' names will last ({reason(error)})"
+        self._lock.release()
 
     def _in_order(self) -> list[Path]:
         return [path for name in self.formats for path in self._kept.get(name, ())]
@@ -191,7 +213,9 @@ class ClipWriter:
         if len(files) > 6:
             files = [*files[:3], f"… {len(files) - 4} more …", files[-1]]
         advice = next(filter(None, map(remedy, self._errors)), "")
-        error = WriteError(f"not written: {lost}; kept: {', '.join(files) or 'nothing'}", where=str(self.stem),
+        what = [f"not written: {lost}"] if lost else []
+        what += filter(None, [self._unconfirmed])
+        error = WriteError(f"{'; '.join(what)}; kept: {', '.join(files) or 'nothing'}", where=str(self.stem),
                            remedy=advice, lost=dict(self.lost), kept=list(self.paths))
         error.__cause__ = self._errors[0]
         return error
@@ -234,8 +258,9 @@ class _Lane:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until a frame is whole in every file; a second Ctrl-C does not wait."""
+def _uninterrupted(*, leaving: bool = False) -> Iterator[None]:
+    """Put off Ctrl-C until a frame is whole in every file. A second one does not wait; more than two do nothing.
+    leaving: by an exception already, to which one Ctrl-C adds nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -246,14 +271,14 @@ def _uninterrupted() -> Iterator[None]:
     waiting: list[tuple[int, FrameType | None]] = []
 
     def later(number: int, frame: FrameType | None) -> Any:
-        if waiting:
-            return before(number, frame)
         waiting.append((number, frame))
+        if len(waiting) == 2:  # and what a third one could not end sooner is done in any case
+            return before(number, frame)
 
     signal.signal(signal.SIGINT, later)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if waiting:
+    if len(waiting) == 1 and not leaving:
         before(*waiting[0])

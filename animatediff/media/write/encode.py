@@ -5,14 +5,15 @@ import io
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from animatediff.disk import Part
 from animatediff.errors import MediaError
 from animatediff.media.metadata import VIDEO_KEY
 from animatediff.media.pyav import EXTRA, library, video_frame
-from animatediff.media.write.base import Clip, Part, Writer
+from animatediff.media.write.base import Clip, Writer
 
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
 _BT709, _LIMITED = 1, 1
@@ -61,9 +62,9 @@ class Video(Writer):
         self._torn = True
         if self._output is None:
             av = library()
-            with open(self.part.hidden, "x+b"):
-                pass  # says why, if the folder refuses; ffmpeg opens by name because faststart reads again
-            self._output = av.open(str(self.part.hidden), "w", format=self.container, options=self.container_options)
+            # ffmpeg writes through the file that we have opened: a name such as 12:30.mp4 would be a protocol to it.
+            self._output = av.open(self.part.file, "w", format=self.container, options=self.container_options,
+                                   io_open=self._read_again)
             self._open(self._output, ready.shape[:2])
         self._encode(ready)
         self._torn = False
@@ -84,6 +85,11 @@ class Video(Writer):
                 output.close()
         self.part.drop()
         return []
+
+    def _read_again(self, *_: Any) -> BinaryIO:
+        """The file so far, which faststart reads while it moves the frames behind the index."""
+        self.part.file.flush()
+        return open(self.part.hidden, "rb")
 
     def _open(self, output: Any, size: tuple[int, int]) -> None:
         """Set up stream and conversion for frames of (height, width)."""
@@ -125,13 +131,16 @@ class Mp4(Video):
     container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
 
     def encoder_options(self) -> dict[str, str]:
-        return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset}
+        # Where x264 picks algorithms by CPU, it reads memory that nobody has set: small clips differ from run to run.
+        return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset,
+                "x264-params": "cpu-independent=1"}
 
 
 class Webm(Video):
     """VP9 in WebM."""
 
     format, extension, container, codec = "WEBM", "webm", "webm", "libvpx-vp9"
+    container_options: ClassVar[dict[str, str]] = {"fflags": "+bitexact"}  # no random identifiers
 
     def pixels(self) -> str:
         return self.clip.options.webm_pixels

@@ -1,21 +1,18 @@
-"""The registry of formats: which there are, whether they can be written here, and where their files go."""
+"""The registry of formats: which there are, and whether they can be written here."""
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from animatediff.errors import FormatError, MediaError, quoted
 from animatediff.media.write.apng import Apng
-from animatediff.media.write.base import Writer, leftovers, open_new, reason, remedy
+from animatediff.media.write.base import Writer
 from animatediff.media.write.encode import Mp4, Webm
 from animatediff.media.write.gif import Gif
 from animatediff.media.write.stills import PngFrames, Text
 from animatediff.media.write.webp import Webp
 
 WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Webp, Apng, PngFrames, Text)}
-
-_FOREIGN = {"avi", "bmp", "flv", "jpeg", "jpg", "m4v", "mkv", "mov", "mpeg", "mpg", "ogv", "tif", "tiff", "wmv"}
 
 
 def names(formats: str | Iterable[str]) -> list[str]:
@@ -48,19 +45,6 @@ def probe(formats: str | Iterable[str]) -> None:
                          remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
 
 
-def check(target: str | Path, formats: str | Iterable[str], name: str = "clip") -> None:
-    """Raise MediaError, before a run, if the clip's files cannot be where they should; nothing is left there."""
-    check_place(stem_of(target, name), names(formats), make=False)
-
-
-def remove_leftovers(target: str | Path, formats: str | Iterable[str], name: str = "clip") -> None:
-    """Delete what a process that was killed left half written of the clip's files."""
-    for form in names(formats):
-        place = WRITERS[form].place(stem_of(target, name))
-        for path in place.glob(".*.part") if place.is_dir() else leftovers(place):
-            path.unlink(missing_ok=True)
-
-
 def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
     found = {}
     for name in formats:
@@ -69,38 +53,3 @@ def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
         except MediaError as error:
             found[name] = error
     return found
-
-
-def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
-    """Find out now, not after the run, whether the files can be where they should.
-
-    `make` their folder; without it, the nearest folder that is there says whether it could be made.
-    """
-    folder = stem.parent
-    try:
-        for name in formats:
-            WRITERS[name].check(WRITERS[name].place(stem))
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
-            folder = next(place for place in stem.absolute().parents if place.exists())
-        trial = folder / f".{uuid.uuid4().hex}.trial"
-        try:
-            open_new(trial).close()
-        finally:
-            trial.unlink(missing_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot write here ({reason(error)})", where=str(stem.parent),
-                         remedy=remedy(error) or "Choose another folder") from error
-
-
-def stem_of(target: str | Path, name: str) -> Path:
-    """Folder and name, without extension, of a clip's files."""
-    path = Path(target)
-    suffix = path.suffix[1:].lower()
-    if suffix in _FOREIGN:
-        raise FormatError(f"{path.suffix} files cannot be written", where=str(path),
-                          remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}")
-    # "demo.gif" and "out/demo.GIF" are files; "out", "out/" and "clips.v2" are folders.
-    is_folder = format_of(path) is None or str(target).endswith(("/", "\\"))
-    return path / name if is_folder else path.with_suffix("")

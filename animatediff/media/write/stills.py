@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from animatediff import disk
 from animatediff.errors import MediaError
 from animatediff.media.metadata import PNG_KEY
-from animatediff.media.write.base import Clip, Part, Writer
+from animatediff.media.write.base import Clip, Writer
 
 
 class PngFrames(Writer):
@@ -41,11 +42,12 @@ class PngFrames(Writer):
         return buffer.getvalue()
 
     def add(self, ready: bytes) -> None:
-        self.path.mkdir(exist_ok=True)
-        part = Part(self.path / f"{self.count:05d}.png")
+        if self.count == 0:
+            disk.make_folder(self.path)
+        part = disk.Part(self.path / f"{self.count:05d}.png")
         try:
             part.file.write(ready)
-            self.paths.append(part.keep(sync=False))
+            self.paths.append(part.keep())
         except BaseException:
             part.drop()
             raise
@@ -82,7 +84,7 @@ class Text(Writer):
         self.count += 1
 
     def _write(self) -> None:
-        part = Part(self.path)
+        part = disk.Part(self.path)
         try:
             part.file.write(self.clip.metadata.encode("utf-8"))
             part.keep()

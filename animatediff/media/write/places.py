@@ -1,0 +1,120 @@
+"""Where a clip's files go: whether they can, and that nobody else writes there."""
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from animatediff import disk
+from animatediff.errors import FormatError, MediaError, end_of
+from animatediff.media.write.base import reason, remedy
+from animatediff.media.write.registry import WRITERS, format_of, names
+
+# Endings of files that are no clips of ours.
+_FOREIGN = """
+264 265 3g2 3gp 7z aac ai aif aiff amv apk arw asf ass au av1 avchd avi avif avifs bik bin bmp bpg bz2 caf cin ckpt
+cr2 cr3 csv cur dcr dds dib divx dng doc docx dpx dv eps erf exe exr f4v fit fits flac flc fli flif flv gifv gz h261
+h263 h264 h265 hdr heic heics heif heifs hevc htm html icns ico ini ivf j2k jfif jng jp2 jpe jpeg jpg jpx json jsonl
+jxl jxr kdc kra log m1v m2p m2t m2ts m2v m3u m3u8 m4a m4p m4v md mid midi mj2 mjpeg mjpg mk3d mka mkv mng mov mp2 mp3
+mp4v mpe mpeg mpeg4 mpg mpg4 mpv mrw mts mxf nef nut obu odt oga ogg ogm ogv opus orf pbm pcx pdf pef pfm pgm pic pkl
+pnm ppm psb psd pt pth py qoi qt ra raf rar ras raw rgb rm rmvb rw2 safetensors sgi smk snd sr2 srf srt srw svg swf
+tar tga tgz tif tiff toml trp ts vob vtt wav wdp weba webmv wma wmv wtv x3f xbm xcf xml xpm xvid xwd y4m yaml yml yuv
+zip
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file without or with an ending, or a folder and the `name` of the files in it. new: there must be none yet."""
+
+    path: str | Path
+    name: str = "clip"
+    new: bool = False
+
+    @property
+    def stem(self) -> Path:
+        """Folder and name, without ending, of the clip's files. FormatError for the ending of another kind of file."""
+        path = Path(self.path)
+        # "demo.gif" and "out/demo.GIF" are files; "out", "out/" and "clips.v2" are folders.
+        if str(self.path).endswith(("/", "\\")):
+            return path / self.name
+        if format_of(path) is not None:
+            return path.with_suffix("")
+        if path.suffix[1:].lower() in _FOREIGN.split() and not path.is_dir():
+            raise FormatError(f"{path.suffix} files cannot be written", where=end_of(path),
+                              remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}; "
+                                     "a folder of this name ends in /")
+        return path / self.name
+
+
+def target_of(place: str | Path | Target) -> Target:
+    return place if isinstance(place, Target) else Target(place)
+
+
+class NameTakenError(MediaError):
+    """Files of this name are another's."""
+
+
+def check(target: str | Path | Target, formats: str | Iterable[str]) -> None:
+    """Raise MediaError, before a run, if the clip's files cannot be where they should; nothing is left there."""
+    check_place(target_of(target).stem, names(formats), make=False)
+
+
+def check_free(target: str | Path | Target) -> None:
+    """Raise NameTakenError, before a run, if another run writes files of this name at this moment."""
+    stem = target_of(target).stem
+    if disk.is_locked(stem):
+        raise _taken(stem, "another run is writing it")
+
+
+def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
+    """Find out now, not after the run, whether the files can be where they should.
+
+    `make` their folder; without it, the nearest folder that is there says whether it could be made.
+    """
+    folder = stem.parent
+    try:
+        for name in formats:
+            WRITERS[name].check(WRITERS[name].place(stem))
+        if make:
+            disk.make_folder(folder)
+        else:
+            folder = next(place for place in stem.absolute().parents if place.exists())
+        for name in formats:  # under names like their own, which the system may refuse
+            trial = disk.Part(folder / WRITERS[name].place(stem).name)
+            try:
+                trial.file.close()
+            finally:
+                trial.drop()
+    except (OSError, ValueError) as error:
+        raise _refused(stem.parent, error) from error
+
+
+def reserve(target: Target, formats: Iterable[str]) -> disk.Lock:
+    """The right to write the clip's files, until it is released. NameTakenError where another has it, or where files
+    are there that must not be. What a process that was killed left half written of them is deleted."""
+    stem = target.stem
+    try:
+        lock = disk.Lock(stem)
+    except disk.LockedError:
+        raise _taken(stem, "another run is writing it") from None
+    except OSError as error:
+        raise _refused(stem.parent, error) from error
+    if target.new and (stem.exists() or any(stem.parent.glob(f"{glob.escape(stem.name)}.*"))):
+        lock.release()
+        raise _taken(stem, "there is a clip of this name")
+    for form in formats:
+        place = WRITERS[form].place(stem)
+        for path in place.glob(".*.part") if place.is_dir() else disk.leftovers(place):
+            path.unlink(missing_ok=True)
+    return lock
+
+
+def _taken(stem: Path, what: str) -> NameTakenError:
+    return NameTakenError(what, where=end_of(stem), remedy="Wait until that has ended, or choose another name")
+
+
+def _refused(folder: Path, error: OSError | ValueError) -> MediaError:
+    return MediaError(f"cannot write here ({reason(error)})", where=end_of(folder),
+                      remedy=remedy(error) or "Choose another folder or name")

@@ -1,0 +1,127 @@
+"""Expressions in prompts, such as `0.5 + sin(t/max_f)`: read once, computed for each frame in float64.
+
+Numbers, names, + - * / // % **, comparisons, `a if b else c`, and the functions of Python's math and of numexpr, which
+FizzNodes uses, under both names. Each computes in constant time: no value outgrows a float.
+"""
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from animatediff.errors import SettingsError, quoted
+
+LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
+Values = Mapping[str, float]
+_Compute = Callable[[Values], float]
+
+
+def _power(a: float, b: float) -> float:
+    value = operator.pow(a, b)
+    if isinstance(value, complex):
+        raise ValueError("a negative number has no such power")
+    return value
+
+
+_ARC = {f"arc{name[1:]}": getattr(math, name) for name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")}
+FUNCTIONS: dict[str, Callable[..., float]] = {name: getattr(math, name) for name in (
+    "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "exp",
+    "expm1", "log", "log10", "log1p", "sqrt", "floor", "ceil", "trunc", "fmod",
+)} | _ARC | {"abs": abs, "min": min, "max": max, "round": lambda x: round(x),
+             "where": lambda condition, a, b: a if condition else b}  # fmt: skip
+_OF_TWO = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: _power,
+    ast.BitAnd: lambda a, b: bool(a) and bool(b), ast.BitOr: lambda a, b: bool(a) or bool(b),
+}  # fmt: skip
+_COMPARED = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+             ast.Eq: operator.eq, ast.NotEq: operator.ne}
+_OF_ONE = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_, ast.Invert: operator.not_}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression of `names`. `where`: of the errors about it."""
+
+    text: str
+    names: tuple[str, ...]
+    where: str
+    _compute: _Compute
+
+    @classmethod
+    def read(cls, text: str, names: tuple[str, ...], where: str) -> Expression:
+        """SettingsError for what is none."""
+        try:
+            if len(text) > LONGEST:
+                raise _Unknown(f"it has more than {LONGEST} characters")
+            compute = _compiled(ast.parse(text.strip(), mode="eval").body, names, DEEPEST)
+        except (_Unknown, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+            raise _refused(text, names, where, error) from None
+        return cls(text, names, where, compute)
+
+    def __call__(self, values: Values) -> float:
+        """Its finite value. SettingsError where there is none, as behind a division by 0."""
+        try:
+            result = float(self._compute(values))
+            if not math.isfinite(result):
+                raise OverflowError
+            return result
+        except (ArithmeticError, ValueError, TypeError) as error:
+            raise _refused(self.text, self.names, self.where, error) from None
+
+
+class _Unknown(Exception):
+    """What an expression cannot have."""
+
+
+def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:
+    why = "the value is too large" if isinstance(error, OverflowError) else \
+        "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
+        error.msg if isinstance(error, SyntaxError) else str(error)
+    return SettingsError(f"{quoted(text)} cannot be computed: {why}", where=where,
+                         remedy=f"Use numbers, + - * / % **, comparisons, {', '.join([*names, *FUNCTIONS])}.")
+
+
+def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
+    if not depth:
+        raise RecursionError
+
+    def part(node: ast.expr) -> _Compute:
+        return _compiled(node, names, depth - 1)
+
+    match node:
+        case ast.Constant(value=bool() | int() | float() as value):
+            number = float(value)
+            return lambda values: number
+        case ast.Name(id=name) if name in names:
+            return lambda values: values[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            one, of = _OF_ONE[type(op)], part(operand)
+            return lambda values: one(of(values))
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _OF_TWO:
+            two, a, b = _OF_TWO[type(op)], part(left), part(right)
+            return lambda values: two(a(values), b(values))
+        case ast.BoolOp(op=op, values=parts):
+            every, all_of = isinstance(op, ast.And), [part(each) for each in parts]
+            return lambda values: (all if every else any)(each(values) for each in all_of)
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARED for op in ops):
+            return _comparison([_COMPARED[type(op)] for op in ops], [part(each) for each in (left, *others)])
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            condition, a, b = part(test), part(body), part(orelse)
+            return lambda values: a(values) if condition(values) else b(values)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+            function, arguments = FUNCTIONS[name], [part(each) for each in args]
+            return lambda values: function(*(float(each(values)) for each in arguments))
+        case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
+            raise _Unknown(f"{quoted(name)} is no name that is known here")
+    raise _Unknown("it has more in it than can be computed here")
+
+
+def _comparison(compare: list[Callable[[float, float], bool]], parts: list[_Compute]) -> _Compute:
+    def compared(values: Values) -> bool:
+        found = [each(values) for each in parts]
+        return all(holds(a, b) for holds, a, b in zip(compare, found, found[1:]))
+
+    return compared

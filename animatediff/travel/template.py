@@ -1,0 +1,64 @@
+"""The text of a key frame, and what it says in each frame: its expressions computed, its cyclic options chosen."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from animatediff.travel import cyclic
+from animatediff.travel.expressions import Expression
+from animatediff.travel.schedule import Text
+
+EXPRESSION = re.compile(r"`([^`]*)`")
+WEIGHTS = ("pw_a", "pw_b", "pw_c", "pw_d")
+NAMES = ("t", "max_f", *WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How texts are read. weights: expressions of the names in WEIGHTS. expressions: whether what stands between
+    backticks is one."""
+
+    frames: int
+    weights: Mapping[str, str]
+    expressions: bool = False
+
+    def __call__(self, text: str, where: str) -> Text:
+        """The text as it is in every frame, or what says it of a frame. SettingsError for what cannot be read."""
+        options = cyclic.read(text, self.frames, where) if cyclic.is_cyclic(text) else None
+        if not (self.expressions and EXPRESSION.search(text)):
+            return text if options is None else options
+        if options is None:
+            return self._computed(text, where)
+        known: dict[str, Text] = {}
+
+        def at(frame: int) -> str:
+            chosen = options(frame)
+            if chosen not in known:
+                known[chosen] = self._computed(chosen, where)
+            found = known[chosen]
+            return found if isinstance(found, str) else found(frame)
+
+        return at
+
+    def _computed(self, text: str, where: str) -> Text:
+        """`EXPRESSION.split` has plain text at even places and expressions at odd ones."""
+        parts = EXPRESSION.split(text)
+        expressions = [Expression.read(part, NAMES, where) for part in parts[1::2]]
+        weights = [(name, Expression.read(self.weights.get(name, "0"), NAMES[:i], "prompt_weights"))
+                   for i, name in enumerate(NAMES) if name in WEIGHTS]
+
+        def at(frame: int) -> str:
+            values: dict[str, float] = {"t": frame, "max_f": self.frames - 1}
+            for name, weight in weights:
+                values[name] = weight(values)
+            parts[1::2] = [_number(expression(values)) for expression in expressions]
+            return "".join(parts)
+
+        return at
+
+
+def _number(value: float) -> str:
+    """At most four decimals, without zeros at the end."""
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
