@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -270,9 +270,11 @@ class Settings:
         n = self.freeinit_iterations
         return [max(1, steps * (i + 1) // n) if self.freeinit_fast else steps for i in range(n)]
 
-    def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
-        """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
-        return travel.both(prompt, negative, frames, self.travel_options(frames))
+    def schedules(self, prompt: str, negative: str, frames: int,
+                  most: int = 0) -> tuple[travel.Schedule, travel.Schedule]:
+        """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`. most:
+        as in travel.Options."""
+        return travel.both(prompt, negative, frames, replace(self.travel_options(frames), most=most))
 
     def travel_options(self, frames: int) -> travel.Options:
         """How a prompt that travels gets from one key frame to the next."""

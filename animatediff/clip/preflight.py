@@ -20,6 +20,7 @@ from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 
 COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated, since counting takes time
+LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 LABELS = ("Frames", "Length", "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
@@ -253,7 +254,7 @@ class _Findings:
         """The prompts, as far as they travel, and the motion LoRAs."""
         self.loras += asked.found.loras
         try:
-            found = asked.settings.schedules(*asked.prompts, asked.frames)
+            found = asked.settings.schedules(*asked.prompts, asked.frames, LOOKED_AT)
         except AnimateDiffError as error:
             self.errors.append(error)
             return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from animatediff.clip.preflight import Preflight
 
 OFF = "Not enabled. With Enable AnimateDiff:"
-LONGEST_TABLE, MOST_FRAMES = 300, 2000  # rows of a schedule that are shown, and frames that are looked at for them
+LONGEST_TABLE, MOST_FRAMES = 300, 1000  # rows of a schedule that are shown, and frames that are looked at for them
 _number = count()  # gradio renews only what differs, and the page marks what is out of date
 
 
@@ -55,14 +55,14 @@ def _html(found: Preflight, enabled: bool) -> str:
     lines = [paragraph("ad-problem", words.error(error)) for error in found.errors]
     lines += [paragraph("ad-notice", words.notice(text)) for text in found.notices]
     off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule)}</details>'
+    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule, found.frames)}</details>'
                      for name, schedule in found.schedules)
     css_class = ("" if enabled else " ad-disabled") + ("" if found.seam else " ad-no-seam")
     return said(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
 
 
-def _table(schedule: travel.Schedule) -> str:
-    """What each frame shows."""
+def _table(schedule: travel.Schedule, frames: int) -> str:
+    """What each of so many frames shows; of many, the first ones."""
     shown = replace(schedule, mixes=schedule.mixes[:MOST_FRAMES])
     lines = []
     for row in shown.rows():
@@ -72,7 +72,7 @@ def _table(schedule: travel.Schedule) -> str:
             text = html.escape(part["text"]) or "<i>(empty)</i>"
             lines.append(f"<tr><td>{frames}</td><td>{part['weight']:.0%}</td><td>{text}</td></tr>")
             frames = ""
-    if len(lines) > LONGEST_TABLE or len(shown.mixes) < len(schedule.mixes):
+    if len(lines) > LONGEST_TABLE or frames > MOST_FRAMES:
         lines[LONGEST_TABLE:] = ["<tr><td>…</td><td></td><td></td></tr>"]
     head = "".join(f"<th>{name}</th>" for name in ("Frames", "Share", "Prompt"))
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

@@ -82,9 +82,10 @@ def _says_much(template: str) -> bool:
 
 def _pattern(template: str) -> re.Pattern[str]:
     parts = PLACE.split(template)  # text, mark, text, …
-    values = [r"(\d+)" if mark else "(.+?)" for mark in parts[1::2]]
-    return re.compile(re.escape(parts[0]) + "".join(value + re.escape(text) for value, text in zip(values, parts[2::2])),
-                      re.DOTALL)
+    pattern = re.escape(parts[0])
+    for mark, text in zip(parts[1::2], parts[2::2]):
+        pattern += (r"(\d+)" if mark else "(.+?)") + re.escape(text)
+    return re.compile(pattern, re.DOTALL)
 
 
 def _ended(sentence: str) -> str:
