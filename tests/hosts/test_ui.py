@@ -210,6 +210,21 @@ def test_what_the_lines_say(host):
     assert "no such motion module" in page.told(motion_module="<b>gone</b>")
 
 
+@pytest.mark.parametrize("frames", [4, 100_000])
+def test_the_lines_unfold_to_what_each_frame_shows(host, frames):
+    from animatediff.hosts.a1111 import ui
+
+    ours = {p.name: p.default for p in CLIP.values()} | {"frames": frames}
+    said = ui.lines(ours, {"prompt": f"0: a\n{frames - 1}: <b>"}, from_picture=False)
+    rows = [re.findall("<t[dh]>(.*?)</t[dh]>", row) for row in re.findall("<tr>(.*?)</tr>", said)]
+    assert rows[:2] == [["Frames", "Share", "Prompt"], ["0", "100%", "a"]]
+    if frames == 4:
+        assert rows[2:] == [["1", "67%", "a"], ["", "33%", "&lt;b&gt;"], ["2", "67%", "&lt;b&gt;"], ["", "33%", "a"],
+                            ["3", "100%", "&lt;b&gt;"]]
+    else:
+        assert rows[-1] == ["…", "", ""] and 100 < len(rows) < 1000
+
+
 def test_events_are_answered_one_by_one(host, monkeypatch):
     """Else the answer to an older event could come after that to a newer one, and stay on the page."""
     from animatediff.hosts.a1111 import ui

@@ -67,11 +67,11 @@ def _table(schedule: travel.Schedule, frames: int) -> str:
     lines = []
     for row in shown.rows():
         first, last = row["first"], row["last"]
-        frames = str(first) if first == last else f"{first}\N{EN DASH}{last}"
+        number = str(first) if first == last else f"{first}\N{EN DASH}{last}"
         for part in row["prompts"]:
             text = html.escape(part["text"]) or "<i>(empty)</i>"
-            lines.append(f"<tr><td>{frames}</td><td>{part['weight']:.0%}</td><td>{text}</td></tr>")
-            frames = ""
+            lines.append(f"<tr><td>{number}</td><td>{part['weight']:.0%}</td><td>{text}</td></tr>")
+            number = ""
     if len(lines) > LONGEST_TABLE or frames > MOST_FRAMES:
         lines[LONGEST_TABLE:] = ["<tr><td>…</td><td></td><td></td></tr>"]
     head = "".join(f"<th>{name}</th>" for name in ("Frames", "Share", "Prompt"))

@@ -30,7 +30,7 @@ MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie under Enable and the lines; what is not named comes into the last part.
 ROWS = (("motion_module",), ("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
-        ("closed_loop", "seam_repair"), ("formats",), ("speed",))
+        ("closed_loop", "seam_repair"), ("formats",), ("speed", "preset"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
