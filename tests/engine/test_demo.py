@@ -60,7 +60,7 @@ def test_motion_loras_are_small_and_found_by_their_names():
         path = models.find_lora(name)
         assert path.parent == models.DEMO_LORAS and path.stat().st_size <= 2e6
         with safe_open(path, "pt") as file:
-            assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}
+            assert {file.get_slice(key).get_dtype() for key in file} == {"F16"}
 
 
 @pytest.mark.parametrize("name", LORAS)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 _COMMON = "elem_classes elem_id label visible "
 _FORM = _COMMON + "container every info interactive min_width scale show_label value "
@@ -37,7 +37,7 @@ FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 class Block:
     """Something on the page. `events`: (name, arguments) as attached."""
 
-    stack: list[Block] = []
+    stack: ClassVar[list[Block]] = []
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in ACCEPTED)

@@ -177,7 +177,7 @@ def test_no_event_writes_to_a_control_but_lists_and_buttons(host):
             writers = {"txt2img-ad-motion-module": ("txt2img-ad-refresh", "txt2img-ad-update"),
                        "txt2img-ad-motion-lora": ("txt2img-ad-lora-add",),
                        "txt2img-ad-motion-mask": ("txt2img-ad-mask-take",)}
-            assert not written or component.elem_id in writers[written[0]] and len(written) == 1
+            assert not written or (component.elem_id in writers[written[0]] and len(written) == 1)
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
@@ -194,14 +194,14 @@ def test_every_control_that_matters_renews_the_lines(host, tab):
 def test_what_the_lines_say(host):
     page = Page(host)
     assert page.told().startswith("|||Not enabled.")
-    said = page.told(enable=True, frames=40, closed_loop="A", **{"txt2img_batch_count": 3})
+    said = page.told(enable=True, frames=40, closed_loop="A", txt2img_batch_count=3)
     total = windows.total(40, 16, steps=20, closed_loop="A")
     assert "Not enabled" not in said and "|Frames|" in said and f"{total} × 3 = {3 * total:,}" in said
     assert "v2.safetensors" in said and "v2 (SD1.5)" in said
     said = page.told(enable=True, **{"txt2img_hr-checkbox": True, "txt2img_hires_steps": 7})
     assert "20 + 7 = 27" in said
     assert "20 + 20 = 40" in page.told(**{"txt2img_hr-checkbox": True})
-    assert "UNet calls| |19|" in page.told(**{"txt2img_sampling": "DDIM"})
+    assert "UNet calls| |19|" in page.told(txt2img_sampling="DDIM")
     xl = page.told(motion_module="xl.safetensors")
     assert "xl.safetensors is an SDXL motion module but the checkpoint is SD1.5" in xl
     assert "FPS: 0 is out of range" in page.told(fps=0)

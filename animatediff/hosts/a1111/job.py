@@ -128,6 +128,7 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
             one.check()
+        assert self.module is not None, "loaded before the first clip"
         windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
         motion = Motion(self.settings, self.module, self.loras[p.is_hr_pass], self.steering,
                         pictures.of_pass(p, self.settings), windows)
@@ -220,7 +221,7 @@ class Job:
             done, of, what = run.finished, run.iterations, "FreeInit iterations"
         elif run.iterations > 1:
             what = f"steps of FreeInit iteration 1 of {run.iterations}"
-        if done < of and (shared.state.interrupted or shared.state.skipped):
+        if self.clip and done < of and (shared.state.interrupted or shared.state.skipped):
             self.clip.cut_short, self.clip.in_hires = (done, of, what), self.p.is_hr_pass
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
@@ -54,11 +54,11 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                            partial(motion_loras.described, settings)))
 
 
-def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
+def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:
     """The host's sampler of this name; `otherwise` for none, such as "Use same sampler"."""
     config = sd_samplers.all_samplers_map.get(name)
     if config is None:
-        return otherwise
+        return otherwise or Sampler()
     timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
     option = "discard_next_to_last_sigma"
     spare = config.options.get(option) or shared.opts.data.get(f"always_{option}")
@@ -77,7 +77,7 @@ def probed(formats: Iterable[str]) -> None:
         raise type(error)(error.what, where=error.where, remedy=error.remedy)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _probed(formats: tuple[str, ...]) -> AnimateDiffError | None:
     try:
         if formats:

@@ -28,8 +28,8 @@ from animatediff.parameters import Parameter
 
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
-# How the controls lie under Enable and the lines; what is not named comes into the last part.
-ROWS = (("motion_module",), ("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
+# How the controls lie under Enable, the lines and the list of motion modules; what is not named comes into the last part.
+ROWS = (("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
         ("closed_loop", "seam_repair"), ("formats",), ("speed", "preset"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
@@ -119,35 +119,33 @@ def build(is_img2img: bool, script: Any) -> Controls:
 
 def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
     """Make the controls that are always in view: the list of motion modules, and the button that renews it."""
+    with gr.Row():
+        modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
+        refresh = _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
+    made[MODULE] = modules.control
     for names in ROWS:
         with gr.Row():
-            for name in names:
-                if name == MODULE:
-                    modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
-                    made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
-                else:
-                    made[name] = _control(gr, table.BY_NAME[name], tab)
+            made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
     return modules, refresh
 
 
 def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter]:
     """Make the parts that open by themselves; all that is left comes into the last one."""
+    beside: dict[str, Any] = {}
     for part in PARTS:
         shown = tab == "img2img" or not part.img2img
         with gr.Accordion(part.title, open=False, visible=shown, elem_id=f"{tab}-ad-{part.name}"):
             for names in part.rows:
                 with gr.Row():
                     made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
-                if names[0] == LORA:
-                    loras = LoraPicker(gr, tab, _lora_names)
-                elif names[0] == MASK:
-                    painter = Painter(gr, tab, _keep_mask)
+                if names[0] in BESIDE:
+                    beside[names[0]] = BESIDE[names[0]](gr, tab)
     with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
         rest = [p for p in CLIP if p.name not in made]
         for start in range(0, len(rest), MORE_IN_A_ROW):
             with gr.Row():
                 made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
-    return loras, painter
+    return beside[LORA], beside[MASK]
 
 
 @contextmanager
@@ -179,7 +177,8 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
         return gr.Image(type="pil", image_mode="RGBA", height=240, **common)
     if p.type is str:
         return gr.Textbox(value=p.default, max_lines=1, **common)
-    if p.maximum is not None and p.maximum - p.minimum <= (LONGEST_SLIDER if p.type is int else 1):
+    limits = None if p.minimum is None or p.maximum is None else p.maximum - p.minimum
+    if limits is not None and limits <= (LONGEST_SLIDER if p.type is int else 1):
         step = 1 if p.type is int else 0.01
         return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
     # No limits: gradio's message about them names no control. The lines do, and so does the run.
@@ -261,9 +260,9 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
         value = values[list(asked).index(MODULE)]
         return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.loras.read(), told(*values)]
 
-    for component in inputs:
+    for name, component in (asked | theirs).items():
         event = component.release if isinstance(component, ours.gr.Slider) else component.change
-        if component in (theirs.get("prompt"), theirs.get("negative")):
+        if name in ("prompt", "negative"):
             event = component.blur  # not at every letter
         event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
@@ -272,6 +271,9 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
     ours.painter.connect(ours.component(MASK), size, **QUIET)
     ours.loras.connect(ours.component(LORA), **QUIET)
+
+
+BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask)}
 
 
 def _root(component: Any) -> Any:

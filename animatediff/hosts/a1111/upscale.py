@@ -120,7 +120,7 @@ def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, inde
 
 def _kept(item: Any) -> Any:
     """What the gallery shows already, as the host hands it back."""
-    picture = Image.new("RGB", (1, 1))
+    picture: Any = Image.new("RGB", (1, 1))
     picture.already_saved_as = _path(item)
     return picture
 

@@ -163,7 +163,7 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
                                 where=folder.name, remedy="Set Number of frames to 0, or add pictures.")
         pictures = folder.pictures[: len(folder.keys) or frames]
         unit = folder.unit
-        unit.input_mode = type(unit.input_mode)["BATCH"]
+        unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
         theirs = getattr(unit, "batch_modifiers", None) or ()
         unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
@@ -187,7 +187,8 @@ def check(p: Any) -> None:
 def _unit(value: Any, name: str) -> Any:
     """A unit of our own to change: the page gives the same objects for every job."""
     if isinstance(value, dict):
-        from scripts import external_code  # ControlNet's API for other extensions
+        # ControlNet's API for other extensions
+        from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
 
         try:
             return external_code.to_processing_unit(value)
@@ -257,11 +258,12 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
     def per_frame(value: Any) -> bool:
         return getattr(value, "ndim", 0) > 2 and frames > 1 and value.shape[0] in (frames, 2 * frames)
 
+    hint: Any
     changes: list[tuple[Any, str, Any]] = []
     for name in ("hint_cond", "hr_hint_cond"):
         if per_frame(hint := getattr(param, name, None)):  # kept on the CPU by ControlNet
             changes.append((param, name, hint[rows].to(devices.get_device_for("controlnet"))))
-    embedding = getattr(model, "image_emb", None)  # IP-Adapter
+    embedding: Any = getattr(model, "image_emb", None)  # IP-Adapter
     if per_frame(getattr(embedding, "cond_emb", None)):
         kept = {name: value[rows] for name, value in embedding._asdict().items() if per_frame(value)}
         changes.append((model, "image_emb", embedding._replace(**kept)))
@@ -270,7 +272,7 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
             undo.callback(module.set_cond_image, module.cond_image)
             module.set_cond_image(module.cond_image[rows])
     for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):  # made for the rows of the call before
-        latent = getattr(param, name, None)
+        latent: Any = getattr(param, name, None)
         if getattr(latent, "ndim", 0) > 2 and latent.shape[0] not in (1, len(rows)):
             setattr(param, name, None)
     reset = getattr(model, "reset", None)  # T2I- and IP-Adapter keep what they made of the hint before

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -60,10 +61,8 @@ class Tab:
         """Press Generate, and wait until the job is over."""
         self.page.click(f"#{self.name}_generate")
         interrupt = self.page.locator(f"#{self.name}_interrupt")
-        try:
+        with suppress(sync_api.TimeoutError):  # a job that is stopped at once
             interrupt.wait_for(state="visible", timeout=5000)
-        except sync_api.TimeoutError:
-            pass  # a job that is stopped at once
         interrupt.wait_for(state="hidden", timeout=PATIENCE)
 
     def small(self, prompt: str = PROMPT, steps: int = 2, frames: int = 4) -> None:

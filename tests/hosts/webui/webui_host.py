@@ -24,6 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,10 +200,8 @@ class Host:
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        try:
+        with suppress(OSError):  # it may go before it has answered
             self.post("/sdapi/v1/server-kill", {}, seconds=5)
-        except OSError:
-            pass  # it may go before it has answered
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

@@ -22,7 +22,7 @@ class FastAPI:
     post = get
 
 
-def Body(default=None, **_):  # noqa: N802, FastAPI's name
+def Body(default=None, **_):
     return default
 
 
