@@ -28,7 +28,7 @@ from animatediff.parameters import Parameter
 
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
-# How the controls lie under Enable, the lines and the list of motion modules; what is not named comes into the last part.
+# How the controls lie under Enable, the lines and the list of motion modules; the rest comes into the last part.
 ROWS = (("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
         ("closed_loop", "seam_repair"), ("formats",), ("speed", "preset"))
 # Where the page is not as the command line, for which the table speaks.
