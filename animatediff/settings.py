@@ -178,8 +178,9 @@ class Settings:
         "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each frame starts from one of the "
         "pictures. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     preset: str = _row(
-        "none", "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's distilled model "
-        "wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that are given.",
+        few_steps.PRESETS[0], "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's "
+        "distilled model wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that "
+        "are given.",
         choices=few_steps.PRESETS, cli="--preset")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "

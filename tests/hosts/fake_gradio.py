@@ -30,7 +30,7 @@ ACCEPTED = {
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
-EVENTS = {"Button": "click", "Slider": "change release"}
+EVENTS = {"Button": "click", "Radio": "change input", "Slider": "change release"}
 FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 
 

@@ -185,7 +185,7 @@ def test_every_control_that_matters_renews_the_lines(host, tab):
     page = Page(host, tab)
     ours = [c for c in page.controls.components if type(c).__name__ != "Image"]  # would be sent again every time
     for component in (*ours, *page.theirs.values()):
-        (event, wired), = component.events
+        (event, wired), = [attached for attached in component.events if attached[0] != "input"]
         assert event == ("release" if type(component).__name__ == "Slider" else "change"), component.elem_id
         assert [c.elem_id for c in wired["outputs"]] == [f"{tab}-ad-preflight"]
         assert wired["inputs"] == [*ours, *page.theirs.values()]
@@ -406,7 +406,8 @@ def test_axes(grid):
     axes.add()
     axes.add()  # the host builds its page anew
     found = {option.label: option for option in grid.axis_options}
-    assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values() if p.form != "picture")]
+    assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values()
+                                        if p.form != "picture" and p.name != "preset")]
     assert len(found) == len(grid.axis_options)
     overlap, frames = found["[AnimateDiff] Overlap"], found["[AnimateDiff] Number of frames"]
     assert overlap.type is int and found["[AnimateDiff] FPS"].type is float
@@ -436,8 +437,9 @@ def test_axes_refuse_before_the_first_picture(grid):
     axes.add()
     frames = next(option for option in grid.axis_options if option.label == "[AnimateDiff] Number of frames")
     frames.confirm(None, [8, 16])
-    with pytest.raises(SettingsError, match="frames"):
+    with pytest.raises(SettingsError, match="frames") as caught:
         frames.confirm(None, [8, -1])
+    assert vars(caught.value)["status_code"] == 422 and "frames" in vars(caught.value)["detail"]  # what the API answers
 
 
 def test_axes_without_the_script(host):

@@ -42,10 +42,11 @@ def paragraph(css_class: str, text: str) -> str:
 
 def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
     from animatediff.hosts.a1111.run_facts import of_run
+    from animatediff.hosts.a1111.server_files import page_may_read_all
 
     # What is empty is not asked for, as in the request.
     given = {name: table.BY_NAME[name].for_people().read(value) for name, value in ours.items() if value is not None}
-    return of_run(table.parse(given), theirs, from_picture=from_picture)
+    return of_run(table.parse(given), theirs, from_picture=from_picture, anywhere=page_may_read_all())
 
 
 def _html(found: Preflight, enabled: bool) -> str:

@@ -44,7 +44,8 @@ MORE = "More AnimateDiff settings"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
-HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
+HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "scheduler": "{tab}_scheduler",
+                 "cfg": "{tab}_cfg_scale", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
                  "strength": "img2img_denoising_strength", "prompt": "{tab}_prompt", "negative": "{tab}_neg_prompt"}
 LAST_ON_PAGE = "{tab}_gallery"
@@ -269,11 +270,18 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     for button in listing:
         button.click(fn=listed, inputs=inputs, outputs=[ours.modules.control, ours.loras.list, ours.shown], **QUIET)
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
+    _preset(ours.gr, ours.tab, page, asked)
     ours.painter.connect(ours.component(MASK), size, **QUIET)
     ours.loras.connect(ours.component(LORA), **QUIET)
 
 
 BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask)}
+
+
+def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:
+    from animatediff.hosts.a1111 import distilled
+
+    distilled.on_page(gr, tab, page, ours["preset"], ours[MODULE], QUIET)
 
 
 def _root(component: Any) -> Any:
