@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--minutes", type=float, default=8, help="for gpu: its time limit; longer parts are skipped")
-    parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS], help="for gpu: measure this part only; may be repeated")
+    parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS],
+                        help="for gpu: measure this part only; may be repeated")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="do not measure; print a --json file as tables")
     parser.add_argument("--into", type=Path, metavar="PAGE", help="with --markdown: replace the tables of this page")

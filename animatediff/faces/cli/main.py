@@ -191,7 +191,7 @@ def _info(arguments: argparse.Namespace) -> int:
     text = metadata.read(arguments.file)
     if text is None:
         raise MediaError("carries no settings", where=arguments.file,
-                         remedy="Use the file as it was written; editors and messengers often remove them")
+                         remedy="Use the file as it was written; editors and chats often remove them")
     try:
         about = json.loads(text)
     except (ValueError, RecursionError):

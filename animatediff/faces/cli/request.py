@@ -49,7 +49,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
             raise
         flag = FLAGS.get(error.where)
         raise SettingsError(error.what, where=f"{arguments.source}, {flag or error.where}",
-                            remedy=error.remedy if flag else "A newer version of this program wrote it; update to that version") from None
+                            remedy=error.remedy if flag else "A newer version wrote it; update to that version") from None
 
 
 def carried(path: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def carried(path: str) -> dict[str, Any]:
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise MediaError("carries no AnimateDiff settings", where=path,
-                         remedy="Use a file that this program wrote; editors and messengers often remove them") from None
+                         remedy="Use a file that this program wrote; editors and chats often remove them") from None
     return about
 
 
