@@ -50,7 +50,7 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         if neutral is None:
             named[key] = value
         elif ... not in neutral and value not in neutral:
-            raise SettingsError(f"{quoted(value)} asks for something that this version cannot do yet", where=key,
+            raise SettingsError(f"{quoted(value)} is not supported yet", where=key,
                                 remedy=f"Leave {key} out. {INSTEAD.get(key, '')}".rstrip())
     if isinstance(named.get("closed_loop"), bool):
         named["closed_loop"] = OLDER_LOOPS[named["closed_loop"]]

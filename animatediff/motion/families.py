@@ -129,6 +129,6 @@ def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file"
         return replace(family, has_mid=mid(evidence))
     raise ModelError(
         f"{name} has temporal layers for {evidence.levels} levels of a UNet, positions for {evidence.positions} frames "
-        f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules is like that",
+        f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules has these",
         remedy="If the download is complete, report it with a link to the file.",
     )
