@@ -254,6 +254,11 @@ def test_unsupported_relatives_come_with_a_remedy(make_module):
     )
 
 
+def test_a_sparsectrl_file_belongs_to_controlnet(make_module):
+    with pytest.raises(ModelError, match="SparseCtrl RGB checkpoint.*models/ControlNet"):
+        detect({**make_module("v3").state_dict(), "controlnet_cond_embedding.weight": one()}, "sparse.ckpt")
+
+
 class Config:
     """Stands for the omegaconf object in some v3 checkpoints."""
 
