@@ -91,7 +91,7 @@ def test_a_long_video_does_not_lie_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize("more, count, said", [
-    ({"last_frame": "x.png"}, 0, "starts from noise"), ({"frames": 5}, 3, "but the request has 3 pictures"),
+    ({"last_frame": "x.png"}, 0, "needs a start picture"), ({"frames": 5}, 3, "but the request has 3 pictures"),
     ({"frames": 0, "last_frame": "x.png"}, 3, "from the request"),
 ])
 def test_what_is_refused_of_pictures(more, count, said):

@@ -176,9 +176,9 @@ def test_transparent_pixels_are_white(sources):
     ({"init": "text.png"}, MediaError, "text.png: is neither"),
     ({"init": "cut.png"}, MediaError, "cut.png: cannot be read"), ({"init": "empty"}, MediaError, "no pictures"),
     ({"init": "one.png", "last_frame": "text.png"}, MediaError, "text.png"),
-    ({"last_frame": "one.png"}, SettingsError, "last_frame: a clip that starts from noise"),
+    ({"last_frame": "one.png"}, SettingsError, "last_frame: it needs a start picture"),
     ({"init": "moving", "frames": 5}, SettingsError, "frames: 5 frames are asked for, but .* has 3 pictures"),
-    ({"init": "moving", "frames": 0, "last_frame": "one.png"}, SettingsError, "picture of its own"),
+    ({"init": "moving", "frames": 0, "last_frame": "one.png"}, SettingsError, "its own picture"),
 ], ids=str)
 def test_what_cannot_be_used(pipeline, sources, given, error, said):
     given = {k: sources / v if isinstance(v, str) else v for k, v in given.items()}

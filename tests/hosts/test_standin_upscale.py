@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_refused_and_the_gallery_stays(host):
     path.write_bytes(path.read_bytes()[:200])
     made, info, said, comments = pressed(host, gallery, about)
     assert [picture.already_saved_as for picture in made] == [str(path)] and info == about and comments == ""
-    assert "Press the button at a clip" in said and "Hires. fix" in said
+    assert "Select a clip whose file" in said and "Hires. fix" in said
 
 
 def test_a_file_elsewhere_is_not_read(host):

@@ -191,7 +191,7 @@ def test_the_infotext_names_the_last_frame_and_the_name_finds_it(host, source, f
     ({"last_frame": "http://127.0.0.1/x.png"}, 1, "base64"), ({"last_frame": 7}, 1, "no picture"),
     ({"frame_lock": "0: 2"}, 1, "frame_lock"), ({"frame_lock": "x"}, 1, "frame_lock"),
     ({"latent_power": 0}, 1, "latent_power"),
-    ({"latent_scale": -1}, 1, "latent_scale"), ({"last_frame": "own"}, 8, "picture of its own"),
+    ({"latent_scale": -1}, 1, "latent_scale"), ({"last_frame": "own"}, 8, "its own picture"),
     ({"video_length": 5}, 8, "8 pictures"),
 ], ids=str)
 def test_what_cannot_be_done_is_a_422(host, source, settings, pictures, said):
@@ -206,7 +206,7 @@ def test_what_cannot_be_done_is_a_422(host, source, settings, pictures, said):
 
 def test_in_txt2img_a_last_frame_is_refused_and_a_lock_said_to_do_nothing(host, source):
     refused = host.txt2img({**FRAMES, "last_frame": png(source[1])}, prompt=PROMPT, seed=5, steps=3)
-    assert refused.status == 422 and "starts from noise" in refused.detail, refused.body
+    assert refused.status == 422 and "needs a start picture" in refused.detail, refused.body
     answer = host.txt2img({**FRAMES, "frame_lock": "1, 0"}, prompt=PROMPT, seed=5, steps=3).expect()
     told = answer.info["extra_generation_params"]["AnimateDiff notes"]
     assert any("Frame lock" in note for note in told), told
