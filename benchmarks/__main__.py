@@ -30,12 +30,13 @@ NAMES = {
     "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
     "noise": "how still shapes at rest keep in long clips, by kind of noise and with FreeInit",
     "fast_mode": "the speed presets: time against scores, PSNR and flicker",
+    "interpolation": "frames between frames against the true ones, by each method",
     "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
 }
 
 
 def main() -> None:
-    epilog = "\n".join(f"  {name:14}{text}" for name, text in NAMES.items())
+    epilog = "\n".join(f"  {name:15}{text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.replace("`", ""), epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,

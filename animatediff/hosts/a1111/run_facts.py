@@ -52,7 +52,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read))
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read,
+                           find_rife=library.find_rife))
 
 
 def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
