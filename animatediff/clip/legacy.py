@@ -67,7 +67,7 @@ def of_infotext(infotext: Mapping[str, str]) -> dict[str, str]:
     has, and writes None for what has no value."""
     values = {name: value for name, value in infotext.items() if value != "None"}
     if values.get("interp") in NO_INTERPOLATION:
-        values.pop("interp_x", None)
+        values = {name: value for name, value in values.items() if name not in ("interp", "interp_x")}
     if infotext.get("freeinit_enable") == "True":
         values.setdefault("freeinit_iterations", str(FREEINIT_ITERATIONS))
     return values

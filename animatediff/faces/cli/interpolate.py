@@ -109,8 +109,9 @@ def _target(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[Targ
 
     file = Path(arguments.file)
     own = "PNG" if file.is_dir() else format_of(file) or "MP4"
-    if not request.is_folder(arguments.out):
-        return Target(arguments.out), list(values.get("format") or [format_of(arguments.out) or own])
+    whole = Target(arguments.out)
+    if not request.is_folder(arguments.out) or not whole.stem:  # which refuses the ending of another kind of file
+        return whole, list(values.get("format") or [format_of(arguments.out) or own])
     out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
     return Target(out, f"{file.name if file.is_dir() else file.stem}-interpolated"), list(values.get("format") or [own])
 

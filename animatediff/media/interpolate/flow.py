@@ -56,7 +56,7 @@ class Flow:
         factor = max(1.0, SMALLEST / max(height, width))
         size = round(width * factor), round(height * factor)
         gray = [cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for x in (a, b)]
-        found = self._search.calc(gray[0], gray[1], None)
+        found = np.nan_to_num(self._search.calc(gray[0], gray[1], None)).clip(-max(size), max(size))
         return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(factor)
 
     def _certainty(self, a: np.ndarray, b: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:

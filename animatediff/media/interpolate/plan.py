@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+UNITS = (Fraction(1, 100), Fraction(1, 1000))  # in which containers count seconds
 JITTER = Fraction(1, 50)  # seconds by which a frame's stated time may be off, as GIFs count in hundredths
 
 
@@ -22,14 +23,19 @@ def count(seconds: Fraction, rate: Fraction) -> int:
 
 def steady_rate(seconds: Sequence[Fraction]) -> Fraction | None:
     """Frames per second of a clip whose frames last so long, where that is one rate apart from the rounding of its
-    container; None where the frames last differently. The last frame's time is often made up, and does not count."""
-    known = seconds[:-1] or seconds
-    total = sum(known, Fraction(0))
+    container; None where the frames last differently. The last frame's time is often made up, and need not fit."""
+    return _steady(seconds) or _steady(seconds[:-1])
+
+
+def _steady(seconds: Sequence[Fraction]) -> Fraction | None:
+    total, at = sum(seconds, Fraction(0)), Fraction(0)
     if not total:
         return None
-    mean, at = total / len(known), Fraction(0)
-    for index, each in enumerate(known):
+    mean = total / len(seconds)
+    for index, each in enumerate(seconds):
         if abs(at - index * mean) > min(JITTER, mean / 3):
             return None
         at += each
-    return (1 / mean).limit_denominator(1001)
+    nearest = max(1, round(1 / mean))
+    rounding = next((unit for unit in UNITS if all(not each % unit for each in seconds)), Fraction(0))
+    return Fraction(nearest) if abs(len(seconds) / Fraction(nearest) - total) <= rounding else (1 / mean).limit_denominator(1001)

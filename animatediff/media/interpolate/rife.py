@@ -18,7 +18,7 @@ SCALES = (8, 4, 2, 1)  # each block works at this fraction of the frames' size
 FAR = 32  # pixels; where everything moves further, all blocks look at half the size
 MULTIPLE = 64  # the coarsest block halves twice more, and `FAR` once
 WIDTHS = (192, 128, 96, 64)
-SMALL = 128  # pixels of the longer side
+SMALL = 256  # pixels of the longer side
 
 
 def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
@@ -99,7 +99,7 @@ class Rife:
         return [(x * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy() for x in found]
 
     def _tensor(self, frame: np.ndarray) -> Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        x = torch.tensor(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
         height, width = frame.shape[:2]
         return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
 
