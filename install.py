@@ -10,8 +10,9 @@ import importlib.util
 from collections.abc import Callable
 
 # Import name and package -> what for. The WebUI itself needs numpy, Pillow, safetensors and torch.
-NEEDED = {"av": "MP4 and WEBM files", "simpleeval": "expressions in prompts that travel",
-          "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
+NEEDED = {"av": "MP4 and WEBM files", "dynamicprompts": "{@a|b} in prompts", "pyparsing": "{@a|b} in prompts"}
+# The versions that were tested, so that a release of tomorrow does not come into anybody's WebUI by itself.
+TESTED = {"av": ">=17,<19", "dynamicprompts": ">=0.30.4,<0.32", "pyparsing": ">=3.0.9,<3.4"}
 
 
 def missing(find: Callable[[str], object] = importlib.util.find_spec) -> list[str]:
@@ -30,7 +31,7 @@ def install(pip: Callable[..., object], find: Callable[[str], object] = importli
     for name in missing(find):
         purpose = NEEDED[name]
         try:
-            pip(f"install --no-deps --only-binary :all: {name}", f"{name} for AnimateDiff ({purpose})")
+            pip(f'install --no-deps --only-binary :all: "{name}{TESTED[name]}"', f"{name} for AnimateDiff ({purpose})")
             print(f"AnimateDiff: installed {name} for {purpose}")
         except Exception as error:  # no network, no wheel for this machine: GIF, WebP and PNG need none of it
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

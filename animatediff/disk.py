@@ -125,11 +125,11 @@ class Lock:
         if len(os.fsencode(name)) > LONGEST:
             name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{LOCK}"
         self.path = path.with_name(name)
-        while True:
+        for last in (False,) * 99 + (True,):
             self._handle: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 _lock(self._handle)
-                if _is_at(self._handle, self.path):  # not what another has deleted in the meantime
+                if _is_at(self._handle, self.path) or last:  # not what another has deleted in the meantime
                     return
             except OSError as error:
                 os.close(self._handle)

@@ -32,8 +32,9 @@ class AnimateDiffError(Exception):
         super().__init__(what, where, remedy)
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}. {self.remedy}" if self.remedy else text
+        text = f"{end_of(self.where, 300)}: {self.what}" if self.where else self.what
+        text = f"{text}. {self.remedy}" if self.remedy else text
+        return text.encode("utf-8", "backslashreplace").decode()  # half characters, which no answer could carry
 
 
 class SettingsError(AnimateDiffError):

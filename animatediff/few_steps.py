@@ -6,18 +6,19 @@ so what tells is the file's name, or the title that its trainer wrote into it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from animatediff import loras
 
-PRESETS = ("none", "few steps")
+PRESETS = ("off", "few steps")
 FEW_STEPS = PRESETS[1]
 FILLED = ("sampler", "schedule_type", "cfg", "steps")  # what the preset sets
 # Schedule types that begin each step where the last one of a distilled model begins: with 4 steps at 999, 749, 499 and
 # 249 ("trailing", arXiv:2305.08891, table 2). The engine's name, and the WebUI's two.
 TRAILING = ("trailing", "SGM Uniform", "Simple")
-EULER, LCM = ("Euler", "SGM Uniform"), ("LCM", "Automatic")
+AUTOMATIC = "Automatic"
+EULER, LCM = ("Euler", "SGM Uniform"), ("LCM", AUTOMATIC)
 _STEPS = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?", re.IGNORECASE)
 
 
@@ -115,18 +116,15 @@ def notices(name: str, model: Distilled, run: Run) -> list[str]:
         grid = "" if model.sampler == "LCM" else f", the schedule type {model.schedule_type}"
         said.append(f"{name} is distilled to few steps ({model.name}) and wants the sampler {model.sampler}{grid}, CFG "
                     f"{wanted['cfg']:g} and {steps} steps; the preset {FEW_STEPS} sets them")
-    if model.sampler != "LCM" and run.sampler != "LCM" and run.grid not in TRAILING and model.takes(run.steps):
-        trained = _joined(int(999 - 1000 * step / run.steps) for step in range(run.steps))
-        here = f" lie at {_joined(_uniform(run.steps))}" if run.grid == "Uniform" else " lie elsewhere"
-        said.append(f"{name} was trained on the steps {trained} of 1000; those of {run.sampler} ({run.grid}){here}: "
-                    f"use {model.sampler} with the schedule type {model.schedule_type}")
+    if "LCM" not in (model.sampler, run.sampler) and run.grid not in TRAILING and model.takes(run.steps):
+        trained = [int(999 - 1000 * step / run.steps) for step in range(run.steps)]
+        uniform = [round(999 - 999 * step / max(run.steps - 1, 1)) for step in range(run.steps)]
+        here = f"lie at {_joined(uniform)}" if run.grid == "Uniform" else "lie elsewhere"
+        if run.grid != "Uniform" or uniform != trained:
+            said.append(f"{name} was trained on the steps {_joined(trained)} of 1000, and those of {run.sampler} "
+                        f"({run.grid}) {here}: use {model.sampler} with the schedule type {model.schedule_type}")
     return said
 
 
-def _uniform(steps: int) -> list[int]:
-    return [round(999 - 999 * step / max(steps - 1, 1)) for step in range(steps)]
-
-
 def _joined(values: Iterable[int]) -> str:
-    texts: Sequence[str] = [str(value) for value in values]
-    return ", ".join(texts)
+    return ", ".join(map(str, values))

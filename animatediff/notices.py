@@ -37,8 +37,8 @@ LONG_SCALES = {32: 1.15, 64: 1.28}
 def of_few_steps(found: tuple[str, few_steps.Distilled] | None, run: few_steps.Run, preset: str) -> list[str]:
     """`found`: the distilled model among the clip's, and its file's name."""
     if found is None and preset == few_steps.FEW_STEPS:
-        return [f"the preset {preset} is for distilled models, and none of this clip's is known to be one; they are told "
-                "by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
+        return [f"the preset {preset} is for distilled models, and none of this clip's is known to be one; they are "
+                "told by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
     return few_steps.notices(*found, run) if found else []
 
 

@@ -22,7 +22,7 @@ FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
-INTERPOLATIONS = ("Off", "auto", "flow", "RIFE", "blend")
+INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
 RESIZE_MODES = ("Crop and resize", "Just resize")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
@@ -179,14 +179,15 @@ class Settings:
         "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each of its pictures is what a frame "
         "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     preset: str = _row(
-        "none", "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's distilled model "
-        "wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that are given.",
+        few_steps.PRESETS[0], "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's "
+        "distilled model wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that "
+        "are given.",
         choices=few_steps.PRESETS, cli="--preset")
     interp: str = _row(
-        "Off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
+        "off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
         "at more frames per second. flow: by optical flow. RIFE: by a network, from its file. auto: RIFE if its file "
         "is there, else flow; older clients' FILM is the same. blend: a mix of both frames.",
-        choices=INTERPOLATIONS, spellings=(("FILM", "auto"), ("optical flow", "flow"), ("none", "Off")), cli="--interp")
+        choices=INTERPOLATIONS, spellings=(("FILM", "auto"), ("optical flow", "flow"), ("none", "off")), cli="--interp")
     interp_x: int = _row(
         2, "Interpolation factor", "How many times as many frames interpolation makes; 1 for none.",
         minimum=1, maximum=64, cli="--interp-x")

@@ -136,7 +136,8 @@ def flags_in_source(*paths: str) -> set[str]:
     return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
 
 
-OTHERS = {"--api", "--api-auth", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg"}  # the WebUI's, FizzNodes'
+# The WebUI's, and FizzNodes' --neg.
+OTHERS = {"--api", "--api-auth", "--gradio-auth", "--listen", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg"}
 MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
 
 

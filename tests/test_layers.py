@@ -9,13 +9,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = ("errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
-        "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk")
+        "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk", "user_paths")
 SCIENCE = "torch numpy PIL"
 CORE = "weights unet media motion sampling"
 # Room: other rooms that it may import, beside the pure ones, and libraries.
 ROOMS = {
     **dict.fromkeys(PURE, ("", "")),
-    "travel": ("", "simpleeval dynamicprompts pyparsing"),
+    "travel": ("", "dynamicprompts pyparsing"),
     "weights": ("", f"{SCIENCE} safetensors"),  # the only room that opens them
     "unet": ("", SCIENCE),
     "media": ("", f"{SCIENCE} av cv2 pillow_heif"),
@@ -103,6 +103,6 @@ def test_exceptions_are_still_needed():
 
 def test_a_face_and_the_settings_need_no_torch():
     code = ("import sys, animatediff.settings, animatediff.faces.cli.main; "
-            "print([name for name in ('torch', 'numpy', 'simpleeval') if name in sys.modules])")
+            "print([name for name in ('torch', 'numpy', 'dynamicprompts') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]", done.stderr

@@ -17,7 +17,7 @@ from animatediff.weights.boundary import name_of
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import RIFE, kind_of
 
-OFF, AUTO = "Off", "auto"
+OFF, AUTO = "off", "auto"
 SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")
 VERSIONS = "4.0 and 4.1"  # whose network is `media.interpolate.rife`
 FindModel = Callable[[str], Path | None]  # the file of a name; of "", the first that is there, if any is

@@ -34,7 +34,7 @@ INSTEAD = {
     "reverse": 'Use "closed_loop": "ping-pong", which plays the clip to and fro.',
     "prompt_scheduler": "Write the key frames into the prompt, such as 0: a red circle, each in a line of its own.",
 }
-NO_INTERPOLATION = ("Off", "", None, False)  # then the number beside it, 10 by default, asks for nothing
+NO_INTERPOLATION = ("Off", "off", "", None, False)  # then the number beside it, 10 by default, asks for nothing
 OLDER_LOOPS = {False: "none", True: "R+P"}  # closed_loop was a switch
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 

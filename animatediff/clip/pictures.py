@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from animatediff import user_paths
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import read as media
 from animatediff.settings import BY_NAME, RESIZE_MODES, Settings
@@ -97,7 +98,7 @@ def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
         if not value or not isinstance(value, str):
             continue
         candidates = [Path(value), Path(clip).parent / value, Path(clip).parent / Path(value).name]
-        path = next((path for path in candidates if path.exists()), None)
+        path = next(filter(user_paths.there, candidates), None)
         if path is None:
             raise MediaError(f"was made from the picture {value}, which is not here", where=clip,
                              remedy=f"Give it with {BY_NAME[name].cli} PATH")

@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from animatediff import loras
+from animatediff import loras, user_paths
 from animatediff.clip import pictures
 from animatediff.clip.backend import Backend
 from animatediff.clip.plan import Plan
@@ -50,7 +50,7 @@ def metadata(plan: Plan, backend: Backend) -> dict:
         if models.module_file is not None and models.module_file.is_file():
             about["motion_module"]["sha256"] = sha256(models.module_file)
         if settings.motion_mask:
-            path = Path(settings.motion_mask).expanduser()
+            path = user_paths.named(settings.motion_mask)
             values["motion_mask"] = masks.without_home(settings.motion_mask)
             about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
     return about

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from animatediff.errors import ModelError
+from animatediff import user_paths
+from animatediff.errors import ModelError, end_of
 
 if TYPE_CHECKING:
     from animatediff.motion.library import Entry
@@ -20,7 +21,7 @@ FOLDER_VARIABLE = "ANIMATEDIFF_MODELS"
 def folders() -> list[Path]:
     """Motion module folders, first choice first; the last is named when all are empty, and need not exist."""
     named = os.environ.get(FOLDER_VARIABLE)
-    places = [Path(named).expanduser()] if named else []
+    places = [user_paths.named(named)] if named else []
     places += [Path.cwd() / "model", Path(__file__).resolve().parents[2] / "model"]
     return list(dict.fromkeys(places))
 
@@ -43,8 +44,8 @@ def find(name: str) -> Path:
             raise ModelError("this installation has no demo motion module", where=str(DEMO_MODULE),
                              remedy="Name a motion module with --motion-module")
         return DEMO_MODULE
-    path = Path(name).expanduser()
-    if path.exists():
+    path = user_paths.named(name)
+    if user_paths.there(path):
         return path
     if name == DEMO_MODULE.name and DEMO_MODULE.is_file():
         return DEMO_MODULE
@@ -55,15 +56,15 @@ def find(name: str) -> Path:
         if found:
             return found
     places = ", ".join(map(str, folders()))
-    raise ModelError("there is no such motion module", where=name,
+    raise ModelError("there is no such motion module", where=end_of(name),
                      remedy=f"Looked in {places}; `animatediff models` lists what is there")
 
 
 def find_lora(name: str) -> Path:
     """The motion LoRA a user named: a path, or a name in a folder of motion modules or in the package's."""
-    path = Path(name).expanduser()
+    path = user_paths.named(name)
     # A name such as zoom-in is not a folder that happens to be called so.
-    if path.is_file() or (path.is_dir() and len(path.parts) > 1):
+    if user_paths.there(path, Path.is_file) or (len(path.parts) > 1 and user_paths.there(path, Path.is_dir)):
         return path
     from animatediff.motion import library
 
@@ -71,7 +72,7 @@ def find_lora(name: str) -> Path:
     if found:
         return found
     there = ", ".join(entry.name for entry in listing() if not entry.problem and entry.kind != library.MODULE)
-    raise ModelError("there is no such motion LoRA", where=name,
+    raise ModelError("there is no such motion LoRA", where=end_of(name),
                      remedy=f"There are {there or 'none'}; `animatediff models` says in which folders")
 
 
@@ -96,10 +97,10 @@ def find_checkpoint(name: str) -> Path:
             raise ModelError("this installation has no demo model", where=str(DEMO_CHECKPOINT),
                              remedy="Name a Stable Diffusion checkpoint with --checkpoint")
         return DEMO_CHECKPOINT
-    path = Path(name).expanduser()
-    if path.exists():
+    path = user_paths.named(name)
+    if user_paths.there(path):
         return path
     if name == DEMO_CHECKPOINT.name and DEMO_CHECKPOINT.is_file():
         return DEMO_CHECKPOINT
-    raise ModelError("there is no such file or folder", where=name,
+    raise ModelError("there is no such file or folder", where=end_of(name),
                      remedy="--checkpoint takes the path of a .safetensors or .ckpt file or of a diffusers folder")

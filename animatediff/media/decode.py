@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from animatediff.media.pyav import opened
 Transpose = Image.Transpose
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 GIF_DEFAULT = 100  # milliseconds of a frame that does not say
+ALONE = ("JPEG", "BMP", "HEIF")  # what phones put behind a JPEG is a map of its brightness, or what its other lens saw
 COUNTED = 2**22  # bytes; in larger files counting the frames would take long itself
 HEIC_EXTRA = 'the extra "photos" (pip install -e ".[photos]" in the project\'s folder, or pip install pillow-heif)'
 # Where a pixel's x and y grow to in the picture that is shown (ISO/IEC 14496-12, 6.2.2): signs of a, b, c, d.
@@ -49,9 +51,10 @@ def still(file: BinaryIO, found: Kind) -> Image.Image:
 
 def _of_picture(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
     with still(file, found) as image:
-        if _size(file) < COUNTED:
-            budget.expect(getattr(image, "n_frames", 1), *image.size)
-        for index in range(budget.frames + 1):
+        if _size(file) < COUNTED and found.picture not in ALONE:
+            with suppress(IndexError, EOFError, OSError, SyntaxError):  # cut off; its first frames are still there
+                budget.expect(getattr(image, "n_frames", 1), *image.size)
+        for index in range(1 if found.picture in ALONE else budget.frames + 1):
             budget.take(*image.size)
             try:
                 image.seek(index)
@@ -86,14 +89,15 @@ def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
         if stream is None:
             return
         check_size(stream.width or 0, stream.height or 0)
-        before = None
+        before, seconds = None, float(1 / stream.average_rate) if stream.average_rate else 0.0
         for frame in container.decode(stream):
             budget.take(frame.width, frame.height)
             if before:
-                yield max(0.0, (frame.time or 0) - (before.time or 0)), partial(picture_of, before, stream)
+                seconds = max(0.0, (frame.time or 0) - (before.time or 0))
+                yield seconds, partial(picture_of, before, stream)
             before = frame
         if before:
-            yield float(1 / stream.average_rate) if stream.average_rate else 0.0, partial(picture_of, before, stream)
+            yield seconds, partial(picture_of, before, stream)
 
 
 def picture_of(frame: Any, stream: Any) -> Image.Image:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import os
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,9 +41,9 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             if not ends[-1]:  # no times
                 ends = list(range(1, len(ends) + 1))
             at = [min(bisect_right(ends, (i + 0.5) / frames * ends[-1]), len(ends) - 1) for i in range(frames)]
-            wanted = sorted(set(at))
-            again = enumerate(decode.shown(file, found, passes[1]))
-            pictures = [_gray(make()) for i, (_, make) in again if i in wanted]
+            wanted = sorted(asked := set(at))
+            again = islice(decode.shown(file, found, passes[1]), wanted[-1] + 1)
+            pictures = [_gray(make()) for i, (_, make) in enumerate(again) if i in asked]
         except MediaError as error:
             raise MediaError(error.what, where=where, remedy=error.remedy) from None
         except budget.TooMuchError as error:

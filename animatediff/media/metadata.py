@@ -73,6 +73,8 @@ def read(path: str | Path) -> str | None:
     path = Path(path)
     where = end_of(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would have us wait
+            raise MediaError("is no file", where=where, remedy="Give the name of a clip, a frame or a settings file")
         with open(path, "rb") as file:
             found = kind(file.read(HEAD))
             if found is not None:

@@ -119,7 +119,7 @@ def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _see
 def _damaged(error: Exception, where: str, count: int) -> MediaError:
     if count:
         return MediaError(f"is cut off or damaged: {count} of its pictures can be read, and those behind them cannot",
-                          where=where, remedy=f"Save it again, or ask for at most {count} frames")
+                          where=where, remedy="Save it again, or ask for no more frames than that")
     return MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where, remedy=REMEDY)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from animatediff.layout import ClipLayout, Group, LayoutOf
 from animatediff.motion.grouping import apply_by_clip
 from animatediff.motion.in_windows import InWindows
 from animatediff.motion.module import MotionModule, Site
-from animatediff.unet.places import Places, find_places
+from animatediff.unet.places import find_places
 
 if TYPE_CHECKING:
     from animatediff.motion.load import Description
@@ -109,8 +109,18 @@ def injected(
             handle.remove()
 
 
-def check_fit(places: Places, module: MotionModule | Description) -> None:
-    """Refuse a module whose base or widths are not the UNet's. Of `places`, those two are looked at."""
+class ImageModel(Protocol):
+    """What is known of a UNet: the model it is of, such as "SD1.5", and its channels per level, outermost first."""
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+
+
+def check_fit(places: ImageModel, module: MotionModule | Description) -> None:
+    """Refuse a module whose base or widths are not the UNet's."""
     base = module.family.base
     if base != places.base:
         pick = f"Pick an {places.base} module or change" if places.base in ("SD1.5", "SDXL") else "Change"

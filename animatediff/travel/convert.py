@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from animatediff.errors import SettingsError, quoted
-from animatediff.travel import cyclic, fizz, native
+from animatediff.travel import cyclic, fizz, json_files, native
 from animatediff.travel.parse import DEFAULTS, Options, both, read, schedule, syntax_of
 from animatediff.travel.reading import Script, whole
 from animatediff.travel.schedule import Key, Schedule
@@ -24,7 +24,7 @@ def convert(prompt: str, to: str, frames: int, where: str = "prompt", options: O
         raise SettingsError(f"{quoted(to)} is no syntax of prompt travel", where="to",
                             remedy=f"Use {', '.join(SYNTAXES)}.")
     syntax = syntax_of(prompt)
-    if syntax == to and not prompt.lstrip().startswith("{\""):
+    if syntax == to and not json_files.is_json(prompt):
         return prompt
     text = _written(prompt, to, frames, where)
     try:

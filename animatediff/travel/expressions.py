@@ -28,8 +28,9 @@ def _power(a: float, b: float) -> float:
 _ARC = {f"arc{name[1:]}": getattr(math, name) for name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh")}
 FUNCTIONS: dict[str, Callable[..., float]] = {name: getattr(math, name) for name in (
     "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "exp",
-    "expm1", "log", "log10", "log1p", "sqrt", "floor", "ceil", "trunc", "fmod",
+    "expm1", "log", "log2", "log10", "log1p", "sqrt", "floor", "ceil", "trunc", "fmod", "hypot", "copysign",
 )} | _ARC | {"abs": abs, "min": min, "max": max, "round": lambda x: round(x),
+             "minimum": min, "maximum": max, "sign": lambda x: (x > 0) - (x < 0),
              "where": lambda condition, a, b: a if condition else b}  # fmt: skip
 _OF_TWO = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -77,7 +78,8 @@ class _Unknown(Exception):
 
 
 def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:
-    why = "the value is too large" if isinstance(error, OverflowError) else \
+    why = "a function takes another number of values" if isinstance(error, TypeError) else \
+        "the value is too large" if isinstance(error, OverflowError) else \
         "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
         error.msg if isinstance(error, SyntaxError) else str(error)
     return SettingsError(f"{quoted(text)} cannot be computed: {why}", where=where,

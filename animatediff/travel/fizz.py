@@ -18,7 +18,7 @@ from typing import NamedTuple
 from animatediff.errors import SettingsError, quoted
 from animatediff.travel.characters import DOUBLE, SINGLE, plain
 from animatediff.travel.expressions import Expression
-from animatediff.travel.reading import FRAME, Loose, Script, frame_of, refuse
+from animatediff.travel.reading import BAD, FRAME, Loose, Script, frame_of, refuse
 from animatediff.travel.schedule import Key
 from animatediff.travel.template import WEIGHTS
 
@@ -30,13 +30,16 @@ _BETWEEN = re.compile(r"[\s,;]*")
 _NEGATIVE = re.compile(r"--neg\b")
 _NO_QUOTES = re.compile(rf"""["']{FRAME}["']\s*:""")
 _SEEMS_KEY = re.compile(r"""["']\s*:""")
-# What a string that is opened by a quote goes on with, to the quote that closes it: single ones may be apostrophes.
-_TEXT = {
-    '"': re.compile(r'((?:[^"\\]|\\.)*)"', re.DOTALL),
-    "'": re.compile(r"((?:[^'\\]|\\.|'(?![^\S\n]*(?:[,;}\]\n]|\Z)))*)'", re.DOTALL),
-}
-_OF_EDITORS = {quote: re.compile(rf"((?:[^{quotes}\\]|\\.)*)[{quotes}]", re.DOTALL)
-               for quote, quotes in (('"', DOUBLE), ("'", SINGLE))}
+_APOSTROPHE = r"(?![^\S\n]*(?:[,;}\]\n]|\Z))"  # behind a single quote that closes nothing
+
+
+def _text(double: str, single: str) -> dict[str, re.Pattern[str]]:
+    """What a string goes on with that is opened by a double or single quote, to the quote that closes it."""
+    return {'"': re.compile(rf"((?:[^{double}\\]|\\.)*)[{double}]", re.DOTALL),
+            "'": re.compile(rf"((?:[^{single}\\]|\\.|[{single}]{_APOSTROPHE})*)[{single}]", re.DOTALL)}
+
+
+_TEXT, _OF_EDITORS = _text('"', "'"), _text(DOUBLE, SINGLE)
 _ESCAPE = re.compile(r"""(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt']""")
 HOW = 'Write "FRAME": "text", "FRAME": "text", ….'
 
@@ -77,7 +80,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
         if frame in keys:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, line, column,
                          "Remove one of the two.")
-        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in entry.text):
+        if BAD.search(entry.text):
             raise refuse("this text holds a character that is none (NUL, or half of a pair)", where,
                          *place(entry.opened), "Remove its escape, \\u….")
         keys[frame] = Key(frame, entry.text.strip(), "", line + 1, column + 1)
@@ -90,7 +93,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
     loose += [Loose(place(found[-1].end)[0] + number, line, behind=True)
               for number, line in enumerate(tail.splitlines(), 1)]
     ordered = tuple(keys[frame] for frame in sorted(keys))
-    head, tail = head.strip(), tail.strip(" ,\n\t")
+    head, tail = head.strip(), tail.strip(" ,;\n\t")
     return Script("fizz", "" if head == "{" else head, ordered, "" if tail == "}" else tail, tuple(loose))
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from animatediff.errors import SettingsError
 from animatediff.travel import cyclic, fizz, json_files, native, unread
 from animatediff.travel.characters import with_tags
-from animatediff.travel.reading import Script, joined, spaced, whole
+from animatediff.travel.reading import BAD, Script, joined, place, refuse, spaced, whole
 from animatediff.travel.schedule import Key, Schedule, Text, between
 from animatediff.travel.template import Reader
 
@@ -21,6 +21,8 @@ def read(prompt: str, frames: int, where: str = "prompt") -> Script:
     if len(prompt) > LONGEST:
         raise SettingsError(f"it has {len(prompt):,} characters", where=where,
                             remedy=f"Use at most {LONGEST:,}.")
+    if bad := BAD.search(prompt):
+        raise refuse("this is no character (NUL, or half of a pair)", where, *place(prompt, bad.start()), "Remove it.")
     prompt = with_tags(prompt)
     cyclic.check(prompt, where)
     if json_files.is_json(prompt):
@@ -95,10 +97,9 @@ def _scheduled(script: Script, frames: int, where: str, options: Options) -> Sch
 def _check_length(script: Script, frames: int, where: str) -> None:
     """Refuse what would make more text than any model reads: of many key frames, or computed for many frames."""
     around, longest = len(script.head) + len(script.tail), max(len(key.text) for key in script.keys)
-    changing = any(mark in text for text in (script.head, script.tail, *(key.text for key in script.keys))
-                   for mark in (cyclic.OPENER, "`" if script.syntax == "fizz" else cyclic.OPENER))
+    marks = (cyclic.OPENER, "`") if script.syntax == "fizz" else (cyclic.OPENER,)
     length = sum(around + len(key.text) for key in script.keys)
-    if changing:
+    if any(mark in text for text in (script.head, script.tail, *(key.text for key in script.keys)) for mark in marks):
         length = max(length, frames * (around + longest))
     if length > MOST:
         raise SettingsError(f"its key frames and frames come to {length:,} characters of prompts", where=where,

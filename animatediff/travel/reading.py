@@ -11,6 +11,7 @@ from typing import NamedTuple
 from animatediff.errors import SettingsError
 from animatediff.travel.schedule import Key
 
+BAD = re.compile(r"[\0\ud800-\udfff]")  # no characters, which no answer and no file could carry
 MARKS = re.compile(r"(?:<[^<>]*>[\s,]*)+")  # extra networks
 # A key frame as it is written: from the start, from the end, or as a share of the clip.
 FRAME = r"(?:\d{1,6}|-\d{1,6}|\d{1,6}(?:\.\d{1,6})?\s{0,3}%)"

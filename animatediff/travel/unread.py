@@ -10,9 +10,10 @@ from animatediff.travel.reading import Script
 
 # A number in front of a line, with what people write around it in place of "8: ".
 _NUMBERED = re.compile(r"""\s*[\[("'<{#*-]{0,3}\s{0,3}(?:(?:key\s?)?frames?|at|f|t|from)?\s{0,3}[#=:]?\s{0,3}
-    (?P<number>[+-]?\d{1,9})(?:[.,:/-]\d{1,9}){0,4}\s{0,3}(?:%|ms|s|secs?|seconds?|f|frames?|st|nd|rd|th)?["')\]}>]{0,3}
-    (?:\s{0,3}(?:[:=;|)>\]→➜]|->|[.–—-](?=\s)))""", re.VERBOSE | re.IGNORECASE)
-_COUNT = re.compile(r"\s*(?P<number>\d{1,6})\s+[^\W\d]")  # "8 blue", but "2 cats" as well
+    (?P<number>[+-]?\d{1,9})(?:[.,:/-]\d{1,9}){0,4}(?:e[+-]?\d{1,3})?\s{0,3}(?:%|ms|s|secs?|seconds?|f|frames?|st|nd|rd|th)?["')\]}>]{0,3}
+    (?:\s{0,3}(?::(?!\d)|[=;|)>\]→➜]|->|[.–—-](?=\s)))""", re.VERBOSE | re.IGNORECASE)
+_COUNT = re.compile(r"\s*(?P<number>\d{1,6})\s+(?!(?:mm|cm|k|px|fps|bit)\b)[^\W\d]")  # "8 blue", but "2 cats" as well
+COUNTED = range(1, 5)  # of "2 cats", which alone is a prompt as people write it
 _RATIO = re.compile(r"\s*\d+(?:\.\d+)?\s*[:/]\s*\d+(?:\.\d+)?\s*(?:[,;\s]|$)")
 _SURE = re.compile(r"""\s*(?:[{\[]{1,2}\s*["']\w | ["']\s*[+-]?\d{1,6}\s*%?\s*["']\s*[^\w\s] |
     (?:key\s?)?frame\s*\#?\s*\d+\s*[:=])""", re.VERBOSE | re.IGNORECASE)
@@ -21,7 +22,7 @@ _INFOTEXT = re.compile(r"\s*(?:Negative prompt\s*:|Steps\s*:\s*\d+\s*,|\S[^\n]{0
 _TAG = re.compile(r"<\w{1,40}:[^<>]+>")
 _SEEMS_TAG = re.compile(r"(?<!\w)(?:lora|lyco|lycoris|locon|loha|hypernet)\s{0,3}:\s{0,3}[^\s,:][^\n]{0,40}"
                         r"|<\s{0,3}(?:lora|lyco)\b[^\n]{0,40}", re.IGNORECASE)
-_SEEMS_CYCLIC = re.compile(r"[{]\s*@")
+_SEEMS_CYCLIC = re.compile(r"\{\s*@")
 
 
 def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
@@ -39,8 +40,7 @@ def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
         if found := _SEEMS_TAG.search(rest):
             yield (f"{where}, line {line}: {quoted(found[0])} looks like a LoRA and is not read as one; "
                    "write <lora:NAME:WEIGHT>")
-        if any(rest[found.start():found.start() + 2] != "{@" or text.find("{@") < 0
-               for found in _SEEMS_CYCLIC.finditer(rest)):
+        if any(text[found.start():found.end()] != "{@" for found in _SEEMS_CYCLIC.finditer(plain(text))):
             yield f"{where}, line {line}: this looks like cyclic options and is not read as such; write {{@a|b|c}}"
 
 
@@ -57,7 +57,7 @@ def _of_lines(script: Script, prompt: str, where: str) -> Iterator[str]:
             ratios.append((number, line, False))
         elif sure or _NUMBERED.match(text) or (count and behind and int(count["number"]) > last):
             last = int(count["number"]) if count else last
-            found.append((number, line, bool(sure)))
+            found.append((number, line, bool(sure or not count or last not in COUNTED)))
     found += ratios if len(ratios) > 1 else []  # one is that of a picture, 16:9; several may be times, 0:08
     if travels or len(found) > 1 or any(sure for _, _, sure in found):
         for number, line, _ in found[:5]:

@@ -58,8 +58,9 @@ def read(path: Path) -> Header:
     if len(header) > MOST_TENSORS:
         raise Damaged(f"it claims {len(header)} tensors")
     titles = [about.get(key) for key in _TITLES] if isinstance(about, dict) else []
-    return Header({name: _checked(name, entry, size - 8 - length) for name, entry in header.items()},
-                  tuple(title[:LONGEST_NAME] for title in titles if isinstance(title, str)))
+    tensors = {name: _checked(name, entry, size - 8 - length) for name, entry in header.items()}
+    _check_spans(header, size - 8 - length)
+    return Header(tensors, tuple(title[:LONGEST_NAME] for title in titles if isinstance(title, str)))
 
 
 def _checked(name: str, entry: Any, available: int) -> tuple[torch.dtype, tuple[int, ...]]:
@@ -77,6 +78,17 @@ def _checked(name: str, entry: Any, available: int) -> tuple[torch.dtype, tuple[
     if math.prod(shape) * DTYPES[kind].itemsize != end - begin:
         raise Damaged(f"{one_line(name)} has not the size that its shape says")
     return DTYPES[kind], shape
+
+
+def _check_spans(header: Mapping[str, Any], available: int) -> None:
+    """The format has tensors one behind the other, to the file's end."""
+    end = 0
+    for begin, following in sorted(entry["data_offsets"] for entry in header.values()):
+        if begin != end:
+            raise Damaged("its tensors overlap, or leave a gap")
+        end = following
+    if end != available:
+        raise Damaged("it is longer than its header says")
 
 
 def _numbers(values: Any) -> tuple[int, ...] | None:

@@ -51,6 +51,20 @@ def test_the_readmes_circle_moves_right(demo):
     assert {s.colour for s in sights if s} == {"red"}
 
 
+def test_words_that_it_never_saw_are_named(demo):
+    """Against what the training's captions hold."""
+    from training.tokenizer import words
+
+    def said(*prompts: str) -> str:
+        return "".join(note for note in demo.notices(Settings(), prompts) if "never saw" in note)
+
+    found = said("a red (Zebra:1.2) resting", "a red circle", "a zebra", "x 8")
+    assert "never saw zebra, resting, x, 8," in found and "circle" in found and "--checkpoint" in found
+    assert said("A red CIRCLE, at rest, on a (black:1.2) background", "", " ".join(words())) == ""
+    known = {word.strip(",;.") for word in found.split("It knows")[1].split(" For other")[0].split()}
+    assert {word for word in known if ":" not in word} - set(words()) <= {"or", "and", "sizes"}
+
+
 LORAS = sorted(path.stem for path in models.DEMO_LORAS.glob("*.safetensors"))
 
 
@@ -60,7 +74,7 @@ def test_motion_loras_are_small_and_found_by_their_names():
         path = models.find_lora(name)
         assert path.parent == models.DEMO_LORAS and path.stat().st_size <= 2e6
         with safe_open(path, "pt") as file:
-            assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}
+            assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}  # noqa: SIM118
 
 
 @pytest.mark.parametrize("name", LORAS)

@@ -65,7 +65,7 @@ class Short:
             self.calls += 1
             in_parts = all("forward" in vars(part)
                            for name, part in pipeline.unet.named_modules() if name.endswith("attn1"))
-            if len(x) > rows or not whole and not in_parts:
+            if len(x) > rows or (not whole and not in_parts):
                 raise error
             self.rows.append(len(x))
             return forward(x, *args, **kwargs)

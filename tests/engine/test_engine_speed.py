@@ -71,7 +71,7 @@ def test_an_interrupt_leaves_the_unet_as_it_was(pipeline):
     assert [(name, sorted(vars(m)), len(m._forward_hooks)) for name, m in pipeline.unet.named_modules()] == before
 
 
-def test_the_command_line_says_what_it_does(run, tmp_path):  # noqa: F811
+def test_the_command_line_says_what_it_does(run, tmp_path):
     code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8",
                        "--speed", "draft", "--out", "a.gif")
     assert code == 0 and "speed draft: the whole UNet runs in 7 of 8 steps" in err

@@ -53,7 +53,7 @@ def test_a_full_disk_does_not_stop_the_run(killed):
     assert killed["disk full"] == {"ended": 0, "left": []}
 
 
-def command(files, *arguments):  # noqa: F811
+def command(files, *arguments):
     return ["-m", "animatediff", "render", "x", *ASKED, *arguments,
             "--checkpoint", str(files / "image" / "tiny.safetensors"),
             "--motion-module", str(files / "model" / "good.safetensors")]
@@ -69,7 +69,7 @@ def kill_when(process, there):
 
 
 @pytest.mark.parametrize("when", ["sampling", "decoding"])
-def test_from_the_command_line(files, tmp_path, when):  # noqa: F811
+def test_from_the_command_line(files, tmp_path, when):
     """All in processes of one thread: sums of more threads are made in another order."""
     def ended(*arguments):
         process = python(*command(files, *arguments), cwd=tmp_path)
@@ -92,7 +92,7 @@ def test_from_the_command_line(files, tmp_path, when):  # noqa: F811
 
 
 @pytest.fixture
-def begun(run, tmp_path, monkeypatch):  # noqa: F811
+def begun(run, tmp_path, monkeypatch):
     """A run with a seed that was drawn, in a folder, cut off behind its fourth step."""
     from animatediff.engine.pipeline import Pipeline
 
@@ -114,7 +114,7 @@ def begun(run, tmp_path, monkeypatch):  # noqa: F811
     return state
 
 
-def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp_path):  # noqa: F811
+def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp_path):
     code, out, err = run("render", "--resume", "--out", "clips/", "--json", models=False)
     told = json.loads(out)
     assert code == 0 and "4 steps of sampling" in err and told["frames"] == 6
@@ -129,7 +129,7 @@ def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp
     (["--motion-module", "other.safetensors"],
      "the motion module is another (other.safetensors, was good.safetensors)"),
 ])
-def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
+def test_another_run_is_refused(run, files, begun, words, said):
     from safetensors.torch import load_file, save_file
 
     other = {name: value * 1.01 for name, value in load_file(files / "model" / "good.safetensors").items()}
@@ -141,7 +141,7 @@ def test_another_run_is_refused(run, files, begun, words, said):  # noqa: F811
     (files / "model" / "other.safetensors").unlink()
 
 
-def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
+def test_another_version_is_refused(run, begun, monkeypatch):
     from animatediff.clip import provenance
 
     monkeypatch.setattr(provenance, "__version__", "99")
@@ -149,7 +149,7 @@ def test_another_version_is_refused(run, begun, monkeypatch):  # noqa: F811
     assert code == 2 and "animatediff is 99, was " in err
 
 
-def test_a_state_that_cannot_be_read(run, begun):  # noqa: F811
+def test_a_state_that_cannot_be_read(run, begun):
     begun.write_bytes(begun.read_bytes()[:500])
     code, _, err = run("render", "--resume", "--out", "clips/", models=False)
     assert code == 4 and begun.name in err and "Delete it" in err
@@ -166,7 +166,7 @@ def test_a_state_runs_no_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_nothing_to_go_on_with(run):  # noqa: F811
+def test_nothing_to_go_on_with(run):
     code, _, err = run("render", "--resume", "--out", "a.gif", models=False)
     assert code == 2 and "no run here" in err
     code, out, err = run("render", "x", *ASKED, "--steps", "1", "--resume", "--out", "a.gif")
@@ -175,7 +175,7 @@ def test_nothing_to_go_on_with(run):  # noqa: F811
     assert code == 2 and "--save-state" in err
 
 
-def test_no_state_is_kept_where_none_is_wanted(run, tmp_path, monkeypatch):  # noqa: F811
+def test_no_state_is_kept_where_none_is_wanted(run, tmp_path, monkeypatch):
     monkeypatch.setattr(resume.Keeper, "save", lambda *_: pytest.fail("saved"))
     assert run("render", "x", *ASKED, "--steps", "3", "--save-state", "0", "--out", "a.gif")[0] == 0
 

@@ -1,4 +1,6 @@
 """Samplers against closed forms: data N(μ, s²) has an exact denoiser, an exact ODE map and exact moments."""
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -83,7 +85,7 @@ def x0(x, sigma):
 def textbook(name, noise_, sigma):
     """Each method as its paper (or k-diffusion) writes it, in float64 on x₀ + σε."""
     x, old = noise_.double() * sigma[0], None
-    for i, (here, there) in enumerate(zip(sigma, sigma[1:])):
+    for i, (here, there) in enumerate(pairwise(sigma)):
         d = x0(x, here)
         slope = (x - d) / here
         if there == 0 or name in ("Euler", "DDIM"):
@@ -131,7 +133,7 @@ def test_dpmpp_sde_step_by_step(schedule_type, steps):
     x_, sources = unit()
     sigma, fresh = levels(schedule_type, steps), draws(0, tuple(x_.shape))
     x = x_.double() * sigma[0]
-    for here, there in zip(sigma, sigma[1:]):
+    for here, there in pairwise(sigma):
         denoised = x0(x, here)
         if there == 0:
             x = denoised
@@ -185,7 +187,7 @@ def test_error_at_twenty_steps(name, schedule_type, expected):
 def spread(name, sigma):
     """The standard deviation that a stochastic method ends with: x and the last x₀ are linear in the noise."""
     cov, old_step = np.array([[sigma[0] ** 2, 0.0], [0.0, 0.0]]), None  # of (x, previous x₀)
-    for here, there in zip(sigma, sigma[1:]):
+    for here, there in pairwise(sigma):
         gain, added = S**2 / (S**2 + here**2), 0.0
         if there == 0:
             row = [gain, 0.0]

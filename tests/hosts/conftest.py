@@ -27,3 +27,20 @@ def host(bare_host):
     bare_host.load(ROOT / "scripts" / "animatediff.py")
     bare_host.show()
     return bare_host
+
+
+@pytest.fixture(scope="module")
+def lasting_host(tmp_path_factory):
+    """The same for all tests of a file, which leave it as it was."""
+    folder = tmp_path_factory.mktemp("host")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent / "standin"))
+        from standin_host import standing_in
+        from tiny_models import write_module
+
+    write_module(folder / "moving.safetensors", widths=(32, 32, 32, 32))
+    with standing_in(folder) as host:
+        host.opts.data["animatediff_model_path"] = str(folder)
+        host.load(ROOT / "scripts" / "animatediff.py")
+        host.show()
+        yield host

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 _COMMON = "elem_classes elem_id label visible "
 _FORM = _COMMON + "container every info interactive min_width scale show_label value "
@@ -30,14 +30,14 @@ ACCEPTED = {
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
-EVENTS = {"Button": "click", "Slider": "change release"}
+EVENTS = {"Button": "click", "Radio": "change input", "Slider": "change release"}
 FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 
 
 class Block:
     """Something on the page. `events`: (name, arguments) as attached."""
 
-    stack: list[Block] = []
+    stack: ClassVar[list[Block]] = []
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = type(self).__name__

@@ -267,6 +267,24 @@ def test_a_unit_that_cannot_work_is_refused(host, pictures, name):
     assert host.seen == []
 
 
+def test_a_folder_elsewhere_is_refused_alike_whether_it_is_there_or_not(host, pictures, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "000.png").write_bytes((pictures / "000.png").read_bytes())
+    (pictures / "link").symlink_to(other)
+    places = [other, other / "none", "/etc", "/nowhere", pictures / "link", f"{pictures}/../../{other.name}", "a\0b"]
+    said = {clip(host, Unit(batch_images=str(place))).detail.replace(str(place), "…") for place in places[:-1]}
+    assert len(said) == 1 and "does not read files there" in said.pop()
+    assert clip(host, Unit(batch_images=places[-1])).status == 422
+
+
+def test_a_link_among_the_pictures_is_none_of_them(host, pictures, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other") / "a.png"
+    other.write_bytes((pictures / "000.png").read_bytes())
+    (pictures / "999.png").symlink_to(other)
+    answer = clip(host, Unit(input_mode="BATCH", batch_images=str(pictures)))
+    assert f"frames: {FRAMES}," in answer.info["infotexts"][0]
+
+
 def test_a_unit_that_controlnet_does_not_accept_is_refused(host):
     def refuse(unit):
         raise ValueError("module(dreams) not found")

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = '''
@@ -37,10 +39,20 @@ def test_only_what_is_missing_is_installed(install, capsys):
     assert asked == [] and capsys.readouterr().out == ""
     install.install(lambda command, description: asked.append(command), finder(*install.NEEDED.keys() - {"av"}))
     command, = asked
-    words = command.split()
-    assert words[0] == "install" and words[-1] == "av" and "--no-deps" in words  # nothing else may change its version
+    words = shlex.split(command)
+    assert words[0] == "install" and "--no-deps" in words  # nothing else may change its version
     assert not {"-U", "--upgrade", "--force-reinstall"} & set(words) and "==" not in command
+    wanted = Requirement(words[-1])
+    assert wanted.name == "av" and "18.1.0" in wanted.specifier and "99" not in wanted.specifier
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_what_is_tested_is_within_the_versions_that_are_installed(install):
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.lower().split("==") for line in lines if "==" in line)
+    assert install.TESTED.keys() == install.NEEDED.keys()
+    for name, versions in install.TESTED.items():
+        assert pinned[name] in Requirement(name + versions).specifier and "<" in versions
 
 
 def test_a_failure_is_one_line_and_stops_nothing(install, capsys):

@@ -33,7 +33,7 @@ def loras(tmp_path_factory):
 
 
 @pytest.fixture
-def there(host, library, loras):  # noqa: F811
+def there(host, library, loras):
     """zoom lies with the motion modules, the others in the host's folder of LoRAs; merged.safetensors has 0.8 of zoom
     and -0.5 of pan in it."""
     theirs = host.data / "models" / "Lora"
@@ -61,7 +61,7 @@ def networks(monkeypatch):
     def activate(p, data):
         active.append({kind: [network.items for network in found] for kind, found in (data or {}).items() if found})
 
-    def install(host):  # noqa: F811
+    def install(host):
         monkeypatch.setattr(sys.modules["modules.extra_networks"], "activate", activate)
         return active
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +96,7 @@ def test_the_infotext_names_a_mask_and_pasting_finds_it(host):
     ({"motion_mask": "nowhere.png"}, "no such file"),
     ({"motion_mask": "data:image/png;base64,aGVsbG8="}, "no picture or video in base64"),
     ({"motion_mask": text(picture(9)[:30])}, "damaged"),
-    ({"motion_mask": str(Path(__file__))}, "neither a picture nor a video"),
+    ({"motion_mask": "words.txt"}, "neither a picture nor a video"),
     ({"motion_mask": "x" * 100_000}, "cannot be read"),
     ({"motion_mask": 5.5}, "not text"),
     ({"motion_scale": 11}, "out of range"), ({"motion_scale": "1, x"}, "neither a number nor a key frame"),
@@ -105,6 +104,7 @@ def test_the_infotext_names_a_mask_and_pasting_finds_it(host):
     ({"motion_mask_min": -1}, "out of range"),
 ])
 def test_what_cannot_be_done_is_a_422(host, settings, said):
+    (host.data / "words.txt").write_text("not a picture")
     before = snapshot(host)
     answer = animate(host, settings)
     assert answer.status == 422 and said in str(answer), answer

@@ -108,7 +108,7 @@ def load(tmp_path, monkeypatch):
                     host.theirs = host.load(older / "scripts" / "animatediff.py")
                 finally:
                     sys.path = before
-            host.untouched = {name: value for name, value in vars(host.theirs.AnimateDiffScript).items()} \
+            host.untouched = dict(vars(host.theirs.AnimateDiffScript)) \
                 if "theirs" in order else {}
             for callback in list(host.script_callbacks.callback_map["callbacks_before_ui"]):
                 if callback.__name__ != "_axes":  # for those the stand-in lacks what the X/Y/Z plot is
@@ -223,7 +223,7 @@ def test_all_is_put_back_before_scripts_are_loaded_again(load, order):
     kind = host.theirs.AnimateDiffScript
     assert kind.title is not host.untouched["title"]
     host.script_callbacks.script_unloaded_callback()
-    assert {name: value for name, value in vars(kind).items()} == host.untouched
+    assert dict(vars(kind)) == host.untouched
     assert host.theirs.get_animatediff_arg.__module__ == "scripts.animatediff_utils"
     modules = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("scripts.animatediff")}
     assert modules and not any(Path(file).parent == ROOT / "scripts" for file in modules.values())

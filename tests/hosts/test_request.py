@@ -36,6 +36,31 @@ def test_what_is_not_there_yet_is_refused_by_name(key, value):
     assert caught.value.where == key and key in caught.value.remedy
 
 
+@pytest.mark.parametrize(("key", "value", "instead"), [
+    ("video_path", "frames", "batch_images"), ("video_source", "clip.mp4", "batch_images"),
+    ("mask_path", "m", "motion_mask"), ("reverse", ["Add Reverse Frame"], "ping-pong"),
+    ("prompt_scheduler", {}, "0: "), ("interp", "FILM", "another program"),
+])
+def test_what_is_not_there_yet_names_the_way_that_works(key, value, instead):
+    with pytest.raises(SettingsError) as caught:
+        request.read(({**OLD_CLIENT, key: value},))
+    assert instead in caught.value.remedy
+
+
+@pytest.mark.parametrize("more", [
+    {"reverse": []}, {"reverse": None}, {"use_f16": True}, {"interp": None}, {"video_source": []},
+    {"closed_loop": False}, {"prompt_scheduler": None, "video_default": False, "is_i2i_batch": False},
+    {"model": None, "video_length": None},
+])
+def test_what_older_versions_clients_send_and_asks_for_nothing_is_taken(more):
+    assert request.read(({**OLD_CLIENT, **more},)) is not None
+
+
+def test_the_switch_that_closed_loops_once_was():
+    assert request.read(({**OLD_CLIENT, "closed_loop": True},)).closed_loop == "R+P"
+    assert request.read(({**OLD_CLIENT, "closed_loop": False},)).closed_loop == "none"
+
+
 def test_an_object_that_does_not_enable_us_asks_for_nothing_but_is_still_read():
     assert request.read(({"video_length": 8},)) is None
     with pytest.raises(SettingsError, match="enabled"):

@@ -111,7 +111,7 @@ def test_a_copy_of_the_clips_own_job_does_not_end_the_clip(host):
     host.how = None
     plain = host.request("txt2img", {**REQUEST, "prompt": "a face", "seed": 5})
     assert (pixels(host.pairs[0][1][0]) == pixels(plain.images[0])).all()
-    assert len([path for path in (host.data / "outputs").rglob("*.gif")]) == 1
+    assert len(list((host.data / "outputs").rglob("*.gif"))) == 1
 
 
 def test_a_clip_after_a_failed_one_is_not_taken_for_a_second_pass(host):

@@ -1,4 +1,4 @@
-# ruff: noqa: F401, F811
+# ruff: noqa: F401
 """FreeInit and the kinds of noise in the stand-in for the WebUI.
 
 What each iteration starts from and makes is recorded at the host's own samplers; what it should start from is computed
@@ -18,8 +18,17 @@ from diffusers.pipelines.free_init_utils import FreeInitMixin
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
-from test_standin_adapter import (  # noqa: E402
-    REQUEST, animate, error, failing, frames_of, host, library, memory, plain, snapshot,
+from test_standin_adapter import (
+    REQUEST,
+    animate,
+    error,
+    failing,
+    frames_of,
+    host,
+    library,
+    memory,
+    plain,
+    snapshot,
 )
 
 ALPHA = float(torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)[-1])

@@ -39,7 +39,7 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, ta
     repaired = frames_of(answer)
     assert changed(without, repaired) == [0, 4]
     assert plain(host) == wanted and snapshot(host) == before
-    told = of_run(parse({**{k: v for k, v in FRAMES.items()}, "seam_repair": 0.5}),
+    told = of_run(parse({**FRAMES, "seam_repair": 0.5}),
                   {"steps": 4, "sampler": way["sampler_name"], "strength": fields.get("denoising_strength")},
                   from_picture=tab == "img2img")
     assert told.calls == count[0]

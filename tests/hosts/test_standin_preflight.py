@@ -1,10 +1,8 @@
 """What the API's preflight tells of a request, against the calls that the same request comes to in the stand-in."""
 from __future__ import annotations
 
-
 import pytest
 from PIL import Image
-
 
 
 @pytest.mark.parametrize("tab, fields", [

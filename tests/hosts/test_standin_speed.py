@@ -1,4 +1,4 @@
-# ruff: noqa: F401, F811
+# ruff: noqa: F401
 """The speed presets in the stand-in for the WebUI. What a reusing step makes is held by tests/motion/test_reuse.py;
 here it is that the host's passes ask for what they should, and that everything is undone."""
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
-from test_standin_adapter import animate, failing, frames_of, host, library, snapshot  # noqa: E402
+from test_standin_adapter import animate, failing, frames_of, host, library, snapshot
 
-from animatediff.step_reuse import whole_steps  # noqa: E402
+from animatediff.step_reuse import whole_steps
 
 DRAFT = {"speed": "draft", "returns": "frames", "video_length": 4}
 EXACT = {**DRAFT, "speed": "exact"}
@@ -72,7 +72,7 @@ def test_each_pass_begins_anew(host, rows):
     before = snapshot(host)
     answer = animate(host, DRAFT, **fields)
     assert answer.status == 200, answer
-    first = [one for one in rows[:8]]
+    first = list(rows[:8])
     assert first == [[8, 1]] * 6 + [[4, 0], [8, 1]] and rows[8] == [8, 1]
     assert snapshot(host) == before
 

@@ -43,7 +43,7 @@ def generated(host, **settings):
 def pressed(host, gallery, about, index=0, settings=OFF, **fields):
     script = host.scripts.scripts_txt2img.alwayson_scripts[0]
     script.args_from, script.args_to = 0, 1
-    fields = {name: value for name, value in {**FIELDS, **fields}.items()}
+    fields = {**FIELDS, **fields}
     return host.txt2img.txt2img_upscale("task", None, gallery, index, about, fields, settings)
 
 

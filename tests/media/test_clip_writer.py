@@ -120,6 +120,9 @@ def test_bad_places_are_found_before_the_run(tmp_path):
         ClipWriter(tmp_path / "a.mov", "GIF")
     with pytest.raises(MediaError, match="shorter name"):
         ClipWriter(tmp_path / ("a" * 300 + ".gif"), "GIF")
+    for name in ("a" * 300, "a" * 300 + ".avif"):
+        with pytest.raises(MediaError):
+            ClipWriter(tmp_path / name, "GIF")
     assert tree(tmp_path) == ["file"]
 
 

@@ -1,4 +1,4 @@
-"""Files and failing disks: every write, sync and rename fails once, as SQLite's own tests do it; power cuts; two writers."""
+"""Files and failing disks: every write, sync and rename fails once, as in SQLite's tests; power cuts; two writers."""
 from __future__ import annotations
 
 import errno
@@ -70,7 +70,8 @@ def make(folder: Path, formats) -> None:
         (folder / "a.state").write_text("to go on from")
         yield from FRAMES
 
-    run(frames, Clip(3, formats, 8, lambda known: '{"new": 1}', lambda taken: Target(folder / "a.gif")), resume.Keeper())
+    clip = Clip(3, formats, 8, lambda known: '{"new": 1}', lambda taken: Target(folder / "a.gif"))
+    run(frames, clip, resume.Keeper())
 
 
 @pytest.mark.parametrize("form", ALL)

@@ -10,6 +10,7 @@ import pytest
 from video_helpers import SETTINGS, moving, psnr
 
 from animatediff.errors import MediaError
+from animatediff.media import metadata
 from animatediff.media import write as writing
 from animatediff.media.write import ClipWriter, WriteOptions
 
@@ -22,6 +23,16 @@ def write(path: Path, frames, fps=8.0, metadata="", **options) -> Path:
             clip.add(frame)
     assert clip.paths == [path] and not clip.notes
     return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that Linux takes")
+@pytest.mark.parametrize("name", ["12:30", "http:a", "file:b", "pipe:1", "%d 100%", "-x", "a\nb", "concat:a|b", "~",
+                                  "'\"", "赤い 円", "\udcff", "a:b:c", "data:image", "x?y#z", "a\\b"])
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_no_name_means_more_than_a_file(tmp_path, name, ending):
+    write(tmp_path / f"{name}.{ending}", moving(2), metadata=SETTINGS)
+    [path] = tmp_path.iterdir()
+    assert path.name == f"{name}.{ending}" and metadata.read(path) == SETTINGS
 
 
 @pytest.mark.parametrize("ending, least", [("mp4", 36), ("webm", 34)])

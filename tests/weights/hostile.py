@@ -22,9 +22,10 @@ def safetensors(entries: dict, data: bytes = b"", length: int | None = None) -> 
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def header(**tensors: tuple) -> bytes:
+def header(size: int = 4, /, **tensors: tuple) -> bytes:
+    """A file of `size` bytes of numbers: number format, shape and span of each tensor."""
     return safetensors({name: dict(dtype=kind, shape=shape, data_offsets=span)
-                        for name, (kind, shape, span) in tensors.items()}, bytes(4096))
+                        for name, (kind, shape, span) in tensors.items()}, bytes(size))
 
 
 def zipped(pickled: bytes, way: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
@@ -123,6 +124,9 @@ FILES: dict[str, Callable[[], bytes]] = {
     "span behind the end": lambda: header(a=("F32", [2**40], [0, 2**42])),
     "unknown number format": lambda: header(a=("F7", [1], [0, 4])),
     "number format of lists": lambda: header(a=([], [1], [0, 4])),
+    "spans that overlap": lambda: header(12, a=("F32", [2], [0, 8]), b=("F32", [2], [4, 12])),
+    "a gap between spans": lambda: header(20, a=("F32", [2], [0, 8]), b=("F32", [2], [12, 20])),
+    "more than the header says": lambda: header(9, a=("F32", [2], [0, 8])),
     "entry of text": lambda: safetensors({"a": "b"}),
     "name of 100000 letters": lambda: header(**{"a" * 100_000: ("F32", [1], [0, 4])}),
     "50001 tensors": lambda: header(**{f"t{i}": ("F32", [0], [0, 0]) for i in range(50_001)}),

@@ -80,7 +80,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(arguments, name) for name in rows}
     values = {name: table.BY_NAME[rows[name]].for_command_line().read(value, f"--{name.replace('_', '-')}")
               for name, value in given.items() if value is not None}
-    if values["method"] == "Off" or values.get("times") == 1:
+    if values["method"] == "off" or values.get("times") == 1:
         raise SettingsError("leaves nothing to do", where="--times" if values.get("times") == 1 else "--method",
                             remedy="Use --times 2 or more, and one of auto, flow, RIFE, blend")
     return values

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from animatediff import settings as table
 from animatediff import travel
-from animatediff.errors import AnimateDiffError, MediaError, SettingsError
+from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
 from animatediff.faces.cli import interpolate, output
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
@@ -81,6 +81,9 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     if type(error).__name__ == "OutOfMemoryError":
         return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
                     "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
+    if isinstance(error, OSError) and error.strerror:  # a name that is too long, a folder without permission
+        return fail(f"{end_of(error.filename or 'a file')}: {error.strerror}. Use another place or name", 4,
+                    as_json=as_json)
     return fail(f"Unexpected {type(error).__name__}: {error}. "
                 f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
 

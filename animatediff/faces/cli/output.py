@@ -26,19 +26,16 @@ NOT_A_WORD = re.compile(rf"\b({'|'.join(name for name in FLAGS if '_' in name)})
 
 def tell(text: str) -> None:
     """A result, on standard output."""
-    print(printable(text, sys.stdout.encoding))
+    print(printable(text))
 
 
 def say(line: str) -> None:
-    print(printable(line, sys.stderr.encoding), file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
-def printable(text: str, encoding: str | None = None) -> str:
-    """The text as a terminal shows it, whoever wrote it: what would steer the terminal, and what its encoding does not
-    have, stands there as an escape such as \\x1b."""
-    text = STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    encoding = encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def printable(text: str) -> str:
+    """The text as a terminal shows it, whoever wrote it: what would steer the terminal is an escape such as \\x1b."""
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def notes(lines: Sequence[str]) -> None:
@@ -89,7 +86,7 @@ class Progress:
         if event.kind == "note":
             self.notes.append(event.text)
             if not self.bar.disable:
-                self.bar.write(printable(f"Note: {event.text}", sys.stderr.encoding), file=sys.stderr)
+                self.bar.write(printable(f"Note: {event.text}"), file=sys.stderr)
         elif event.kind == "window":
             self.bar.update()
             iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from animatediff import few_steps
+from animatediff import few_steps, user_paths
 from animatediff import settings as table
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.faces.cli.output import FLAGS
@@ -134,8 +134,8 @@ def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
     name = settings.motion_mask
     if not name or not arguments.source or hasattr(arguments, "motion_mask"):
         return settings
-    for path in (Path(name).expanduser(), Path(arguments.source).parent / Path(name).name):
-        if path.is_file():
+    for path in (user_paths.named(name), Path(arguments.source).parent / Path(name).name):
+        if user_paths.there(path, Path.is_file):
             return dataclasses.replace(settings, motion_mask=str(path))
     raise MediaError(f"was made with the motion mask {name}, which is not here", where=arguments.source,
                      remedy="Give --motion-mask PATH")
@@ -155,7 +155,7 @@ def target(out: str, settings: Settings, passed: int = 0) -> Target:
     except OSError:
         taken = []  # not there yet; whether it can be written to is ClipWriter's question
     parts = [f"{max(taken, default=0) + 1 + passed:05d}", str(settings.seed), settings.request_id]
-    return Target(out if out.endswith(("/", "\\")) else f"{out}/", "-".join(filter(None, parts)), new=True)
+    return Target(out if out.endswith(("/", "\\")) else f"{out or '.'}/", "-".join(filter(None, parts)), new=True)
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 from animatediff.attribute import attribute
@@ -26,24 +27,24 @@ def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pas
     that is entered together with the pass.
     """
     sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
+
+    def sample(method: Callable[..., Any], from_picture: bool, *args: Any, **kwargs: Any) -> Any:
+        undo.close()
+        run = Pass(p, motion, on_event)
+        run.from_picture = from_picture
+        try:
+            with around(run), run:
+                args = run.started(args)
+                if run.iterations == 1:
+                    made = method(*args, **kwargs)
+                else:
+                    made = freeinit.sample(run, method, args, kwargs)
+                return repaired(run, again, run.pinned(made))
+        except AnimateDiffError as error:
+            raise stop.AnimateDiffStopped(error) from error
+        finally:
+            on_end(run)
+
     for name in ("sample", "sample_img2img"):
-
-        def sample(*args: Any, name: str = name, method: Callable[..., Any] = getattr(sampler, name),
-                   **kwargs: Any) -> Any:
-            undo.close()
-            run = Pass(p, motion, on_event)
-            run.from_picture = name == "sample_img2img"
-            try:
-                with around(run), run:
-                    args = run.started(args)
-                    if run.iterations == 1:
-                        made = method(*args, **kwargs)
-                    else:
-                        made = freeinit.sample(run, method, args, kwargs, from_picture=name == "sample_img2img")
-                    return repaired(run, again, run.pinned(made))
-            except AnimateDiffError as error:
-                raise stop.AnimateDiffStopped(error) from error
-            finally:
-                on_end(run)
-
-        undo.enter_context(attribute(sampler, name, sample))
+        ours = partial(sample, getattr(sampler, name), name == "sample_img2img")
+        undo.enter_context(attribute(sampler, name, ours))

@@ -1,28 +1,76 @@
 """Routes /animatediff/v1/…: what a client needs to know before it asks for a clip."""
 from __future__ import annotations
 
-from secrets import compare_digest
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from typing import Any
 
-from fastapi import Body, Depends, FastAPI, HTTPException
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from fastapi import Body, FastAPI, HTTPException
 
 from animatediff import settings
-from animatediff.errors import AnimateDiffError, SettingsError
+from animatediff.attribute import wrapped
+from animatediff.errors import AnimateDiffError, SettingsError, end_of
 from animatediff.hosts.a1111 import request
+from animatediff.hosts.shared import json_values
 from animatediff.version import __version__
 
 ROOT = "/animatediff/v1"
+NAME = "animatediff"  # in alwayson_scripts, in any case
+HOSTS_OWN = "/sdapi/v1/txt2img"
+LONGEST_DETAIL = 4000  # characters of an error's text
 
 
-def add(app: FastAPI) -> None:
-    """Add the routes, behind the host's own password where it has one."""
-    from modules import shared
-
-    guard = [Depends(_checked)] if getattr(shared.cmd_opts, "api_auth", None) else []
+def add(app: FastAPI) -> AbstractContextManager[None]:
+    """Add the routes where the host has an API (--api), behind what its own routes are behind (--api-auth). The answer:
+    what to leave when scripts are loaded again."""
+    hosts_own = next((route for route in app.routes if getattr(route, "path", "") == HOSTS_OWN), None)
+    if hosts_own is None:
+        return nullcontext()
     for path, method, answer in (("version", "GET", version), ("schema", "GET", schema), ("models", "GET", models),
                                  ("preflight", "POST", preflight), ("schedule", "POST", schedule)):
-        app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=guard, tags=["AnimateDiff"])
+        app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=hosts_own.dependencies,
+                          tags=["AnimateDiff"])
+    from modules.api.api import Api
+
+    return wrapped(Api, "init_script_args", _with_our_arguments_checked)
+
+
+def _refusing(answer: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    """A route that answers a JSON object, and what is wrong with it as an error of the client's."""
+    @wraps(answer)
+    def route(body: Any = Body(None)) -> Any:
+        try:
+            if not isinstance(body, dict):
+                raise SettingsError(f"{type(body).__name__} is no object", where="body", remedy="Send a JSON object.")
+            json_values.check(body, "body")
+            return answer(body)
+        except AnimateDiffError as error:
+            raise _http(error) from error
+
+    return route
+
+
+def _http(error: AnimateDiffError) -> HTTPException:
+    text = str(error)
+    return HTTPException(error.http_status, text if len(text) <= LONGEST_DETAIL else f"{text[:LONGEST_DETAIL]} …")
+
+
+def _with_our_arguments_checked(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """The host takes any JSON for a script's arguments, and fails on what is no list."""
+    @wraps(plain)
+    def init_script_args(self: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
+        entries = asked.alwayson_scripts or {}
+        for name in [name for name in entries if name.lower() == NAME]:
+            try:
+                ours = request.arguments(entries[name])
+                json_values.check(ours, "args")  # all of them: the host's answer repeats them
+                entries[name] = {"args": ours}
+            except AnimateDiffError as error:
+                raise _http(error) from error
+        return plain(self, asked, *args, **kwargs)
+
+    return init_script_args
 
 
 def version() -> dict[str, Any]:
@@ -45,60 +93,45 @@ def models() -> dict[str, Any]:
             "motion_loras": [entry.to_dict() for entry in library.lora_entries()]}
 
 
-def preflight(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
+@_refusing
+def preflight(body: dict[str, Any]) -> dict[str, Any]:
     """What a request would do, and what is wrong with it, without doing it.
 
     The body is that of /sdapi/v1/txt2img, or of img2img, which is told by its `init_images`.
     """
     from animatediff.hosts.a1111.run_facts import of_run, requested
 
-    scripts = body.get("alwayson_scripts")
-    ours = next((value for name, value in (scripts if isinstance(scripts, dict) else {}).items()
-                 if name.lower() == "animatediff"), None)
-    args = ours.get("args") if isinstance(ours, dict) else None
-    try:
-        wanted = request.read(tuple(args) if isinstance(args, list) else ())
-        if wanted is None:
-            raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
-                                remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
-        sources = len(body.get("init_images") or ())
-        told = of_run(wanted, requested(body), from_picture=sources > 0, sources=sources if sources > 1 else None)
-        return told.to_dict()
-    except AnimateDiffError as error:
-        raise HTTPException(error.http_status, str(error)) from error
-    except (TypeError, ValueError) as error:
-        raise HTTPException(422, f"the request is not one of /sdapi/v1/txt2img: {error}") from error
+    scripts, images = body.get("alwayson_scripts") or {}, body.get("init_images") or []
+    if not isinstance(scripts, dict) or not isinstance(images, list):
+        where, kind = ("init_images", "list") if isinstance(scripts, dict) else ("alwayson_scripts", "object")
+        raise SettingsError(f"is no {kind}", where=where, remedy="Send what /sdapi/v1/txt2img or img2img takes.")
+    ours = next((value for name, value in scripts.items() if name.lower() == NAME), {})
+    wanted = request.read(tuple(request.arguments(ours)))
+    if wanted is None:
+        raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
+                            remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
+    told = of_run(wanted, requested(body), from_picture=bool(images), sources=len(images) if len(images) > 1 else None)
+    return told.to_dict()
 
 
-def schedule(body: dict[str, Any] = Body(...)) -> dict[str, Any]:
+@_refusing
+def schedule(body: dict[str, Any]) -> dict[str, Any]:
     """Which prompts each frame has: `prompt`, `negative_prompt`, and in `settings` parameters by their names. With
     `to`, native, fizz or cyclic, also the two texts in that syntax."""
     values = {key: value for key, value in body.items() if key in ("prompt", "negative_prompt", "to")}
-    try:
-        if unknown := body.keys() - {"prompt", "negative_prompt", "to", "settings"}:
-            raise SettingsError("unknown", where=min(unknown), remedy="Send prompt, negative_prompt, settings and to.")
-        if bad := next((key for key, value in values.items() if not isinstance(value, str)), None):
-            raise SettingsError("is no text", where=bad, remedy="Send a text.")
-        wanted = settings.parse(body.get("settings") or {})
-        texts = values.get("prompt", ""), values.get("negative_prompt", "")
-        frames = wanted.frame_count()
-        found = wanted.schedules(*texts, frames)
-        answer = {"frames": frames, "prompt": found[0].to_dict(), "negative_prompt": found[1].to_dict(),
-                  "notes": [note for each in found for note in each.notes]}
-        if "to" in values:
-            converted, notes = wanted.converted(dict(zip(("prompt", "negative prompt"), texts)), values["to"])
-            answer["converted"] = list(converted.values())
-            answer["notes"] += notes
-        return answer
-    except AnimateDiffError as error:
-        raise HTTPException(error.http_status, str(error)) from error
-
-
-def _checked(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:
-    """The users of --api-auth, as for the host's own routes."""
-    from modules import shared
-
-    users = dict(pair.strip().split(":", 1) for pair in shared.cmd_opts.api_auth.split(","))
-    known = users.get(credentials.username)
-    if known is None or not compare_digest(known.encode(), credentials.password.encode()):
-        raise HTTPException(401, "Incorrect username or password", headers={"WWW-Authenticate": "Basic"})
+    if unknown := body.keys() - {"prompt", "negative_prompt", "to", "settings"}:
+        raise SettingsError("unknown", where=end_of(min(unknown)),
+                            remedy="Send prompt, negative_prompt, settings and to.")
+    if bad := next((key for key, value in values.items() if not isinstance(value, str)), None):
+        raise SettingsError("is no text", where=bad, remedy="Send a text.")
+    wanted = settings.parse(body.get("settings") or {})
+    texts = values.get("prompt", ""), values.get("negative_prompt", "")
+    frames = wanted.frame_count()
+    found = wanted.schedules(*texts, frames)
+    answer = {"frames": frames, "prompt": found[0].to_dict(), "negative_prompt": found[1].to_dict(),
+              "notes": [note for each in found for note in each.notes]}
+    if "to" in values:
+        converted, notes = wanted.converted(dict(zip(("prompt", "negative prompt"), texts)), values["to"])
+        answer["converted"] = list(converted.values())
+        answer["notes"] += notes
+    return answer

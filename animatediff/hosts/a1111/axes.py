@@ -11,6 +11,7 @@ from typing import Any
 
 from modules import scripts
 
+from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
 from animatediff.settings import PARAMETERS
 
@@ -20,14 +21,16 @@ MODULES = ("xyz_grid.py", "xy_grid.py", "scripts.xyz_grid", "scripts.xy_grid")
 
 
 def add() -> None:
-    """Before the page is built. The host may build it again; labels that are there stay as they are."""
+    """Before the page is built. The host may build it again; labels that are there stay as they are. The preset sets
+    controls of the page, which a plot does not have.
+    """
     grid = _script()
     if grid is None:
         return
     there = {option.label for option in grid.axis_options}
     for p in PARAMETERS:
         label = PREFIX + p.label
-        if p.group == "clip" and p.form != "picture" and label not in there:
+        if p.group == "clip" and p.form != "picture" and p.name != "preset" and label not in there:
             # Loading another motion module takes long, so that axis is to change least often.
             cost = 0.5 if p.name == "motion_module" else 0.0
             grid.axis_options.append(grid.AxisOption(
@@ -46,7 +49,7 @@ def _type(p: Parameter) -> Callable[[Any], Any]:
 
 def _apply(p: Parameter) -> Callable[[Any, Any, Sequence[Any]], None]:
     def apply(processing: Any, value: Any, values: Sequence[Any]) -> None:
-        setattr(processing, ATTRIBUTE, {**(getattr(processing, ATTRIBUTE, None) or {}), p.name: p.read(value)})
+        setattr(processing, ATTRIBUTE, {**(getattr(processing, ATTRIBUTE, None) or {}), p.name: _read(p, value)})
 
     return apply
 
@@ -55,9 +58,18 @@ def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
     """All values are read before the first picture is made, so that none is refused in the middle of a plot."""
     def confirm(processing: Any, values: Sequence[Any]) -> None:
         for value in values:
-            p.read(value)
+            _read(p, value)
 
     return confirm
+
+
+def _read(p: Parameter, value: Any) -> Any:
+    """The value, or a SettingsError that the host's API answers with 422: it looks into what is raised for these."""
+    try:
+        return p.read(value)
+    except SettingsError as error:
+        vars(error).update(status_code=error.http_status, detail=str(error))
+        raise
 
 
 def _choices(p: Parameter) -> Callable[[], list[str]] | None:

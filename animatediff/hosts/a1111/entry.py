@@ -1,7 +1,7 @@
 """The host's hooks, each one line to the job that a request has, and what is registered once at start-up."""
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from modules import script_callbacks
@@ -86,8 +86,8 @@ def register(neighbours: Neighbours) -> None:
     around_page = ExitStack()  # what is otherwise in the host than it has it, until scripts are loaded again
     script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # makes way for our axes
     script_callbacks.on_before_ui(_axes)
+    script_callbacks.on_app_started(lambda demo, app: around_page.enter_context(_routes(app)))
     script_callbacks.on_script_unloaded(around_page.close)
-    script_callbacks.on_app_started(_routes)
 
 
 def _before_call(params: Any) -> None:
@@ -118,7 +118,7 @@ def _around_page(stack: ExitStack, neighbours: Neighbours) -> None:
     stack.enter_context(batch_tab.making_one_clip())
 
 
-def _routes(demo: Any, app: Any) -> None:
+def _routes(app: Any) -> AbstractContextManager[None]:
     from animatediff.hosts.a1111 import api
 
-    api.add(app)
+    return api.add(app)

@@ -18,18 +18,19 @@ from animatediff.hosts.a1111.scope import Pass
 from animatediff.sampling import Event, freeinit
 
 
-def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: dict[str, Any], *,
-           from_picture: bool) -> torch.Tensor:
+def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
     """The host's call `method(*args, **kwargs)`, as often as asked, inside `run`. What comes back is the last clip
     that is whole; of an interrupt in the first iteration, what the host makes of it.
 
-    args: p, noise, cond, uncond; of `sample_img2img` (`from_picture`) p, picture, noise, cond, uncond.
+    args: p, noise, cond, uncond; of `sample_img2img` p, picture, noise, cond, uncond.
     """
     p, info = run.p, shared.sd_model.sd_checkpoint_info
-    picture, place = (args[1], 2) if from_picture else (None, 1)
-    clip, start, first = None, args[place], args[place].clone()
+    picture, place = (args[1], 2) if run.from_picture else (None, 1)
+    clip: Any = None
+    start, first = args[place], args[place].clone()
     all_steps = _steps(p, picture, kwargs.get("steps"))
-    for run.iteration, steps in enumerate(run.settings.iterations(all_steps), 1):
+    for number, steps in enumerate(run.settings.iterations(all_steps), 1):
+        run.iteration = number
         more = kwargs if steps == all_steps else {**kwargs, "steps": steps}
         if clip is not None:
             _back_to(info, run)

@@ -15,6 +15,7 @@ from animatediff.attribute import attribute
 from animatediff.clip import interpolation, job
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
+    distilled,
     library,
     motion_loras,
     motion_mask,
@@ -22,6 +23,7 @@ from animatediff.hosts.a1111 import (
     pictures,
     repair,
     results,
+    server_files,
     travelling,
     upscale,
 )
@@ -29,7 +31,7 @@ from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
-from animatediff.hosts.a1111.run_facts import probed
+from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
@@ -63,12 +65,16 @@ class Job:
 
     def prepare(self) -> None:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings.formats)
+        known = defaults(from_picture=pictures.from_picture(self.p))
+        self._change(**distilled.filled(self.p, self.settings, known))
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
         for one in self.beside:
             one.use(count)
-        mask = motion_mask.read(self.settings.motion_mask, count)
+        anywhere = server_files.job_may_read_all(self.p)
+        mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
@@ -92,6 +98,8 @@ class Job:
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
         self.notes += travelling.check(self.p, self.settings)
         self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
+        found, run = distilled.of_job(self.p, self.module)
+        self.notes += notices.of_few_steps(found, run, self.settings.preset)
         self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -129,6 +137,7 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
             one.check()
+        assert self.module is not None, "loaded before the first clip"
         windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
         motion = Motion(self.settings, self.module, self.loras[p.is_hr_pass], self.steering,
                         pictures.of_pass(p, self.settings), windows)
@@ -221,7 +230,7 @@ class Job:
             done, of, what = run.finished, run.iterations, "FreeInit iterations"
         elif run.iterations > 1:
             what = f"steps of FreeInit iteration 1 of {run.iterations}"
-        if done < of and (shared.state.interrupted or shared.state.skipped):
+        if self.clip and done < of and (shared.state.interrupted or shared.state.skipped):
             self.clip.cut_short, self.clip.in_hires = (done, of, what), self.p.is_hr_pass
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
 

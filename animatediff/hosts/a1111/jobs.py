@@ -11,7 +11,11 @@ PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples 
 
 
 class OurScript:
-    """What our Script class is told by, among the host's."""
+    """What our Script class is told by, among the host's. args_from, args_to: its place in a request's arguments, set
+    by the host."""
+
+    args_from: int
+    args_to: int
 
 
 def of(p: Any) -> Any:

@@ -59,8 +59,8 @@ def hidden_from_host(p: Any) -> Iterator[None]:
     def parse_extra_network_prompts(*args: Any, **kwargs: Any) -> Any:
         result = parse(*args, **kwargs)
         for data in (p.extra_network_data, getattr(p, "hr_extra_network_data", None)):
-            for kind in KINDS if data else ():
-                if kind in data:
+            for kind in KINDS:
+                if data and kind in data:
                     data[kind] = [network for network in data[kind] if not library.tagged_lora(network.items[0])]
         return result
 
@@ -97,7 +97,7 @@ def _of_passes(p: Any, settings: Settings, prompts: Sequence[str], negatives: Se
         frames = _shares(pair[0]) if pair else [[(prompt, 1.0)] for prompt in prompts]
         named = loras.of_frames(frames, tagged) if not p.disable_extra_networks else ()
         found = [(library.find_lora(wish.name), wish.weight) for wish in loras.read(settings.motion_lora)]
-        found += [(library.tagged_lora(wish.name), wish.weight) for wish in named]
+        found += [(path, wish.weight) for wish in named if (path := library.tagged_lora(wish.name))]
         return [(loaded(str(path), path.stat().st_mtime_ns), weight) for path, weight in found]
 
     first = weighted(prompts, negatives)

@@ -1,28 +1,29 @@
 """The motion mask of a clip: a path, a picture or video in a request, or what is painted on the page.
 
 The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path
-leads to is read as a picture or a video, and never shown.
+leads to is read as a picture or a video, and never shown; `server_files` says where it may lead.
 """
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules import paths_internal, shared
+from modules import paths_internal
 
 from animatediff import disk
-from animatediff.errors import MediaError, SettingsError, end_of
+from animatediff.errors import MediaError, SettingsError
+from animatediff.hosts.a1111 import server_files
 from animatediff.media import masks, opening
 from animatediff.motion import Mask
-from animatediff.motion.library import inside
 
 NAME = "motion_mask"
-KEPT = re.compile(r"[0-9a-f]{16}\.\w+")
+KEPT = re.compile(r"[0-9a-f]{16}\.\w{1,5}", re.ASCII)
 IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
+ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI with --gradio-allowed-path and the "
+             "file's folder.")
 
 
 def folder() -> Path:
@@ -30,13 +31,14 @@ def folder() -> Path:
     return Path(paths_internal.data_path) / "outputs" / "AnimateDiff-masks"
 
 
-def read(value: str, frames: int) -> Mask | None:
-    """The masks of a clip, None for none. MediaError or SettingsError says what is wrong with `value`."""
+def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
+    """The masks of a clip, None for none. MediaError or SettingsError says what is wrong with `value`. anywhere: a path
+    may lead to any file; see server_files."""
     if not value:
         return None
     if data := _decoded(value):
         return Mask(*masks.read(data, frames))
-    path = find(value)
+    path = find(value, anywhere=anywhere)
     try:
         state = path.stat()
     except (OSError, ValueError):
@@ -63,20 +65,12 @@ def keep(data: bytes) -> str:
     return file.name
 
 
-def find(value: str) -> Path:
-    """The file that a name or a path means. A server that hides its folders (--hide-ui-dir-config) takes those alone
-    that its pages may read anyway."""
-    if KEPT.fullmatch(value) and (folder() / value).is_file():
-        return folder() / value
-    path = Path(os.path.expanduser(value))
-    if shared.cmd_opts.hide_ui_dir_config:
-        real = Path(os.path.realpath(path))
-        allowed = [Path(os.path.realpath(place))
-                   for place in getattr(shared.cmd_opts, "gradio_allowed_path", None) or ()]
-        if not any(inside(real, place) for place in allowed):
-            raise MediaError("this server does not read files there", where=f"motion mask {end_of(value)}",
-                             remedy="Send the mask in base64, or paint it on the page")
-    return path
+def find(value: str, *, anywhere: bool = False) -> Path:
+    """The file that a name or a path means."""
+    kept = folder() / value if KEPT.fullmatch(value) else None
+    if kept and kept.is_file() and not kept.is_symlink():
+        return kept
+    return server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
 
 
 def _decoded(value: str) -> bytes | None:

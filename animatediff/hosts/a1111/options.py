@@ -77,11 +77,12 @@ def write_options() -> WriteOptions:
             value = int(value)
         if type(value) is not type(default):
             continue
+        one: dict[str, Any] = {name: value}
         try:
-            WriteOptions(**{name: value})
+            WriteOptions(**one)
         except AnimateDiffError:
             continue
-        chosen[name] = value
+        chosen |= one
     return WriteOptions(**chosen)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from animatediff import disk
 from animatediff.clip import pictures as clip_pictures
-from animatediff.errors import MediaError, SettingsError, quoted
+from animatediff.errors import MediaError, SettingsError, end_of, quoted
 from animatediff.hosts.shared import infotext
 from animatediff.media import opening, read
 from animatediff.sampling.from_pictures import FromPictures
@@ -51,11 +51,14 @@ def reference(value: Any) -> str:
 
 
 def find(name: str) -> Image.Image:
-    """The picture of this name; SettingsError where it is gone."""
+    """The picture of this name; SettingsError where it is gone, or for what is no such name, as in an infotext."""
     try:
+        if not NAME.fullmatch(name):
+            raise ValueError(name)
         return read.from_bytes(_pictures[name] if name in _pictures else _file(name).read_bytes())
     except (OSError, ValueError):
-        raise SettingsError(f"the picture {name} is not kept here", where="last_frame", remedy=REMEDY) from None
+        raise SettingsError(f"the picture {end_of(name)} is not kept here", where="last_frame",
+                            remedy=REMEDY) from None
 
 
 def keep(name: str) -> None:

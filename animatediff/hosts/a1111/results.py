@@ -19,7 +19,7 @@ class ClipPicture(Image.Image):
 
     @classmethod
     def of(cls, frame: Image.Image, path: Path) -> ClipPicture:
-        picture = frame.copy()
+        picture: Any = frame.copy()
         picture.__class__ = cls
         picture.info = dict(frame.info)
         picture.already_saved_as = str(path)
@@ -49,10 +49,11 @@ def shows_frames(settings: Settings) -> bool:
 
 def shown(written: Written, settings: Settings) -> list[Image.Image]:
     """What the gallery and the API get of one clip: files that play, frames, or both; frames where nothing plays."""
-    play = [ClipPicture.of(written.held[0], path) for path in clips(written)]
+    play: list[Any] = [ClipPicture.of(written.held[0], path) for path in clips(written)]
     if play and not shows_frames(settings):
         return play
     stills = [path for path in written.paths if path.parent != written.stem.parent]
+    frame: Any
     for frame, path in zip(written.held, stills):
         frame.already_saved_as = str(path)
     return written.held if settings.returns == "frames" else play + written.held

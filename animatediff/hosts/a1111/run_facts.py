@@ -2,28 +2,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
+from animatediff import few_steps
 from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import library, motion_loras, motion_mask
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media.write import WRITERS, probe
+from animatediff.parameters import Parameter
 from animatediff.settings import Settings
 
 # What a run depends on beside our settings: our name for it, and its name in the host's requests.
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
+             "scheduler": "scheduler", "cfg": "cfg_scale",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
+MOST = 10_000  # of steps, and of clips
+MASKS = 500  # of a clip's frames, in memory to see whether they can be read
+# What a value of these may be, which the host itself does not ask.
+ROWS = {p.name: p for p in (
+    Parameter("steps", int, 20, "Sampling steps", "", 1, MOST),
+    Parameter("clips", int, 1, "Batch count", "", 1, MOST),
+    Parameter("hires", bool, False, "Hires. fix", ""),
+    Parameter("hires_steps", int, 0, "Hires steps", "", 0, MOST),
+    Parameter("strength", float, 0.75, "Denoising strength", "", 0, 1),
+    Parameter("cfg", float, 7.0, "CFG Scale", "", 0, 1000),
+    *(Parameter(name, str, "", label, "") for name, label in (
+        ("sampler", "Sampling method"), ("scheduler", "Schedule type"), ("hires_sampler", "Hires sampling method"),
+        ("prompt", "Prompt"), ("negative", "Negative prompt"))))}
 
 
 def requested(body: Mapping[str, Any]) -> dict[str, Any]:
     """Of a request to the host's API, what `of_run` takes. The API has a second name for the sampler."""
     asked = {ours: body.get(theirs) for ours, theirs in REQUESTED.items()}
     return asked | {"sampler": asked["sampler"] or body.get("sampler_index")}
+
+
+def check_numbers(p: Any) -> None:
+    """SettingsError for a job of the host whose numbers it would choke on: it reads any, but a clip multiplies them."""
+    for name in ("steps", "clips", "hires_steps"):
+        if (value := getattr(p, REQUESTED[name], None)) is not None:
+            ROWS[name].read(value, REQUESTED[name])
 
 
 def defaults(*, from_picture: bool) -> dict[str, Any]:
@@ -35,11 +58,17 @@ def defaults(*, from_picture: bool) -> dict[str, Any]:
     return requested({name: field.default for name, field in fields.items()})
 
 
-def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None) -> Preflight:
-    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default.
-    sources: number of source pictures, where they make the frames."""
-    known = {name: value for name, value in host.items() if value not in (None, "")}
-    host = defaults(from_picture=from_picture) | known
+def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None,
+           anywhere: bool = False) -> Preflight:
+    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default,
+    what is none of theirs a SettingsError. sources: number of source pictures, where they make the frames. anywhere: a
+    path may lead to any file; see server_files."""
+    known = {name: ROWS[name].read(value, REQUESTED[name]) for name, value in host.items() if value not in (None, "")}
+    preset = {}
+    if settings.preset == few_steps.FEW_STEPS:  # sets what a request does not
+        preset = distilled.values(settings.motion_module, known.get("prompt"))
+        preset["scheduler"] = preset.pop("schedule_type")
+    host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
     prompt = str(host["prompt"])
     loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
@@ -52,15 +81,20 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
                     hires_sampler=sampler(host.get("hires_sampler"), first))
     found = Found(module, problem, library.checkpoint(), loras, missing)
     prompts = prompt, str(host["negative"])
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, motion_mask.read,
-                           find_rife=library.find_rife))
+    sampled = distilled.run_of(first.name, host.get("scheduler"), steps, float(host.get("cfg") or 1))
+
+    def read_mask(value: str, count: int) -> Any:
+        return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
+
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask, sampled,
+                           library.find_rife))
 
 
-def sampler(name: Any, otherwise: Sampler = Sampler()) -> Sampler:
+def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:
     """The host's sampler of this name; `otherwise` for none, such as "Use same sampler"."""
     config = sd_samplers.all_samplers_map.get(name)
     if config is None:
-        return otherwise
+        return otherwise or Sampler()
     timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
     option = "discard_next_to_last_sigma"
     spare = config.options.get(option) or shared.opts.data.get(f"always_{option}")
@@ -79,7 +113,7 @@ def probed(formats: Iterable[str]) -> None:
         raise type(error)(error.what, where=error.where, remedy=error.remedy)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _probed(formats: tuple[str, ...]) -> AnimateDiffError | None:
     try:
         if formats:

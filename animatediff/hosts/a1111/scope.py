@@ -221,6 +221,7 @@ class Pass:
     def _one_window(self, denoise: Any) -> Callable[..., torch.Tensor]:
         """The frames around the seam; the answer for the others is nothing, and is not looked at."""
         def call(x: torch.Tensor, t: torch.Tensor, *, step: int) -> torch.Tensor:
+            assert self.seam is not None
             window, out = self.seam.window, torch.zeros_like(x)
             out[list(window)] = denoise(x[list(window)], t, window).to(out.dtype)
             self._after_window(Event("window", 1, 1, step=step + 1, steps=self.steps, frames=window, latents=x))

@@ -161,8 +161,10 @@ def _mixed_parts(a: list, b: list, share: float, schedule: Schedule) -> list:
         return a
     parts = []
     for i in range(max(len(a), len(b))):
-        (first, one), (second, other) = (side[i] if i < len(side) else (None, 0.0) for side in (a, b))
-        parts.append((_mixed(first or second, second or first, share, schedule), one + share * (other - one)))
+        there = [side[i] for side in (a, b) if i < len(side)]
+        (first, _), (second, _) = there[0], there[-1]
+        one, other = (side[i][1] if i < len(side) else 0.0 for side in (a, b))
+        parts.append((_mixed(first, second, share, schedule), one + share * (other - one)))
     return parts
 
 
@@ -185,7 +187,7 @@ def _mixed(a: Sequence[Any], b: Sequence[Any], share: float, schedule: Schedule)
 @contextmanager
 def _slice(p: Any, name: str, clip: slice, values: list[str] | None) -> Iterator[None]:
     """Other values in a part of one of p's lists, for the length of the block."""
-    before = getattr(p, name, None)
+    before: Any = getattr(p, name, None)
     if values is not None:
         setattr(p, name, [*before[:clip.start], *values, *before[clip.stop:]])
     try:

@@ -31,7 +31,7 @@ MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
 # How the controls lie; what is not named comes into the last part.
 ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
-        ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"), ("speed",))
+        ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"), ("speed", "preset"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
@@ -43,7 +43,8 @@ OFF = "Not enabled. With Enable AnimateDiff:"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
-HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "clips": "{tab}_batch_count",
+HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "scheduler": "{tab}_scheduler",
+                 "cfg": "{tab}_cfg_scale", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
                  "strength": "img2img_denoising_strength", "prompt": "{tab}_prompt", "negative": "{tab}_neg_prompt"}
 LAST_ON_PAGE = "{tab}_gallery"
@@ -253,9 +254,16 @@ def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, 
             event = component.blur  # not at every letter
         event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{tab}_{side}") in page]
+    _preset(gr, tab, page, ours)
     painter.connect(components[[p.name for p in CLIP].index("motion_mask")], size, **QUIET)
     for button in buttons:
         button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
+
+
+def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:
+    from animatediff.hosts.a1111 import distilled
+
+    distilled.on_page(gr, tab, page, ours["preset"], ours[MODULE], QUIET)
 
 
 def _root(component: Any) -> Any:
@@ -285,10 +293,11 @@ def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -
 
 def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
     from animatediff.hosts.a1111.run_facts import of_run
+    from animatediff.hosts.a1111.server_files import page_may_read_all
 
     # What is empty is not asked for, as in the request.
     wanted = table.parse({name: value for name, value in ours.items() if value is not None})
-    return of_run(wanted, theirs, from_picture=from_picture)
+    return of_run(wanted, theirs, from_picture=from_picture, anywhere=page_may_read_all())
 
 
 def _html(found: Preflight, enabled: bool) -> str:

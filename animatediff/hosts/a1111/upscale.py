@@ -94,7 +94,7 @@ def _for_clips(plain: Callable[..., Any]) -> Callable[..., Any]:
         except AnimateDiffError as error:
             print(f"AnimateDiff: {error}")
             said = plaintext_to_html(str(error), classname="comments")
-            return [_kept(item) for item in gallery], generation_info, said, ""
+            return [as_shown(item) for item in gallery], generation_info, said, ""
 
     return txt2img_upscale
 
@@ -113,17 +113,25 @@ def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, inde
     finally:
         p.close()
     shared.total_tqdm.clear()
-    kept = [_kept(item) for item in gallery]
+    kept = [as_shown(item) for item in gallery]
     about["infotexts"][index:index + 1] = made.infotexts
     return ([*kept[:index], *made.images, *kept[index + 1:]], json.dumps(about), plaintext_to_html(made.info),
             plaintext_to_html(made.comments, classname="comments"))
 
 
-def _kept(item: Any) -> Any:
-    """What the gallery shows already, as the host hands it back."""
-    picture = Image.new("RGB", (1, 1))
-    picture.already_saved_as = _path(item)
+def as_shown(item: Any) -> Any:
+    """What the gallery shows already, as the host hands it back: a path, which the page may read from then on. So it
+    has to be one that the page may read."""
+    picture: Any = Image.new("RGB", (1, 1))
+    path = _path(item)
+    if _is_shown(path):
+        picture.already_saved_as = path
     return picture
+
+
+def _is_shown(path: str) -> bool:
+    """Whether the WebUI has shown this file, under this name, in a gallery."""
+    return any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (path, os.path.abspath(path)))
 
 
 def _path(item: Any) -> str:
@@ -140,7 +148,7 @@ def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
         return None
     wanted = table.parse(infotext.loads(written))
     path = Path(_path(gallery[index]))
-    if not any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (str(path), os.path.abspath(path))):
+    if not _is_shown(str(path)):
         raise MediaError("the clip's file is not in a folder of the WebUI", where=path.name, remedy=REMEDY)
     frames = _frames(path, wanted.frame_count())
     if len(frames) < wanted.frame_count():

@@ -7,6 +7,7 @@ reads them anew every time. Nothing of its code is replaced: parameters of its o
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
@@ -18,13 +19,16 @@ from modules import devices
 from PIL import Image
 from torch import Tensor
 
-from animatediff.errors import ModelError, SettingsError, quoted
-from animatediff.hosts.a1111 import jobs
+from animatediff.errors import ModelError, SettingsError, end_of, quoted
+from animatediff.hosts.a1111 import jobs, server_files
 from animatediff.hosts.a1111.neighbour import InJob, Neighbour, Sampled
 from animatediff.hosts.neighbours import sparsectrl
 from animatediff.hosts.shared.unet_call import AroundWindow
 from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
+
+A_FOLDER = "Give a folder with one picture for each frame."
+ELSEWHERE = "Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder."
 
 # -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
 
@@ -142,7 +146,7 @@ def folders(p: Any) -> list[Folder]:
         if unit is None or not unit.enabled:
             continue
         if _mode(unit) == "BATCH" or (unit.image is None and isinstance(unit.batch_images, str) and unit.batch_images):
-            found.append(_folder(unit, name, place))
+            found.append(_folder(p, unit, name, place))
     return found
 
 
@@ -163,7 +167,7 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
                                 where=folder.name, remedy="Set Number of frames to 0, or add pictures.")
         pictures = folder.pictures[: len(folder.keys) or frames]
         unit = folder.unit
-        unit.input_mode = type(unit.input_mode)["BATCH"]
+        unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
         theirs = getattr(unit, "batch_modifiers", None) or ()
         unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
@@ -187,7 +191,8 @@ def check(p: Any) -> None:
 def _unit(value: Any, name: str) -> Any:
     """A unit of our own to change: the page gives the same objects for every job."""
     if isinstance(value, dict):
-        from scripts import external_code  # ControlNet's API for other extensions
+        # ControlNet's API for other extensions
+        from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
 
         try:
             return external_code.to_processing_unit(value)
@@ -196,18 +201,11 @@ def _unit(value: Any, name: str) -> Any:
     return copy(value) if hasattr(value, "batch_images") else None
 
 
-def _folder(unit: Any, name: str, place: int) -> Folder:
-    from modules import shared
-
+def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
     lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
-    if not lines[0] or not Path(lines[0]).is_dir():
-        what = f"there is no folder {quoted(lines[0])}" if lines[0] else "it is a batch without a folder"
-        raise SettingsError(what, where=name, remedy="Give a folder with one picture for each frame.")
-    endings = Image.registered_extensions()
-    pictures = [path for path in shared.listfiles(lines[0]) if Path(path).suffix.lower() in endings]
-    if not pictures:
-        raise SettingsError(f"the folder {lines[0]} has no pictures", where=name,
-                            remedy="Give a folder with one picture for each frame.")
+    if not lines[0]:
+        raise SettingsError("it is a batch without a folder", where=name, remedy=A_FOLDER)
+    pictures = _pictures(lines[0], name, anywhere=server_files.job_may_read_all(p))
     keys: list[int] = []
     for line in lines[1:]:
         if line.startswith("keyframe:"):
@@ -220,6 +218,21 @@ def _folder(unit: Any, name: str, place: int) -> Folder:
         raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
                             where=name, remedy="Give a picture for each key frame.")
     return Folder(name, place, unit, pictures, keys)
+
+
+def _pictures(folder: str, name: str, *, anywhere: bool) -> list[str]:
+    """The paths of a folder's pictures. anywhere: as `server_files` says."""
+    from modules import shared
+
+    place = server_files.find(folder, f"{name}, folder {quoted(folder, 200)}", ELSEWHERE, anywhere=anywhere)
+    if not os.path.isdir(place):
+        raise SettingsError(f"there is no folder {quoted(folder)}", where=name, remedy=A_FOLDER)
+    endings = Image.registered_extensions()
+    pictures = [path for path in shared.listfiles(str(place)) if Path(path).suffix.lower() in endings
+                and (anywhere or server_files.allowed(Path(path)))]
+    if not pictures:
+        raise SettingsError(f"the folder {end_of(folder)} has no pictures", where=name, remedy=A_FOLDER)
+    return pictures
 
 
 def _mode(unit: Any) -> str:
@@ -257,11 +270,12 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
     def per_frame(value: Any) -> bool:
         return getattr(value, "ndim", 0) > 2 and frames > 1 and value.shape[0] in (frames, 2 * frames)
 
+    hint: Any
     changes: list[tuple[Any, str, Any]] = []
     for name in ("hint_cond", "hr_hint_cond"):
         if per_frame(hint := getattr(param, name, None)):  # kept on the CPU by ControlNet
             changes.append((param, name, hint[rows].to(devices.get_device_for("controlnet"))))
-    embedding = getattr(model, "image_emb", None)  # IP-Adapter
+    embedding: Any = getattr(model, "image_emb", None)  # IP-Adapter
     if per_frame(getattr(embedding, "cond_emb", None)):
         kept = {name: value[rows] for name, value in embedding._asdict().items() if per_frame(value)}
         changes.append((model, "image_emb", embedding._replace(**kept)))
@@ -270,7 +284,7 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
             undo.callback(module.set_cond_image, module.cond_image)
             module.set_cond_image(module.cond_image[rows])
     for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):  # made for the rows of the call before
-        latent = getattr(param, name, None)
+        latent: Any = getattr(param, name, None)
         if getattr(latent, "ndim", 0) > 2 and latent.shape[0] not in (1, len(rows)):
             setattr(param, name, None)
     reset = getattr(model, "reset", None)  # T2I- and IP-Adapter keep what they made of the hint before

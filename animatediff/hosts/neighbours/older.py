@@ -62,7 +62,7 @@ class Older:
 
     def tidy(self, script: Any, p: Any) -> None:
         """Take its motion module out of the UNet, where an error of its own left it, and stop its warnings."""
-        module = self.names.get("motion_module")
+        module: Any = self.names.get("motion_module")
         if getattr(module, "mm_injected", False):
             module.restore(p.sd_model)
         if hasattr(module, "set_ad_params"):
@@ -123,8 +123,8 @@ class OlderExtensions(Neighbour):
         names, so that importing it would not find ours."""
         full = f"scripts.{name}"
         before = sys.modules.get(full)
-        spec = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
+        spec: Any = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
+        module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         if before is not None:
             self.modules[name] = before

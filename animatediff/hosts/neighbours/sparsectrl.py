@@ -5,7 +5,7 @@ with nothing but rows. The rows are those of the pass's UNet call that is under 
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any
@@ -76,7 +76,7 @@ class MotionWrapper(nn.Module):
             raise ModelError(f"{kind} is not a kind of temporal layers that can be had here")
         self.down_blocks = nn.ModuleList()
 
-    def load_state_dict(self, state_dict: dict[str, torch.Tensor], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         if not len(self.down_blocks):
             for level in range(1 + max(int(key.split(".")[1]) for key in state_dict)):
                 sites = 1 + max(int(key.split(".")[3]) for key in state_dict if key.startswith(f"down_blocks.{level}."))

@@ -17,9 +17,11 @@ from animatediff.media.pyav import opened
 
 FORMAT = "ANIMATEDIFF_CLIP"
 
+
 def add() -> None:
     """Register the reader."""
-    Image.register_open(FORMAT, first_frame, is_video)
+    reader: Any = first_frame  # a picture, where Pillow's own readers give their ImageFile
+    Image.register_open(FORMAT, reader, is_video)
 
 
 def remove() -> None:

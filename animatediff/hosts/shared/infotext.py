@@ -62,7 +62,7 @@ def loads(text: str) -> dict[str, Any]:
 def expand(params: dict[str, Any]) -> None:
     """Of what the host has read from an infotext: a key "AnimateDiff NAME" for each parameter, in place of the one."""
     values = _found(params)
-    for key in [key for key in params if key == KEY or key.startswith(f"{KEY} ") and key[len(KEY) + 1:] in BY_NAME]:
+    for key in [key for key in params if key == KEY or (key.startswith(f"{KEY} ") and key[len(KEY) + 1:] in BY_NAME)]:
         del params[key]
     params |= {f"{KEY} {name}": _joined(value) for name, value in values.items()}
 

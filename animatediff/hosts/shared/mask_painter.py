@@ -16,6 +16,7 @@ LABEL = "Paint the motion mask"
 BLANK, TAKE = "Black canvas", "Use as motion mask"
 HEIGHT = 400  # pixels on the page
 WHITE = "#ffffff"
+LARGEST = 4096  # pixels of a side of the canvas, which a page's events could ask to be any
 
 
 class Painter:
@@ -40,7 +41,8 @@ class Painter:
         self.take.click(fn=lambda value: taken(value, self.keep), inputs=[self.canvas], outputs=[field], **event)
 
     def blackened(self, width: Any = 512, height: Any = 512) -> Any:
-        return self.gr.update(value=Image.new("RGB", (int(width or 512), int(height or 512))))
+        size = [min(max(int(side or 512), 1), LARGEST) for side in (width, height)]
+        return self.gr.update(value=Image.new("RGB", size))
 
 
 def taken(value: Any, keep: Callable[[bytes], str]) -> str:

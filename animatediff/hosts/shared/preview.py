@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def pick(count: int, fps: float, most: int = FRAMES) -> tuple[list[int], list[in
     taken = max(1, min(count, most, int(count / fps / SHORTEST)))
     starts = [i * count // taken for i in range(taken + 1)]
     times = [round(1000 * start / fps) for start in starts]
-    return starts[:-1], [end - start for start, end in zip(times, times[1:])]
+    return starts[:-1], [end - start for start, end in pairwise(times)]
 
 
 def preview(latents: torch.Tensor | None, fps: float, decode: Decode, *, most: int = FRAMES, side: int = SIDE,
@@ -103,8 +104,8 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
     scale = side / max(picture.size)
     if scale >= 1:
         return picture
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def moving_preview(state: Any, decode: Decode, fps: float, *, direct: bool = Fal
         yield  # a host that previews in another way keeps its own
         return
     preview_of = _Preview(state, decode, fps, most, side)
-    replaced = {"do_set_current_image": preview_of.update}
+    replaced: dict[str, Any] = {"do_set_current_image": preview_of.update}
     if direct:
         replaced["assign_current_image"] = preview_of.assign
     before = {name: vars(state)[name] for name in replaced if name in vars(state)}

@@ -19,6 +19,15 @@ from animatediff.media.write.base import Clip, Writer
 _BT709, _LIMITED = 1, 1
 
 
+class _Nameless:
+    """An open file whose name ffmpeg is not told: some are protocols to it, others no text."""
+
+    name = "clip"
+
+    def __init__(self, file: BinaryIO):
+        self.write, self.seek, self.tell = file.write, file.seek, file.tell
+
+
 class Video(Writer):
     """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame."""
 
@@ -62,9 +71,8 @@ class Video(Writer):
         self._torn = True
         if self._output is None:
             av = library()
-            # ffmpeg writes through the file that we have opened: a name such as 12:30.mp4 would be a protocol to it.
-            self._output = av.open(self.part.file, "w", format=self.container, options=self.container_options,
-                                   io_open=self._read_again)
+            self._output = av.open(_Nameless(self.part.file), "w", format=self.container, io_open=self._read_again,
+                                   options=self.container_options)
             self._open(self._output, ready.shape[:2])
         self._encode(ready)
         self._torn = False

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,22 @@ class Target:
             return path / self.name
         if format_of(path) is not None:
             return path.with_suffix("")
-        if path.suffix[1:].lower() in _FOREIGN.split() and not path.is_dir():
-            raise FormatError(f"{path.suffix} files cannot be written", where=end_of(path),
+        if (what := _slip(path.name)) and not os.path.isdir(path):
+            raise FormatError(what, where=end_of(path),
                               remedy=f"Choose from {', '.join('.' + w.extension for w in WRITERS.values())}; "
                                      "a folder of this name ends in /")
         return path / self.name
+
+
+def _slip(name: str) -> str:
+    """What is wrong with a name that is not of our files, and hardly meant for a folder; "" if nothing is."""
+    endings = [*_FOREIGN.split(), *(writer.extension for writer in WRITERS.values())]
+    stem, _, ending = name.rstrip(" .").rpartition(".")
+    if ending.lower() not in endings or "." not in name:
+        return ""
+    if not stem:
+        return f"{name} is an ending without a name"
+    return "the name ends in a blank or a dot" if name != name.rstrip(" .") else f".{ending} files cannot be written"
 
 
 def target_of(place: str | Path | Target) -> Target:

@@ -280,10 +280,12 @@ def test_one_picture_is_the_hint_of_every_frame(host, hints):
         assert agree(frame, alone(host, i, ControlNet=[unit(image=hint)])), f"frame {i}"
 
 
-def test_key_frames_are_the_only_ones_with_a_hint(host, hints, tmp_path):
+def test_key_frames_are_the_only_ones_with_a_hint(host, hints):
+    folder = hints.with_name("keys")  # a folder elsewhere is not read
+    folder.mkdir(exist_ok=True)
     for name in ("000.png", "003.png"):
-        (tmp_path / name).write_bytes((hints / name).read_bytes())
-    made = frames_of(ask(host, STILL, ControlNet=[unit(batch_images=f"{tmp_path}\nkeyframe: 1, 4")]))
+        (folder / name).write_bytes((hints / name).read_bytes())
+    made = frames_of(ask(host, STILL, ControlNet=[unit(batch_images=f"{folder}\nkeyframe: 1, 4")]))
     black = encoded(Image.new("RGB", (64, 64)))  # what ControlNet itself puts between key frames
     for i, frame in enumerate(made):
         hint = {1: "000.png", 4: "003.png"}.get(i)

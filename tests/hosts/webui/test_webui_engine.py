@@ -1,7 +1,6 @@
 """Clips of the WebUI against those of the standalone engine: the same demo model, told apart from nothing."""
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from clip_reading import stills

@@ -16,7 +16,7 @@ VIEWS = {**FRAMES, "video_length": 20, "batch_size": 8, "overlap": 3, "context_s
     ({}, {}), ({"closed_loop": "seamless"}, {}), ({}, {"override_settings": {"batch_cond_uncond": False}}),
     ({}, {"prompt": f"{PROMPT} AND white background :0.3"}), ({"noise": "FreeNoise"}, {}),
 ], ids=str)  # fmt: skip
-def test_a_long_clip_is_one_clip_in_one_call_a_step(host, stranger, settings, fields):  # noqa: F811
+def test_a_long_clip_is_one_clip_in_one_call_a_step(host, stranger, settings, fields):
     host.watch()
     frames = stills(host.txt2img({**VIEWS, **settings}, **{"prompt": PROMPT, **EULER, **fields}))
     calls = host.unet_calls()
@@ -38,7 +38,7 @@ def test_it_is_the_engines_clip(host, loop):
     assert np.abs(ours - theirs).mean() < 2 < np.abs(ours[::-1] - theirs).mean()
 
 
-def test_hires_fix_and_img2img(host, stranger):  # noqa: F811
+def test_hires_fix_and_img2img(host, stranger):
     fields = dict(enable_hr=True, hr_scale=1.5, hr_upscaler="Latent", hr_second_pass_steps=6, denoising_strength=0.6)
     frames = stills(host.txt2img(VIEWS, prompt=PROMPT, **EULER, **fields))
     assert_one_clip(frames, stranger)

@@ -24,13 +24,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "animatediff" / "engine" / "demo"
-LENT = ("av", "simpleeval", "dynamicprompts", "pyparsing")  # what install.py adds
+LENT = ("av", "dynamicprompts", "pyparsing")  # what install.py adds
 FLAGS = [
     "--api", "--api-server-stop", "--skip-torch-cuda-test", "--skip-version-check", "--skip-python-version-check",
     "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--use-cpu", "all",
@@ -151,11 +152,14 @@ def lend(folder: Path, names: list[str]) -> str:
 
 
 class Host:
-    """One WebUI. `extensions`: name -> folder, linked into its extensions folder; `flags`: more of its command line."""
+    """One WebUI. `extensions`: name -> folder, linked into its extensions folder; `flags`: more of its command line;
+    `without`: those of FLAGS that it does not get. `headers`: sent with every request."""
 
     def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
-                 flags: Sequence[str] = ()):
-        self.data, self.process, self.flags = data, None, flags
+                 flags: Sequence[str] = (), without: Sequence[str] = ()):
+        self.data, self.process = data, None
+        self.flags = [flag for flag in FLAGS if flag not in without] + [*flags]
+        self.headers: dict[str, str] = {}
         (data / "extensions").mkdir(parents=True)
         for name, folder in extensions.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
@@ -175,7 +179,7 @@ class Host:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
         environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
         environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
-        command = [webui_python(), "launch.py", "--port", str(self.port), *FLAGS, *self.flags, "--data-dir", self.data]
+        command = [webui_python(), "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data]
         self.log_path.touch()
         self.mark()
         with open(self.log_path, "ab") as log:
@@ -188,7 +192,7 @@ class Host:
             try:
                 # A request before its last word at the start would end it:
                 # an app that has answered takes no middleware.
-                if "Startup time:" in self.log() and self.get("/sdapi/v1/options", seconds=2).ok:
+                if "Startup time:" in self.log() and self.get("/sdapi/v1/options", seconds=2).status < 500:
                     return self
             except OSError:
                 pass
@@ -199,10 +203,9 @@ class Host:
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        try:
-            self.post("/sdapi/v1/server-kill", {}, seconds=5)
-        except OSError:
-            pass  # it may go before it has answered
+        with suppress(OSError):  # it may go before it has answered
+            if not self.post("/sdapi/v1/server-kill", {}, seconds=5).ok:
+                self.process.terminate()  # it has no API, or asks for a password
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
@@ -229,7 +232,12 @@ class Host:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _send(self, request: urllib.request.Request | str, seconds: float) -> Answer:
+    def send(self, path: str, data: bytes | None, seconds: float = REQUEST_SECONDS) -> Answer:
+        """A body as it is; None for a GET."""
+        headers = self.headers | ({"Content-Type": "application/json"} if data is not None else {})
+        return self._send(urllib.request.Request(self.url + path, data, headers), seconds)
+
+    def _send(self, request: urllib.request.Request, seconds: float) -> Answer:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=seconds) as response:
@@ -242,11 +250,10 @@ class Host:
             return Answer(status, raw)
 
     def get(self, path: str, seconds: float = REQUEST_SECONDS) -> Answer:
-        return self._send(self.url + path, seconds)
+        return self.send(path, None, seconds)
 
     def post(self, path: str, body: Any, seconds: float = REQUEST_SECONDS) -> Answer:
-        data = json.dumps(body).encode()
-        return self._send(urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}), seconds)
+        return self.send(path, json.dumps(body).encode(), seconds)
 
     def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
         """`animatediff`: a dict of its settings, or a list of positional arguments; None for a plain picture."""

@@ -1,4 +1,5 @@
 """As much of FastAPI as the adapter needs where nothing is served."""
+from types import SimpleNamespace
 
 
 class HTTPException(Exception):
@@ -8,22 +9,19 @@ class HTTPException(Exception):
 
 
 class FastAPI:
-    """Notes routes: `routes[path]` is the function."""
+    """Notes its routes."""
 
     def __init__(self):
-        self.routes = {}
+        self.routes = []
 
-    def add_api_route(self, path, endpoint, **_):
-        self.routes[path] = endpoint
+    def add_api_route(self, path, endpoint, *, methods=("GET",), dependencies=(), **_):
+        self.routes.append(SimpleNamespace(path=path, endpoint=endpoint, methods=methods, dependencies=dependencies))
 
-    def get(self, path, **_):
-        return lambda endpoint: self.routes.setdefault(path, endpoint)
+    def get(self, path, **how):
+        return lambda endpoint: self.add_api_route(path, endpoint, **how) or endpoint
 
     post = get
 
 
-def Body(default=None, **_):  # noqa: N802, FastAPI's name
+def Body(default=None, **_):
     return default
-
-
-Depends = Request = Body

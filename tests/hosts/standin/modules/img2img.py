@@ -1,10 +1,11 @@
 """The Batch tab of img2img."""
 from pathlib import Path
 
+from PIL import Image
+
 import modules.scripts
 from modules.processing import process_images
 from modules.shared import state
-from PIL import Image
 
 
 def process_batch(p, input, output_dir, inpaint_mask_dir, args, to_scale=False, scale_by=1.0, use_png_info=False,

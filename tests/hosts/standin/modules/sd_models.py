@@ -50,7 +50,7 @@ def apply_token_merging(sd_model, ratio):
 
 
 @contextmanager
-def SkipWritingToConfig():  # noqa: N802, the host's name
+def SkipWritingToConfig():
     yield
 
 

@@ -1,4 +1,6 @@
 """Samplers over sigma: Euler, Euler a, Heun (arXiv:2206.00364, algorithms 1 and 2 without churn)."""
+from itertools import pairwise
+
 import torch
 
 from modules import shared
@@ -38,7 +40,7 @@ class CFGDenoiserKDiffusion(CFGDenoiser):
 
 
 def euler(model, x, extra, callback, rng, sigmas, eta=0.0):
-    for i, (now, then) in enumerate(zip(sigmas, sigmas[1:])):
+    for i, (now, then) in enumerate(pairwise(sigmas)):
         denoised = model(x, now.expand(len(x)), **extra)
         callback({"x": x, "i": i, "sigma": now, "denoised": denoised})
         up = min(then, eta * (then**2 * (now**2 - then**2) / now**2) ** 0.5)
@@ -54,7 +56,7 @@ def euler_a(model, x, extra, callback, rng, sigmas):
 
 
 def heun(model, x, extra, callback, rng, sigmas):
-    for i, (now, then) in enumerate(zip(sigmas, sigmas[1:])):
+    for i, (now, then) in enumerate(pairwise(sigmas)):
         denoised = model(x, now.expand(len(x)), **extra)
         callback({"x": x, "i": i, "sigma": now, "denoised": denoised})
         slope = (x - denoised) / now

@@ -5,10 +5,11 @@
 import json
 from contextlib import closing
 
+from PIL import Image
+
 from modules import infotext_utils, processing, scripts, shared
 from modules.infotext_utils import parse_generation_parameters
 from modules.ui import plaintext_to_html
-from PIL import Image
 
 
 def txt2img_create_processing(id_task, request, fields, *args, force_enable_hr=False):

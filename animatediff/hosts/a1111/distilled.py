@@ -1,0 +1,83 @@
+"""Models that are distilled to few steps in the host: its sampler and schedule type as `few_steps` takes them, and the
+preset on the page and in the API."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modules import sd_samplers, sd_samplers_timesteps
+
+from animatediff import few_steps
+from animatediff.errors import AnimateDiffError
+from animatediff.hosts.a1111 import library
+from animatediff.settings import Settings
+
+# What the preset sets: the host's name in requests, and its control on the page.
+HOSTS_OWN = {"sampler": ("sampler_name", "{tab}_sampling"), "schedule_type": ("scheduler", "{tab}_scheduler"),
+             "steps": ("steps", "{tab}_steps"), "cfg": ("cfg_scale", "{tab}_cfg_scale")}
+
+
+def run_of(sampler: Any, scheduler: Any, steps: int, cfg: float) -> few_steps.Run:
+    """What a clip is sampled with, by the names that the host has for sampler and schedule type."""
+    config = sd_samplers.all_samplers_map.get(sampler)
+    if config is not None and sampler in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}:
+        return few_steps.Run(str(sampler), "its own", steps, cfg)  # DDIM and its kin begin at a low timestep
+    chosen = scheduler
+    if chosen in (None, "", few_steps.AUTOMATIC):
+        chosen = config.options.get("scheduler") if config is not None else None
+    return few_steps.Run(str(sampler), _label(chosen) if chosen else "Uniform", steps, cfg)
+
+
+def _label(scheduler: str) -> str:
+    """The host has a name and a label for each schedule type; versions before 1.9 have neither."""
+    try:
+        from modules import sd_schedulers
+    except ImportError:
+        return scheduler
+    found = sd_schedulers.schedulers_map.get(scheduler)
+    return found.label if found is not None else scheduler
+
+
+def of_job(p: Any, module: Any) -> tuple[tuple[str, few_steps.Distilled] | None, few_steps.Run]:
+    """The distilled model among those of a job, and what it is sampled with. module: motion.MotionModule."""
+    image = library.checkpoint()
+    prompt = p.all_prompts[0] if p.all_prompts else ""
+    found = few_steps.of_files((module.name, module.distilled), prompt, image.name if image else "")
+    return found, run_of(p.sampler_name, getattr(p, "scheduler", None), int(p.steps), float(p.cfg_scale))
+
+
+def values(module: Any, prompt: Any) -> dict[str, Any]:
+    """The preset's values by our names, for the models that a page or request names."""
+    image = library.checkpoint()
+    try:
+        name = library.find(str(module or "")).name
+    except AnimateDiffError:
+        name = str(module or "")
+    return few_steps.preset(name, str(prompt or ""), image.name if image else "")
+
+
+def filled(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of `p` for a request over the API: what it leaves at the API's `defaults`, by our names, is as the
+    preset says. On the page the controls have the values already."""
+    if settings.preset != few_steps.FEW_STEPS or not getattr(p, "is_api", False):
+        return {}
+    left = (None, "", few_steps.AUTOMATIC)
+    wanted = {HOSTS_OWN[name][0]: (value, (*left, defaults.get(name)))
+              for name, value in values(settings.motion_module, p.prompt).items()}
+    return {name: value for name, (value, given) in wanted.items() if hasattr(p, name) and getattr(p, name) in given}
+
+
+def on_page(gr: Any, tab: str, page: Mapping[str, Any], preset: Any, module: Any, quiet: Mapping[str, Any]) -> None:
+    """Have the preset set the host's controls of its tab when the user picks it, and not where it is pasted. page:
+    components by their elem_id."""
+    ids = {name: elem_id.format(tab=tab) for name, (_, elem_id) in HOSTS_OWN.items()}
+    controls = {name: page[elem_id] for name, elem_id in ids.items() if elem_id in page}
+    prompt = page.get(f"{tab}_prompt")
+
+    def picked(choice: Any, name: Any, text: Any = "") -> list[Any]:
+        wanted = values(name, text) if choice == few_steps.FEW_STEPS else {}
+        return [gr.update(value=wanted[name]) if name in wanted else gr.update() for name in controls]
+
+    if controls:
+        preset.input(fn=picked, inputs=[preset, module, *([prompt] if prompt is not None else [])],
+                      outputs=list(controls.values()), **quiet)

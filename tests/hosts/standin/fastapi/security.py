@@ -1,9 +1,0 @@
-"""Nobody asks for a password here."""
-
-
-class HTTPBasic:
-    pass
-
-
-class HTTPBasicCredentials:
-    pass
