@@ -30,8 +30,9 @@ def frames(count=4):
 
 
 def written(folder, settings, pictures, playback=None, **more):
-    clip = Clip(len(pictures), ("GIF", "PNG"), settings.fps, lambda known: "{}", lambda taken: Target(f"{folder}/", "a"),
-                playback=playback, interpolation=interpolation.of(settings, len(pictures), none), **more)
+    clip = Clip(len(pictures), ("GIF", "PNG"), settings.fps, lambda known: "{}",
+                lambda taken: Target(f"{folder}/", "a"), playback=playback,
+                interpolation=interpolation.of(settings, len(pictures), none), **more)
     job = Job()
     job.begin(clip)
     for picture in pictures:
@@ -74,8 +75,9 @@ def test_an_interrupt_leaves_what_has_come(tmp_path):
 
 
 @pytest.mark.parametrize(("values", "closed"), [
-    ({}, False), ({"closed_loop": "seamless"}, True), ({"closed_loop": "ping-pong"}, True), ({"seam_repair": 0.5}, True),
-    ({"closed_loop": "R+P"}, False), ({"closed_loop": "R+P", "frames": 32}, True), ({"closed_loop": "A"}, True),
+    ({}, False), ({"closed_loop": "seamless"}, True), ({"closed_loop": "ping-pong"}, True),
+    ({"seam_repair": 0.5}, True), ({"closed_loop": "R+P"}, False),
+    ({"closed_loop": "R+P", "frames": 32}, True), ({"closed_loop": "A"}, True),
     ({"closed_loop": "seamless", "context_schedule": "batched"}, False)])
 def test_which_clips_close(values, closed):
     settings = parse(BLEND | values)

@@ -63,7 +63,8 @@ def test_again_goes_on_from_the_rate_that_it_has(run, tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "count", "fps"), [
-    (("--fps", "24"), 12, 24), (("--fps", "20"), 10, 20), (("--fps", "6"), 3, 6), (("--times", "4", "--fps", "8"), 16, 8),
+    (("--fps", "24"), 12, 24), (("--fps", "20"), 10, 20), (("--fps", "6"), 3, 6),
+    (("--times", "4", "--fps", "8"), 16, 8),
     (("--times", "3", "--from-fps", "23.976"), 12, 72000 / 1001)])
 def test_rates(run, tmp_path, flags, count, fps):
     clip(tmp_path / "a.mp4")

@@ -15,7 +15,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from benchmarks.interpolation import drawn, psnr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -23,6 +22,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from animatediff.media.interpolate import METHODS, Stream, cuts, plan, rife
 from animatediff.media.interpolate.blend import Blend
 from animatediff.media.interpolate.flow import Flow
+from benchmarks.interpolation import drawn, psnr
 
 RATES = st.fractions(Fraction(1, 4), 30, max_denominator=1001)
 
@@ -65,8 +65,8 @@ def test_a_factor_gives_so_many_times_the_frames(frames, factor, fps):
     assert plan.count(frames / fps, fps * factor) == frames * factor
 
 
-@pytest.mark.parametrize(("hundredths", "fps"), [([7, 6, 7, 7, 6, 7, 7, 6, 99], 15), ([10] * 5, 10), ([4], 25), ([12, 13, 12, 13], 8), 
-                                                 ([10, 10, 50, 10, 10], None), ([0, 0], None)])
+@pytest.mark.parametrize(("hundredths", "fps"), [([7, 6, 7, 7, 6, 7, 7, 6, 99], 15), ([10] * 5, 10), ([4], 25),
+                                                 ([12, 13, 12, 13], 8), ([10, 10, 50, 10, 10], None), ([0, 0], None)])
 def test_the_rounding_of_a_gif_is_no_change_of_its_rate(hundredths, fps):
     found = plan.steady_rate([Fraction(each, 100) for each in hundredths])
     assert found == fps
@@ -163,7 +163,8 @@ def test_flow_is_nearer_to_the_true_frame_than_blending():
     for _ in range(6):
         clip = drawn(rng)
         for i in (1, 5):
-            flow, blend = (psnr(made.between(clip[i - 1], clip[i + 1], [0.5])[0], clip[i]) for made in (Flow(), Blend()))
+            flow, blend = (psnr(made.between(clip[i - 1], clip[i + 1], [0.5])[0], clip[i])
+                           for made in (Flow(), Blend()))
             gains.append(flow - blend)
     assert np.mean(gains) > 2
 

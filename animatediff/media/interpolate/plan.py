@@ -38,4 +38,5 @@ def _steady(seconds: Sequence[Fraction]) -> Fraction | None:
         at += each
     nearest = max(1, round(1 / mean))
     rounding = next((unit for unit in UNITS if all(not each % unit for each in seconds)), Fraction(0))
-    return Fraction(nearest) if abs(len(seconds) / Fraction(nearest) - total) <= rounding else (1 / mean).limit_denominator(1001)
+    is_whole = abs(Fraction(len(seconds), nearest) - total) <= rounding
+    return Fraction(nearest) if is_whole else (1 / mean).limit_denominator(1001)
