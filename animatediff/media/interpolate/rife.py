@@ -55,20 +55,27 @@ class IFNet(nn.Module):
         """zoom: how much larger than the frames the flow is looked for."""
         scales = [scale / zoom for scale in SCALES]
         at = torch.full_like(a[:, :1], time)
+
+        def step(index: int, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            x = torch.cat((warped(a, flow[:, :2]), warped(b, flow[:, 2:]), at, mask), 1)
+            return self.finer[index - 1](x, flow, scales[index])
+
         flow, mask = self.block0(torch.cat((a, b, at), 1), None, scales[0])
-        if _is_far(self._step(self.block1, a, b, at, flow, mask, scales[1])[0]):
+        more = step(1, flow, mask)
+        if _is_far(more[0]):
             scales = [2 * scale for scale in scales]
             flow, mask = self.block0(torch.cat((a, b, at), 1), None, scales[0])
-        for block, scale in zip((self.block1, self.block2, self.block3), scales[1:]):
-            more = self._step(block, a, b, at, flow, mask, scale)
+            more = step(1, flow, mask)
+        flow, mask = flow + more[0], mask + more[1]
+        for index in (2, 3):
+            more = step(index, flow, mask)
             flow, mask = flow + more[0], mask + more[1]
         share = torch.sigmoid(mask)
         return warped(a, flow[:, :2]) * share + warped(b, flow[:, 2:]) * (1 - share)
 
-    @staticmethod
-    def _step(block: Block, a: Tensor, b: Tensor, at: Tensor, flow: Tensor, mask: Tensor,
-              scale: float) -> tuple[Tensor, Tensor]:
-        return block(torch.cat((warped(a, flow[:, :2]), warped(b, flow[:, 2:]), at, mask), 1), flow, scale)
+    @property
+    def finer(self) -> tuple[Block, Block, Block]:
+        return self.block1, self.block2, self.block3
 
 
 def warped(picture: Tensor, flow: Tensor) -> Tensor:
