@@ -1,6 +1,12 @@
 """Errors that a user can act on: what happened, where, and the remedy."""
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 def quoted(value: object, most: int = 60) -> str:
     """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
@@ -15,6 +21,13 @@ def end_of(path: object, most: int = 120) -> str:
     """A path as an error names it: where it is longer than `most` characters, its end behind "… "."""
     text = str(path)
     return text if len(text) <= most else f"… {text[-most:]}"
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """A text with a face's own names of parameters, such as flags or labels. "size" may be just the word; what has an
+    underscore is none."""
+    words = "|".join(re.escape(name) for name in names if "_" in name)
+    return re.sub(rf"\b({words})\b", lambda name: names[name[0]], text) if words else text
 
 
 class AnimateDiffError(Exception):
@@ -36,11 +49,19 @@ class AnimateDiffError(Exception):
         text = f"{text}. {self.remedy}" if self.remedy else text
         return text.encode("utf-8", "backslashreplace").decode()  # half characters, which no answer could carry
 
+    def named(self, names: Mapping[str, str]) -> AnimateDiffError:
+        """This error with a face's own names of parameters, such as flags or labels."""
+        return type(self)(self.what, where=names.get(self.where, self.where), remedy=self.remedy)
+
 
 class SettingsError(AnimateDiffError):
     """A parameter has an unknown name or a value outside its range."""
 
     exit_code = 2
+
+    def named(self, names: Mapping[str, str]) -> AnimateDiffError:
+        """Only such an error's remedy always means parameters; "size" may be just the word."""
+        return type(self)(self.what, where=names.get(self.where, self.where), remedy=renamed(self.remedy, names))
 
 
 class ModelError(AnimateDiffError):

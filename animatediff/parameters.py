@@ -56,8 +56,8 @@ class Parameter:
     spellings: tuple[tuple[str, str], ...] = ()
     api_only: tuple[str, ...] = ()
 
-    def for_command_line(self) -> Parameter:
-        """The row as a command line offers it."""
+    def for_people(self) -> Parameter:
+        """The row as a command line and a page offer it."""
         text = self.help
         for choice in self.api_only:
             text = re.sub(rf" ?\b{re.escape(choice)}: [^.]*\.", "", text)

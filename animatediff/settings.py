@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -176,8 +176,8 @@ class Settings:
         "the steps go on with most of what the UNet made before, which hardly shows. "
         "draft: three in five do.", choices=SPEEDS, cli="--speed")
     batch_tab: str = _row(
-        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each of its pictures is what a frame "
-        "starts from. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
+        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each frame starts from one of the "
+        "pictures. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
     preset: str = _row(
         few_steps.PRESETS[0], "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's "
         "distilled model wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that "
@@ -259,6 +259,11 @@ class Settings:
         return windows.resolved_overlap(self.overlap, self.context_length)
 
     @property
+    def asks_for_a_loop(self) -> bool:
+        """Whether the last frame is to lead to the first."""
+        return self.closed_loop != "none" or self.seam_repair > 0
+
+    @property
     def width(self) -> int:
         """In pixels; 0 where the size is left to the image model."""
         return int((self.size or "0x0").split("x")[0])
@@ -278,9 +283,11 @@ class Settings:
         n = self.freeinit_iterations
         return [max(1, steps * (i + 1) // n) if self.freeinit_fast else steps for i in range(n)]
 
-    def schedules(self, prompt: str, negative: str, frames: int) -> tuple[travel.Schedule, travel.Schedule]:
-        """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`."""
-        return travel.both(prompt, negative, frames, self.travel_options(frames))
+    def schedules(self, prompt: str, negative: str, frames: int,
+                  most: int = 0) -> tuple[travel.Schedule, travel.Schedule]:
+        """What a prompt and a negative prompt say of each of the clip's frames; SettingsError as `travel.both`. most:
+        as in travel.Options."""
+        return travel.both(prompt, negative, frames, replace(self.travel_options(frames), most=most))
 
     def travel_options(self, frames: int) -> travel.Options:
         """How a prompt that travels gets from one key frame to the next."""
@@ -359,7 +366,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
     titles = {"clip": "clip", "image": "picture", "host": "model and machine"}
     for group in groups:
         section = parser.add_argument_group(titles[group])
-        for p in (row.for_command_line() for row in PARAMETERS if row.group == group and row.cli):
+        for p in (row.for_people() for row in PARAMETERS if row.group == group and row.cli):
             if names and p.name not in names:
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
@@ -373,7 +380,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
 def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
     """What the command line named, ready for `parse`. SettingsError names the flag."""
     given = {p: getattr(namespace, p.name, None) for p in PARAMETERS}
-    return {p.name: p.for_command_line().read(value, p.cli) for p, value in given.items() if value is not None}
+    return {p.name: p.for_people().read(value, p.cli) for p, value in given.items() if value is not None}
 
 
 def _check_together(settings: Settings) -> None:

@@ -60,6 +60,38 @@ def count(frames: int, context: int, **options) -> int:
     return len(set(calls(frames, context, **options)))
 
 
+def estimate(frames: int, context: int, *, stride: int = 1, overlap: int = -1, closed_loop: str = "none",
+             schedule: str = "uniform", step: int = 0) -> int:
+    """`count` without making the windows, whatever the clip's length; a few more or less, for those at the clip's ends.
+    """
+    overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
+    if schedule == "views" or (frames <= context and not (closed_loop == "seamless" and schedule in CLOSING)):
+        return 1
+    if context == 1:
+        return frames
+    if schedule in ("static standard", "batched"):
+        return 1 - (context - frames) // (context - (overlap if schedule == "static standard" else 0))
+    distances, ring = _distances(frames, context, stride), schedule == "uniform" and closed_loop == "seamless"
+    if ring or (schedule == "uniform" and closed_loop not in ("none", "ping-pong")):
+        length = min(frames, context)
+        fitting = [distance for distance in distances if length * gcd(distance, frames) <= frames]
+        if ring:
+            return sum(-(-frames // (length * d - overlap * length // context)) for d in fitting)
+        return sum(len(_starts(frames, context, overlap, d, closed_loop == "A", step)) for d in fitting)
+    return sum(_slid(_starts(frames, context, overlap, d, False, step), frames, frames - 1 - (context - 1) * d)
+               for d in distances if (context - 1) * d < frames)
+
+
+def _slid(starts: range, frames: int, last: int) -> int:
+    """How many different windows start at `starts`, once round the clip, where none starts after `last`."""
+    def between(low: int, high: int) -> int:
+        below = [min(max(-((starts.start - edge) // starts.step), 0), len(starts)) for edge in (low, high)]
+        return below[1] - below[0]
+
+    before = between(0, last) + between(frames, frames + last)
+    return before + (len(starts) > before)
+
+
 def total(frames: int, context: int, *, steps: int, **options) -> int:
     """How many calls of the UNet a run of `steps` steps has in all. `options` are those of `plan` but step."""
     return sum(count(frames, context, step=step, **options) for step in range(steps))

@@ -54,7 +54,7 @@ def code(value: object) -> str:
 
 
 def flags_of(group: str) -> str:
-    offered = [p.for_command_line() for p in PARAMETERS if p.group == group and p.cli]
+    offered = [p.for_people() for p in PARAMETERS if p.group == group and p.cli]
     body = [[code(p.cli), p.help, p.range, code(p.default)] for p in offered]
     return rows(["Flag", "Meaning", "Accepts", "Default"], body)
 

@@ -230,6 +230,21 @@ def test_the_number_of_windows_in_closed_form(frames, context, overlap):
         assert static == math.ceil((frames - context) / hop) + 1
 
 
+@settings(max_examples=200, deadline=None)
+@given(plans())
+def test_the_number_of_windows_is_estimated_without_making_them(case):
+    frames, context, options = case
+    exact = windows.count(frames, context, **options)
+    assert abs(windows.estimate(frames, context, **options) - exact) <= 2 + 2 * options.get("stride", 1)
+
+
+@pytest.mark.parametrize("schedule", windows.SCHEDULES)
+@pytest.mark.parametrize("loop", windows.CLOSED_LOOPS)
+def test_an_estimate_for_a_long_clip_is_close(schedule, loop):
+    options = {"schedule": schedule, "closed_loop": loop, "stride": 3, "step": 5}
+    assert windows.estimate(5000, 16, **options) == pytest.approx(windows.count(5000, 16, **options), rel=0.01)
+
+
 @settings(max_examples=100, deadline=None)
 @given(plans())
 def test_no_window_is_denoised_twice_where_none_wraps(case):

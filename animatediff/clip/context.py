@@ -35,6 +35,11 @@ class Context:
         """How many windows are denoised in a call of the denoiser in this sampler step."""
         return _calls(self, step)
 
+    def about(self, step: int) -> int:
+        """About how many, without making the windows."""
+        return windows.estimate(self.frames, self.length, stride=self.stride, overlap=self.overlap,
+                                closed_loop=self.closed_loop, schedule=self.schedule, step=step)
+
     def denoiser(self, call: Callable, steps: int, on_event: OnEvent = ignore,
                  per_call: Callable[[], int] = lambda: 1) -> WindowedDenoiser:
         """Of the whole clip, from the denoiser of some windows."""

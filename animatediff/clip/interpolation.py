@@ -35,8 +35,8 @@ class Interpolation:
     device: str = "cpu"
 
     def on(self, device: Any) -> Interpolation:
-        """With its network there, if it has one."""
-        return replace(self, device=str(device))
+        """With its network there, if it has one. Apple's GPUs cannot look beyond a picture's border, as RIFE does."""
+        return replace(self, device="cpu" if str(device).startswith("mps") else str(device))
 
     def load(self) -> Method:
         tensors = {} if self.model is None else _tensors(self.model)

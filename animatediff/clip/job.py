@@ -209,10 +209,13 @@ class _Held:
             writer = _writer(done.clip, done.text)
             done.stem = writer.stem
             between, held = _Between(done.clip), []
-            with writer:
-                for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
-                    writer.add(each)
-                    held += [each] if done.clip.hold_all else []
+            try:
+                with writer:
+                    for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
+                        writer.add(each)
+                        held += [each] if done.clip.hold_all else []
+            except RuntimeError as error:  # of a network, such as a GPU without memory
+                done.notes.append(f"interpolation ended after {writer.count} frames ({str(error).splitlines()[0]})")
             done.paths, done.frames, done.held = writer.paths, writer.count, held or done.held
             done.notes += [*writer.notes, *between.notes]
         except AnimateDiffError as error:

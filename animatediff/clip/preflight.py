@@ -12,7 +12,7 @@ from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import seam_of
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
-from animatediff.media.timing import GIF_SHORTEST, rate
+from animatediff.media.timing import GIF_SHORTEST, duration, rate
 from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
 from animatediff.motion.load import Description
@@ -20,7 +20,8 @@ from animatediff.motion.lora_files import LoraDescription
 from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 
-COUNTED_AT_MOST = 200_000  # windows of a pass; with more, what is shown before the run must not take seconds to count
+COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated, since counting takes time
+LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 INTERPOLATION = BY_NAME["interp"].label
@@ -42,10 +43,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Preflight:
-    """`facts`: label and value. `problems`: what the run would refuse. `notices`: what may surprise.
+    """`facts`: label and value. `errors`: what the run would refuse. `notices`: what may surprise.
 
     frames: computed per clip. played: frames of the file, as a loop may play to and fro. windows: fewest and most in
-    a step. calls: of the UNet, in all passes of all clips; None where only the run can tell.
+    a step. calls: of the UNet, in all passes of all clips; None where only the run can tell. seam: whether there is one
+    that could be repaired.
     """
 
     frames: int = 0
@@ -54,9 +56,15 @@ class Preflight:
     windows: tuple[int, int] = (0, 0)
     calls: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
-    problems: tuple[str, ...] = ()
+    errors: tuple[AnimateDiffError, ...] = ()
     notices: tuple[str, ...] = ()
+    seam: bool = True
     schedules: tuple[tuple[str, Schedule], ...] = ()  # what travels, by the names in TRAVELLING
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The errors in the words of the API."""
+        return tuple(map(str, self.errors))
 
     @property
     def lines(self) -> list[str]:
@@ -118,23 +126,26 @@ class Passes:
         return self.sampler.steps(self.steps, from_picture=self.from_picture)
 
 
+Loras = Sequence[tuple[LoraDescription, Curve]]  # with their weights
+
+
 @dataclass(frozen=True)
 class Found:
     """What was found of the models that a run names. problem: why there is no module. checkpoint: the loaded one, None
-    before any is. loras, missing: motion LoRAs with their weights, and what is wrong with others."""
+    before any is. loras: motion LoRAs."""
 
     module: Description | None = None
-    problem: str = ""
+    problem: AnimateDiffError | None = None
     checkpoint: Checkpoint | None = None
-    loras: Sequence[tuple[LoraDescription, Curve]] = ()
-    missing: Sequence[str] = ()
+    loras: Loras = ()
 
 
 @dataclass(frozen=True)
 class Asked:
     """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
     AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
-    frames. sampled: what with, for models that are distilled to few steps."""
+    frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is wrong with
+    others. sampled: what with, for models that are distilled to few steps."""
 
     settings: Settings
     passes: Passes
@@ -144,6 +155,7 @@ class Asked:
     prompts: tuple[str, str] = ("", "")
     probe: Callable[[Iterable[str]], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
+    named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     sampled: few_steps.Run | None = None
     find_rife: FindModel = lambda name: None
 
@@ -174,21 +186,22 @@ def preflight(asked: Asked) -> Preflight:
     found = _Findings(asked.found.module, asked.found.checkpoint, [problem] if problem else [])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
-             "Length": f"{seconds:.3g} s" + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
-             "Windows per step": str(span[0]) if span[0] == span[1] else f"{span[0]}\N{EN DASH}{span[1]}",
-             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked)}
+             "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
+             "Windows per step": _about(passes) + "\N{EN DASH}".join(f"{n:,}" for n in dict.fromkeys(span)),
+             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if between:
         facts[INTERPOLATION] = between
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
                      tuple((label, facts[label]) for label in LABELS if label in facts),
-                     tuple(found.problems), tuple(found.notices), tuple(found.schedules))
+                     tuple({str(error): error for error in found.errors}.values()), tuple(dict.fromkeys(found.notices)),
+                     seam_of(replace(settings, seam_repair=1.0), frames, 1) is not None, tuple(found.schedules))
 
 
-def _facts(asked: Asked) -> dict[str, str]:
+def _facts(asked: Asked, loras: Loras) -> dict[str, str]:
     """What is told of the models and of the windows."""
-    settings, module, loras = asked.settings, asked.found.module, asked.found.loras
+    settings, module = asked.settings, asked.found.module
     facts = {BY_NAME["context_length"].label: str(settings.context_length)}
     if module is not None:
         betas = module.family.betas
@@ -207,17 +220,18 @@ def _facts(asked: Asked) -> dict[str, str]:
 class _Findings:
     module: Description | None
     checkpoint: Checkpoint | None
-    problems: list[str] = field(default_factory=list)
+    errors: list[AnimateDiffError] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
+    loras: list[tuple[LoraDescription, Curve]] = field(default_factory=list)
 
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
-        self.problems += [found.problem, *found.missing] if found.problem else found.missing
-        self.fit(found.loras)
+        self.errors += [found.problem] if found.problem else []
+        self.read(asked)
+        self.fit()
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
-        self.read(settings, frames, asked.prompts)
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
@@ -225,7 +239,7 @@ class _Findings:
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
         if self.checkpoint is not None and self.checkpoint.problem:
-            self.problems.append(self.checkpoint.problem)
+            self.errors.append(AnimateDiffError(self.checkpoint.problem))
         elif self.checkpoint is not None and self.module is not None:
             self.attempt(check_fit, self.checkpoint, self.module)
         if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
@@ -235,20 +249,25 @@ class _Findings:
         if read_mask is not None:
             self.attempt(read_mask, settings.motion_mask, frames)
 
-    def fit(self, loras: Sequence[tuple[LoraDescription, Curve]]) -> None:
+    def fit(self) -> None:
         if self.module is None:
             return
-        for about, _ in loras:
+        for about, _ in self.loras:
             self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
-    def read(self, settings: Settings, frames: int, prompts: tuple[str, str]) -> None:
-        """The prompts, as far as they travel."""
+    def read(self, asked: Asked) -> None:
+        """The prompts, as far as they travel, and the motion LoRAs."""
+        self.loras += asked.found.loras
         try:
-            found = settings.schedules(*prompts, frames)
+            found = asked.settings.schedules(*asked.prompts, asked.frames, LOOKED_AT)
         except AnimateDiffError as error:
-            self.problems.append(str(error))
+            self.errors.append(error)
             return
+        if asked.named_loras is not None:
+            named, missing = asked.named_loras(found[0])
+            self.loras += named
+            self.errors += missing
         self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
         self.notices += [note for schedule in found for note in schedule.notes]
 
@@ -271,7 +290,7 @@ class _Findings:
         try:
             check(*arguments)
         except AnimateDiffError as error:
-            self.problems.append(str(error))
+            self.errors.append(error)
 
 
 @dataclass(frozen=True)
@@ -285,13 +304,16 @@ class _Pass:
 
 
 def _count(context: Context, calls: list[int] | None) -> _Pass:
-    first = context.calls(0)
-    if not calls:
-        return _Pass(first, first, None if calls is None else 0)
-    if first * len(set(calls)) > COUNTED_AT_MOST:
-        return _Pass(first, first, first * len(calls), exact=False)
-    counts = [context.calls(step) for step in calls]
-    return _Pass(min(counts), max(counts), sum(counts))
+    about = {step: context.about(step) for step in set(calls or [0])}
+    exact = sum(about.values()) * context.length <= COUNTED_AT_MOST
+    counts = {step: context.calls(step) for step in about} if exact else about
+    total = None if calls is None else sum(counts[step] for step in calls)
+    return _Pass(min(counts.values()), max(counts.values()), total, exact)
+
+
+def _about(passes: list[_Pass]) -> str:
+    """What stands before numbers that are estimated."""
+    return "" if all(p.exact for p in passes) else "\N{ALMOST EQUAL TO} "
 
 
 def _weight(curve: Curve) -> str:
@@ -307,5 +329,5 @@ def _sum(passes: list[_Pass], clips: int, calls: int | None) -> str:
     terms = " + ".join(f"{p.total:,}" for p in passes)
     if clips > 1:
         terms = (f"({terms})" if len(passes) > 1 else terms) + f" \N{MULTIPLICATION SIGN} {clips}"
-    about = "" if all(p.exact for p in passes) else "\N{ALMOST EQUAL TO} "
+    about = _about(passes)
     return f"{about}{calls:,}" if len(passes) == clips == 1 else f"{terms} = {about}{calls:,}"

@@ -7,6 +7,7 @@ import numpy as np
 
 LEAST_STEP = 0.25  # of 255; smaller steps are the rounding of pixels, not motion
 FEWEST = 3  # frames; with two, the way back is the way there
+SMOOTH, SEEN = 1.5, 2.0  # scores up to which the seam is not seen, and from which it is
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,14 @@ class LoopScore:
         return {"score": round(self.value, 3), "seam": round(self.seam, 3), "step": round(self.step, 3)}
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} (seam {self.seam:.2f}, median step {self.step:.2f})"
+        return f"{self.value:.2f} (seam {self.seam:.2f}, median step {self.step:.2f}): {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        if self.value <= SMOOTH:
+            return f"good, up to {SMOOTH:g} the seam is not seen"
+        return f"the seam may be seen, up to {SMOOTH:g} is good" if self.value < SEEN else \
+            f"the seam is seen, up to {SMOOTH:g} is good"
 
 
 class LoopMeter:

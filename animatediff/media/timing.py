@@ -11,6 +11,17 @@ FPS_MINIMUM, FPS_MAXIMUM = Fraction(1, 100), Fraction(1000)
 GIF_SHORTEST = 2
 
 
+def duration(seconds: float) -> str:
+    """As people read it: 0.04 s, 2.5 s, 20 min 50 s, 3 h 28 min."""
+    if seconds < 59.95:
+        return f"{float(f'{seconds:.3g}'):.6f}".rstrip("0").rstrip(".") + " s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
 def rate(fps: float | Fraction) -> Fraction:
     """Frames per second as a fraction; 23.976, 29.97, 59.94 … are the broadcast rates n * 1000/1001."""
     try:

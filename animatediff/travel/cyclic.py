@@ -4,9 +4,9 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import islice
+from threading import Lock
 
 from animatediff.errors import SettingsError, quoted
 from animatediff.travel.reading import package, place, refuse
@@ -34,7 +34,7 @@ def check(prompt: str, where: str) -> None:
 
 def read(text: str, frames: int, where: str) -> Callable[[int], str]:
     """What the text says in a frame: every cyclic group's option. Other text, other variants too, stays as it is."""
-    parts: list[str | Sequence[str]] = []
+    parts: list[str | _Drawn] = []
     at = 0
     try:
         groups = _groups(text)
@@ -67,8 +67,28 @@ def _groups(text: str) -> list[tuple[int, int]]:
     return found
 
 
+class _Drawn:
+    """What the group says in each frame, drawn as far as it is asked for."""
+
+    def __init__(self, prompts: Iterator[object], group: str, where: str):
+        self.prompts, self.group, self.where = prompts, group, where
+        self.found: list[str] = []
+        self.lock = Lock()
+
+    def __getitem__(self, frame: int) -> str:
+        try:
+            with self.lock:
+                while len(self.found) <= frame:
+                    self.found.append(str(next(self.prompts)))
+        except RecursionError:
+            raise _refused(self.group, "it is nested too deeply", self.where) from None
+        except (ValueError, TypeError, IndexError) as error:
+            raise _refused(self.group, str(error), self.where) from error
+        return self.found[frame]
+
+
 @lru_cache(maxsize=256)
-def _options(group: str, frames: int, where: str) -> tuple[str, ...]:
+def _options(group: str, frames: int, where: str) -> _Drawn:
     """What the group says in each frame."""
     package("dynamicprompts")
     import pyparsing
@@ -80,7 +100,9 @@ def _options(group: str, frames: int, where: str) -> tuple[str, ...]:
     context = SamplingContext(default_sampling_method=SamplingMethod.RANDOM, wildcard_manager=WildcardManager(None),
                               rand=random.Random(0))
     try:
-        return tuple(str(prompt) for prompt in islice(context.sample_prompts(parse(group), frames), frames))
+        drawn = _Drawn(iter(context.sample_prompts(parse(group), frames)), group, where)
+        drawn[0]
+        return drawn
     except RecursionError:
         raise _refused(group, "it is nested too deeply", where) from None
     except (pyparsing.ParseBaseException, ValueError, TypeError, IndexError) as error:

@@ -52,6 +52,7 @@ class Options:
     hold: float = 0.0  # the share of each way on which the first key frame's prompt stays alone
     easing: str = "linear"  # of ways that name none
     weights: Mapping[str, str] = field(default_factory=dict)  # expressions of pw_a … pw_d
+    most: int = 0  # look at so many frames, and at the key frames behind them, for a glance at a long clip; 0: all
 
 
 DEFAULTS = Options()
@@ -89,7 +90,7 @@ def _scheduled(script: Script, frames: int, where: str, options: Options) -> Sch
     if interpolation == "auto":
         interpolation = "linear" if script.syntax == "fizz" else "slerp"
     texts, mixes = between(script.keys, frames, text_of, closed=options.closed, easing=options.easing,
-                           hold=1.0 if interpolation == "hold" else options.hold)
+                           hold=1.0 if interpolation == "hold" else options.hold, most=options.most)
     return Schedule(texts, mixes, "linear" if interpolation == "linear" else "slerp",
                     tuple(_notes(script, frames, where)))
 

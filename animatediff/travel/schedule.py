@@ -81,12 +81,12 @@ class Schedule:
 
 
 def between(keys: Sequence[Key], frames: int, text_of: Callable[[Key], Text], *, closed: bool = False,
-            hold: float = 0.0, easing: str = "linear") -> tuple[tuple[str, ...], tuple[Mix, ...]]:
+            hold: float = 0.0, easing: str = "linear", most: int = 0) -> tuple[tuple[str, ...], tuple[Mix, ...]]:
     """The distinct texts and each frame's mix, of key frames in ascending order.
 
     text_of(key): the key's prompt, or what says it of a frame. hold: the share of each way on which the first key's
     prompt stays alone; 1 cuts. closed: the last key leads back to the first. Frames before the first key have its
-    prompt, frames behind the last one have that one's.
+    prompt, frames behind the last one have that one's. most: see Options.
     """
     texts: dict[str, int] = {}
     mixes: list[Mix] = []
@@ -97,13 +97,14 @@ def between(keys: Sequence[Key], frames: int, text_of: Callable[[Key], Text], *,
     for way in _ways(keys, frames, closed):
         if not way.frames:
             continue
+        looked_at = way.frames if not most else way.frames[:max(1, most - way.frames.start)]
         a, b, ease = text_of(way.first), text_of(way.second), EASINGS[way.first.easing or easing]
         still = a is b or hold == 1
         if still and isinstance(a, str):
             alone = number(a, 0)
-            mixes += [Mix(alone, alone, 0.0)] * len(way.frames)
+            mixes += [Mix(alone, alone, 0.0)] * len(looked_at)
             continue
-        for frame in way.frames:
+        for frame in looked_at:
             share = 0.0 if still else ease(max(0.0, (frame - way.begin) / way.length - hold) / (1 - hold))
             first = number(a, frame)
             second = number(b, frame) if share else first

@@ -134,3 +134,15 @@ def test_a_cut_is_noted(tmp_path):
     assert done.notes == ["1 cut, over which frames are held, not interpolated"]
     assert [int(frame.mean()) for frame in stills(tmp_path)] == [0, 0, 255, 255]
     assert json.loads(metadata.read(done.paths[0])) == {}
+
+
+def test_a_network_that_fails_leaves_the_frames(tmp_path, monkeypatch):
+    """As a GPU that has run out of memory does."""
+    class Failing:
+        def between(self, a, b, times):
+            raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(interpolation.Interpolation, "load", lambda self: Failing())
+    done = written(tmp_path, parse(BLEND), [Image.fromarray(frame) for frame in frames()], playback=range)
+    assert len(done.held) == 4 and "interpolation ended after 1 frames (CUDA out of memory)" in done.notes
+    assert len(stills(tmp_path)) == 1

@@ -26,7 +26,7 @@ ACCEPTED = {
     # source, tool and brush_color: of 3.41, which paints in an Image.
     "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
              "streaming tool type width",
-    "ImageMask": _COMMON + "brush height image_mode type",
+    "ImageMask": _COMMON + "brush height image_mode show_label type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
@@ -40,7 +40,7 @@ class Block:
     stack: ClassVar[list[Block]] = []
 
     def __init__(self, *args: Any, **kwargs: Any):
-        name = type(self).__name__
+        name = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in ACCEPTED)
         kwargs |= dict(zip([FIRST.get(name, "value")], args, strict=True)) if args else {}
         extra = set(kwargs) - set(ACCEPTED[name].split())
         assert not extra, f"{name} does not take {extra} in every gradio"
@@ -49,7 +49,7 @@ class Block:
         self.parent = Block.stack[-1] if Block.stack else None
         if self.parent:
             self.parent.children.append(self)
-        for event in EVENTS.get(name, "change").split():
+        for event in EVENTS.get(name, "change blur").split():
             setattr(self, event, self._attach(event))
 
     def _attach(self, event: str) -> Callable[..., None]:

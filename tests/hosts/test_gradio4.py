@@ -104,7 +104,8 @@ def test_modules_are_listed_with_their_family_and_sent_by_name(page, served):
 
 
 def test_a_mask_is_painted_and_used(page, served):
-    page.locator("#txt2img-ad-motion .label-wrap").first.click()
+    for part in ("motion", "painter"):
+        page.locator(f"#txt2img-ad-{part} > .label-wrap").first.click()
     page.click("#txt2img-ad-mask-blank")
     surface = page.locator("#txt2img-ad-mask-canvas canvas").first
     surface.wait_for(timeout=30_000)

@@ -212,7 +212,7 @@ def test_an_empty_folder_says_where_to_put_which_file(host):
         module, problem = host.library.described(name)
         assert module is None
         for words in (str(host.models), "v3_sd15_mm.ckpt", "SD1.5", "hsxl_temporal_layers.safetensors", "SDXL"):
-            assert words in problem
+            assert words in str(problem)
 
 
 def test_unknown_names_and_paths(host, written, tmp_path):

@@ -1,9 +1,10 @@
-"""localizations/ja_JP.json has every text of the page that is always the same: labels, choices, help, settings, axes.
-
-The host replaces text nodes and tooltips that are exactly a key (javascript/localization.js).
+"""The page in Japanese: localizations/ja_JP.json has every text that is always the same (labels, choices, help,
+settings, axes), which the host replaces where a text node or tooltip is exactly a key (javascript/localization.js);
+animatediff/hosts/shared/sentences/ja_JP.json has every sentence that is written at run time.
 """
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -19,6 +20,8 @@ from animatediff.settings import PARAMETERS
 ROOT = Path(__file__).parents[2]
 STANDIN = Path(__file__).parent / "standin"
 JAPANESE = json.loads((ROOT / "localizations" / "ja_JP.json").read_text("utf-8"))
+SENTENCES = json.loads((ROOT / "animatediff" / "hosts" / "shared" / "sentences" / "ja_JP.json").read_text("utf-8"))
+KNOWN = JAPANESE | SENTENCES
 CLIP = [p for p in PARAMETERS if p.group == "clip"]
 EMOJI = re.compile("[\U0001f000-\U0001faff]")  # the host translates no text with one
 
@@ -71,13 +74,12 @@ def test_controls(host):
 
 def test_the_lines_under_the_controls(host):
     from animatediff.clip import preflight
-    from animatediff.hosts.a1111 import ui
+    from animatediff.hosts.a1111 import page_lines, ui
 
     assert not missing([*preflight.LABELS, *preflight.TRAVELLING])
     ours = {p.name: p.default for p in CLIP}
     texts = Texts(ui.lines(ours, {}, from_picture=False)).found
-    assert ui.OFF in texts and "Frames" in texts and not missing([ui.OFF])
-    assert not missing([preflight.NOT_LOADED])
+    assert page_lines.OFF in texts and "Frames" in texts and not missing([page_lines.OFF, "Share", "Prompt", "(empty)"])
 
 
 def test_what_the_page_itself_says():
@@ -120,6 +122,117 @@ def test_axes(host):
     assert module.axis_options and not missing(option.label for option in module.axis_options)
 
 
+# Sentences.
+
+# What is never said on a page: by the command line, the engine and the API alone.
+NOT_ON_PAGE = ("engine", "faces", "__main__.py", "clip/resume.py", "clip/plan.py", "clip/legacy.py",
+               "hosts/a1111/api.py", "hosts/a1111/request.py", "travel/convert.py", "media/metadata.py",
+               "fuse.py", "layout.py")
+COMPOSED = {  # of several texts of the source
+    "the older AnimateDiff extension ({}) is enabled for this job too, and the two cannot run together",
+    "Pick an {} module or change the checkpoint", "Change the checkpoint", "a whole number from {} to {}"}
+ERRORS = ("AnimateDiffError", "SettingsError", "ModelError", "MediaError", "FormatError", "UnreadableError", "refuse",
+          "_refused", "_Refused")
+LISTS = ("said", "notes", "notices", "given_up")
+
+
+def templates(node, constants):
+    """What a text in the source may say, with {} for each value. constants: the module's texts by their names."""
+    if isinstance(node, ast.Name):
+        return [constants[node.id]] if node.id in constants else []
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)]
+    if isinstance(node, ast.IfExp):
+        return templates(node.body, constants) + templates(node.orelse, constants)
+    if isinstance(node, ast.ListComp):
+        return templates(node.elt, constants)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [text for each in node.elts for text in templates(each, constants)]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        return templates(node.func.value, constants)
+    return []
+
+
+def name_of(node):
+    return getattr(node, "attr", None) or getattr(node, "id", None)
+
+
+def said_in(path):
+    """Sentences of errors and notices in a source file."""
+    found, sentences, tree = [], [], ast.parse(path.read_text("utf-8"))
+    constants = {each.targets[0].id: each.value.value for each in tree.body
+                 if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
+                 and isinstance(each.targets[0], ast.Name) and isinstance(each.value.value, str)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and name_of(node.func) in ERRORS:
+            found += [*node.args[:1], *(k.value for k in node.keywords if k.arg in ("what", "remedy"))]
+            found += node.args[4:5] if name_of(node.func) == "refuse" else []
+        elif isinstance(node, ast.Call) and name_of(node.func) == "append" and name_of(node.func.value) in LISTS:
+            found += node.args
+        elif isinstance(node, ast.AugAssign) and name_of(node.target) in LISTS:
+            found += [node.value]
+        elif isinstance(node, ast.Return) and path.name == "notices.py":
+            found += [node.value] if isinstance(node.value, ast.List) else []
+        elif isinstance(node, (ast.Return, ast.Yield)) and not isinstance(node.value, (ast.List, ast.Tuple, ast.Name)):
+            sentences += [text for text in templates(node.value, constants) if len(re.findall("[a-z]+ ", text)) > 2]
+    said = sentences + [text for node in found for text in templates(node, constants)]
+    return [text for text in said if re.search("[A-Za-z]", text.replace("{}", ""))]
+
+
+def on_page():
+    package = ROOT / "animatediff"
+    return [path for path in sorted(package.rglob("*.py"))
+            if not path.relative_to(package).as_posix().startswith(NOT_ON_PAGE)]
+
+
+@pytest.mark.parametrize("path", [p for p in on_page() if said_in(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_sentence_that_the_page_may_show(path):
+    from animatediff.errors import AnimateDiffError
+    from animatediff.hosts.shared.translation import Translation
+
+    japanese = Translation(KNOWN)
+    example = [text.replace("{}", "7") for text in said_in(path)]
+    # A refusal of a parameter is the predicate of a sentence about its value.
+    known = [text for text in example if any(
+        japanese.error(AnimateDiffError(said)).rstrip("。") != said.rstrip(".") for said in (text, f"7 {text}"))]
+    left = [text for text in example if text not in known]
+    assert not left, f"add them to sentences/ja_JP.json: {left}"
+
+
+ENGLISH = re.compile(r"[A-Za-z]{2,}[ ,][ ]?[a-z]{2,}")
+
+
+@pytest.mark.parametrize("values", [
+    {"overlap": 16}, {"fps": 0}, {"frames": -1}, {"formats": []}, {"motion_scale": "x"}, {"motion_lora": "a: b"},
+    {"motion_lora": "gone"}, {"motion_mask": "/gone.png"}, {"request_id": "a/b"}, {"context_length": 64, "frames": 70},
+    {"closed_loop": "R+P"}, {"closed_loop": "A", "seam_repair": 0.5}, {"speed": "draft"}, {"frame_lock": "1"},
+    {"freeinit_iterations": 2, "freeinit_d_s": 0}, {"noise": "FreeNoise"}, {"fps": 60}, {"frames": 9000},
+    {"motion_module": "gone.ckpt"}, {"prompt": "0: a\n0: b"}, {"prompt": "0: a\n99: b"}, {"prompt": "0: a\nb\n2: c"},
+    {"context_schedule": "views", "frames": 200}, {"frame_lock": "0: 1, x"}, {"prompt_weights": "x"},
+], ids=str)  # fmt: skip
+def test_no_english_is_left_in_the_lines(host, tmp_path, values):
+    from tiny_models import write_module
+
+    from animatediff.hosts.a1111 import ui
+
+    (tmp_path / "nowhere").mkdir()
+    write_module(tmp_path / "nowhere" / "v2.safetensors")
+    host.opts.data["localization"] = "ja_JP"
+    theirs = {"prompt": values.pop("prompt", "")}
+    ours = {p.name: p.default for p in CLIP} | {"enable": True} | values
+    texts = [text for text in Texts(ui.lines(ours, theirs, from_picture=False)).found if text and text not in JAPANESE]
+    assert texts and not [text for text in texts if ENGLISH.search(text)], texts
+
+
+def test_templates_have_the_same_places():
+    for key, text in SENTENCES.items():
+        wanted, numbers = len(re.findall(r"\{#?\}", key)), [int(n) for n in re.findall(r"\{(\d)\}", text)]
+        if wanted:
+            assert sorted(numbers) == list(range(wanted)) or (not numbers and text.count("{}") == wanted), key
+
+
 def test_nothing_is_translated_that_is_not_there(host):
     """Keys apply to the whole page, so that a leftover would change somebody else's text."""
     files = [*(ROOT / "animatediff").rglob("*.py"), *(ROOT / "javascript").glob("*.js")]
@@ -128,6 +241,14 @@ def test_nothing_is_translated_that_is_not_there(host):
     joined = re.sub(r'"\s*\n\s*"', "", source).replace('\\"', '"')
     left = [key for key in JAPANESE if key.removeprefix("[AnimateDiff] ").strip("()") not in joined
             and key not in joined and key.strip("()") not in joined]
+    assert not left
+
+
+def test_no_sentence_is_translated_that_is_not_there():
+    source = "".join(path.read_text("utf-8") for path in on_page())
+    source = re.sub(r'"\s*\n\s*f?"', "", source).replace('\\"', '"').replace("{{", "{").replace("}}", "}")
+    left = [key for key in SENTENCES.keys() - COMPOSED if not all(
+        part.strip(" .:;,()") in source for part in re.split(r"\{#?\}", key) if re.search("[a-z]{2,} [a-z]{2,}", part))]
     assert not left
 
 

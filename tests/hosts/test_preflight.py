@@ -14,7 +14,7 @@ import torch
 from animatediff import windows
 from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, Passes, preflight
 from animatediff.curves import Curve
-from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.errors import AnimateDiffError, MediaError, ModelError
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
@@ -90,10 +90,26 @@ def test_both_passes_and_every_clip_are_counted():
 
 def test_too_many_windows_to_count_are_estimated():
     settings = {"frames": 100_000, "context_length": 16}
-    assert windows.count(100_000, 16) * 150 > COUNTED_AT_MOST
+    assert windows.count(100_000, 16) * 16 > COUNTED_AT_MOST
     found = told(settings, steps=150)
     assert fact(found, "UNet calls").startswith("≈ ")
     assert found.calls == pytest.approx(sum(windows.count(100_000, 16, step=s) for s in range(4)) / 4 * 150, rel=0.01)
+
+
+@pytest.mark.parametrize("values", [
+    {}, {"stride": 99, "overlap": 15}, {"closed_loop": "A"}, {"closed_loop": "seamless"},
+    {"context_schedule": "uniform standard"}, {"freeinit_iterations": 20}], ids=str)
+def test_a_long_clips_windows_are_not_made(values, monkeypatch):
+    monkeypatch.setattr(windows, "plan", lambda *_, **__: pytest.fail("this takes seconds"))
+    found = told({"frames": 100_000, **values}, steps=1000, hires_steps=1000)
+    assert found.calls > 10_000_000 and "≈ " in fact(found, "UNet calls") and "≈ " in fact(found, "Windows per step")
+
+
+def test_what_is_said_twice_is_shown_once():
+    wrong = ModelError("there is none")
+    found = told(problem=wrong, prompts=("0: a\n0: b", "0: a\n9: b"), named_loras=lambda _: ([], [wrong]))
+    assert len(found.problems) == 2 and "there is none" in found.problems[0] and "already" in found.problems[1]
+    assert told(prompts=("0: a\n99: b", ""), named_loras=lambda _: ([], [wrong])).problems == ("there is none",)
 
 
 @pytest.mark.parametrize("fps, loop, frames, seconds", [
@@ -188,7 +204,7 @@ def test_a_format_that_cannot_be_written():
 
 
 def test_other_problems():
-    assert told(module=None, problem="there is none").problems == ("there is none",)
+    assert told(module=None, problem=ModelError("there is none")).problems == ("there is none",)
     found = told(checkpoint=Checkpoint("flux", problem="this kind of checkpoint has no UNet"))
     assert found.problems == ("this kind of checkpoint has no UNet",)
 

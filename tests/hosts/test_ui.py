@@ -80,6 +80,8 @@ class Page:
         self.all = {c.elem_id: c for c in self.root.inside() if c.elem_id}
 
     def __getitem__(self, name):
+        if name == "enable" and self.host.gr.__version__.startswith("3"):
+            name = "checkbox"  # that of the accordion's header
         return self.all[f"{self.tab}-ad-{name}"]
 
     def change(self, component, **values):
@@ -87,7 +89,7 @@ class Page:
         (name, event), = component.events
         given = []
         for source in event["inputs"]:
-            key = (source.elem_id or "").removeprefix(f"{self.tab}-ad-").replace("-", "_")
+            key = (source.elem_id or "").removeprefix(f"{self.tab}-ad-").replace("-", "_").replace("checkbox", "enable")
             value = values.get(key, values.get(source.elem_id, source.value))
             given.append(source.preprocess(value) if hasattr(source, "preprocess") else value)
         return event["fn"](*given)
@@ -97,7 +99,8 @@ class Page:
 
 
 def text(markup):
-    assert re.fullmatch(r"(?:<(?:div|p|span|b)(?: class=\"[\w -]+\")?>|</(?:div|p|span|b)>|[^<>]+)*", markup), markup
+    tags = r"(?:<(?:div|p|span|b)(?: class=\"[\w -]+\")?(?: data-number=\"\d+\")?>|</(?:div|p|span|b)>|[^<>]+)*"
+    assert re.fullmatch(tags, markup), markup
     return html.unescape(re.sub(r"<[^>]+>", "|", markup))
 
 
@@ -106,7 +109,7 @@ def test_a_control_for_every_parameter_of_a_clip(host):
 
     controls = Page(host).controls
     ids = [f"txt2img-ad-{name.replace('_', '-')}" for name in request.ORDER]
-    assert [c.elem_id for c in controls.components] == ids
+    assert [c.elem_id.replace("checkbox", "enable") for c in controls.components] == ids
     for name, control in zip(CLIP, controls.components):
         assert control.label == CLIP[name].label and control.webui_tooltip
         default = list(CLIP[name].default) if CLIP[name].type is tuple else CLIP[name].default
@@ -120,7 +123,8 @@ def test_a_control_for_every_parameter_of_a_clip(host):
 def test_kinds_of_controls(host):
     page = Page(host)
     kinds = {name: type(page[name.replace("_", "-")]).__name__ for name in CLIP}
-    assert kinds | {"enable": "Checkbox", "motion_module": "Dropdown", "formats": "CheckboxGroup", "fps": "Number",
+    assert isinstance(page["enable"], host.gr.Checkbox)
+    assert kinds | { "motion_module": "Dropdown", "formats": "CheckboxGroup", "fps": "Number",
                     "closed_loop": "Dropdown", "seam_repair": "Slider", "frames": "Number",
                     "request_id": "Textbox"} == kinds
 
@@ -142,16 +146,28 @@ def test_a_later_parameter_is_shown_without_further_ado(host, monkeypatch):
     assert "'strength': 0.9" in page.change(page["strength"], strength=0.9)
 
 
+def test_enable_comes_first_and_the_lines_next(host, version):
+    page = Page(host)
+    ours = [c.elem_id for c in page.root.inside() if c.elem_id and c.elem_id.startswith("txt2img-ad")]
+    in_header = ["txt2img-ad-checkbox", "txt2img-ad"]
+    in_front = in_header if version.startswith("3") else ["txt2img-ad", "txt2img-ad-enable"]
+    assert ours[:4] == [*in_front, "txt2img-ad-preflight", "txt2img-ad-motion-module"]
+    assert page["enable"].label == "Enable AnimateDiff"
+    header = next(c for c in page.root.inside() if c.elem_id == "txt2img-ad")
+    # ui-config.json has the accordion's state under its label: it must be the tick's.
+    assert header.label == ("Enable AnimateDiff" if version.startswith("3") else "AnimateDiff")
+
+
 def test_both_tabs_and_repeated_building(host):
     from animatediff.hosts.a1111 import ui
 
-    assert Page(host, "img2img")["enable"].elem_id == "img2img-ad-enable"
+    assert Page(host, "img2img")["enable"].elem_id.startswith("img2img-ad-")
     with Blocks():  # the API asks for default values, outside of any page
         once, again = (ui.build(False, SimpleNamespace()) for _ in range(2))
     assert [c.value for c in once.components] == [c.value for c in again.components]
 
 
-def test_no_event_writes_to_a_control_but_the_list_of_modules_and_the_painted_mask(host):
+def test_no_event_writes_to_a_control_but_lists_and_buttons(host):
     page = Page(host)
     ours = set(map(id, page.controls.components))
     for component in page.root.inside():
@@ -159,6 +175,7 @@ def test_no_event_writes_to_a_control_but_the_list_of_modules_and_the_painted_ma
             written = [c.elem_id for c in event["outputs"] if id(c) in ours]
             assert event["queue"] is False and event["show_progress"] == "hidden"
             writers = {"txt2img-ad-motion-module": ("txt2img-ad-refresh", "txt2img-ad-update"),
+                       "txt2img-ad-motion-lora": ("txt2img-ad-lora-add",),
                        "txt2img-ad-motion-mask": ("txt2img-ad-mask-take",)}
             assert not written or (component.elem_id in writers[written[0]] and len(written) == 1)
 
@@ -191,6 +208,21 @@ def test_what_the_lines_say(host):
     assert "Frames" in page.told(fps=None)  # an emptied box asks for nothing
     assert "names none" in page.told(formats=[])
     assert "no such motion module" in page.told(motion_module="<b>gone</b>")
+
+
+@pytest.mark.parametrize("frames", [4, 100_000])
+def test_the_lines_unfold_to_what_each_frame_shows(host, frames):
+    from animatediff.hosts.a1111 import ui
+
+    ours = {p.name: p.default for p in CLIP.values()} | {"frames": frames}
+    said = ui.lines(ours, {"prompt": f"0: a\n{frames - 1}: <b>"}, from_picture=False)
+    rows = [re.findall("<t[dh]>(.*?)</t[dh]>", row) for row in re.findall("<tr>(.*?)</tr>", said)]
+    assert rows[:2] == [["Frames", "Share", "Prompt"], ["0", "100%", "a"]]
+    if frames == 4:
+        assert rows[2:] == [["1", "67%", "a"], ["", "33%", "&lt;b&gt;"], ["2", "67%", "&lt;b&gt;"], ["", "33%", "a"],
+                            ["3", "100%", "&lt;b&gt;"]]
+    else:
+        assert rows[-1] == ["…", "", ""] and 100 < len(rows) < 1000
 
 
 def test_events_are_answered_one_by_one(host, monkeypatch):
@@ -247,7 +279,7 @@ def test_no_checkpoint_is_loaded_for_the_page(host):
     del shared.sd_model
     shared.__class__ = Loading
     sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=None)
-    assert "no checkpoint is loaded yet" in Page(host).told()
+    assert "No checkpoint is loaded yet" in Page(host).told()
 
 
 class Browser:
@@ -280,7 +312,7 @@ def test_the_list_of_modules(host, version):
 
     (host.models / "v2.safetensors").unlink()
     write_module(host.models / "v3.ckpt", "v3")
-    update, said = page.change(page["refresh"], motion_module="v2.safetensors")
+    update, _, said = page.change(page["refresh"], motion_module="v2.safetensors")
     assert browser.show(update) == ["Automatic", "v3.ckpt (v3, 16 frames)", misfit]
     assert "no such motion module" in text(said) and "v3.ckpt" in text(said)
     assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # it stays, although the file has gone
@@ -296,12 +328,12 @@ def test_what_cannot_be_used_comes_last_in_the_list(host):
 
 
 def test_a_choice_sent_to_the_other_tab_keeps_its_label(host, version):
-    from animatediff.hosts.a1111 import ui
+    from animatediff.hosts.a1111.module_list import ModuleList
 
     first, second = Page(host), Page(host, "img2img")
     write_module(host.models / "new.ckpt", "v3")
     first.change(first["refresh"])
-    assert ui._Modules.labels["new.ckpt"] == "new.ckpt (v3, 16 frames)"
+    assert ModuleList.labels["new.ckpt"] == "new.ckpt (v3, 16 frames)"
     if version.startswith("3"):
         assert second["motion-module"].postprocess("new.ckpt") == "new.ckpt (v3, 16 frames)"
         assert second["motion-module"].preprocess("new.ckpt (v3, 16 frames)") == "new.ckpt"

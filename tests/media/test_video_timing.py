@@ -47,3 +47,11 @@ def test_apng_delay_fits_16_bits(fps):
     numerator, denominator = timing.apng_delay(exact)
     assert 0 < numerator < 65536 and 0 < denominator < 65536
     assert abs(float(Fraction(numerator, denominator) * exact) - 1) < 1e-4
+
+
+@pytest.mark.parametrize("seconds, text", [
+    (1 / 24, "0.0417 s"), (0.001, "0.001 s"), (2, "2 s"), (2.5, "2.5 s"), (59.9, "59.9 s"), (59.96, "1 min"),
+    (60, "1 min"), (90.4, "1 min 30 s"), (1250, "20 min 50 s"), (3599.7, "1 h"), (3600, "1 h"), (12_500, "3 h 28 min"),
+    (10_000_000, "2,777 h 47 min")])
+def test_durations_read_like_durations(seconds, text):
+    assert timing.duration(seconds) == text

@@ -254,3 +254,19 @@ def test_fizz_is_what_fizznodes_makes_of_it(case):
                        travel.Options(weights=travel.weights(case["weights"])))
     for found, expected in zip(both, (case["prompt_shares"], case["negative_shares"])):
         assert [alike(dict(found.shares(i))) for i in range(case["frames"])] == [alike(frame) for frame in expected]
+
+
+def test_a_glance_at_a_long_clip_sees_its_beginning_and_its_key_frames():
+    text = "0: a\n10: b\n50000: c"
+    whole = travel.schedule(text, 60_000)
+    glance = travel.schedule(text, 60_000, travel.Options(most=100))
+    assert glance.texts == whole.texts and glance.notes == whole.notes
+    assert glance.mixes[:100] == whole.mixes[:100] and len(glance.mixes) == 101
+    assert glance.mixes[100] == whole.mixes[50_000]
+
+
+@pytest.mark.parametrize("text", ["{@a|b|c} d", "0: {@a|{@b|c}}\n70000: e", '"0": "a (b:`t/max_f`)", "max_f-1": "c"'])
+def test_a_glance_computes_no_more_frames_than_it_shows(text):
+    frames = 100_000
+    glance = travel.schedule(text.replace("max_f-1", str(frames - 1)), frames, travel.Options(most=100))
+    assert 100 <= len(glance.mixes) <= 102

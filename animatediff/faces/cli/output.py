@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from animatediff import settings as table
-from animatediff.errors import AnimateDiffError, SettingsError
+from animatediff.errors import AnimateDiffError, SettingsError, renamed
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
 # Control characters but line breaks and tabs, and those that turn the direction of writing.
 STEERING = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
-NOT_A_WORD = re.compile(rf"\b({'|'.join(name for name in FLAGS if '_' in name)})\b")  # "size" may be just the word
 
 
 def tell(text: str) -> None:
@@ -41,7 +40,7 @@ def printable(text: str) -> str:
 def notes(lines: Sequence[str]) -> None:
     """In the flags' names."""
     for line in lines:
-        say(f"Note: {NOT_A_WORD.sub(lambda name: FLAGS[name[0]], line)}")
+        say(f"Note: {renamed(line, FLAGS)}")
 
 
 def quietly(line: str) -> None:
@@ -58,14 +57,10 @@ def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -
 
 def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
     """The error's message, with flags in place of the parameters that have one."""
-    where, remedy = error.where, error.remedy
     # Only errors about settings always name parameters; others may name a file that happens to be called "noise".
-    about_settings = isinstance(error, SettingsError)
-    if about_settings or where not in vars(arguments).values():
-        where = FLAGS.get(where, where)
-    if about_settings:
-        remedy = NOT_A_WORD.sub(lambda name: FLAGS[name[0]], remedy)
-    return str(AnimateDiffError(error.what, where=where, remedy=remedy))
+    if isinstance(error, SettingsError) or error.where not in vars(arguments).values():
+        error = error.named(FLAGS)
+    return str(error)
 
 
 def counted(number: int, thing: str) -> str:
@@ -115,7 +110,7 @@ def print_report(written: Written, settings: Settings) -> None:
             tell(f"Wrote {path}")
     if numbered:
         tell(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
-    if written.loop and not written.interrupted:
+    if written.loop and settings.asks_for_a_loop and not written.interrupted:
         tell(f"Loop score: {written.loop}")
     for line in written.notes:
         tell(f"Note: {line}")

@@ -57,13 +57,12 @@ class HostClip:
 
     def notes(self, written: job.Written) -> list[str]:
         """What there is to say of its files."""
-        s = self.settings
-        score = [f"loop score {written.loop}"] if written.loop and (s.closed_loop != "none" or s.seam_repair) else []
+        score = [f"loop score {written.loop}"] if written.loop and self.settings.asks_for_a_loop else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
         return [*score, *written.notes, *cut]
 
     def _infotext(self, known: job.Known) -> str:
-        if known.loop:
+        if known.loop and self.settings.asks_for_a_loop:
             self.facts[SCORE] = self.p.extra_generation_params[SCORE] = f"{known.loop.value:.2f}"
         with attribute(self.p, "extra_generation_params", self.facts):
             return processing.create_infotext(self.p, self.prompts, self.seeds, self.subseeds, index=self.first,

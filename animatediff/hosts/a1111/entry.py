@@ -109,13 +109,15 @@ def _axes() -> None:
 
 
 def _around_page(stack: ExitStack, neighbours: Neighbours) -> None:
-    from animatediff.hosts.a1111 import batch_tab, upscale
+    from animatediff.hosts.a1111 import batch_tab, page_errors, saving, upscale
 
     stack.close()
     for neighbour in neighbours:
         stack.enter_context(neighbour.beside())
     stack.enter_context(upscale.upscaling_clips())
     stack.enter_context(batch_tab.making_one_clip())
+    stack.enter_context(page_errors.told_on_the_page())
+    stack.enter_context(saving.saving_clips())
 
 
 def _routes(app: Any) -> AbstractContextManager[None]:

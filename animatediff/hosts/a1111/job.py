@@ -26,6 +26,7 @@ from animatediff.hosts.a1111 import (
     server_files,
     travelling,
     upscale,
+    words,
 )
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.clip import SCORE, HostClip
@@ -80,8 +81,9 @@ class Job:
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
-        # The clip's writer saves the frames.
-        self._change(batch_size=count, do_not_save_samples=True, close=self._close)
+        # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
+        self._change(batch_size=count, do_not_save_samples=True, close=self._close,
+                     do_not_save_grid=self.p.do_not_save_grid or not shared.opts.grid_save)
 
     def load(self) -> None:
         """`process`: the checkpoint is there."""
@@ -167,7 +169,7 @@ class Job:
             pictures += self._of_others(processed.images)
         for note in self.notes:
             print(f"{KEY}: {note}")
-            self.p.comment(f"{KEY}: {note}")
+            self.p.comment(f"{KEY}: {words.notice(note)}")
         processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
         # The API answers with these too.
         processed.extra_generation_params = {

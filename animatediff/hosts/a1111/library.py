@@ -138,12 +138,12 @@ def _of_host(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def described(name: str) -> tuple[Description | None, str]:
+def described(name: str) -> tuple[Description | None, AnimateDiffError | None]:
     """What `find` finds, or why there is nothing."""
     try:
-        return library.describe(find(name)), ""
+        return library.describe(find(name)), None
     except AnimateDiffError as error:
-        return None, str(error)
+        return None, error
 
 
 def misfit(entry: Entry, image: Checkpoint | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from animatediff.settings import Settings
 from animatediff.travel import Schedule
 
 KINDS = ("lora", "lyco")
+SOME = 500  # frames
 Passes = tuple[list[lora.Weighted], list[lora.Weighted]]  # the first pass's, and Hires. fix's
 
 
@@ -68,19 +69,22 @@ def hidden_from_host(p: Any) -> Iterator[None]:
         yield
 
 
-def described(settings: Settings, prompt: str, frames: int) -> tuple[list[tuple[LoraDescription, Curve]], list[str]]:
-    """What a run's motion LoRAs are and weigh, and what is wrong with them."""
-    found, problems = [], []
+def described(settings: Settings,
+              schedule: Schedule) -> tuple[list[tuple[LoraDescription, Curve]], list[AnimateDiffError]]:
+    """What a run's motion LoRAs are and weigh, and what is wrong with them. Of a long clip's prompts, some frames are
+    looked at."""
+    found, problems, named = [], [], cache(tagged)
     try:
-        schedule = settings.schedules(prompt, "", frames)[0]
-        wishes = loras.read(settings.motion_lora) + loras.of_frames(_shares(schedule), tagged)
+        some = range(0, len(schedule.mixes) if any(map(named, schedule.texts)) else 0, 1 + len(schedule.mixes) // SOME)
+        shares = [schedule.shares(frame) for frame in some]
+        wishes = loras.read(settings.motion_lora) + loras.of_frames(shares, named)
     except AnimateDiffError as error:
-        return [], [str(error)]
+        return [], [error]
     for wish in wishes:
         try:
             found.append((files.describe_lora(library.find_lora(wish.name)), wish.weight))
         except AnimateDiffError as error:
-            problems.append(str(error))
+            problems.append(error)
     return found, problems
 
 

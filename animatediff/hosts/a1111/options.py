@@ -41,7 +41,7 @@ def infos() -> dict[str, Any]:
     """The host's OptionInfo by key."""
     import gradio as gr
 
-    formats = BY_NAME["formats"]
+    formats = BY_NAME["formats"].for_people()
     found = {
         FOLDER_OPTION: shared.OptionInfo(
             "", "Folder of motion modules", gr.Textbox, {"placeholder": str(OWN_FOLDER)}, restrict_api=True
@@ -89,8 +89,9 @@ def write_options() -> WriteOptions:
 def default_formats() -> tuple[str, ...]:
     """What the page starts with."""
     formats = BY_NAME["formats"]
+    chosen = shared.opts.data.get(FORMATS_OPTION) or formats.default
     try:
-        return formats.read(shared.opts.data.get(FORMATS_OPTION) or formats.default)
+        return formats.for_people().read([name for name in formats.read(chosen) if name not in formats.api_only])
     except AnimateDiffError:
         return formats.default
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
@@ -70,8 +70,6 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         preset["scheduler"] = preset.pop("schedule_type")
     host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
-    prompt = str(host["prompt"])
-    loras, missing = motion_loras.described(settings, prompt, settings.frame_count(sources))
     steps = int(host["steps"])
     first = sampler(sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0])
     strength = float(host["strength"]) if from_picture else 1.0
@@ -79,15 +77,15 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     passes = Passes(first, done, steps, from_picture,
                     hires_steps=(int(host["hires_steps"]) or steps) if host.get("hires") else 0,
                     hires_sampler=sampler(host.get("hires_sampler"), first))
-    found = Found(module, problem, library.checkpoint(), loras, missing)
-    prompts = prompt, str(host["negative"])
+    found = Found(module, problem, library.checkpoint())
+    prompts = str(host["prompt"]), str(host["negative"])
     sampled = distilled.run_of(first.name, host.get("scheduler"), steps, float(host.get("cfg") or 1))
 
     def read_mask(value: str, count: int) -> Any:
         return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
 
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask, sampled,
-                           library.find_rife))
+    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask,
+                           partial(motion_loras.described, settings), sampled, library.find_rife))
 
 
 def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:

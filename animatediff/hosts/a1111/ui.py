@@ -4,42 +4,43 @@
     script.infotext_fields, script.paste_field_names = controls.infotext_fields, controls.paste_field_names
     return controls.components                # one for each name in request.ORDER
 
-Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules and the painted mask, a
-button.
+Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules, the motion LoRAs and
+the painted mask, a button.
 The lines are made anew when a control is changed, ours or one of the host's that matter; those are found on the page by
 their elem_id once it is complete. Works with gradio 3.41 and 4.40, of which the common part is used.
 """
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from animatediff import settings as table
-from animatediff import travel
-from animatediff.errors import AnimateDiffError
+from animatediff.hosts.a1111 import words
+from animatediff.hosts.a1111.module_list import ModuleList
+from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
+from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
 from animatediff.parameters import Parameter
 
-if TYPE_CHECKING:
-    from animatediff.clip.preflight import Preflight
-
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
-# How the controls lie; what is not named comes into the last part.
-ROWS = (("motion_module",), ("formats",), ("enable", "frames", "fps", "loop_number"),
-        ("context_length", "stride", "overlap"), ("closed_loop", "seam_repair"), ("speed", "preset"))
+# How the controls lie under Enable, the lines and the list of motion modules; the rest comes into the last part.
+ROWS = (("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
+        ("closed_loop", "seam_repair"), ("formats",), ("speed", "preset"))
 # Where the page is not as the command line, for which the table speaks.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
                          "of frames that it was trained on."}
-AUTOMATIC = "Automatic"
-REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules again"
+TITLE = "AnimateDiff"
+INFO = {  # under the label; all controls of a row have it, or none
+    "frames": "0: the context length", "fps": "frames per second", "loop_number": "0: without end",
+    "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: ¼ of the context"}
+REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules and motion LoRAs again"
 MORE = "More AnimateDiff settings"
-OFF = "Not enabled. With Enable AnimateDiff:"
 LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
 NARROW = 110  # pixels that a number wants at least: four are a row
 # The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
@@ -63,15 +64,14 @@ class Part:
     img2img: bool = False
 
 
-MOTION = "motion"
+MOTION, LORA, MASK = "motion", "motion_lora", "motion_mask"
 PARTS = (
     Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
     Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
                                               ("latent_power_last", "latent_scale_last"), ("batch_tab",)),
          img2img=True),
-    Part("Motion LoRA, scale and mask", MOTION, (("motion_lora",), ("motion_scale", "motion_scale_steps"),
-                                                 ("motion_effect",),
-                                                 ("motion_mask", "motion_mask_min", "motion_mask_max"))),
+    Part("Motion LoRA, scale and mask", MOTION, ((LORA,), ("motion_scale", "motion_scale_steps"), ("motion_effect",),
+                                                 (MASK, "motion_mask_min", "motion_mask_max"))),
     Part("FreeInit and noise", "freeinit", (("noise",), ("freeinit_iterations", "freeinit_fast"),
                                             ("freeinit_filter", "freeinit_order"), ("freeinit_d_s", "freeinit_d_t"))),
 )
@@ -92,41 +92,24 @@ def build(is_img2img: bool, script: Any) -> Controls:
 
     tab = "img2img" if is_img2img else "txt2img"
     made: dict[str, Any] = {}
-    with gr.Accordion("AnimateDiff", open=False, elem_id=f"{tab}-ad"):
-        if said := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
-            gr.HTML(value=_said(_paragraph("ad-problem", said)), elem_id=f"{tab}-ad-older")
-        for names in ROWS:
-            with gr.Row():
-                for name in names:
-                    if name == MODULE:
-                        modules = _Modules(gr, tab)
-                        made[name], refresh = modules.control, _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
-                    else:
-                        made[name] = _control(gr, table.BY_NAME[name], tab)
-        for part in PARTS:
-            with gr.Accordion(part.title, open=False, visible=is_img2img or not part.img2img,
-                              elem_id=f"{tab}-ad-{part.name}"):
-                for names in part.rows:
-                    with gr.Row():
-                        made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
-                if part.name == MOTION:
-                    painter = Painter(gr, tab, _keep_mask)
-        with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
-            rest = [p for p in CLIP if p.name not in made]
-            for start in range(0, len(rest), MORE_IN_A_ROW):
-                with gr.Row():
-                    made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
+    with _accordion(gr, tab) as made["enable"]:
+        if notices := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
+            gr.HTML(value=said(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
-        # Pressed by javascript/animatediff-preflight.js when the page is loaded and when the host's options change.
-        update = _button(gr, "AnimateDiff", f"{tab}-ad-update", "ad-hidden")
+        modules, refresh = _rows(gr, tab, made)
+        loras, painter = _parts(gr, tab, made)
+        # Pressed by javascript/animatediff-preflight.js: when the page is loaded and when the host's options change,
+        # and where gradio says nothing of a change.
+        update, renew = (_button(gr, TITLE, f"{tab}-ad-{name}", "ad-hidden") for name in ("update", "renew"))
     refresh.webui_tooltip = REFRESH_HELP  # the host's script.js shows it
     components = []
     for p in CLIP:
-        made[p.name].webui_tooltip = HELP.get(p.name, p.help)
+        made[p.name].webui_tooltip = HELP.get(p.name, p.for_people().help)
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:
-            _connect(gr, tab, last.component, components, modules, painter, shown, (refresh, update))
+            ours = _Page(gr, tab, components, modules, loras, painter, shown)
+            _connect(ours, last.component, (refresh, update), renew)
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
     # Nothing is pasted where it cannot be seen.
@@ -135,9 +118,55 @@ def build(is_img2img: bool, script: Any) -> Controls:
     return Controls(components, fields, [str(field) for _, field in fields])
 
 
+def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
+    """Make the controls that are always in view: the list of motion modules, and the button that renews it."""
+    with gr.Row():
+        modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
+        refresh = _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
+    made[MODULE] = modules.control
+    for names in ROWS:
+        with gr.Row():
+            made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+    return modules, refresh
+
+
+def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter]:
+    """Make the parts that open by themselves; all that is left comes into the last one."""
+    beside: dict[str, Any] = {}
+    for part in PARTS:
+        shown = tab == "img2img" or not part.img2img
+        with gr.Accordion(part.title, open=False, visible=shown, elem_id=f"{tab}-ad-{part.name}"):
+            for names in part.rows:
+                with gr.Row():
+                    made |= {name: _control(gr, table.BY_NAME[name], tab) for name in names}
+                if names[0] in BESIDE:
+                    beside[names[0]] = BESIDE[names[0]](gr, tab)
+    with gr.Accordion(MORE, open=False, elem_id=f"{tab}-ad-more"):
+        rest = [p for p in CLIP if p.name not in made]
+        for start in range(0, len(rest), MORE_IN_A_ROW):
+            with gr.Row():
+                made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
+    return beside[LORA], beside[MASK]
+
+
+@contextmanager
+def _accordion(gr: Any, tab: str) -> Iterator[Any]:
+    """Our accordion; what comes of it is the control of Enable, which stands in its header as that of Hires. fix does,
+    where the host has such accordions."""
+    p = table.BY_NAME["enable"]
+    if int(gr.__version__.split(".")[0]) < 4:
+        from modules.ui_components import InputAccordion
+
+        with InputAccordion(p.default, label=p.label, elem_id=f"{tab}-ad") as enable:
+            yield enable
+        return
+    with gr.Accordion(TITLE, open=False, elem_id=f"{tab}-ad"):
+        yield _control(gr, p, tab)
+
+
 def _control(gr: Any, p: Parameter, tab: str) -> Any:
     """The control that suits the parameter's row."""
-    common = _common(p, tab)
+    common, p = _common(p, tab), p.for_people()
     if p.type is bool:
         return gr.Checkbox(value=p.default, min_width=NARROW, **common)
     if p.type is tuple:
@@ -149,7 +178,8 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
         return gr.Image(type="pil", image_mode="RGBA", height=240, **common)
     if p.type is str:
         return gr.Textbox(value=p.default, max_lines=1, **common)
-    if p.maximum is not None and p.maximum - p.minimum <= (LONGEST_SLIDER if p.type is int else 1):
+    limits = None if p.minimum is None or p.maximum is None else p.maximum - p.minimum
+    if limits is not None and limits <= (LONGEST_SLIDER if p.type is int else 1):
         step = 1 if p.type is int else 0.01
         return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
     # No limits: gradio's message about them names no control. The lines do, and so does the run.
@@ -165,7 +195,14 @@ def _field(p: Parameter) -> infotext.Field:
 
 
 def _common(p: Parameter, tab: str) -> dict[str, str]:
-    return {"label": p.label, "elem_id": f"{tab}-ad-{p.name.replace('_', '-')}"}
+    info = {"info": INFO[p.name]} if p.name in INFO else {}
+    return {"label": p.label, "elem_id": f"{tab}-ad-{p.name.replace('_', '-')}", **info}
+
+
+def _lora_names() -> list[str]:
+    from animatediff.hosts.a1111 import library
+
+    return [entry.name for entry in library.lora_entries() if not entry.problem]
 
 
 def _keep_mask(data: bytes) -> str:
@@ -188,76 +225,57 @@ def _button(gr: Any, text: str, elem_id: str, css_class: str) -> Any:
     return button
 
 
-class _Modules:
-    """The list of motion modules: file names everywhere but in the browser, which shows labels.
+@dataclass(frozen=True)
+class _Page:
+    """Our part of a tab."""
 
-    gradio 4 has names for a list's values. For 3.41, whose Dropdown has none, this translates on the way to the browser
-    and back; the host, which reads `value` and `choices` for its API and its stored defaults, sees file names.
-    Labels are common to both tabs, which send their values to each other.
-    """
+    gr: Any
+    tab: str
+    components: list[Any]
+    modules: ModuleList
+    loras: LoraPicker
+    painter: Painter
+    shown: Any  # the lines
 
-    names: ClassVar[dict[str, str]] = {}  # by label; a label that was shown once stays known
-    labels: ClassVar[dict[str, str]] = {}  # by name, as of the last reading
-
-    def __init__(self, gr: Any, tab: str):
-        self.pairs = int(gr.__version__.split(".")[0]) >= 4
-        self.read()
-        self.control = gr.Dropdown(choices=self.shown() if self.pairs else list(self.labels), value="",
-                                   **_common(table.BY_NAME[MODULE], tab))
-        if not self.pairs:
-            plain = self.control.get_config
-            self.control.get_config = lambda: plain() | {
-                "choices": self.shown(), "value": self.label(self.control.value)}
-            self.control.preprocess = lambda label: self.names.get(label, label)
-            self.control.postprocess = self.label
-
-    def read(self) -> None:
-        """Look into the folders, and at the checkpoint that is loaded now. What cannot be used comes last."""
-        from animatediff.hosts.a1111 import library
-
-        image = library.checkpoint()
-        found = sorted(library.entries(), key=lambda entry: bool(library.misfit(entry, image)) + bool(entry.problem))
-        self.labels.clear()
-        self.labels.update({"": AUTOMATIC} | {entry.name: library.label(entry, image) for entry in found})
-        self.names.update({label: name for name, label in self.labels.items()})
-
-    def shown(self) -> list[Any]:
-        """The choices as gradio takes them in an update."""
-        return [(label, name) for name, label in self.labels.items()] if self.pairs else list(self.labels.values())
-
-    def label(self, name: Any) -> Any:
-        return self.labels.get(name, name)
+    def component(self, name: str) -> Any:
+        return self.components[[p.name for p in CLIP].index(name)]
 
 
-def _connect(gr: Any, tab: str, last: Any, components: list, modules: _Modules, painter: Painter, shown: Any,
-             buttons: tuple[Any, Any]) -> None:
+def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
     """Attach the events, in the gradio context of the page's tab. What is told of the run is their only output, beside
-    the list's refresh and the painted mask."""
+    what a button refreshes or writes. listing, renew: buttons that read the folders again, and the lines alone."""
     page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
-    wanted = {name: elem_id.format(tab=tab) for name, elem_id in HOST_CONTROLS.items()}
+    wanted = {name: elem_id.format(tab=ours.tab) for name, elem_id in HOST_CONTROLS.items()}
     theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
     # Pictures change nothing in the lines, and would be sent again with every change of another control.
-    ours = {p.name: component for p, component in zip(CLIP, components) if p.form != "picture"}
-    inputs = [*ours.values(), *theirs.values()]
+    asked = {p.name: component for p, component in zip(CLIP, ours.components) if p.form != "picture"}
+    inputs = [*asked.values(), *theirs.values()]
 
     def told(*values: Any) -> str:
         with ONE_BY_ONE:
-            return lines(dict(zip(ours, values)), dict(zip(theirs, values[len(ours):])), from_picture=tab == "img2img")
+            return lines(dict(zip(asked, values)), dict(zip(theirs, values[len(asked):])),
+                         from_picture=ours.tab == "img2img")
 
     def listed(*values: Any) -> list[Any]:
-        modules.read()
-        return [gr.update(choices=modules.shown(), value=values[list(ours).index(MODULE)]), told(*values)]
+        ours.modules.read()
+        value = values[list(asked).index(MODULE)]
+        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.loras.read(), told(*values)]
 
-    for component in inputs:
-        event = component.release if isinstance(component, gr.Slider) else component.change
-        if component in (theirs.get("prompt"), theirs.get("negative")):
+    for name, component in (asked | theirs).items():
+        event = component.release if isinstance(component, ours.gr.Slider) else component.change
+        if name in ("prompt", "negative"):
             event = component.blur  # not at every letter
-        event(fn=told, inputs=inputs, outputs=[shown], **QUIET)
-    size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{tab}_{side}") in page]
-    _preset(gr, tab, page, ours)
-    painter.connect(components[[p.name for p in CLIP].index("motion_mask")], size, **QUIET)
-    for button in buttons:
-        button.click(fn=listed, inputs=inputs, outputs=[modules.control, shown], **QUIET)
+        event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
+    renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
+    for button in listing:
+        button.click(fn=listed, inputs=inputs, outputs=[ours.modules.control, ours.loras.list, ours.shown], **QUIET)
+    size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
+    _preset(ours.gr, ours.tab, page, asked)
+    ours.painter.connect(ours.component(MASK), size, **QUIET)
+    ours.loras.connect(ours.component(LORA), **QUIET)
+
+
+BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask)}
 
 
 def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -276,51 +294,3 @@ def _inside(block: Any) -> Iterator[Any]:
     for child in getattr(block, "children", None) or ():
         yield child
         yield from _inside(child)
-
-
-def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -> str:
-    """The HTML under the controls, from the values of our controls and the host's."""
-    try:
-        return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
-    except AnimateDiffError as error:
-        return _said(_paragraph("ad-problem", _labelled(error)))
-    except Exception as error:  # the page must stay usable; the run itself does not depend on this
-        from modules import errors
-
-        errors.report("AnimateDiff cannot tell what the run will do", exc_info=True)
-        return _said(_paragraph("ad-problem", f"{type(error).__name__}: {error}"))
-
-
-def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool) -> Preflight:
-    from animatediff.hosts.a1111.run_facts import of_run
-    from animatediff.hosts.a1111.server_files import page_may_read_all
-
-    # What is empty is not asked for, as in the request.
-    wanted = table.parse({name: value for name, value in ours.items() if value is not None})
-    return of_run(wanted, theirs, from_picture=from_picture, anywhere=page_may_read_all())
-
-
-def _html(found: Preflight, enabled: bool) -> str:
-    """Labels are text nodes of their own, which is what the host's localization replaces."""
-    facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(value)}</b></span>'
-                    for label, value in found.facts)
-    said = [_paragraph("ad-problem", text) for text in found.problems]
-    said += [_paragraph("ad-notice", text) for text in found.notices]
-    off = "" if enabled else f'<span class="ad-off">{OFF}</span>'
-    tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary><pre>{html.escape(travel.table(schedule))}'
-                     "</pre></details>" for name, schedule in found.schedules)
-    return _said(f"<p>{off}{facts}</p>{''.join(said)}{tables}", "" if enabled else " ad-disabled")
-
-
-def _labelled(error: AnimateDiffError) -> str:
-    """The message with the control's label for the parameter's name."""
-    label = table.BY_NAME[error.where].label if error.where in table.BY_NAME else error.where
-    return str(AnimateDiffError(error.what, where=label, remedy=error.remedy))
-
-
-def _said(inner: str, css_class: str = "") -> str:
-    return f'<div class="ad-preflight{css_class}">{inner}</div>'
-
-
-def _paragraph(css_class: str, text: str) -> str:
-    return f'<p class="{css_class}">{html.escape(text)}</p>'

@@ -23,7 +23,7 @@ from PIL import Image
 from animatediff import settings as table
 from animatediff.attribute import attribute, wrapped
 from animatediff.errors import AnimateDiffError, MediaError
-from animatediff.hosts.a1111 import axes, request
+from animatediff.hosts.a1111 import axes, page_errors, request, words
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
 from animatediff.settings import Settings
@@ -93,8 +93,7 @@ def _for_clips(plain: Callable[..., Any]) -> Callable[..., Any]:
             return _second_pass(clip, id_task, request, gallery, gallery_index, json.loads(generation_info), args)
         except AnimateDiffError as error:
             print(f"AnimateDiff: {error}")
-            said = plaintext_to_html(str(error), classname="comments")
-            return [as_shown(item) for item in gallery], generation_info, said, ""
+            return [as_shown(item) for item in gallery], generation_info, page_errors.markup(words.error(error)), ""
 
     return txt2img_upscale
 

@@ -87,7 +87,10 @@ class Field(str):
         own = (f"{KEY} {name}" for name in (self.parameter.name, *self.parameter.aliases))
         written = next((params[key] for key in own if key in params), None)  # by `expand`
         value = loads(params[KEY]).get(self.parameter.name) if KEY in params else _value(self.parameter, written)
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            offered = [entry for entry in value if entry not in self.parameter.api_only]
+            return offered or list(self.parameter.default)
+        return value
 
 
 def _items(text: str) -> Iterator[tuple[str, str]]:

@@ -24,14 +24,15 @@ class Painter:
 
     def __init__(self, gr: Any, tab: str, keep: Callable[[bytes], str]):
         self.gr, self.keep = gr, keep
-        common = {"label": LABEL, "type": "pil", "image_mode": "RGBA", "elem_id": f"{tab}-ad-mask-canvas"}
-        if int(gr.__version__.split(".")[0]) >= 4:
-            self.canvas = gr.ImageMask(brush=gr.Brush(colors=[WHITE], color_mode="fixed"), **common)
-        else:
-            self.canvas = gr.Image(source="upload", tool="sketch", brush_color=WHITE, height=HEIGHT, **common)
-        with gr.Row():
-            self.blank = gr.Button(BLANK, elem_id=f"{tab}-ad-mask-blank")
-            self.take = gr.Button(TAKE, elem_id=f"{tab}-ad-mask-take")
+        common = {"show_label": False, "type": "pil", "image_mode": "RGBA", "elem_id": f"{tab}-ad-mask-canvas"}
+        with gr.Accordion(LABEL, open=False, elem_id=f"{tab}-ad-painter"):
+            if int(gr.__version__.split(".")[0]) >= 4:
+                self.canvas = gr.ImageMask(brush=gr.Brush(colors=[WHITE], color_mode="fixed"), **common)
+            else:
+                self.canvas = gr.Image(source="upload", tool="sketch", brush_color=WHITE, height=HEIGHT, **common)
+            with gr.Row():
+                self.blank = gr.Button(BLANK, elem_id=f"{tab}-ad-mask-blank")
+                self.take = gr.Button(TAKE, elem_id=f"{tab}-ad-mask-take")
         for control in (self.canvas, self.blank, self.take):
             control.do_not_save_to_config = True
 

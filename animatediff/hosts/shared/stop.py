@@ -2,8 +2,8 @@
 
 The WebUI swallows what script hooks raise, so a hook cannot end a job by raising. It can leave something on the
 job's own `p` that raises where nothing catches it: the host's next use of it ends the job, the queue goes on, the
-page shows the message in place of a picture, and the API, which answers with an exception's `status_code` and `detail`,
-sends a 4xx. Only `p` is touched, which lives as long as the job.
+page shows the message (a1111/page_errors.py), and the API, which answers with an exception's `status_code` and
+`detail`, sends a 4xx. Only `p` is touched, which lives as long as the job.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class AnimateDiffStopped(HTTPException):
 
     def __init__(self, error: AnimateDiffError):
         super().__init__(status_code=error.http_status, detail=str(error))
+        self.error = error
 
     def __str__(self) -> str:
         return self.detail

@@ -2,7 +2,8 @@
 
 Each pixel of both frames is carried along its flow to the time between (forward splatting). Where several arrive, those
 that both directions agree on count most; where none arrives, the flow is filled in from around. There the frames are
-looked up: both, or only the one that has the pixel, where it is hidden in the other.
+looked up: both, or only the one that has the pixel, where it is hidden in the other. Where the search has failed, the
+frames are blended.
 """
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from animatediff.errors import MediaError
 EXTRA = ('the extra "interpolate" (pip install -e ".[interpolate]" in the project\'s folder, or pip install '
          "opencv-python-headless)")
 SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
+NEIGHBOURS = (32, 4)  # shares of the longer side: how far around
 _LEAST = 1e-3  # weight of a pixel that nothing speaks for
 
 
@@ -47,8 +49,8 @@ class Flow:
 
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
         there, back = self._flow(a, b), self._flow(b, a)
-        ab = _Carried(there, self._certainty(a, b, there, back))
-        ba = _Carried(back, self._certainty(b, a, back, there))
+        ab = self._carried(there, self._certainty(a, b, there, back))
+        ba = self._carried(back, self._certainty(b, a, back, there))
         return [self._at(a, b, ab, ba, np.float32(t)) for t in times]
 
     def _flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -58,6 +60,17 @@ class Flow:
         gray = [cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for x in (a, b)]
         found = np.nan_to_num(self._search.calc(gray[0], gray[1], None)).clip(-max(size), max(size))
         return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(factor)
+
+    def _carried(self, flow: np.ndarray, sure: np.ndarray) -> _Carried:
+        """Where the flow is not sure, it goes on as the sure one around it, near or far."""
+        known, weight = flow, sure
+        for side in (max(flow.shape) // share | 1 for share in NEIGHBOURS):
+            mass = self._cv2.blur(sure, (side, side))
+            around = self._cv2.blur(flow * sure[..., None], (side, side)) / (mass + np.float32(1e-6))[..., None]
+            more = (1 - weight) * np.minimum(mass * 8, 1)
+            known = (known * weight[..., None] + around * more[..., None]) / (weight + more + 1e-6)[..., None]
+            weight = weight + more
+        return _Carried(known, sure)
 
     def _certainty(self, a: np.ndarray, b: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
         """How far each pixel of `a` is found again in `b`: there and back ends where it began, on the same colour."""
@@ -81,7 +94,9 @@ class Flow:
         near, far = (self._sample(picture, way * motion).astype(np.float32) for picture, way in ((a, -t), (b, 1 - t)))
         weight_a, weight_b = (1 - t) * (1 - only_b) + 1e-4, t * (1 - only_a) + 1e-4
         mixed = (near * weight_a[..., None] + far * weight_b[..., None]) / (weight_a + weight_b)[..., None]
-        return np.rint(mixed).clip(0, 255).astype(np.uint8)
+        # Pixels of both that are not found in the other meet where the search has failed: there the frames are blended.
+        failed = self._cv2.blur(np.maximum(8 * only_a * only_b - 1, 0), (5, 5))[..., None]
+        return np.rint(mixed + (a + (b.astype(np.float32) - a) * t - mixed) * failed).clip(0, 255).astype(np.uint8)
 
     def _filled(self, total: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Motion and occlusion at each pixel; where nothing has arrived, as around it."""

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_webui_generation import PROMPT
+from webui_host import DEMO
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
 expect = sync_api.expect
@@ -30,10 +33,18 @@ class Tab:
         return self.page.locator(f"#{self.name}-ad-{part}").first  # gradio gives HTML its id twice
 
     def open_accordion(self) -> None:
-        label = self.page.locator(f"#{self.name}-ad > .label-wrap, #{self.name}-ad > div > .label-wrap").first
-        if not self.ours("enable").is_visible():
-            label.click()
-        expect(self.ours("enable")).to_be_visible(timeout=PATIENCE)
+        if not self.ours("frames").is_visible():
+            self.header().click()
+        expect(self.ours("frames")).to_be_visible(timeout=PATIENCE)
+
+    def header(self):
+        return self.page.locator(f"#{self.name}-ad > .label-wrap > span").last
+
+    def tick_box(self):
+        return self.page.locator(f"#{self.name}-ad").get_by_label("Enable AnimateDiff", exact=True).first
+
+    def lines(self):
+        return self.ours("preflight")
 
     def fill(self, selector: str, value: str) -> None:
         box = self.page.locator(f"{selector} input[type=number], {selector} textarea").first
@@ -41,19 +52,17 @@ class Tab:
         box.press("Tab")
 
     def tick(self, wanted: bool = True) -> None:
-        self.ours("enable").locator("input").set_checked(wanted)
+        self.tick_box().set_checked(wanted)
 
     def is_ticked(self) -> bool:
-        return self.ours("enable").locator("input").is_checked()
+        return self.tick_box().is_checked()
 
     def generate(self) -> None:
         """Press Generate, and wait until the job is over."""
         self.page.click(f"#{self.name}_generate")
         interrupt = self.page.locator(f"#{self.name}_interrupt")
-        try:
+        with suppress(sync_api.TimeoutError):  # a job that is stopped at once
             interrupt.wait_for(state="visible", timeout=5000)
-        except sync_api.TimeoutError:
-            pass  # a job that is stopped at once
         interrupt.wait_for(state="hidden", timeout=PATIENCE)
 
     def small(self, prompt: str = PROMPT, steps: int = 2, frames: int = 4) -> None:
@@ -100,8 +109,9 @@ def shot(tab: Tab, name: str, selector: str | None = None) -> None:
 
 def test_both_tabs_have_the_accordion(tab):
     tab.open_accordion()
-    for part in ("motion-module", "formats", "enable", "frames", "fps", "loop-number", "closed-loop", "context-length",
-                 "stride", "overlap", "preflight"):
+    assert tab.is_ticked(), "as with Hires. fix, opening it enables it"
+    for part in ("motion-module", "formats", "checkbox", "frames", "fps", "loop-number", "closed-loop",
+                 "context-length", "stride", "overlap", "preflight"):
         assert tab.ours(part).count() == 1, part
     expect(tab.ours("preflight")).to_contain_text("UNet calls", timeout=PATIENCE)
     expect(tab.ours("preflight")).to_contain_text("v2")
@@ -114,14 +124,127 @@ def test_both_tabs_have_the_accordion(tab):
     shot(tab, "img2img")
 
 
-def test_the_line_under_the_controls_follows_them(tab):
+def test_the_lines_follow_the_controls(tab):
     tab.small(frames=24)
-    expect(tab.ours("preflight")).to_contain_text("24", timeout=PATIENCE)
+    expect(tab.lines()).to_contain_text("Frames 24", timeout=PATIENCE)
     tab.fill("#txt2img-ad-frames", "40")
-    expect(tab.ours("preflight")).to_contain_text("40", timeout=PATIENCE)
-    tab.fill("#txt2img-ad-fps", "0")
-    expect(tab.ours("preflight")).to_contain_text("0.01", timeout=PATIENCE)
-    shot(tab, "problem", "#txt2img-ad")
+    expect(tab.lines()).to_contain_text("Frames 40", timeout=PATIENCE)
+    tab.page.locator("#txt2img-ad-frames input").fill("")  # and the cursor stays in it
+    expect(tab.lines()).to_contain_text("Frames 16", timeout=PATIENCE)
+    tab.fill("#txt2img_steps", "5")
+    expect(tab.lines()).to_contain_text("UNet calls 5", timeout=PATIENCE)
+    tab.page.locator("#txt2img_steps input[type=range]").press("ArrowRight")
+    expect(tab.lines()).to_contain_text("UNet calls 6", timeout=PATIENCE)
+    tab.page.locator("#txt2img_prompt textarea").fill("0: a\n8: b")  # and is not left
+    expect(tab.lines()).to_contain_text("Prompts 2", timeout=PATIENCE)
+    expect(tab.page.locator("#txt2img-ad .ad-old")).to_have_count(0, timeout=PATIENCE)
+    tab.page.locator(".ad-schedule summary").first.click()
+    tab.fill("#txt2img-ad-frames", "12")
+    expect(tab.page.locator(".ad-schedule td").first).to_be_visible(timeout=PATIENCE)
+    shot(tab, "schedule", "#txt2img-ad")
+
+
+def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
+    tab.page.set_viewport_size({"width": 1600, "height": 1400})
+    tab.open_accordion()
+    for part, value, words in (
+            ("overlap", "16", "Overlap: 16 is not less than the context length, 16. Use -1 to 15, or a longer Context "
+             "length; -1 is a quarter of it."), ("fps", "0", "FPS: 0 is out of range.")):
+        tab.fill(f"#txt2img-ad-{part}", value)
+        problem = tab.page.locator("#txt2img-ad .ad-problem")
+        expect(problem).to_contain_text(words, timeout=PATIENCE)
+        tab.page.wait_for_timeout(1000)  # for the last answer
+        box = problem.bounding_box()
+        assert box["y"] + box["height"] < 1400 and tab.page.evaluate("scrollY") == 0
+        shot(tab, f"problem-{part}")
+        tab.generate()
+        shown = tab.page.locator("#html_log_txt2img .error").first
+        expect(shown).to_contain_text(words, timeout=PATIENCE)
+        assert shown.inner_text().startswith(words)  # not with the class of an exception
+        assert shown.evaluate("e => getComputedStyle(e).color") == problem.evaluate("e => getComputedStyle(e).color")
+        tab.fill(f"#txt2img-ad-{part}", "8" if part == "fps" else "-1")
+    tab.page.fill("#txt2img_prompt textarea", "0: a\n0: b")
+    expect(problem).to_have_count(1, timeout=PATIENCE)
+    expect(problem).to_have_text("Prompt, line 2, column 1: frame 0 has a prompt already, in line 1. Remove one of the "
+                                 "two.")
+
+
+def test_a_collapsed_accordion_shows_what_is_enabled(tab):
+    tick = tab.tick_box()
+    expect(tick).to_be_visible(timeout=PATIENCE)
+    tab.tick()
+    assert tab.is_ticked() and not tab.ours("frames").is_visible()
+    tab.small()
+    tab.generate()
+    tab.header().click()
+    expect(tab.ours("frames")).to_be_hidden(timeout=PATIENCE)
+    assert tab.is_ticked()
+    shot(tab, "collapsed")
+    tab.page.click("#txt2img_send_to_img2img")
+    there = Tab(tab.page, "img2img")
+    expect(there.tick_box()).to_be_visible(timeout=PATIENCE)
+    expect(there.tick_box()).to_be_checked(timeout=PATIENCE)
+
+
+def test_a_motion_lora_is_picked_from_the_list(tab, host, tmp_path):
+    for name in ("zoom-in", "pan-left"):
+        (host.motion / f"{name}.safetensors").symlink_to(DEMO / "lora" / f"{name}.safetensors")
+    try:
+        tab.open_accordion()
+        tab.ours("motion").locator(".label-wrap").first.click()
+        tab.page.click("#txt2img-ad-refresh")
+        field = tab.ours("motion-lora").locator("textarea, input").first
+        for name, weight, text in (("zoom-in", "0.8", "zoom-in.safetensors: 0.8"),
+                                   ("pan-left", "1", "zoom-in.safetensors: 0.8; pan-left.safetensors"),
+                                   ("zoom-in", "0", "pan-left.safetensors")):
+            tab.page.wait_for_timeout(1000)
+            tab.page.click("#txt2img-ad-lora-list input")
+            tab.page.locator("ul.options li", has_text=name).click()
+            tab.fill("#txt2img-ad-lora-weight", weight)
+            tab.page.click("#txt2img-ad-lora-add")
+            expect(field).to_have_value(text, timeout=PATIENCE)
+        expect(tab.lines()).to_contain_text("Motion LoRA pan-left.safetensors × 1", timeout=PATIENCE)
+    finally:
+        for name in ("zoom-in", "pan-left"):
+            (host.motion / f"{name}.safetensors").unlink()
+
+
+def test_a_seam_is_repaired_only_where_there_is_one(tab):
+    tab.open_accordion()
+    expect(tab.ours("seam-repair")).to_be_visible(timeout=PATIENCE)
+    for loop, seam in (("ping-pong", False), ("seamless", True)):
+        tab.page.click("#txt2img-ad-closed-loop input")
+        tab.page.locator("ul.options li", has_text=loop).first.click()
+        expect(tab.ours("seam-repair")).to_be_visible(visible=seam, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("button", ["save", "save_zip"])
+def test_saving_saves_the_clip(tab, host, button):
+    tab.small()
+    tab.tick()
+    tab.generate()
+    expect(tab.page.locator("#txt2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    folder = host.data / "log" / "images"
+    before = set(folder.glob("*"))
+    tab.page.click(f"#{button}_txt2img")
+    expect(tab.page.locator("#html_log_txt2img").first).to_contain_text(".gif", timeout=PATIENCE)
+    new = {path.suffix: path for path in set(folder.glob("*")) - before}
+    with Image.open(new[".gif"]) as clip:
+        assert clip.n_frames == 4 and "AnimateDiff" in clip.info["comment"].decode()
+    if button == "save_zip":
+        with ZipFile(new[".zip"]) as packed:
+            [name] = [name for name in packed.namelist() if name.endswith(".gif")]
+            assert packed.read(name) == new[".gif"].read_bytes()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_grid_is_for_those_who_want_grids_saved(tab, host, files, asked):
+    host.options(grid_save=asked)
+    tab.small()
+    tab.tick()
+    tab.generate()
+    expect(tab.page.locator("#txt2img_gallery img").first).to_be_visible(timeout=PATIENCE)
+    assert any("grid" in source for source in tab.results()) == asked
 
 
 def test_the_tick_of_enable_is_kept_over_30_clicks_of_generate(tab, files):
@@ -238,8 +361,7 @@ def test_a_job_that_cannot_be_done_says_so_on_the_page(tab):
     tab.fill("#txt2img-ad-frames", "70")
     tab.tick()
     tab.generate()
-    expect(tab.page.locator("#txt2img_results .error, #html_log_txt2img .error").first).to_contain_text(
-        "context length", timeout=PATIENCE)
+    expect(tab.page.locator("#html_log_txt2img .error").first).to_contain_text("context length", timeout=PATIENCE)
     assert tab.results() == []
     shot(tab, "refused")
     tab.fill("#txt2img-ad-context-length", "16")
@@ -251,12 +373,11 @@ def test_a_job_that_cannot_be_done_says_so_on_the_page(tab):
 def test_settings_come_back_from_params_txt(tab, host):
     host.txt2img({"enable": True, "model": "motion.safetensors", "video_length": 5, "fps": 9.5, "closed_loop": "R+P",
                   "format": ["GIF", "WEBP"]}, prompt="a, b, c", steps=2).expect()
-    tab.open_accordion()
     assert not tab.is_ticked()
     tab.page.fill("#txt2img_prompt textarea", "")
     tab.page.click("#paste")
     expect(tab.page.locator("#txt2img_prompt textarea")).to_have_value("a, b, c", timeout=PATIENCE)
-    expect(tab.ours("enable").locator("input")).to_be_checked(timeout=PATIENCE)
+    expect(tab.tick_box()).to_be_checked(timeout=PATIENCE)
     expect(tab.ours("fps").locator("input").first).to_have_value("9.5", timeout=PATIENCE)
     expect(tab.ours("frames").locator("input").first).to_have_value("5", timeout=PATIENCE)
     expect(tab.ours("formats").get_by_label("WEBP", exact=True)).to_be_checked(timeout=PATIENCE)
@@ -313,6 +434,8 @@ def test_a_mask_is_painted_and_used(tab, host, files):
     tab.small(frames=4)
     tab.ours("motion").locator(".label-wrap").first.click()
     canvas = tab.ours("mask-canvas")
+    assert not canvas.is_visible()
+    tab.ours("painter").locator(".label-wrap").first.click()
     canvas.scroll_into_view_if_needed()
     tab.page.click("#txt2img-ad-mask-blank")
     surface = canvas.locator("canvas[key=interface]")

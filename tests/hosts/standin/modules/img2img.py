@@ -1,4 +1,4 @@
-"""The Batch tab of img2img."""
+"""The img2img tab, of which only its Batch tab is here."""
 from pathlib import Path
 
 from PIL import Image
@@ -35,3 +35,7 @@ def process_batch(p, input, output_dir, inpaint_mask_dir, args, to_scale=False, 
         elif proc:
             results = proc
     return results
+
+
+def img2img(id_task, request, *args):
+    raise NotImplementedError

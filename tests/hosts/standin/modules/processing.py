@@ -329,7 +329,8 @@ def create_infotext(p, all_prompts, all_seeds, all_subseeds, comments=None, iter
 def process_images(p):
     if p.scripts is not None:
         p.scripts.before_process(p)
-    stored = {key: opts.data.get(key, opts.get_default(key)) for key in p.override_settings if key in opts.data}
+    stored = {key: opts.data.get(key, opts.get_default(key))
+              for key in p.override_settings.keys() if key in opts.data}  # noqa: SIM118  as the host asks
     try:
         if sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint")) is None:
             p.override_settings.pop("sd_model_checkpoint", None)

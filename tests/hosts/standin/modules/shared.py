@@ -11,6 +11,7 @@ DEFAULTS = {
     "img2img_background_color": "#ffffff", "img2img_extra_noise": 0.0, "img2img_fix_steps": False,
     "infotext_skip_pasting": [], "live_previews_enable": True,
     "outdir_grids": "", "outdir_samples": "", "sd_vae_encode_method": "Full",
+    "outdir_save": "log/images", "save_selected_only": True,
     "outdir_img2img_samples": "outputs/img2img-images", "outdir_txt2img_samples": "outputs/txt2img-images",
     "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "return_grid": False, "s_min_uncond": 0.0,
     "s_min_uncond_all": False, "samples_format": "png", "samples_save": True, "save_incomplete_images": False,

@@ -44,3 +44,15 @@ def txt2img_upscale(id_task, request, gallery, gallery_index, generation_info, *
     geninfo["infotexts"][gallery_index] = processed.info
     comments = plaintext_to_html(processed.comments, classname="comments")
     return new_gallery, json.dumps(geninfo), plaintext_to_html(processed.info), comments
+
+
+def txt2img(id_task, request, *args):
+    p = txt2img_create_processing(id_task, request, *args)
+    with closing(p):
+        processed = scripts.scripts_txt2img.run(p, *p.script_args) or processing.process_images(p)
+    return processed.images, _js(processed), plaintext_to_html(processed.info), plaintext_to_html(
+        processed.comments, classname="comments")
+
+
+def _js(processed):
+    return json.dumps({"infotexts": processed.infotexts, "index_of_first_image": processed.index_of_first_image})

@@ -1,0 +1,42 @@
+"""A job of the page that cannot be done, told in the page's words where the host shows errors.
+
+The host would write the exception's class in front of it, and a traceback into the log. The API, which starts its
+jobs another way, answers in its own names.
+"""
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from typing import Any
+
+from modules import img2img, txt2img
+
+from animatediff.attribute import wrapped
+from animatediff.hosts.a1111 import words
+from animatediff.hosts.shared.stop import AnimateDiffStopped
+
+
+def told_on_the_page() -> AbstractContextManager[Any]:
+    """While it lasts, the page that is built shows our errors as such."""
+    stack = ExitStack()
+    stack.enter_context(wrapped(txt2img, "txt2img", _told))
+    stack.enter_context(wrapped(img2img, "img2img", _told))
+    return stack
+
+
+def markup(text: str) -> str:
+    """A message under the gallery."""
+    return f"<div class='error ad-error'>{html.escape(text)}</div>"
+
+
+def _told(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain(*args, **kwargs)
+        except AnimateDiffStopped as stopped:
+            return None, "", "", markup(words.error(stopped.error))  # gallery, facts, infotext and log
+
+    return generate

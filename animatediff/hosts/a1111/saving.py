@@ -1,0 +1,69 @@
+"""The buttons 💾 and 🗃️ under the gallery, where what they save is a clip: its file as it is, not its first frame.
+
+The host opens each picture of the gallery and saves it anew. Here the picture keeps the file that it was opened from,
+and that file is copied under the name that the host has given.
+"""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from modules import images, ui_common
+from PIL import Image
+
+from animatediff.attribute import wrapped
+
+CLIP = "animatediff_clip"  # attribute of a picture that is the first frame of this file
+
+
+def saving_clips() -> AbstractContextManager[Any]:
+    """While it lasts, the page that is built saves clips as files."""
+    stack = ExitStack()
+    stack.enter_context(wrapped(ui_common, "image_from_url_text", _remembering))
+    stack.enter_context(wrapped(images, "save_image", _copying))
+    return stack
+
+
+def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @wraps(plain)
+    def image_from_url_text(filedata: Any) -> Any:
+        picture = plain(filedata)  # which refuses files that the page may not read
+        item = filedata[0] if isinstance(filedata, list) and filedata else filedata
+        if isinstance(item, dict) and item.get("is_file") and picture is not None:
+            path = Path(str(item["name"]).rsplit("?", 1)[0])
+            if _plays(path):
+                setattr(picture, CLIP, path)
+        return picture
+
+    return image_from_url_text
+
+
+def _copying(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def save_image(image: Any, *args: Any, **kwargs: Any) -> Any:
+        saved, text = plain(image, *args, **kwargs)
+        clip = getattr(image, CLIP, None)
+        if clip is None or not saved:
+            return saved, text
+        target = Path(saved).with_suffix(clip.suffix)
+        shutil.copyfile(clip, target)
+        if target != Path(saved):
+            Path(saved).unlink(missing_ok=True)
+        return str(target), text
+
+    return save_image
+
+
+def _plays(path: Path) -> bool:
+    """Whether a file is more than one picture."""
+    if path.suffix.lower() in (".mp4", ".webm"):
+        return True
+    try:
+        with Image.open(path) as picture:
+            return getattr(picture, "n_frames", 1) > 1
+    except OSError:
+        return False

@@ -1,0 +1,80 @@
+"""What the page shows and saves, beside what the API answers, in the stand-in."""
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_standin_upscale import CLIP, FIELDS, generated
+
+
+@pytest.fixture
+def host(host, tmp_path):
+    host.shared.demo = type("Demo", (), {"temp_files": set()})()
+    host.txt2img = importlib.import_module("modules.txt2img")
+    host.ui_common = importlib.import_module("modules.ui_common")
+    host.script_callbacks.before_ui_callback()
+    host.opts.data["outdir_save"] = str(tmp_path / "saved")
+    yield host
+    host.script_callbacks.script_unloaded_callback()
+
+
+def pressed(host, **settings):
+    """What the page's Generate comes to: gallery, facts, infotext and log."""
+    script = host.scripts.scripts_txt2img.alwayson_scripts[0]
+    script.args_from, script.args_to = 0, 1
+    return host.txt2img.txt2img("task", None, dict(FIELDS), {**CLIP, **settings})
+
+
+def shown(host, **settings):
+    """The gallery's items, and what the page knows of them."""
+    gallery, about = generated(host, **settings)
+    return gallery, json.dumps({**json.loads(about), "index_of_first_image": 0})
+
+
+WRONG = {"overlap": 3, "batch_size": 3}
+
+
+def test_the_page_speaks_in_labels_and_the_api_in_names(host):
+    gallery, _, _, log = pressed(host, **WRONG)
+    assert gallery is None and log.startswith("<div class='error ad-error'>Overlap: 3 is not less than")
+    assert "a longer Context length;" in log
+    answer = host.request("txt2img", FIELDS, {"AnimateDiff": [{**CLIP, **WRONG}]})
+    assert answer.status == 422 and answer.detail.startswith("overlap: 3 is not") and "context_length" in answer.detail
+    made = pressed(host)
+    assert len(made[0]) == 1 and "error" not in made[3]
+
+
+def test_errors_are_in_the_pages_language(host):
+    host.opts.data["localization"] = "ja_JP"
+    assert "オーバーラップ：3はコンテキスト長3より小さくありません。" in pressed(host, **WRONG)[3]
+    host.opts.data["localization"] = "fr_FR"
+    assert "Overlap: 3 is not less" in pressed(host, **WRONG)[3]
+
+
+@pytest.mark.parametrize("form", ["GIF", "APNG"])
+def test_saving_copies_the_clips_file(host, form):
+    gallery, about = shown(host, format=[form])
+    clip = Path(gallery[0]["name"].rsplit("?", 1)[0])
+    saved, said = host.ui_common.save_files(about, gallery, False, 0)
+    [path] = [Path(file) for file in saved]
+    assert path.read_bytes() == clip.read_bytes() and path.name in said
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    again = host.ui_common.save_files(about, gallery, False, 0)[0]
+    assert again != saved and Path(again[0]).read_bytes() == clip.read_bytes()
+
+
+def test_saving_a_picture_saves_a_picture(host, tmp_path):
+    gallery, about = shown(host, returns="frames")
+    [saved] = host.ui_common.save_files(about, gallery, False, 1)[0]
+    assert Path(saved).suffix == ".png" and Image.open(saved).n_frames == 1
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_grid_is_for_those_who_want_grids_saved(host, asked):
+    host.opts.data |= {"grid_save": asked, "return_grid": True}
+    fields = {**FIELDS, "do_not_save_grid": False}
+    made = host.request("txt2img", fields, {"AnimateDiff": [{**CLIP, "format": ["GIF"]}]})
+    assert len(made.info["infotexts"]) == 1 + asked
