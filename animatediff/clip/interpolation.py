@@ -125,17 +125,17 @@ def played_fps(settings: Settings) -> Fraction:
     return rate(settings.fps) * (1 if settings.interp == OFF else settings.interp_x)
 
 
-def said(settings: Settings, frames: int, played: int, find: FindModel) -> tuple[str, str]:
-    """What is told before a run that makes `frames`, of which `played` are written without it; and what is wrong. Both
-    are "" where nothing is asked for."""
+def said(settings: Settings, frames: int, played: int, find: FindModel) -> tuple[str, AnimateDiffError | None]:
+    """What is told before a run that makes `frames`, of which `played` are written without it, "" where nothing is
+    asked for; and what is wrong."""
     try:
         found = of(settings, frames, find)
     except AnimateDiffError as error:
-        return "", str(error)
+        return "", error
     if found is None:
-        return "", ""
+        return "", None
     after = f"{played * settings.interp_x} frames, {float(found.fps):g} fps, {found.told}"
-    return f"{played} \N{RIGHTWARDS ARROW} {after}", ""
+    return f"{played} \N{RIGHTWARDS ARROW} {after}", None
 
 
 def _tensors(path: Path) -> Mapping[str, Any]:

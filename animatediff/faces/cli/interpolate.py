@@ -78,7 +78,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = {"times": "interp_x", "fps": "fps", "from_fps": "fps", "method": "interp", "format": "formats",
             "device": "device"}
     given = {name: getattr(arguments, name) for name in rows}
-    values = {name: table.BY_NAME[rows[name]].for_command_line().read(value, f"--{name.replace('_', '-')}")
+    values = {name: table.BY_NAME[rows[name]].for_people().read(value, f"--{name.replace('_', '-')}")
               for name, value in given.items() if value is not None}
     if values["method"] == "off" or values.get("times") == 1:
         raise SettingsError("leaves nothing to do", where="--times" if values.get("times") == 1 else "--method",
