@@ -132,7 +132,7 @@ def test_what_is_told_before_a_run():
 def test_a_cut_is_noted(tmp_path):
     settings = parse(BLEND)
     done = written(tmp_path, settings, [np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
-    assert done.notes == ["1 cut, over which frames are held, not interpolated"]
+    assert done.notes == ["cuts found: 1; frames are held over them, not interpolated"]
     assert [int(frame.mean()) for frame in stills(tmp_path)] == [0, 0, 255, 255]
     assert json.loads(metadata.read(done.paths[0])) == {}
 

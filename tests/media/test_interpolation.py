@@ -129,7 +129,7 @@ def test_cuts_are_found_and_held():
     scenes = [[texture(2 * i, seed=seed) for i in range(4)] for seed in (3, 4, 5)]
     frames = [frame for scene in scenes for frame in scene]
     out, made = stream(frames, 32, method=Flow())
-    assert made.held == 2 and "2 cuts" in made.notes[0]
+    assert made.held == 2 and "cuts found: 2" in made.notes[0]
     for last in (3, 7):
         assert all(np.array_equal(frame, frames[last]) for frame in out[4 * last:4 * last + 4])
     assert not np.array_equal(out[1], out[0])

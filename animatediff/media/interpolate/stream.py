@@ -54,6 +54,4 @@ class Stream:
 
     @property
     def notes(self) -> list[str]:
-        if not self.held:
-            return []
-        return [f"{self.held} cut{'s' * (self.held > 1)}, over which frames are held, not interpolated"]
+        return [f"cuts found: {self.held}; frames are held over them, not interpolated"] if self.held else []
