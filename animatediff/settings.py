@@ -41,147 +41,154 @@ class Settings:
     """What a run is asked to do. Every value has been read by its row, however the object was made."""
 
     enable: bool = _row(
-        False, "Enable AnimateDiff", "Animate what the host generates. The command line always does.")
+        False, "Enable AnimateDiff", "Make a clip instead of pictures. The command line always makes a clip.")
     motion_module: str = _row(
-        "", "Motion module", "File name of the motion module; empty for the one that comes with the demo model.",
+        "", "Motion module", "File name of the motion module; empty for that of the demo model.",
         aliases=("model",), cli="--motion-module")
     frames: int = _row(
-        0, "Number of frames", "Frames in the clip; 0 for as many as the context length.",
+        0, "Number of frames", "Frames in the clip; 0 means as many as the context length.",
         minimum=0, maximum=100_000, aliases=("video_length",), cli="--frames")
     fps: float = _row(
-        8.0, "FPS", "Frames per second at which the clip plays; fractions such as 23.976 or 24000/1001 are kept.",
+        8.0, "FPS", "Frames per second of playback. Fractions such as 23.976 or 24000/1001 are exact.",
         minimum=0.01, maximum=1000, cli="--fps")
     loop_number: int = _row(
-        0, "Display loop number", "How many times a GIF, WebP or APNG plays; 0 for without end.",
+        0, "Display loop number", "How many times a GIF, WebP or APNG plays; 0 means without end.",
         minimum=0, maximum=65535, cli="--loop-number")
     closed_loop: str = _row(
-        "none", "Closed loop", "How the last frame leads to the first. none: not at all. seamless: the motion goes on "
-        "over the seam. ping-pong: the clip plays to and fro. R-P, R+P and A are the older extension's windows across "
-        "the seam; R-P leaves a prompt that travels open, A plays a clip of one window to and fro.",
+        "none", "Closed loop", "How the last frame leads to the first. none: not at all. seamless: the motion "
+        "continues over the seam. ping-pong: the clip plays forwards and backwards. R-P, R+P and A: the older "
+        "extension's windows across the seam; with R-P a travelling prompt does not return to its beginning, with A a "
+        "clip of one window plays forwards and backwards.",
         choices=CLOSED_LOOPS, spellings=(("N", "none"),), cli="--closed-loop")
     context_length: int = _row(
-        16, "Context length", "Frames that the motion module sees at once; best as it was trained, mostly 16 "
-        "(HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
+        16, "Context length", "Frames that the motion module processes at once. Use the number that it was trained "
+        "on, mostly 16 (HotShot-XL: 8).", minimum=1, maximum=1024, aliases=("batch_size",), cli="--context")
     stride: int = _row(
-        1, "Stride", "With more than 1, windows of frames 2, 4, … up to 2^(stride-1) frames apart are denoised too, "
-        "which ties distant frames together.", minimum=1, cli="--stride")
+        1, "Stride", "Above 1, windows of frames 2, 4, … up to 2^(stride-1) frames apart are added, which connect "
+        "distant frames.", minimum=1, cli="--stride")
     overlap: int = _row(
-        -1, "Overlap", "Frames that neighbouring windows share, less than the context length; -1 for a quarter of it.",
+        -1, "Overlap", "Frames that neighbouring windows share, less than the context length; -1 means a quarter of "
+        "it.",
         minimum=-1, cli="--overlap")
     formats: tuple[str, ...] = _row(
-        ("GIF", "PNG"), "Save format", "Kinds of files to save. PNG: every frame. TXT: the settings. Frame: an API "
-        "answers with the frames too.", choices=FORMATS, aliases=("format",), cli="--format", api_only=("Frame",))
+        ("GIF", "PNG"), "Save format", "File formats to save. PNG: every frame. TXT: the settings. Frame: the API "
+        "also returns the frames.", choices=FORMATS, aliases=("format",), cli="--format", api_only=("Frame",))
     returns: str = _row(
-        "clip", "Results shown", "What the gallery and an API's answer hold of a clip: the files that play, the "
-        "frames, or both.", choices=("clip", "frames", "both"))
+        "clip", "Results shown", "What the gallery and the API's answer contain: the clip's files, the frames, or "
+        "both.", choices=("clip", "frames", "both"))
     request_id: str = _row(
-        "", "Request id", "Becomes part of the file names, so that a client finds its own files.",
+        "", "Request id", "A text that becomes part of the file names, so that a client finds its own files.",
         maximum=120, form="file name", cli="--request-id")
     context_schedule: str = _row(
-        "uniform", "Context schedule", "How windows lie over a clip longer than the context. The uniform ones move "
-        "from step to step. views: the whole clip at once, and windows inside the motion module "
-        "alone. Only uniform and views can close a loop.", choices=CONTEXT_SCHEDULES, cli="--context-schedule")
+        "uniform", "Context schedule", "The positions of the windows in a clip longer than the context length. "
+        "uniform and uniform standard shift them from step to step. views: the UNet gets the whole clip at once, and "
+        "only the motion module uses windows. Only uniform and views can close a loop.",
+        choices=CONTEXT_SCHEDULES, cli="--context-schedule")
     fuse_method: str = _row(
-        "pyramid", "Fuse method", "How windows are weighted where they overlap.", choices=FUSE_METHODS, cli="--fuse")
+        "pyramid", "Fuse method", "The weights of overlapping windows.", choices=FUSE_METHODS, cli="--fuse")
     noise: str = _row(
-        "per frame", "Noise", "What each frame starts from. per frame: seed, seed+1, … as in the WebUI. "
-        "FreeNoise: the first window's noise, shuffled through the clip.", choices=NOISE_KINDS, cli="--noise")
+        "per frame", "Noise", "The noise that each frame starts from. per frame: seed, seed+1, … as in the WebUI. "
+        "FreeNoise: the first window's noise, shuffled for each following window.", choices=NOISE_KINDS, cli="--noise")
 
     travel_interpolation: str = _row(
-        "auto", "Prompt interpolation", "How a frame between two key frames of a travelling prompt is mixed. auto: "
-        "linear for FizzNodes' syntax, slerp for others. hold: not at all, the prompt is cut at the key frame.",
+        "auto", "Prompt interpolation", "The interpolation between two key frames of a travelling prompt. auto: "
+        "linear for FizzNodes' syntax, slerp for others. hold: none, the prompt cuts at the key frame.",
         choices=travel.INTERPOLATIONS, cli="--travel-interpolation")
     travel_hold: float = _row(
-        0.0, "Prompt hold", "The share of the way to the next key frame on which a prompt stays as it is; the rest is "
-        "the change. 1 cuts.", minimum=0, maximum=1, cli="--travel-hold")
+        0.0, "Prompt hold", "The share of the way to the next key frame during which a prompt stays unchanged. With 1 "
+        "it cuts.", minimum=0, maximum=1, cli="--travel-hold")
     travel_easing: str = _row(
-        "linear", "Prompt easing", "How the change between two key frames goes; a key frame may name its own.",
+        "linear", "Prompt easing", "The easing between two key frames; a key frame can name its own.",
         choices=tuple(travel.EASINGS), cli="--travel-easing")
     prompt_weights: str = _row(
-        "", "Prompt weights", "What pw_a, pw_b, pw_c and pw_d mean in FizzNodes' expressions, such as pw_a = 0.5; "
+        "", "Prompt weights", "The values of pw_a, pw_b, pw_c and pw_d in FizzNodes' expressions, such as pw_a = 0.5; "
         "pw_b = t/max_f.", form="prose", cli="--prompt-weights")
 
     seam_repair: float = _row(
-        0.0, "Seam repair", "How much of the frames around the seam is made anew when the clip is done, so that the "
-        "last frame leads to the first; 0 for nothing, 0.5 for half of the steps.",
+        0.0, "Seam repair", "How strongly the frames around the seam are denoised again when the clip is finished, so "
+        "that the last frame leads to the first; 0 means not at all, 0.5 for half of the steps.",
         minimum=0, maximum=1, cli="--seam-repair")
 
     freeinit_iterations: int = _row(
-        1, "FreeInit iterations", "How many times the clip is sampled, each time from noise that keeps the coarse "
-        "shape of the clip before; 1 is without FreeInit, 3 is usual.", minimum=1, maximum=20, cli="--freeinit")
+        1, "FreeInit iterations", "How many times the clip is sampled. Repetitions start from noise that keeps the "
+        "coarse shape of the previous clip. 1 is without FreeInit, 3 is usual.",
+        minimum=1, maximum=20, cli="--freeinit")
     freeinit_filter: str = _row(
-        "butterworth", "FreeInit filter", "What is kept of the clip before: how the low frequencies are cut out. "
-        "gaussian is softer and leaves more motion.", choices=FREEINIT_FILTERS, cli="--freeinit-filter")
+        "butterworth", "FreeInit filter", "The low-pass filter for what is kept of the previous clip. gaussian is "
+        "softer and leaves more motion.", choices=FREEINIT_FILTERS, cli="--freeinit-filter")
     freeinit_d_s: float = _row(
-        0.25, "FreeInit spatial stop frequency", "Up to which share of the frequencies in a frame noise is kept; "
-        "0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_ds",), cli="--freeinit-d-s")
+        0.25, "FreeInit spatial stop frequency", "The filter's stop frequency within a frame, as a share of the "
+        "highest frequency; 0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_ds",), cli="--freeinit-d-s")
     freeinit_d_t: float = _row(
-        0.25, "FreeInit temporal stop frequency", "Up to which share of the frequencies over the frames noise is kept; "
-        "0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_dt",), cli="--freeinit-d-t")
+        0.25, "FreeInit temporal stop frequency", "The filter's stop frequency over the frames, as a share of the "
+        "highest frequency; 0 keeps nothing.", minimum=0, maximum=1, aliases=("freeinit_dt",), cli="--freeinit-d-t")
     freeinit_order: int = _row(
-        4, "FreeInit order", "How sharply the filter butterworth cuts.", minimum=1, maximum=20, cli="--freeinit-order")
+        4, "FreeInit order", "How sharp the filter butterworth is.", minimum=1, maximum=20, cli="--freeinit-order")
     freeinit_fast: bool = _row(
-        False, "FreeInit fast sampling", "Fewer steps in the iterations before the last: quicker and coarser.",
+        False, "FreeInit fast sampling", "Use fewer steps in all iterations but the last: faster and coarser.",
         cli="--freeinit-fast")
 
     motion_lora: str = _row(
-        "", "Motion LoRA", "Motion LoRAs with their weights, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0. A weight is a "
-        "number, one for each frame, or key frames. The prompt may name them too, as it names other LoRAs.",
+        "", "Motion LoRA", "Motion LoRAs with their weights, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0. A weight is "
+        "one number, a list with a number for each frame, or key frames. You can also name them in the prompt, like "
+        "other LoRAs.",
         form="prose", cli="--motion-lora")
 
     last_frame: str = _row(
-        "", "Last frame", "A picture that the clip ends with, beside the one that it starts with. For img2img.",
+        "", "Last frame", "The picture that the clip ends with, in addition to the start picture. For img2img.",
         form="picture", cli="--last-frame")
     frame_lock: str = _row(
-        "0", "Frame lock", "How long a frame is held to the given picture, by its distance from it: 1 to the end of "
-        "sampling, which makes it that picture; 0.5 for half of the steps; 0 not at all. 0: 1, 8: 0 starts with the "
-        "picture and leaves it over 8 frames, and comes to a last frame in the same way. For img2img.",
+        "0", "Frame lock", "How long a frame is held to the start picture, by its distance from the first frame. 1: "
+        "until the end of sampling, so the frame becomes that picture. 0.5: for half of the steps. 0: not at all. 0: "
+        "1, 8: 0 starts with the picture and leaves it over 8 frames. A last frame is approached in the same way. For "
+        "img2img.",
         minimum=0, maximum=1, form="curve", cli="--frame-lock")
     latent_power: float = _row(
-        1.0, "Latent power", "Frame i of a clip from one picture starts with the share 1 - i^power/scale of it, the "
-        "rest is noise. For img2img.", minimum=0.1, maximum=10, cli="--latent-power")
+        1.0, "Latent power", "Frame i of a clip from one picture starts from the share 1 - i^power/scale of the "
+        "picture and from noise for the rest. For img2img.", minimum=0.1, maximum=10, cli="--latent-power")
     latent_scale: float = _row(
-        32.0, "Latent scale", "The greater, the longer frames start from the picture; 0 for all of them, wholly. For "
-        "img2img.", minimum=0, cli="--latent-scale")
+        32.0, "Latent scale", "The scale in this formula: the larger it is, the more frames start from the picture; "
+        "with 0, all frames start from the whole picture. For img2img.", minimum=0, cli="--latent-scale")
     latent_power_last: float = _row(
-        1.0, "Latent power of the last frame", "As latent power, counted back from the last frame.",
+        1.0, "Latent power of the last frame", "The same as latent power, counted back from the last frame.",
         minimum=0.1, maximum=10, cli="--latent-power-last")
     latent_scale_last: float = _row(
-        32.0, "Latent scale of the last frame", "As latent scale, counted back from the last frame.",
+        32.0, "Latent scale of the last frame", "The same as latent scale, counted back from the last frame.",
         minimum=0, cli="--latent-scale-last")
 
     motion_scale: str = _row(
-        "1", "Motion scale", "How strongly frames differ: less than 1 calms motion, more than 1 strengthens it. One "
-        "number, one for each frame, or key frames.", minimum=0, maximum=10, form="curve", cli="--motion-scale")
+        "1", "Motion scale", "The strength of motion: below 1 there is less motion, above 1 more. One number, a list "
+        "with a number for each frame, or key frames.", minimum=0, maximum=10, form="curve", cli="--motion-scale")
     motion_scale_steps: str = _row(
-        "1", "Motion scale over the steps", "A factor of the motion scale at each sampling step: one number, one for "
-        "each step, or steps with a number, such as 0%: 1.3, 50%: 1.", minimum=0, maximum=10, form="curve",
+        "1", "Motion scale over the steps", "A number for each sampling step that the motion scale is multiplied by: "
+        "one number, a list, or key steps such as 0%: 1.3, 50%: 1.", minimum=0, maximum=10, form="curve",
         cli="--motion-scale-steps")
     motion_effect: str = _row(
-        "1", "Motion effect", "The share of the motion module's work that reaches the picture; 0 is as without it, "
-        "every frame a picture of its own. One number, one for each frame, or key frames.",
+        "1", "Motion effect", "The strength of the motion module's output. With 0, every frame is an independent "
+        "picture. One number, a list with a number for each frame, or key frames.",
         minimum=0, maximum=2, form="curve", cli="--motion-effect")
     motion_mask: str = _row(
-        "", "Motion mask", "A picture that says where there is motion: white for all of it, black for the least. An "
+        "", "Motion mask", "A picture that says where there is motion: white for full motion, black for the least. An "
         "animated picture or a video has a mask for each frame.", form="mask", cli="--motion-mask")
     motion_mask_min: float = _row(
-        0.0, "Motion scale in black", "What black in the motion mask stands for, as a factor of the motion scale; 0.4 "
-        "is enough to keep most things still.", minimum=0, maximum=10, cli="--motion-mask-min")
+        0.0, "Motion scale in black", "In black parts of the motion mask, the motion scale is multiplied by this "
+        "number; 0.4 keeps most things still.", minimum=0, maximum=10, cli="--motion-mask-min")
     motion_mask_max: float = _row(
-        1.0, "Motion scale in white", "What white in the motion mask stands for, as a factor of the motion scale.",
+        1.0, "Motion scale in white", "In white parts of the motion mask, the motion scale is multiplied by this "
+        "number.",
         minimum=0, maximum=10, cli="--motion-mask-max")
 
     speed: str = _row(
-        "exact", "Speed", "How much is computed anew in each sampling step. exact: all of it. balanced: nearly half of "
-        "the steps go on with most of what the UNet made before, which hardly shows. "
-        "draft: three in five do.", choices=SPEEDS, cli="--speed")
+        "exact", "Speed", "How much of the UNet runs in each step. exact: all of it. balanced: nearly half of the "
+        "steps reuse most of an earlier step's work, which is hardly visible. draft: three in five steps do.",
+        choices=SPEEDS, cli="--speed")
     batch_tab: str = _row(
-        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: each frame starts from one of the "
-        "pictures. a clip each: every picture starts a clip of its own.", choices=BATCH_TAB)
+        "one clip", "Batch tab", "What the Batch tab of img2img makes. one clip: one clip, each frame of which starts "
+        "from one of the pictures. a clip each: a clip from each picture.", choices=BATCH_TAB)
     preset: str = _row(
-        few_steps.PRESETS[0], "Preset", "few steps: the sampler, schedule type, CFG scale and steps that the clip's "
-        "distilled model wants (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those that "
-        "are given.",
+        few_steps.PRESETS[0], "Preset", "few steps: chooses sampler, schedule type, CFG scale and steps for the "
+        "clip's distilled model (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those "
+        "that you give.",
         choices=few_steps.PRESETS, cli="--preset")
     interp: str = _row(
         "off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
@@ -195,8 +202,8 @@ class Settings:
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
     windows_per_call: int = _row(
-        0, "Windows per call", "How many context windows the UNet is given at once; 0 for as many as fit into the "
-        "GPU's memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
+        0, "Windows per call", "How many context windows are in one UNet call; 0 means as many as fit into the GPU's "
+        "memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
         cli="--windows-per-call", group="host")
 
     prompt: str = _row("", "Prompt", "What the clip shows.", group="image", form="prose")
@@ -204,47 +211,48 @@ class Settings:
         "", "Negative prompt", "What the clip should not show.",
         aliases=("negative_prompt",), cli="--negative", group="image", form="prose")
     seed: int = _row(
-        -1, "Seed", "The same seed gives the same clip; -1 for a new one every time.",
+        -1, "Seed", "The same seed gives the same clip; -1 chooses a new seed every time.",
         minimum=-1, maximum=2**32 - 1, cli="--seed", group="image")
     steps: int = _row(
-        20, "Sampling steps", "Steps from noise to clip.", minimum=1, maximum=1000, cli="--steps", group="image")
+        20, "Sampling steps", "The number of sampling steps.", minimum=1, maximum=1000, cli="--steps", group="image")
     cfg: float = _row(
-        5.0, "CFG scale", "How strictly the prompt is followed; 1 ignores the negative prompt and takes half the time.",
+        5.0, "CFG scale", "How strictly the clip follows the prompt; 1 ignores the negative prompt and takes half the "
+        "time.",
         minimum=0, maximum=100, aliases=("cfg_scale",), cli="--cfg", group="image")
     sampler: str = _row(
-        "DDIM", "Sampling method", "The sampler, under its name in the WebUI.",
+        "DDIM", "Sampling method", "The sampler, by its name in the WebUI.",
         choices=SAMPLERS, spellings=sampler_table.OLDER_SAMPLERS, aliases=("sampler_name",), cli="--sampler",
         group="image")
     schedule_type: str = _row(
         sampler_table.AUTOMATIC, "Schedule type",
-        "How the steps lie between noise and clip, under its name in the WebUI. "
-        "Automatic is Karras for DPM++ 2M and DPM++ SDE, Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and "
-        "Heun. DDIM, UniPC and LCM have steps of their own.",
+        "The timesteps of the sampler, by their name in the WebUI. Automatic is Karras for DPM++ 2M and DPM++ SDE, "
+        "Exponential for DPM++ 2M SDE, Uniform for Euler, Euler a and Heun. DDIM, UniPC and LCM have their own "
+        "timesteps.",
         choices=sampler_table.SCHEDULE_TYPES, aliases=("scheduler",), cli="--schedule-type", group="image")
     size: str = _row(
-        "", "Size", "Width and height of the clip in pixels; empty for that of the start picture, to a "
-        "multiple of 8, or that which the image model was made for (SD1.5: 512x512, the demo model: 64x64).",
+        "", "Size", "Width and height of the clip in pixels. Empty means the size of the start picture, rounded to a "
+        "multiple of 8, or the size that the image model was made for (SD1.5: 512x512, the demo model: 64x64).",
         minimum=16, maximum=8192, form="size", multiple_of=8, cli="--size", group="image")
 
     init: str = _row(
-        "", "Start picture", "A picture that the clip starts from, or a folder, an animated picture or a video with a "
-        "picture for each frame.", form="picture", cli="--init", group="image")
+        "", "Start picture", "The picture that the clip starts from; or a folder, an animated picture or a video with "
+        "a picture for each frame.", form="picture", cli="--init", group="image")
     denoising_strength: float = _row(
-        0.75, "Denoising strength", "How far the clip goes from its start picture: 0 hardly, 1 all the way. As in the "
-        "WebUI, only about this share of the steps is done.",
+        0.75, "Denoising strength", "How far the clip may differ from its start picture: 0 hardly, 1 completely. As "
+        "in the WebUI, only about this share of the steps runs.",
         minimum=0, maximum=1, cli="--denoising-strength", group="image")
     resize_mode: str = _row(
-        RESIZE_MODES[0], "Resize mode", "How pictures come to the clip's size: cut at the sides that are too long, or "
+        RESIZE_MODES[0], "Resize mode", "How a picture is brought to the clip's size: cut where it is too long, or "
         "stretched.", choices=RESIZE_MODES, cli="--resize-mode", group="image")
 
     checkpoint: str = _row(
         "", "Checkpoint", "The image model: a .safetensors or .ckpt file or a diffusers folder; empty for the demo "
         "model.", cli="--checkpoint", group="host")
     device: str = _row(
-        "auto", "Device", "Where the models run; auto takes a GPU if there is one; cuda:1 is the second GPU.",
+        "auto", "Device", "Where the models run; auto uses a GPU if there is one; cuda:1 is the second GPU.",
         choices=DEVICES, form="device", spellings=(("gpu", "cuda"),), cli="--device", group="host")
     dtype: str = _row(
-        "auto", "Precision", "Number format of the models; auto is fp16 with CUDA and fp32 elsewhere.",
+        "auto", "Precision", "The precision of the models; auto is fp16 with CUDA and fp32 elsewhere.",
         choices=DTYPES, spellings=(("float32", "fp32"), ("float16", "fp16"), ("half", "fp16"), ("bfloat16", "bf16")),
         cli="--dtype", group="host")
 

@@ -1,6 +1,7 @@
 """Run measurements and print a table: `python -m benchmarks [NAME …] [--quick] [--json FILE]`.
 
-`--markdown FILE` prints what such a file holds as tables for a page; `--into PAGE` puts them into it.
+`--markdown FILE` prints the figures of a `--json` file as Markdown tables; `--into PAGE` replaces the tables of a page
+by them.
 """
 from __future__ import annotations
 
@@ -16,19 +17,19 @@ from benchmarks.markdown import fill, tables
 from benchmarks.timing import machine
 
 NAMES = {
-    "demo_quality": "colour, shape and direction of the demo model's clips",
+    "demo_quality": "whether the demo model's clips show the colour, shape and direction that the prompt names",
     "loops": "loop scores of the demo model's clips, open and closed",
     "motion_lora": "whether the demo's motion LoRAs move the camera as their names say",
     "motion_part": "the motion module's transformers, place by place, against diffusers'",
-    "motion_traffic": "operators, bytes and memory of the motion part on a GPU, against diffusers', counted",
+    "motion_traffic": "operators, bytes and memory of the motion part on a GPU, counted, against diffusers'",
     "motion_profile": "where the motion part's time goes, by kind of work",
-    "gpu": "all that a GPU is measured for, part by part (--minutes, --part)",
+    "gpu": "every measurement on a GPU, in parts (--minutes, --part)",
     "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "start_up": "importing the extension in the real WebUI, and loading a motion module",
     "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
     "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
-    "noise": "how still shapes at rest keep in long clips, by kind of noise and with FreeInit",
+    "noise": "how much shapes at rest move in long clips, by kind of noise and with FreeInit",
     "fast_mode": "the speed presets: time against scores, PSNR and flicker",
     "interpolation": "frames between frames against the true ones, by each method",
     "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
@@ -36,7 +37,8 @@ NAMES = {
 
 
 def main() -> None:
-    epilog = "\n".join(f"  {name:15}{text}" for name, text in NAMES.items())
+    width = max(map(len, NAMES))
+    epilog = "\n".join(f"  {name:{width}}  {text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.replace("`", ""), epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,10 +47,11 @@ def main() -> None:
                         help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--minutes", type=float, default=8, help="of gpu; parts that take longer are left out")
-    parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS], help="of gpu; may be repeated")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing; print a --json file as tables")
+    parser.add_argument("--minutes", type=float, default=8, help="for gpu: its time limit; longer parts are skipped")
+    parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS],
+                        help="for gpu: measure this part only; may be repeated")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="do not measure; print a --json file as tables")
     parser.add_argument("--into", type=Path, metavar="PAGE", help="with --markdown: replace the tables of this page")
     options = parser.parse_args()
     if options.markdown:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, MotionModule, build, injected
+from animatediff.motion.layers import PositionalEncoding, sinusoids
 from animatediff.motion.naming import to_diffusers
 from animatediff.unet.prompts_once import prompts_once
 from benchmarks.motion_part import DTYPES, FRAMES
@@ -141,6 +142,8 @@ def filled(network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.f
     """Weights that keep activations near one, affines of norms that differ from one."""
     random = torch.Generator(device).manual_seed(4)
     for part in network.modules():
+        if isinstance(part, PositionalEncoding):
+            part.pe = sinusoids(*part.pe.shape[1:]).to(device, dtype)
         for name, old in part._parameters.items():
             if old is None:
                 continue

@@ -51,7 +51,7 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
     first, fresh = noise.draw(sources, shape), noise.draw(sources, shape)
     video = lambda x: x.transpose(0, 1)[None]  # noqa: E731
     monkeypatch.setattr("diffusers.pipelines.free_init_utils.randn_tensor", lambda *_, **__: video(fresh))
-    monkeypatch.setattr(samplers.Run, "start", lambda self, noise: noise)
+    monkeypatch.setattr(samplers.Run, "start", lambda self, noise, clean=0.0: noise)
     scheduler = DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
                               timestep_spacing="trailing")
     theirs = AnimateDiffPipeline(pipeline.vae, None, None, unet, None, scheduler)

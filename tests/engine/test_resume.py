@@ -84,7 +84,7 @@ def test_from_the_command_line(files, tmp_path, when):
     # as the writer of a process that was killed leaves it
     (tmp_path / ".a.gif.12345678.part").write_bytes(b"half a file")
     out, err = ended("--resume", "--out", "a.gif")
-    assert "Going on behind" in err and "Wrote a.gif" in out
+    assert "Continuing after" in err and "Wrote a.gif" in out
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "whole.gif").read_bytes()
     for i in range(6):
         assert (tmp_path / f"a/{i:05d}.png").read_bytes() == (tmp_path / f"whole/{i:05d}.png").read_bytes()
@@ -170,7 +170,7 @@ def test_nothing_to_go_on_with(run):
     code, _, err = run("render", "--resume", "--out", "a.gif", models=False)
     assert code == 2 and "no run here" in err
     code, out, err = run("render", "x", *ASKED, "--steps", "1", "--resume", "--out", "a.gif")
-    assert code == 0 and "begins anew" in err and "Wrote a.gif" in out
+    assert code == 0 and "a new one begins" in err and "Wrote a.gif" in out
     code, _, err = run("render", "x", "--save-state", "-1")
     assert code == 2 and "--save-state" in err
 

@@ -39,6 +39,7 @@ def standing_in(files: SimpleNamespace, folder: Path) -> Iterator[Any]:
     try:
         with standing_in(folder) as host:
             host.opts.data["animatediff_model_path"] = str(files.modules)
+            host.shared.cmd_opts.gradio_allowed_path = [str(files.pictures)]
             host.load(ROOT / "scripts" / "animatediff.py")
             host.show()
             yield host

@@ -115,9 +115,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     render = _render_parser(commands)
-    schedule = commands.add_parser("schedule", help="show what each frame's prompt is",
+    schedule = commands.add_parser("schedule", help="show the prompts of each frame",
                                    description="Show the prompts of each frame, without making the clip.")
-    schedule.add_argument("prompt", metavar="PROMPT", help="a prompt that travels, in any syntax")
+    schedule.add_argument("prompt", metavar="PROMPT", help="a travelling prompt, in any syntax")
     schedule.add_argument("--to", choices=travel.SYNTAXES, help="print the prompt in another syntax instead")
     table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
     schedule.set_defaults(command=_schedule)
@@ -127,18 +127,18 @@ def parser() -> argparse.ArgumentParser:
     interpolate.add_arguments(between)
     between.set_defaults(command=interpolate.interpolate)
 
-    info = commands.add_parser("info", help="show the settings that a clip carries",
-                               description="Show the settings that a clip or frame carries.")
+    info = commands.add_parser("info", help="show the settings inside a clip",
+                               description="Show the settings inside a clip or a frame.")
     info.add_argument("file", metavar="FILE")
     info.set_defaults(command=_info)
 
     models = commands.add_parser("models", help="list the motion modules and motion LoRAs",
-                                 description="List motion modules and motion LoRAs with what they are, or why they "
-                                 "cannot be used.")
-    models.add_argument("--folder", metavar="DIR", help="look here instead of in the usual folders")
+                                 description="List the motion modules and motion LoRAs, or why a file cannot "
+                                 "be used.")
+    models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
     for command in (render, schedule, between, info, models):
-        command.add_argument("--json", action="store_true", help="one JSON object on standard output, for machines")
+        command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 
 
@@ -146,18 +146,18 @@ def _render_parser(commands: Any) -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="make a clip from a prompt", description="Make a clip from a prompt.")
     render.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the clip shows")
     render.add_argument("--from", dest="source", metavar="FILE",
-                        help="repeat the clip in FILE from the settings it carries; what is given beside it overrides")
+                        help="repeat the clip in FILE with the settings inside it; a prompt and flags have priority")
     render.add_argument("--out", metavar="PATH", default=DEFAULT_OUT,
-                        help="a file, whose ending sets the format unless --format does, or a folder, "
+                        help="a file, whose ending chooses the format unless --format is given; or a folder, "
                         "in which clips are numbered (default: %(default)s)")
     render.add_argument("--resume", action="store_true",
-                        help="go on with the run that was cut off, from the state beside its files; its settings need "
-                        "not be given again, and those that are must be the same")
+                        help="continue an interrupted run from the state beside its files; its settings need not be "
+                        "given again, and must be the same if they are")
     render.add_argument("--save-state", type=int, metavar="N", default=1,
-                        help="keep the run's state every N steps beside its files until it is done, for --resume; "
-                        "0 for never (default: %(default)s)")
+                        help="save the run's state beside its files every N steps until it is finished, for --resume; "
+                        "0 means never (default: %(default)s)")
     render.add_argument("--quiet", action="store_true",
-                        help="no progress bar, no notes: only what was written, and errors")
+                        help="print no progress bar and no notes; the report and errors are still printed")
     table.add_cli_arguments(render)
     render.set_defaults(command=_render)
     return render
@@ -197,7 +197,7 @@ def _info(arguments: argparse.Namespace) -> int:
     text = metadata.read(arguments.file)
     if text is None:
         raise MediaError("carries no settings", where=arguments.file,
-                         remedy="Take the file as it was written; editors and chats often strip them")
+                         remedy="Use the file as it was written; editors and chats often remove them")
     try:
         about = json.loads(text)
     except (ValueError, RecursionError):

@@ -44,7 +44,7 @@ def render(arguments: argparse.Namespace) -> int:
     identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
     if begun and found:
         resume.refuse_differences(found, identity, begun)
-        note(f"Going on behind {counted(found['step'], 'step')} of {found['stage']}")
+        note(f"Continuing after {counted(found['step'], 'step')} of {found['stage']}")
     notices = [*plan.notices, *request.differences(source, about)]
     for line in notices:
         note(f"Note: {line}")
@@ -77,9 +77,9 @@ def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple
     path = resume.newest(arguments.out, request.is_folder(arguments.out))
     if path is None:
         if not (arguments.prompt or arguments.source):
-            raise SettingsError("there is no run here to go on with", where=arguments.out,
-                                remedy="Name its --out, or give a prompt to begin anew")
-        output.say("Note: there is no run to go on with; it begins anew")
+            raise SettingsError("there is no run here to continue", where=arguments.out,
+                                remedy="Give its --out, or a prompt for a new run")
+        output.say("Note: there is no run to continue; a new one begins")
         return None, None
     return path, resume.load(path)
 
@@ -126,4 +126,4 @@ def _report(arguments: argparse.Namespace, settings: Settings, written: Written,
         kept = f"{counted(written.frames, 'finished frame')} {'is' if written.frames == 1 else 'are'} kept"
         output.say(f"Interrupted: {kept if written.frames else 'no frame was finished, nothing is kept'}")
         if resumable:
-            output.say("The same command with --resume goes on from here")
+            output.say("The same command with --resume continues from here")

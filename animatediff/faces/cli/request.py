@@ -50,7 +50,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
             raise
         flag = FLAGS.get(error.where)
         raise SettingsError(error.what, where=f"{arguments.source}, {flag or error.where}",
-                            remedy=error.remedy if flag else "A newer version made it: update to that one") from None
+                            remedy=error.remedy if flag else "A newer version wrote it; update to that version") from None
 
 
 def carried(path: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def carried(path: str) -> dict[str, Any]:
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise MediaError("carries no AnimateDiff settings", where=path,
-                         remedy="Take a file that this program wrote; editors and chats often strip them") from None
+                         remedy="Use a file that this program wrote; editors and chats often remove them") from None
     return about
 
 
@@ -72,7 +72,7 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
     """Where a repeated clip may differ though its settings are the same."""
     if not source:
         return []
-    said = [f"{FLAGS[name]}: the picture has changed since the clip was made from it"
+    said = [f"{FLAGS[name]}: the picture has changed since the clip was made"
             for name, now in about.get("pictures", {}).items()
             if (before := (source.get("pictures") or {}).get(name)) and before.get("sha256") != now["sha256"]]
     for key, what in (("motion_module", "motion module"), ("motion_mask", "motion mask")):

@@ -20,13 +20,13 @@ WINDOWS_OPTION = "animatediff_windows_per_call"
 # Fields of WriteOptions that are offered: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
-                    "clip: one for all frames; frame: one for each; ffmpeg: its palettegen, needs the package av"),
+                    "clip: one for all frames; frame: one for each frame; ffmpeg: its palettegen, needs the package av"),
     "gif_dither": ("animatediff_gif_dither", "Dither GIFs", "hides bands of colour; larger files"),
     "mp4_crf": ("animatediff_mp4_crf", "MP4 quality (CRF)", "0 is lossless, 18 looks the same, 28 is small"),
-    "mp4_preset": ("animatediff_mp4_preset", "MP4 encoding preset", "slower ones give smaller files"),
+    "mp4_preset": ("animatediff_mp4_preset", "MP4 encoding preset", "slower presets make smaller files"),
     "webm_crf": ("animatediff_webm_crf", "WEBM quality (CRF)", "lower is better and larger"),
-    "webm_pixels": ("animatediff_webm_pixels", "WEBM colours", "yuv444p keeps their full resolution"),
-    "webp_quality": ("animatediff_webp_quality", "WEBP quality", "of lossless files: the effort"),
+    "webm_pixels": ("animatediff_webm_pixels", "WEBM colours", "yuv444p keeps the full resolution of colours"),
+    "webp_quality": ("animatediff_webp_quality", "WEBP quality", "for lossless files: the compression effort"),
     "webp_lossless": ("animatediff_webp_lossless", "Lossless WEBP", "largest files"),
 }
 
@@ -45,7 +45,7 @@ def infos() -> dict[str, Any]:
     found = {
         FOLDER_OPTION: shared.OptionInfo(
             "", "Folder of motion modules", gr.Textbox, {"placeholder": str(OWN_FOLDER)}, restrict_api=True
-        ).info("empty for the extension's own folder, which is looked into in any case"),
+        ).info("empty for the extension's own folder, which is always searched"),
         FORMATS_OPTION: shared.OptionInfo(
             list(formats.default), "Save formats at start", gr.CheckboxGroup, {"choices": list(formats.choices)}
         ).needs_reload_ui(),
@@ -54,7 +54,7 @@ def infos() -> dict[str, Any]:
         ).info("off: the live preview shows single frames"),
         WINDOWS_OPTION: shared.OptionInfo(
             0, "Windows per call", gr.Slider, {"minimum": 0, "maximum": MOST_WINDOWS, "step": 1}
-        ).info("context windows that the UNet is given at once; 0: as many as fit into the GPU's memory, up to 4"),
+        ).info("context windows in one UNet call; 0: as many as fit into the GPU's memory, up to 2"),
     }
     for name, (key, label, explanation) in WRITING.items():
         default, choices = getattr(WriteOptions, name), WriteOptions.CHOICES.get(name)
