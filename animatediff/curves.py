@@ -67,7 +67,7 @@ class Curve:
             if not match:
                 raise ValueError(f"holds {quoted(part)}, which is neither a number nor a key frame")
             if not math.isfinite(float(match[1])):
-                raise ValueError(f"holds {quoted(part)}, whose place is too large")
+                raise ValueError(f"holds {quoted(part)}, whose frame number is too large")
             keys.append(Key(float(match[1]), float(match[4]), bool(match[2])))
         return cls(keys=tuple(keys))
 

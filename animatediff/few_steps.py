@@ -114,14 +114,14 @@ def notices(name: str, model: Distilled, run: Run) -> list[str]:
     same_kind = (run.sampler == "LCM") == (model.sampler == "LCM")
     if not (same_kind and model.takes(run.steps) and min(1, model.cfg) <= run.cfg <= model.most_cfg):
         grid = "" if model.sampler == "LCM" else f", the schedule type {model.schedule_type}"
-        said.append(f"{name} is distilled to few steps ({model.name}) and wants the sampler {model.sampler}{grid}, CFG "
+        said.append(f"{name} is distilled for few steps ({model.name}): use the sampler {model.sampler}{grid}, CFG "
                     f"{wanted['cfg']:g} and {steps} steps; the preset {FEW_STEPS} sets them")
     if "LCM" not in (model.sampler, run.sampler) and run.grid not in TRAILING and model.takes(run.steps):
         trained = [int(999 - 1000 * step / run.steps) for step in range(run.steps)]
         uniform = [round(999 - 999 * step / max(run.steps - 1, 1)) for step in range(run.steps)]
-        here = f"lie at {_joined(uniform)}" if run.grid == "Uniform" else "lie elsewhere"
+        here = f"are {_joined(uniform)}" if run.grid == "Uniform" else "are others"
         if run.grid != "Uniform" or uniform != trained:
-            said.append(f"{name} was trained on the steps {_joined(trained)} of 1000, and those of {run.sampler} "
+            said.append(f"{name} was trained for the timesteps {_joined(trained)} of 1000, but those of {run.sampler} "
                         f"({run.grid}) {here}: use {model.sampler} with the schedule type {model.schedule_type}")
     return said
 

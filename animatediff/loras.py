@@ -53,7 +53,7 @@ def _wish(entry: re.Match[str], number: int, text: str) -> Wish:
     end = written.index('"', 1) + 1 if is_quoted else (written + ":").index(":")
     name, rest = (written[1:end - 1] if is_quoted else written[:end]).strip(), written[end:]
     if '"' in rest or '"' in name or (rest.strip() and not rest.lstrip().startswith(":")):
-        raise _refused("quotes belong around a whole name", text, number, start)
+        raise _refused("quotes must enclose a whole name", text, number, start)
     if not name:
         raise _refused("names no motion LoRA", text, number, start)
     if not rest.strip():
@@ -65,7 +65,7 @@ def _wish(entry: re.Match[str], number: int, text: str) -> Wish:
     except ValueError as error:
         raise _refused(f"the weight {error}", text, number, start) from None
     if max(map(abs, curve.extremes)) > MOST:
-        raise _refused(f"the weight goes beyond {-MOST:g} to {MOST:g}", text, number, start)
+        raise _refused(f"the weight is not between {-MOST:g} and {MOST:g}", text, number, start)
     return Wish(name, curve)
 
 
@@ -87,7 +87,7 @@ def without_folders(text: str) -> str:
 
 
 def tags(prompt: str) -> list[tuple[str, float]]:
-    """Names and weights of a prompt's <lora:…> tags. SettingsError for a weight that is no number."""
+    """Names and weights of a prompt's <lora:…> tags. SettingsError for a weight that is not a number."""
     return [of_tag(found[1].split(":")) for found in _TAG.finditer(prompt)]
 
 
@@ -111,7 +111,7 @@ def of_tag(items: Sequence[str]) -> tuple[str, float]:
     try:
         return name.strip(), Curve.read(float(written)).numbers[0]
     except ValueError:
-        raise SettingsError(f"{quoted(written)} is no weight", where=f"prompt, <lora:{':'.join(items)[:60]}>",
+        raise SettingsError(f"{quoted(written)} is not a weight", where=f"prompt, <lora:{':'.join(items)[:60]}>",
                             remedy="Write a number, such as <lora:zoom-in:0.8>.") from None
 
 

@@ -15,7 +15,7 @@ def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
         idle = settings.frame_lock != lock.default
         return [f"{lock.label}: without effect, since the clip does not start from a picture"] if idle else []
     if Curve.read(settings.frame_lock).constant == 1:
-        return ["the frame lock is 1 everywhere, so that nothing moves; 0: 1, 8: 0 lets go over 8 frames"]
+        return ["the frame lock is 1 everywhere, so nothing moves; use 0: 1, 8: 0 to release the frames over 8 frames"]
     return []
 
 
@@ -26,7 +26,7 @@ def of_speed(settings: Settings, steps: int) -> list[str]:
     whole = len(step_reuse.whole_steps(settings.speed, steps))
     if whole == steps:
         return [f"speed {settings.speed}: without effect, since up to {step_reuse.LEAST} steps are always computed "
-                "whole"]
+                "completely"]
     return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
 
 
@@ -37,8 +37,8 @@ LONG_SCALES = {32: 1.15, 64: 1.28}
 def of_few_steps(found: tuple[str, few_steps.Distilled] | None, run: few_steps.Run, preset: str) -> list[str]:
     """`found`: the distilled model among the clip's, and its file's name."""
     if found is None and preset == few_steps.FEW_STEPS:
-        return [f"the preset {preset} is for distilled models, and none of this clip's is known to be one; they are "
-                "told by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
+        return [f"the preset {preset} is for distilled models, but none was found for this clip; they are "
+                "recognised by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
     return few_steps.notices(*found, run) if found else []
 
 
@@ -49,29 +49,29 @@ def of_clip(settings: Settings, name: str, family: Any, sampler: str, *, distill
     frames, context = settings.frame_count(), settings.context_length
     window = min(frames, context)
     if window < family.best_frames:
-        said.append(f"{name} was trained on {family.best_frames} frames; with {window} in a window expect noisier "
+        said.append(f"{name} was trained on {family.best_frames} frames; with {window} in a window, expect noisier "
                     "motion")
     if sampler == "LCM" and not distilled and not family.betas.lcm_steps:
-        said.append(f"the LCM sampler is for distilled models; {name} ({family.name}) is none")
+        said.append(f"the LCM sampler is for distilled models; {name} ({family.name}) is not one")
     loop, back = settings.closed_loop, windows.to_and_fro(frames, context, settings.closed_loop)
     if loop in ("R-P", "R+P") and frames <= context:
         said.append(f"{frames} frames are one window, which closed loop {loop} cannot close; use seamless, which can")
     elif loop != "none" and not back and settings.context_schedule not in windows.CLOSING:
         said.append(f"the context schedule {settings.context_schedule} does not close loops; use uniform or views")
     if settings.context_schedule == "views" and frames > max(context, MANY):
-        said.append(f"views has all {frames} frames in one call of the UNet, which takes memory for as many pictures "
+        said.append(f"views has all {frames} frames in one UNet call, which needs memory for all of them "
                     "at once; other context schedules take it for one window")
     if settings.seam_repair and back:
-        said.append("a clip that plays to and fro has no seam to repair")
+        said.append("a clip that plays forwards and backwards has no seam to repair")
     if settings.freeinit_iterations > 1 and not (settings.freeinit_d_s and settings.freeinit_d_t):
         said.append("with a stop frequency of 0, FreeInit keeps nothing from one iteration to the next")
     if settings.noise == "FreeNoise" and frames <= context:
-        said.append(f"{frames} frames are one window, in which FreeNoise has nothing to shuffle")
+        said.append(f"{frames} frames are one window, so FreeNoise has nothing to shuffle")
     if family.name == "LongAnimateDiff" and window >= min(LONG_SCALES) and settings.motion_scale == "1":
         trained = max(frames for frames in LONG_SCALES if frames <= window)
         said.append(f"LongAnimateDiff's authors use a motion scale of {LONG_SCALES[trained]} "
                     f"with {trained} frames in a window")
     if settings.motion_mask and settings.motion_mask_min == settings.motion_mask_max:
-        said.append("black and white in the motion mask stand for the same, "
-                    "so it says nothing of where there is motion")
+        said.append("black and white in the motion mask mean the same, "
+                    "so the mask has no effect")
     return said

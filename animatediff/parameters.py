@@ -203,7 +203,7 @@ class Parameter:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _Refused("holds half a character (an unpaired surrogate)") from None
+            raise _Refused("contains an incomplete character (an unpaired surrogate)") from None
         if "\0" in value:
             raise _Refused("holds a NUL character")
         if self.form == "file name" and (value.startswith(".") or _above(len(value), self.maximum) or any(
@@ -259,7 +259,7 @@ class Parameter:
             raise _Refused("is not a size")
         for side in sides:
             if side % self.multiple_of:
-                raise _Refused(f"has a side that is no multiple of {self.multiple_of}")
+                raise _Refused(f"has a side that is not a multiple of {self.multiple_of}")
             self._in_range(side, float)
         return "x".join(str(int(side)) for side in sides)
 

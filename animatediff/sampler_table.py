@@ -68,4 +68,4 @@ def notices(name: str, schedule_type: str) -> list[str]:
     """What a user may not expect of a sampler with a schedule type."""
     if schedule_type == AUTOMATIC or not get(name).own_grid:
         return []
-    return [f"the schedule type {schedule_type} has no effect with {name}, which has steps of its own"]
+    return [f"the schedule type {schedule_type} has no effect with {name}, which has its own timesteps"]

@@ -103,7 +103,7 @@ def test_sgm_uniform_has_the_steps_that_lightning_is_trained_on(steps):
 @pytest.mark.parametrize("run, words", [
     (Run("DDIM", "trailing", 20, 7.0), ["Euler, the schedule type SGM Uniform, CFG 1 and 4 steps", "preset few steps"]),
     (Run("Euler", "SGM Uniform", 4, 7.0), ["CFG 1"]), (Run("LCM", "lcm", 4, 1.0), ["Euler"]),
-    (Run("Euler", "Karras", 4, 1.0), ["999, 749, 499, 249", "Karras", "lie elsewhere"]),
+    (Run("Euler", "Karras", 4, 1.0), ["999, 749, 499, 249", "Karras", "are others"]),
     (Run("DDIM", "its own", 4, 1.0), ["999, 749, 499, 249", "use Euler with the schedule type SGM Uniform"]),
     (Run("Euler", "Uniform", 4, 1.0), ["999, 666, 333, 0"]), (Run("Euler", "Simple", 4, 1.0), []),
     (Run("DDIM", "trailing", 4, 1.0), []),

@@ -29,10 +29,10 @@ def test_grammar(text, wishes):
     ("zoom-in: fast", "entry 1, column 10: the weight holds 'fast', which is neither a number nor a key frame"),
     ("a; zoom-in: 0.8, pan-left: 0.5", "entry 2, column 13: the weight holds '0.8'"),
     ("a: 1\n  : 2", "entry 2, column 3: names no motion LoRA"),
-    ("a\nb: 1; c: 11", "entry 3, column 10: the weight goes beyond -10 to 10"),
-    ("a: 0: 1, 8: -10.5", "entry 1, column 4: the weight goes beyond"),
+    ("a\nb: 1; c: 11", "entry 3, column 10: the weight is not between -10 and 10"),
+    ("a: 0: 1, 8: -10.5", "entry 1, column 4: the weight is not between"),
     ('a; "b: 1', "column 4: a quote is not closed"),
-    ('a "b": 1', "entry 1, column 1: quotes belong around a whole name"),
+    ('a "b": 1', "entry 1, column 1: quotes must enclose a whole name"),
     ("a:", "entry 1, column 3: the weight holds ''"),
 ])  # fmt: skip
 def test_refusals_name_entry_and_column(text, said):
@@ -72,7 +72,7 @@ def test_tags():
     assert loras.tags(prompt) == [("x", 0.5), ("y", 1), ("z", 0.25), ("k", 0.3), ("u", -1)]
     assert loras.without_tags(prompt) == "a star <hypernet:h:1> "
     for tag in ("<lora:x:much>", "<lora:x:nan>", "<lora:x:1:1e999>"):
-        with pytest.raises(SettingsError, match=r"prompt, <lora:x:.*>: '.*' is no weight"):
+        with pytest.raises(SettingsError, match=r"prompt, <lora:x:.*>: '.*' is not a weight"):
             loras.tags(f"a {tag}")
 
 

@@ -48,7 +48,7 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         if neutral is None:
             named[key] = value
         elif ... not in neutral and value not in neutral:
-            raise SettingsError(f"{quoted(value)} asks for something that this version cannot do yet", where=key,
+            raise SettingsError(f"{quoted(value)} is not supported yet", where=key,
                                 remedy=f"Leave {key} out. {INSTEAD.get(key, '')}".rstrip())
     if named.get("interp") in NO_INTERPOLATION:
         named = {key: value for key, value in named.items() if key not in ("interp", "interp_x")}

@@ -42,13 +42,13 @@ class Pictures:
 def check(settings: Settings, count: int, source: str) -> None:
     """Refuse what the settings ask of `count` start pictures, which come from `source`; 0 for none."""
     if not count and settings.last_frame:
-        raise SettingsError("a clip that starts from noise cannot have one", where="last_frame",
+        raise SettingsError("it needs a start picture", where="last_frame",
                             remedy="Give a start picture as well.")
     if count > 1 and settings.frames not in (0, count):
         raise SettingsError(f"{settings.frames} frames are asked for, but {source} has {count} pictures",
                             where="frames", remedy=f"Set it to 0 or {count}, or give one picture.")
     if count > 1 and settings.last_frame:
-        raise SettingsError(f"each frame has a picture of its own, the last one too, from {source}",
+        raise SettingsError(f"every frame already has its own picture, also the last one, from {source}",
                             where="last_frame", remedy="Leave it out, or give one picture to start from.")
 
 
@@ -158,5 +158,5 @@ def _stacked(pictures: Iterator[np.ndarray], frames: int) -> tuple[np.ndarray, s
             file.flush()
             return np.memmap(file, np.uint8, "r", shape=(count, *one.shape)), digest.hexdigest(), more
     except OSError as error:
-        raise MediaError(f"{count} pictures were read, and no more could be kept ({error.strerror or error})",
+        raise MediaError(f"{count} pictures were read, and no more could be stored ({error.strerror or error})",
                          where=tempfile.gettempdir(), remedy="Free the disk, or ask for fewer frames") from error

@@ -94,8 +94,8 @@ class Keeper:
             part.drop()
             why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch raises over the file's
             if not self.notes:
-                self.notes.append(f"the run's state was not saved in {self.path} ({reason(why)}); the run goes on, and "
-                                  "cannot be resumed from here")
+                self.notes.append(f"the run's state was not saved in {self.path} ({reason(why)}); the run continues, "
+                                  "but cannot be resumed from here")
         except BaseException:
             part.drop()
             raise
@@ -118,7 +118,7 @@ def load(path: Path) -> dict[str, Any]:
             raise ValueError(f"format {found['format']}")
         return found
     except Exception as error:
-        raise MediaError(f"is no state of a run that this version can go on with ({type(error).__name__})",
+        raise MediaError(f"is not a run's state that this version can continue ({type(error).__name__})",
                          where=str(path), remedy="Delete it, and run without --resume") from error
 
 
@@ -141,8 +141,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def refuse_differences(found: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     if said := differences(found["about"], now):
-        raise SettingsError(f"cannot go on with another run: {'; '.join(said)}", where=str(path),
-                            remedy="Give what it was begun with, or leave --resume out to begin anew")
+        raise SettingsError(f"this is a different run: {'; '.join(said)}", where=str(path),
+                            remedy="Use the settings that it was started with, or leave --resume out to start anew")
 
 
 def content(path: Path) -> str:

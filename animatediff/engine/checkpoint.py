@@ -72,7 +72,7 @@ def _require_checkpoint(file: WeightFile) -> None:
     if kind.name in ("diffusers part", "VAE"):
         raise ModelError(f"is {kind.phrase}, not an image checkpoint", remedy=_WHOLE)
     if kind.is_image_model and kind.name != CHECKPOINT:
-        raise ModelError(f"is {kind.phrase}, which is not supported yet by the standalone engine", remedy=_ONLY_SD15)
+        raise ModelError(f"is {kind.phrase}, which is not supported on the command line yet", remedy=_ONLY_SD15)
     if kind.name != CHECKPOINT:
         raise ModelError(f"is {kind.phrase}, not an image checkpoint",
                          remedy=_FOR_MOTION if kind.name == MOTION_MODULE else _ONLY_SD15)
@@ -210,7 +210,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
         return {}
     try:
         if path.stat().st_size > _LARGEST_SIDECAR:
-            raise ModelError("is too large for a file of settings", where=str(path), remedy="Correct or remove it")
+            raise ModelError("is too large for a settings file", where=str(path), remedy="Correct or remove it")
         return _at(yaml.safe_load(path.read_text(encoding="utf-8-sig")), "model", "params")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = one_line(" ".join(str(error).split()))
@@ -242,7 +242,7 @@ def _side(state: Mapping[str, Tensor], key: str, axis: int) -> int:
         raise ModelError(f"lacks {key}", remedy=_OTHER)
     shape = state[key].shape
     if axis >= len(shape) or not 0 < shape[axis] <= _MOST:
-        raise ModelError(f"has {key} of shape {list(shape)}, which says nothing of use", remedy=_OTHER)
+        raise ModelError(f"has {key} of shape {list(shape)}, which is not a possible shape", remedy=_OTHER)
     return shape[axis]
 
 
@@ -250,7 +250,7 @@ def _number(params: Mapping[str, Any], name: str, default: float) -> float:
     """A number of the .yaml."""
     value = params.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
-        raise ModelError(f"{name} is {quoted(value)} in the .yaml beside it, which is no number of use",
+        raise ModelError(f"{name} is {quoted(value)} in the .yaml beside it, which is not a possible value",
                          remedy="Correct or remove the .yaml")
     return value
 

@@ -81,7 +81,7 @@ def _network(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
 
 def _built(folder: str, config: Mapping[str, Any]) -> nn.Module:
     """The network that a config.json says, on the meta device."""
-    refusal = ModelError("config.json says nothing that a network can be built from", remedy=_REMEDY)
+    refusal = ModelError("config.json does not describe a network", remedy=_REMEDY)
     if not all(_plausible(name, value) for name, value in config.items()):
         raise refusal
     try:

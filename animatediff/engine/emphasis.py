@@ -19,11 +19,10 @@ _CLOSERS = {")": ("(", _ROUND), "]": ("[", _SQUARE)}
 _WEIGHT = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)")
 _BREAK = re.compile(r"\bBREAK\b")
 _OTHER_SYNTAX = (
-    (re.compile(r"<\w{1,40}:[^<>]*>"), "of extra networks the standalone engine takes motion LoRAs in "
-     "the prompt alone"),
-    (re.compile(r"\[[^\[\]]*:\s*[\d.]+\s*\]"), "prompt editing is not supported by the standalone engine yet"),
-    (re.compile(r"\[[^\[\]|]*\|[^\[\]]*\]"), "alternating words are not supported by the standalone engine yet"),
-    (re.compile(r"\bAND\b"), "AND is not supported by the standalone engine yet"),
+    (re.compile(r"<\w{1,40}:[^<>]*>"), "the command line supports only motion LoRAs in the prompt"),
+    (re.compile(r"\[[^\[\]]*:\s*[\d.]+\s*\]"), "prompt editing is not supported on the command line yet"),
+    (re.compile(r"\[[^\[\]|]*\|[^\[\]]*\]"), "alternating words are not supported on the command line yet"),
+    (re.compile(r"\bAND\b"), "AND is not supported on the command line yet"),
 )
 
 
@@ -176,4 +175,4 @@ def _padded(row: Sequence[tuple[int, float]], start: int, end: int, length: int)
 def notices(prompt: str) -> list[str]:
     """What a WebUI reads as more than words and this engine does not: one line a finding, for the caller to show."""
     found = ((match[0], fact) for rule, fact in _OTHER_SYNTAX for match in rule.finditer(prompt))
-    return [f"{text}: {fact}, it is read as words" for text, fact in found]
+    return [f"{text}: {fact}; it is read as words" for text, fact in found]

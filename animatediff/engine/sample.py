@@ -42,7 +42,7 @@ class Sampling:
         with self.memory, self._motion():
             latents = iterations.latents(keeper, self.on_event)
         if not torch.isfinite(latents).all():
-            raise ModelError(f"sampling in {parts.dtype} ran over its range of numbers", where="dtype",
+            raise ModelError(f"sampling in {parts.dtype} overflowed the range of its numbers", where="dtype",
                              remedy="Use bf16 or fp32")
         return keeper.stage("decoding", latents, sources, lambda x, _: x)
 

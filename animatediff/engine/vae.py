@@ -28,7 +28,7 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
         vae.float()
         x = vae.decode(latents.to(vae.device)).sample
     if not torch.isfinite(x).all():
-        raise ModelError("the VAE's pictures hold values that are no numbers", where=name,
+        raise ModelError("the VAE's pictures contain NaN", where=name,
                          remedy="Use another checkpoint or VAE")
     x = (x.float() / 2 + 0.5).clamp(0, 1) * 255
     return x.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -93,7 +93,7 @@ def read(path: str | Path) -> str | None:
         raise _damaged(error, where) from error
     except Exception as error:  # decoders raise anything at a damaged file
         raise _damaged(error, where) from error
-    raise MediaError("is no format that carries settings", where=where,
+    raise MediaError("is not a format that can contain settings", where=where,
                      remedy="Give a GIF, PNG, WebP, MP4, WebM or TXT file")
 
 

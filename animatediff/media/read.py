@@ -52,7 +52,7 @@ def decoded(text: str) -> Image.Image:
     """A picture in base64, or as a data URI. ValueError says what is wrong, as the predicate of a sentence."""
     data = from_base64(text)
     if data is None:
-        raise ValueError("is no picture in base64")
+        raise ValueError("is not a picture in base64")
     return from_bytes(data)
 
 
@@ -69,7 +69,7 @@ def from_bytes(data: bytes) -> Image.Image:
     except MediaError as error:
         raise ValueError(f"{error.what}. {error.remedy}") from None
     except Exception:  # decoders raise anything at a damaged file
-        raise ValueError("is base64, but not of a picture that can be read") from None
+        raise ValueError("is base64, but not a picture that can be read") from None
 
 
 def fitted(image: Image.Image, width: int, height: int, *, crop: bool = True) -> Image.Image:
@@ -118,8 +118,8 @@ def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _see
 
 def _damaged(error: Exception, where: str, count: int) -> MediaError:
     if count:
-        return MediaError(f"is cut off or damaged: {count} of its pictures can be read, and those behind them cannot",
-                          where=where, remedy="Save it again, or ask for no more frames than that")
+        return MediaError(f"is incomplete or damaged: {count} of its pictures can be read",
+                          where=where, remedy="Save it again, or ask for at most that many frames")
     return MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where, remedy=REMEDY)
 
 

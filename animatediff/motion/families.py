@@ -72,8 +72,10 @@ _REMEDY = "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_tempo
 _LATER = "It is not supported yet: pick a plain motion module, such as v3_sd15_mm.ckpt."
 _AS_A_LORA = "Give it as a motion LoRA, and a motion module, mostly a v2 one, as the motion module."
 _AS_THE_CHECKPOINT = "Pick it as the checkpoint, and a motion module as the motion module."
+_AS_CONTROLNET = "Put it into models/ControlNet of a WebUI, and pick v3_sd15_mm.ckpt as the motion module."
 _REMEDIES = {MOTION_LORA: _AS_A_LORA, DOMAIN_ADAPTER: _AS_A_LORA, CHECKPOINT: _AS_THE_CHECKPOINT,
-             "SDXL checkpoint": _AS_THE_CHECKPOINT}
+             "SDXL checkpoint": _AS_THE_CHECKPOINT, "SparseCtrl scribble": _AS_CONTROLNET,
+             "SparseCtrl RGB": _AS_CONTROLNET}
 
 _SD15 = BetaSchedule("linear", 0.00085, 0.012)
 _LCM = BetaSchedule("linear", 0.00085, 0.012, lcm_steps=100)
@@ -122,13 +124,13 @@ def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file"
         )
     if kind.name != MOTION_MODULE:
         what = kind.phrase if kind.later else f"{kind.phrase}, not a motion module"
-        raise ModelError(f"{name} is {what}", remedy=_LATER if kind.later else _REMEDIES.get(kind.name, _REMEDY))
+        raise ModelError(f"{name} is {what}", remedy=_REMEDIES.get(kind.name, _LATER if kind.later else _REMEDY))
     evidence = Evidence(shapes)
     family = next((family for family in _FAMILIES if family.told_by(evidence)), None)
     if family is not None:
         return replace(family, has_mid=mid(evidence))
     raise ModelError(
         f"{name} has temporal layers for {evidence.levels} levels of a UNet, positions for {evidence.positions} frames "
-        f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules is like that",
+        f"and {'a' if mid(evidence) else 'no'} middle block: no known family of motion modules has these",
         remedy="If the download is complete, report it with a link to the file.",
     )

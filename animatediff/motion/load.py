@@ -117,7 +117,7 @@ def _width(shapes: Mapping[str, tuple[int, ...]], level: int, name: str) -> int:
         raise _incomplete(name, key, 1)
     shape = shapes[key]
     if len(shape) != 1 or not 0 < shape[0] <= _MOST_CHANNELS:
-        raise ModelError(f"{name} has {key} of shape {list(shape)}, which is no number of channels",
+        raise ModelError(f"{name} has {key} of shape {list(shape)}, which is not a possible number of channels",
                          remedy=_OTHER_DOWNLOAD)
     return shape[0]
 

@@ -94,8 +94,8 @@ def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None
 def notices(lora: LoraDescription, name: str, has_mid: bool) -> list[str]:
     """What a user may not expect of this LoRA. `name`, `has_mid`: of the motion module."""
     if lora.kind == MOTION and lora.has_mid and not has_mid:
-        return [f"{lora.name} was trained on a motion module with a middle block, which {name} has not: "
-                "that part of it is left out"]
+        return [f"{lora.name} was trained on a motion module with a middle block, which {name} does not "
+                "have: that part of it is left out"]
     return []
 
 
@@ -168,7 +168,7 @@ def _check(lora: LoraDescription, layers: dict[str, nn.Linear], owner: str, reme
     for name, (out, into, _) in lora.layers.items():
         layer = layers.get(name)
         if layer is None and not (optional and name.startswith(optional)):
-            raise ModelError(f"{lora.name} changes {name}, which {owner} has not", remedy=remedy)
+            raise ModelError(f"{lora.name} changes {name}, which {owner} does not have", remedy=remedy)
         if layer is not None and tuple(layer.weight.shape) != (out, into):
             raise ModelError(f"{lora.name} has a change of {out}x{into} for {name}, which has "
                              f"{'x'.join(map(str, layer.weight.shape))} in {owner}", remedy=remedy)

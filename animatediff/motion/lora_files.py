@@ -117,7 +117,7 @@ def _loaded(tensors: Mapping[str, Tensor], about: LoraDescription) -> Lora:
 
 def _number(alpha: Tensor, layer: str, name: str) -> float:
     if alpha.is_meta or alpha.numel() != 1 or alpha.is_complex() or not math.isfinite(alpha.item()):
-        raise ModelError(f"{name} has an alpha for {layer} that is no number", remedy=_DAMAGED)
+        raise ModelError(f"{name} has an alpha for {layer} that is not a number", remedy=_DAMAGED)
     return float(alpha.item())
 
 
@@ -127,14 +127,14 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
     kind = found.name if found else ""
     if kind == IMAGE_LORA:
         raise ModelError(f"{name} is an image LoRA, not a motion LoRA",
-                         remedy="Name it in the prompt of a WebUI; the standalone engine takes motion LoRAs alone.")
+                         remedy="Name it in the prompt of a WebUI; the command line supports only motion LoRAs.")
     if kind not in (MOTION, ADAPTER) or not parts:
         raise ModelError(f"{name} is not a motion LoRA: none of its {len(shapes)} tensors is a low-rank change",
                          remedy="Pick one such as v2_lora_ZoomIn.ckpt.")
     others = [layer for layer in parts if not _OF_MOTION.match(layer)]
     if kind == MOTION and others:
         raise ModelError(f"{name} is a motion LoRA and an image LoRA in one: it has {others[0]} too",
-                         remedy="Get its two parts as files of their own.")
+                         remedy="Use separate files for its two parts.")
     layers = {}
     for layer, pair in parts.items():
         if set(pair) != {"down", "up"}:
@@ -142,8 +142,8 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
                              remedy=_DAMAGED)
         down, up = pair["down"], pair["up"]
         if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
-            raise ModelError(f"{name} has matrices of shapes {list(up)} and {list(down)} for {layer}, which have no "
-                             "product", remedy=_DAMAGED)
+            raise ModelError(f"{name} has matrices of shapes {list(up)} and {list(down)} for {layer}, which do not "
+                             "fit together", remedy=_DAMAGED)
         if not down[0]:
             raise ModelError(f"{name} has a change of rank 0 for {layer}", remedy=_DAMAGED)
         layers[layer] = (up[0], down[1], down[0])

@@ -57,7 +57,7 @@ class MotionModule(nn.Module):
         for width in widths:
             if width % heads or width % GROUPS:
                 raise ModelError(
-                    f"a width of {width} channels is no multiple of {GROUPS} (norm groups) and {heads} (heads)",
+                    f"a width of {width} channels is not a multiple of {GROUPS} (norm groups) and {heads} (heads)",
                     where=self.name,
                 )
 

@@ -122,7 +122,7 @@ class Memory:
         for network, place in there:
             self.undo.callback(network.to, place)
             network.to("cpu")
-        return "networks that wait do so in the host's memory" if there else ""
+        return "networks that are not in use are kept in main memory" if there else ""
 
 
 def _device_of(network: Any) -> torch.device:

@@ -41,7 +41,7 @@ def changes(prompt: str, text: str, frames: int, options: Options = DEFAULTS) ->
     before, after = schedule(prompt, frames, options), schedule(text, frames, options)
     said = []
     if before.interpolation != after.interpolation and any(mix.share for mix in before.mixes):
-        said.append(f"in this syntax prompts are mixed otherwise; with travel_interpolation {before.interpolation} the "
+        said.append(f"this syntax mixes prompts differently; with travel_interpolation {before.interpolation} the "
                     "clip stays the same")
     if [" ".join(text.split()) for text in before.texts] != [" ".join(text.split()) for text in after.texts]:
         said.append("commas at the ends of prompts are left out")
@@ -112,5 +112,5 @@ def _without_easing(keys: Sequence[Key], where: str) -> list[Key]:
 
 
 def _cannot(to: str, why: str, where: str) -> SettingsError:
-    return SettingsError(f"this cannot be said in the syntax {to}: {why}", where=where,
+    return SettingsError(f"this cannot be expressed in the syntax {to}: {why}", where=where,
                          remedy="Keep it as it is, or change that first.")

@@ -78,7 +78,7 @@ class _Unknown(Exception):
 
 
 def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:
-    why = "a function takes another number of values" if isinstance(error, TypeError) else \
+    why = "a function has the wrong number of arguments" if isinstance(error, TypeError) else \
         "the value is too large" if isinstance(error, OverflowError) else \
         "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
         error.msg if isinstance(error, SyntaxError) else str(error)
@@ -117,8 +117,8 @@ def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
             function, arguments = FUNCTIONS[name], [part(each) for each in args]
             return lambda values: function(*(float(each(values)) for each in arguments))
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
-            raise _Unknown(f"{quoted(name)} is no name that is known here")
-    raise _Unknown("it has more in it than can be computed here")
+            raise _Unknown(f"{quoted(name)} is not a known name")
+    raise _Unknown("it contains something that cannot be computed here")
 
 
 def _comparison(compare: list[Callable[[float, float], bool]], parts: list[_Compute]) -> _Compute:

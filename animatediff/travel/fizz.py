@@ -81,7 +81,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, line, column,
                          "Remove one of the two.")
         if BAD.search(entry.text):
-            raise refuse("this text holds a character that is none (NUL, or half of a pair)", where,
+            raise refuse("this text contains an invalid character (NUL, or half of a pair)", where,
                          *place(entry.opened), "Remove its escape, \\u….")
         keys[frame] = Key(frame, entry.text.strip(), "", line + 1, column + 1)
     head, tail = prompt[:found[0].start], prompt[found[-1].end:]
@@ -143,7 +143,7 @@ def weights(text: str) -> dict[str, str]:
     for part in filter(str.strip, text.split(";")):
         name, equals, expression = (piece.strip() for piece in part.partition("="))
         if name not in WEIGHTS or not equals or not expression:
-            raise SettingsError(f"{quoted(part.strip())} is no weight", where="prompt_weights",
+            raise SettingsError(f"{quoted(part.strip())} is not a weight", where="prompt_weights",
                                 remedy="Write NAME = EXPRESSION with ; between them; "
                                 f"names are {', '.join(WEIGHTS)}.")
         found[name] = expression
@@ -172,12 +172,13 @@ def _refuse_between(prompt: str, before: Entry, end: int, place: _Places, where:
     if set(plain(rest)) & set("\"'"):
         raise _missing_quote(place(before.opened), where)
     skipped = len(rest) - len(rest.lstrip(" ,\n\t"))
-    raise refuse(f"{quoted(rest.strip(' ,' + chr(10) + chr(9)))} stands between two key frames", where,
+    raise refuse(f"{quoted(rest.strip(' ,' + chr(10) + chr(9)))} is between two key frames", where,
                  *place(before.end + skipped), HOW)
 
 
 def _missing_quote(place: tuple[int, int], where: str) -> SettingsError:
-    return refuse("behind this text stand quotes that belong to no key frame; one may be missing", where, *place, HOW)
+    return refuse("after this text there are quotes that belong to no key frame; one may be missing", where, *place,
+                  HOW)
 
 
 def _frame(key: str, frames: int, where: str, line: int, column: int) -> int:

@@ -44,7 +44,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
     try:
         found = json.loads(text.replace("\ufeff", " "), strict=False)
     except json.JSONDecodeError as error:
-        raise refuse(f"this is no JSON: {error.msg}", where, error.lineno - 1, error.colno - 1,
+        raise refuse(f"this is not valid JSON: {error.msg}", where, error.lineno - 1, error.colno - 1,
                      "Correct it, or paste its key frames alone.") from None
     except RecursionError:
         raise SettingsError("this JSON is nested too deeply", where=where,
@@ -61,7 +61,7 @@ def _script(prompt: str, found: Mapping[str, Any], kind: _Kind, frames: int, whe
     text = ",\n".join(f"{json.dumps(key)}: {json.dumps(text)}" for key, text in entries.items())
     bad = next((key for key, text in entries.items() if not isinstance(text, str)), None)
     if bad is not None or not fizz.is_fizz(text):
-        what = "there is no key frame in it" if bad is None else f"the prompt of {quoted(bad)} is no text"
+        what = "there is no key frame in it" if bad is None else f"the prompt of {quoted(bad)} is not text"
         raise SettingsError(what, where=f"{where}, {kind.keys}", remedy='Write "FRAME": "text".')
     names, begin = list(entries), prompt.find(kind.keys)
     keys = tuple(replace(key, line=prompt.count("\n", 0, prompt.find(names[key.line - 1], begin)) + 1)

@@ -42,12 +42,12 @@ def read(prompt: str, frames: int, where: str) -> Script:
         if not line.strip():
             continue
         if not key:
-            raise refuse(f"{quoted(line.strip())} stands between two key frames", where, number,
+            raise refuse(f"{quoted(line.strip())} is between two key frames", where, number,
                          len(line) - len(line.lstrip()), "Begin it with FRAME: or move it before the first key frame "
-                         "or behind the last one.")
+                         "or after the last one.")
         frame, easing = frame_of(key["frame"], frames, where, number, key.start("frame")), _easing(key)
         if easing and easing not in EASINGS:
-            raise refuse(f"{quoted(key['easing'])} is no easing", where, number, key.start("easing"),
+            raise refuse(f"{quoted(key['easing'])} is not an easing", where, number, key.start("easing"),
                          f"Use {', '.join(EASINGS)}, or none.")
         if frame in keys:
             raise refuse(f"frame {frame} has a prompt already, in line {keys[frame].line}", where, number,

@@ -22,7 +22,8 @@ def read(prompt: str, frames: int, where: str = "prompt") -> Script:
         raise SettingsError(f"it has {len(prompt):,} characters", where=where,
                             remedy=f"Use at most {LONGEST:,}.")
     if bad := BAD.search(prompt):
-        raise refuse("this is no character (NUL, or half of a pair)", where, *place(prompt, bad.start()), "Remove it.")
+        raise refuse("this is not a valid character (NUL, or half of a pair)", where, *place(prompt, bad.start()),
+                     "Remove it.")
     prompt = with_tags(prompt)
     cyclic.check(prompt, where)
     if json_files.is_json(prompt):
@@ -70,7 +71,7 @@ def both(prompt: str, negative: str, frames: int, options: Options = DEFAULTS) -
         script, unwanted = fizz.without_negatives(script)
         if any((unwanted.head, unwanted.tail, *(key.text for key in unwanted.keys))):
             if other.syntax != "plain":
-                raise SettingsError("the prompt says --neg, and this one has key frames of its own",
+                raise SettingsError("the prompt contains --neg, but this one has its own key frames",
                                     where="negative prompt", remedy="Use one of the two.")
             texts = (joined(negative, spaced(unwanted.head, key.text, unwanted.tail)) for key in unwanted.keys)
             keys = tuple(replace(key, text=text) for key, text in zip(unwanted.keys, texts))
@@ -114,6 +115,6 @@ def _notes(script: Script, frames: int, where: str) -> list[str]:
     for number, key in enumerate(behind):
         use = "its prompt is never used" if number or (len(behind) < len(script.keys) and key.easing == "hold") else \
             "its prompt is approached and never reached" if len(behind) < len(script.keys) else \
-            "its prompt stands all along"
-        said.append(f"{where}, line {key.line}: key frame {key.frame} lies behind the last frame, {frames - 1}; {use}")
+            "its prompt is used for the whole clip"
+        said.append(f"{where}, line {key.line}: key frame {key.frame} is after the last frame, {frames - 1}; {use}")
     return said

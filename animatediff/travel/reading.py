@@ -67,7 +67,7 @@ def frame_of(written: str, frames: int, where: str, line: int, column: int) -> i
         return math.floor(float(written[:-1]) / 100 * (frames - 1) + 0.5)
     frame = int(written)
     if frame < -frames:
-        raise refuse(f"key frame {written} lies before the first of {frames} frames", where, line, column,
+        raise refuse(f"key frame {written} is before the first of {frames} frames", where, line, column,
                      f"Use {-frames} to -1 from the end, or 0 and more from the start.")
     return frame + frames if frame < 0 else frame
 

@@ -30,7 +30,7 @@ def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
     yield from _of_lines(script, prompt, where)
     for key in script.keys if script.syntax != "plain" else ():
         if found := _INSIDE.search(plain(key.text)):
-            yield (f"{where}, line {key.line}: {found['key']} stands inside the prompt of key frame {key.frame} and is "
+            yield (f"{where}, line {key.line}: {found['key']} is inside the prompt of key frame {key.frame} and is "
                    "read as words; a key frame begins a line")
     for line, text in enumerate(prompt.splitlines(), 1):
         if _INFOTEXT.match(plain(text)):

@@ -90,14 +90,14 @@ def read_json(path: Path, remedy: str = "Restore the file.") -> dict[str, Any]:
     """The object that a JSON file holds, with a byte order mark or without. ModelError where there is none."""
     with reading(path, remedy):
         if not path.is_file():
-            raise ModelError(f"{name_of(path)} is missing or no file", where=str(path.parent), remedy=remedy)
+            raise ModelError(f"{name_of(path)} is missing or is not a file", where=str(path.parent), remedy=remedy)
         if path.stat().st_size > LARGEST_JSON:
-            raise ModelError(f"{name_of(path)} is too large for a file of settings", where=str(path.parent),
+            raise ModelError(f"{name_of(path)} is too large for a settings file", where=str(path.parent),
                              remedy=remedy)
         try:
             found = json.loads(path.read_text("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise ModelError(f"{name_of(path)} is no valid JSON", where=str(path.parent), remedy=remedy) from error
+            raise ModelError(f"{name_of(path)} is not valid JSON", where=str(path.parent), remedy=remedy) from error
     if not isinstance(found, dict):
-        raise ModelError(f"{name_of(path)} holds no object with names", where=str(path.parent), remedy=remedy)
+        raise ModelError(f"{name_of(path)} contains no object with names", where=str(path.parent), remedy=remedy)
     return found

@@ -143,4 +143,4 @@ def _is_torch(path: Path) -> bool:
                          remedy="Fetch it with `git lfs pull`, or download it.")
     if start.lstrip()[:1] == b"<":
         raise ModelError(f"{name} is a web page, not a model file", remedy="Use the page's download link.")
-    raise ModelError(f"{name} is no model file, or damaged", remedy=AGAIN)
+    raise ModelError(f"{name} is not a model file, or is damaged", remedy=AGAIN)

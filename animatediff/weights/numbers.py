@@ -34,7 +34,7 @@ def check_formats(name: str, formats: Iterable[tuple[str, torch.dtype]]) -> None
     """Refuse whole and complex numbers: quantised weights, and files of other kinds."""
     for key, dtype in formats:
         if not dtype.is_floating_point:
-            raise ModelError(f"{name} has {one_line(key)} as {_short(dtype)}, which is no format for weights",
+            raise ModelError(f"{name} has {one_line(key)} as {_short(dtype)}, which is not a format for weights",
                              remedy="Get it in fp32, fp16 or bf16.")
 
 

@@ -257,7 +257,7 @@ REFUSED = {
     "VAE": ({"encoder.conv_in.weight": (4,), "decoder.conv_in.weight": (4,)}, "is a VAE"),
     "part": ({"down_blocks.0.resnets.0.conv1.weight": (4,)}, "one part of an image model"),
     "SDXL": ({"conditioner.embedders.0.transformer.x": (4,), "model.diffusion_model.input_blocks.0.0.weight": (1, 4)},
-             "SDXL checkpoint, which is not supported yet by the standalone engine"),
+             "SDXL checkpoint, which is not supported on the command line yet"),
     "SD2": ({"cond_stage_model.model.ln_final.weight": (4,)}, "SD2 checkpoint"),
     "SD3": ({"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (4,)}, "SD3 checkpoint"),
     "Flux": ({"double_blocks.0.img_attn.qkv.weight": (4,)}, "Flux checkpoint"),

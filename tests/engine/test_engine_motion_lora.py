@@ -112,7 +112,7 @@ def test_an_interrupted_run_leaves_nothing(pipeline):
     ("x", "nothing", r"nothing: there is no such motion LoRA. There are .*good\.safetensors.*animatediff models"),
     ("x <lora:nothing:1>", "", "nothing: there is no such motion LoRA"),
     ("x <lora:image:1>", "",
-     "image.safetensors is an image LoRA, not a motion LoRA.*the standalone engine takes motion LoRAs"),
+     "image.safetensors is an image LoRA, not a motion LoRA.*the command line supports only motion LoRAs"),
     ("x", "image", "image.safetensors is an image LoRA"),
     ("x", "module", "module.safetensors is not a motion LoRA"),
     ("0: x\n3: y <lora:wide:1>", "",
@@ -124,7 +124,7 @@ def test_refusals(pipeline, prompt, parameter, said):
 
 
 def test_a_weight_that_is_none(pipeline):
-    with pytest.raises(SettingsError, match="<lora:good:much>: 'much' is no weight"):
+    with pytest.raises(SettingsError, match="<lora:good:much>: 'much' is not a weight"):
         pipeline.plan(settings("x <lora:good:much>"))
 
 
@@ -133,7 +133,7 @@ def test_notices(pipeline):
         return "; ".join(pipeline.plan(settings(**more)).notices)
 
     assert "lora" not in said(prompt="x <lora:good:1>").lower()
-    assert "<lora:good:1>: of extra networks the standalone engine takes motion LoRAs in the prompt alone" in said(
+    assert "<lora:good:1>: the command line supports only motion LoRAs in the prompt" in said(
         negative="<lora:good:1>")
     assert "<hypernet:h:1>" in said(prompt="<hypernet:h:1>")
     assert "motion LoRAs have no effect on stills" in said(motion_lora="good", enable=False)
@@ -142,7 +142,7 @@ def test_notices(pipeline):
 def test_a_module_without_a_middle_block_leaves_that_part_out(tiny, tmp_path):
     pipeline = Pipeline.load(tiny.checkpoint, write_module(tmp_path / "v3.safetensors", "v3"),
                              device="cpu", dtype="fp32")
-    assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors has not" in \
+    assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors does not" in \
         "".join(pipeline.plan(settings(motion_lora="good")).notices)
 
 

@@ -141,7 +141,7 @@ def test_each_prompt_is_encoded_once_and_the_file_says_where_it_changes(pipeline
 
 
 def test_a_prompt_that_cannot_be_read_is_refused_before_the_run(pipeline):
-    with pytest.raises(SettingsError, match="line 2, column 1: .* stands between"):
+    with pytest.raises(SettingsError, match="line 2, column 1: .* is between"):
         pipeline.plan(settings(prompt="0: a\nb\n2: c"))
 
 
@@ -363,7 +363,7 @@ def test_numbers_out_of_range_are_an_error(pipeline, monkeypatch):
         bias = pipeline.unet.conv_out.bias.clone()
         pipeline.unet.conv_out.bias.fill_(float("nan"))
     try:
-        with pytest.raises(ModelError, match="range of numbers"):
+        with pytest.raises(ModelError, match="range of its numbers"):
             pipeline.sample(settings())
     finally:
         with torch.no_grad():

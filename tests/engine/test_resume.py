@@ -136,7 +136,7 @@ def test_another_run_is_refused(run, files, begun, words, said):
     save_file(other, files / "model" / "other.safetensors")
     before = begun.read_bytes()
     code, _, err = run("render", *words, "--resume", "--out", "clips/", models=False)
-    assert code == 2 and said in err and "without" not in err and "begin anew" in err
+    assert code == 2 and said in err and "without" not in err and "start anew" in err
     assert begun.read_bytes() == before
     (files / "model" / "other.safetensors").unlink()
 

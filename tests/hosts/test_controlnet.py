@@ -245,7 +245,7 @@ def test_the_pages_own_unit_is_not_changed(host, pictures):
 
 
 BAD = {
-    "no folder": (lambda pictures: Unit(input_mode="BATCH"), {}, ("unit 0", "without a folder")),
+    "no folder": (lambda pictures: Unit(input_mode="BATCH"), {}, ("unit 0", "has no folder")),
     "not there": (lambda pictures: Unit(batch_images="/nowhere/at/all"), {}, ("unit 0", "/nowhere/at/all")),
     "too few": (lambda pictures: Unit(batch_images=str(pictures)), {"video_length": 16},
                 ("unit 0", "7 pictures", "16")),

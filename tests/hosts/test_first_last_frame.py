@@ -108,7 +108,7 @@ def test_pictures_of_the_page_and_of_requests(host):
 
 
 @pytest.mark.parametrize(("settings", "sources", "said"), [
-    ({"last_frame": "aGVsbG8="}, 1, "not of a picture"), ({"last_frame": "/etc/hostname"}, 1, "base64"),
+    ({"last_frame": "aGVsbG8="}, 1, "but not a picture"), ({"last_frame": "/etc/hostname"}, 1, "base64"),
     ({"last_frame": 5}, 1, "no picture"), ({"frame_lock": "2"}, 1, "frame_lock"),
     ({"last_frame": text(LAST)}, 6, "own"),
     ({"last_frame": "0" * 16}, 1, "not kept")], ids=str)
@@ -119,7 +119,7 @@ def test_refused_before_anything_is_computed(host, settings, sources, said):
 
 def test_in_txt2img_a_last_frame_is_refused_as_in_the_engine(host):
     answer = animate(host, {"last_frame": text(LAST)})
-    assert answer.status == 422 and "last_frame: a clip that starts from noise cannot have one" in answer.detail
+    assert answer.status == 422 and "last_frame: it needs a start picture" in answer.detail
 
 
 def test_in_txt2img_a_note_says_that_a_lock_does_nothing(host):

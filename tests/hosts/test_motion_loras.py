@@ -135,7 +135,7 @@ def test_a_tag_in_a_key_frame_acts_where_its_prompt_does(there, networks):
     assert active[0] == {"lora": [["style", "1"]]}
     notes = tagged.info["extra_generation_params"]["AnimateDiff notes"]
     assert [note for note in notes if "whole clip" in note] == [
-        "extra networks act on the whole clip, whichever key frame names them: style"]
+        "extra networks act on the whole clip, not only at the key frames that name them: style"]
 
 
 def test_hires_fix_has_its_own_prompts_loras(there, monkeypatch):
@@ -193,7 +193,7 @@ def test_the_domain_adapter_acts_on_the_unet(there, loras):
     ("broad", "x",
      "broad.safetensors is made for 64/64/64/64 channels per level but moving.safetensors has 32/32/32/32"),
     ("", "x <lora:broad:1>", "broad.safetensors is made for"),
-    ("", "x <lora:zoom:much>", "prompt, <lora:zoom:much>: 'much' is no weight"),
+    ("", "x <lora:zoom:much>", "prompt, <lora:zoom:much>: 'much' is not a weight"),
     ("a: b", "x", "motion_lora: entry 1, column 4"),
 ])
 def test_refusals_come_with_a_message(there, parameter, prompt, said):
@@ -245,7 +245,7 @@ def test_before_the_run(there):
     for parameter, said in (("nothing", "no such motion LoRA"), ("broad", "is made for 64"),
                             ("style", "is an image LoRA")):
         assert any(said in problem for problem in told(parameter).problems), parameter
-    assert any("column" in problem or "is no weight" in problem for problem in told("", "<lora:zoom:x>").problems)
+    assert any("column" in problem or "is not a weight" in problem for problem in told("", "<lora:zoom:x>").problems)
 
 
 def test_lists(there):

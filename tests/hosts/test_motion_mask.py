@@ -94,10 +94,10 @@ def test_the_infotext_names_a_mask_and_pasting_finds_it(host):
 
 @pytest.mark.parametrize("settings, said", [
     ({"motion_mask": "nowhere.png"}, "no such file"),
-    ({"motion_mask": "data:image/png;base64,aGVsbG8="}, "no picture or video in base64"),
+    ({"motion_mask": "data:image/png;base64,aGVsbG8="}, "not a picture or video in base64"),
     ({"motion_mask": text(picture(9)[:30])}, "damaged"),
     ({"motion_mask": "words.txt"}, "neither a picture nor a video"),
-    ({"motion_mask": "x" * 100_000}, "cannot be read"),
+    ({"motion_mask": "x" * 100_000}, "not a possible file name"),
     ({"motion_mask": 5.5}, "not text"),
     ({"motion_scale": 11}, "out of range"), ({"motion_scale": "1, x"}, "neither a number nor a key frame"),
     ({"motion_scale_steps": "0: -1"}, "out of range"), ({"motion_effect": 3}, "out of range"),

@@ -215,7 +215,7 @@ def test_other_problems():
     ({"frames": 40, "closed_loop": "A", "context_schedule": "batched"}, {}, "does not close loops"),
     ({"closed_loop": "R+P"}, {}, "cannot close"),
     ({"closed_loop": "seamless", "context_schedule": "batched"}, {}, "does not close loops"),
-    ({"frames": 65, "context_schedule": "views"}, {}, "all 65 frames in one call"),
+    ({"frames": 65, "context_schedule": "views"}, {}, "all 65 frames in one UNet call"),
     ({"closed_loop": "ping-pong", "seam_repair": 0.5}, {}, "no seam"),
     ({"fps": 60}, {}, "50 frames per second"),
     ({}, {"checkpoint": None}, "no checkpoint is loaded"),

@@ -180,7 +180,7 @@ def test_the_infotext_has_the_prompt_as_it_was_written(host):
 
 
 @pytest.mark.parametrize(("prompt", "said"), [
-    ("0: a\nb\n3: c", "prompt, line 2, column 1: 'b' stands between"), ("{@a|b", "never closed"),
+    ("0: a\nb\n3: c", "prompt, line 2, column 1: 'b' is between"), ("{@a|b", "never closed"),
     ('"0": "`1+`"', "cannot be computed")])
 def test_what_cannot_be_read_stops_the_job_with_its_place(host, prompt, said):
     before = snapshot(host), plain(host)

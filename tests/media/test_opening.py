@@ -142,7 +142,7 @@ def test_a_gif_that_was_cut_off(tmp_path):
     data = (tmp_path / "a.gif").read_bytes()
     for share in (2 / 3, 0.9, 0.5):
         (tmp_path / "a.gif").write_bytes(data[:int(len(data) * share)])
-        assert "cut off or damaged: " in refusal(tmp_path / "a.gif")
+        assert "incomplete or damaged: " in refusal(tmp_path / "a.gif")
         assert len(list(zip(range(2), read.pictures(tmp_path / "a.gif")))) == 2
         assert metadata.read(tmp_path / "a.gif") == "settings"
         with pytest.raises(MediaError, match="damaged"):

@@ -81,8 +81,8 @@ def test_base64(ahead):
 
 
 @pytest.mark.parametrize(("text", "said"), [("/tmp/x.png", "base64"), ("häh", "base64"), ("http://x/y.png", "base64"),
-                                            ("aGVsbG8=", "not of a picture"),
-                                            ("data:image/png;base64,", "not of a picture")])
+                                            ("aGVsbG8=", "but not a picture"),
+                                            ("data:image/png;base64,", "but not a picture")])
 def test_what_is_no_picture(text, said):
     with pytest.raises(ValueError, match=said):
         read.decoded(text)
@@ -110,7 +110,7 @@ def test_nothing_but_pictures_and_videos_is_ever_opened(tmp_path):
     for name in ("x.png", "y.mp4"):
         with pytest.raises(MediaError, match="neither a picture nor a video"):
             arrays(tmp_path / name)
-        with pytest.raises(ValueError, match="not of a picture"):
+        with pytest.raises(ValueError, match="but not a picture"):
             read.decoded(base64.b64encode((tmp_path / name).read_bytes()).decode())
     Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
     assert arrays(tmp_path / "deep.png")[0][0, 0].tolist() == [156] * 3

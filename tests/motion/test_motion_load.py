@@ -254,6 +254,11 @@ def test_unsupported_relatives_come_with_a_remedy(make_module):
     )
 
 
+def test_a_sparsectrl_file_belongs_to_controlnet(make_module):
+    with pytest.raises(ModelError, match="SparseCtrl RGB checkpoint.*models/ControlNet"):
+        detect({**make_module("v3").state_dict(), "controlnet_cond_embedding.weight": one()}, "sparse.ckpt")
+
+
 class Config:
     """Stands for the omegaconf object in some v3 checkpoints."""
 
@@ -275,7 +280,7 @@ def test_truncated_and_damaged_files(suffix, make_module, tmp_path):
 @pytest.mark.parametrize("content, message", [
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
     (b"<!DOCTYPE html><html>not found</html>", "a web page"),
-    (b"hello, I am no model at all, only a line of text", "no model file"),
+    (b"hello, I am no model at all, only a line of text", "not a model file"),
 ])  # fmt: skip
 def test_files_that_are_no_models(content, message, tmp_path):
     (tmp_path / "mm.ckpt").write_bytes(content)

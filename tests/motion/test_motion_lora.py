@@ -197,7 +197,7 @@ def test_other_misfits_are_refused_by_name(make_module):
     with pytest.raises(ModelError, match="part.ckpt has a change of 96x96 for down_blocks_1_motion_modules_0"):
         check_fit(load(partly, name="part.ckpt").about, make_module("v2"))
     more = {key.replace("motion_modules.0.", "motion_modules.7."): value for key, value in partly.items()}
-    with pytest.raises(ModelError, match="motion_modules_7.*which tiny v2 has not"):
+    with pytest.raises(ModelError, match="motion_modules_7.*which tiny v2 does not have"):
         check_fit(load(more, name="part.ckpt").about, make_module("v2"))
 
 
@@ -208,7 +208,7 @@ def test_the_middle_block_is_left_out_where_the_module_has_none(make_module):
     with applied(module, [(lora, curve(1))], 4):
         changed = {name for name, p in module.named_parameters() if id(p) != before[name][0]}
     assert len(changed) == len([at for at in found if not at[0].startswith("mid")]) == len(found) - 8
-    assert "zoom.ckpt was trained on a motion module with a middle block, which tiny v3 has not" in notices(
+    assert "zoom.ckpt was trained on a motion module with a middle block, which tiny v3 does not have" in notices(
         lora.about, module.name, False)[0]
     assert notices(lora.about, "x", True) == []
 
@@ -226,7 +226,7 @@ ONE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.
     "module": ({"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (32,)},
                "is not a motion LoRA: none of"),
     "half": ({f"{ONE}.down.weight": (4, 32)}, "is an incomplete motion LoRA: down_blocks_0.*has no up"),
-    "odd": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 8)}, "have no product"),
+    "odd": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 8)}, "do not fit together"),
     "both": ({f"{ONE}.down.weight": (4, 32), f"{ONE}.up.weight": (32, 4), **KOHYA},
              "a motion LoRA and an image LoRA in one"),
     "empty": ({}, "none of its 0 tensors"),

@@ -99,8 +99,8 @@ def odd(key: str, change) -> dict:
     (odd(UP, lambda t: t.fill_(float("nan"))), ["NaN", UP]),
     (odd(UP, lambda t: t.fill_(float("inf"))), ["infinity", UP]),
     (odd(ALPHA, lambda t: t.fill_(float("nan"))), ["alpha"]), (odd(ALPHA, lambda t: torch.ones(2)), ["alpha"]),
-    (odd(UP, lambda t: t.to(torch.int8)), ["int8", UP]), (odd(UP, lambda t: t[:, :0]), ["no product"]),
-    (odd(UP, lambda t: t[0]), ["no product"]),
+    (odd(UP, lambda t: t.to(torch.int8)), ["int8", UP]), (odd(UP, lambda t: t[:, :0]), ["fit together"]),
+    (odd(UP, lambda t: t[0]), ["fit together"]),
     (odd(UP, lambda t: t[:, :0]) | {UP.replace("_up", "_down"): LORA[UP.replace("_up", "_down")][:0]}, ["rank 0"]),
 ], ids=range(8))  # fmt: skip
 def test_motion_loras(tensors, words, tmp_path):

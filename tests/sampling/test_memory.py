@@ -33,7 +33,7 @@ def test_networks_that_wait_leave_the_device_and_come_back(monkeypatch):
     with memory.WhileSampling(device, told.append, lambda: (vae, text), 2, torch.nn.Module(), None) as in_use:
         assert in_use(work) == "done" and unet.device.type == "cuda" and text.device.type == "cpu"
     assert vae.way == text.way == ["cpu", "cuda:1"] and not unet.way
-    assert told == [WINDOWS, APART, PARTS, "networks that wait do so in the host's memory"]
+    assert told == [WINDOWS, APART, PARTS, "networks that are not in use are kept in main memory"]
 
     def picture():
         if unet.device.type == "cuda":

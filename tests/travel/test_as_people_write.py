@@ -85,7 +85,7 @@ def test_what_is_written_for_fizznodes_is_json_and_comes_back(text):
     ("0 hold: a$$b\n1 hold: c", "cyclic", {}), ("0 hold: a\n1 hold: 2::b", "cyclic", {}),
 ])
 def test_what_would_change_a_frame_is_not_converted(prompt, to, options):
-    with pytest.raises(SettingsError, match="cannot be said"):
+    with pytest.raises(SettingsError, match="cannot be expressed"):
         travel.convert(prompt, to, 2 if to == "cyclic" else 8, options=travel.Options(**options))
 
 

@@ -73,7 +73,7 @@ def test_a_key_frame_behind_the_end_is_approached_and_noted():
     assert found.shares(2) == [("a", 0.75), ("b", 0.25)]
     assert [note.split(";")[1].strip() for note in found.notes] == [
         "its prompt is approached and never reached", "its prompt is never used"]
-    assert "line 2: key frame 8 lies behind the last frame, 3" in found.notes[0]
+    assert "line 2: key frame 8 is after the last frame, 3" in found.notes[0]
 
 
 def test_closed_the_last_key_leads_back_to_the_first():
@@ -105,10 +105,10 @@ def test_a_key_frames_own_easing_goes_before_the_clips():
 
 
 @pytest.mark.parametrize(("prompt", "place", "what"), [
-    ("0: a\nmiddle\n4: b", "line 2, column 1", "'middle' stands between"),
+    ("0: a\nmiddle\n4: b", "line 2, column 1", "'middle' is between"),
     ("0: a\n4: b\n  4: c", "line 3, column 3", "already, in line 2"),
-    ("0: a\n4 eas-in: b", "line 2, column 3", "no easing"),
-    ('"0": "a" oops "4": "b"', "line 1, column 10", "'oops' stands between"),
+    ("0: a\n4 eas-in: b", "line 2, column 3", "not an easing"),
+    ('"0": "a" oops "4": "b"', "line 1, column 10", "'oops' is between"),
     ('"0": "a",\n"0": "b"', "line 2, column 1", "already, in line 1"),
     ('"-3": "a"', "line 1, column 1", "-3"),
     ('"max_f/0": "a"', "line 1, column 1", "cannot be computed"),

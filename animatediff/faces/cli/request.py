@@ -50,7 +50,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
             raise
         flag = FLAGS.get(error.where)
         raise SettingsError(error.what, where=f"{arguments.source}, {flag or error.where}",
-                            remedy=error.remedy if flag else "A newer version wrote it; update to that version") from None
+                            remedy=error.remedy if flag else "A newer version wrote it: update to it") from None
 
 
 def carried(path: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def schedule(body: dict[str, Any]) -> dict[str, Any]:
         raise SettingsError("unknown", where=end_of(min(unknown)),
                             remedy="Send prompt, negative_prompt, settings and to.")
     if bad := next((key for key, value in values.items() if not isinstance(value, str)), None):
-        raise SettingsError("is no text", where=bad, remedy="Send a text.")
+        raise SettingsError("is not text", where=bad, remedy="Send a text.")
     wanted = settings.parse(body.get("settings") or {})
     texts = values.get("prompt", ""), values.get("negative_prompt", "")
     frames = wanted.frame_count()

@@ -186,7 +186,7 @@ def _first_that_fits(places: list[Path]) -> Path:
         raise ModelError(misfit(listed[0], image))
     reason = "can be used" if image is None or image.problem else f"fits the checkpoint {image.name} ({image.base})"
     raise ModelError(f"none of the {len(listed)} motion modules {reason}", where=where,
-                     remedy=f"Put one that does there, such as {EXAMPLES}, or change the checkpoint.")
+                     remedy=f"Put one that fits there, such as {EXAMPLES}, or change the checkpoint.")
 
 
 def _there_are() -> str:

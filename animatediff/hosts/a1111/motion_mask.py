@@ -76,7 +76,7 @@ def find(value: str, *, anywhere: bool = False) -> Path:
 def _decoded(value: str) -> bytes | None:
     data = masks.decoded(value)
     if data is None and value.startswith("data:"):
-        raise SettingsError("is no picture or video in base64", where=NAME, remedy=IN_REQUEST)
+        raise SettingsError("is not a picture or video in base64", where=NAME, remedy=IN_REQUEST)
     return data
 
 

@@ -20,7 +20,7 @@ WINDOWS_OPTION = "animatediff_windows_per_call"
 # Fields of WriteOptions that are offered: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
-                    "clip: one for all frames; frame: one for each frame; ffmpeg: its palettegen, needs the package av"),
+                    "clip: one for all frames; frame: one for each; ffmpeg: its palettegen, needs the package av"),
     "gif_dither": ("animatediff_gif_dither", "Dither GIFs", "hides bands of colour; larger files"),
     "mp4_crf": ("animatediff_mp4_crf", "MP4 quality (CRF)", "0 is lossless, 18 looks the same, 28 is small"),
     "mp4_preset": ("animatediff_mp4_preset", "MP4 encoding preset", "slower presets make smaller files"),

@@ -34,7 +34,7 @@ def find(value: str, where: str, remedy: str, *, anywhere: bool = False) -> Path
     """The path that a request names, with its links followed; relative ones start in the allowed folders. MediaError
     for one that leads elsewhere. It need not be there. anywhere: as `job_may_read_all` says."""
     if len(value) > LONGEST or "\0" in value or not _has_whole_characters(value):
-        raise MediaError("cannot be read, since no file can have this name", where=where, remedy=remedy)
+        raise MediaError("is not a possible file name", where=where, remedy=remedy)
     written = os.path.expanduser(value) if value.startswith(("~/", "~\\")) else value
     if anywhere:
         return Path(written)

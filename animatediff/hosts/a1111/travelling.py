@@ -147,7 +147,7 @@ def _networks_apart(texts: Sequence[str]) -> list[str]:
     if all(found == of_each[0] for found in of_each):
         return []
     names = sorted({words[1] for found in of_each for words in found})
-    return [f"extra networks act on the whole clip, whichever key frame names them: {', '.join(names)}"]
+    return [f"extra networks act on the whole clip, not only at the key frames that name them: {', '.join(names)}"]
 
 
 def _lengthened(schedules: Sequence[Any], length: int, empty: torch.Tensor) -> list[Any]:

@@ -29,7 +29,7 @@ from animatediff.media import read
 from animatediff.settings import Settings
 
 CLIP = "animatediff_upscale"  # attribute of `p`
-REMEDY = ("Press the button at a clip whose file or PNG frames are still in the folder AnimateDiff, or tick Hires. fix "
+REMEDY = ("Select a clip whose file or PNG frames are still in the folder AnimateDiff, or tick Hires. fix "
           "and generate the clip again with its seed.")
 
 

@@ -163,7 +163,7 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
             raise SettingsError(f"key frame {late[0]} is not among the clip's {frames} frames, 0 to {frames - 1}",
                                 where=folder.name, remedy="Correct the line that begins with keyframe:.")
         if not folder.keys and len(folder.pictures) < frames:
-            raise SettingsError(f"its folder has {len(folder.pictures)} pictures, but the clip {frames} frames",
+            raise SettingsError(f"its folder has {len(folder.pictures)} pictures, but the clip has {frames} frames",
                                 where=folder.name, remedy="Set Number of frames to 0, or add pictures.")
         pictures = folder.pictures[: len(folder.keys) or frames]
         unit = folder.unit
@@ -184,7 +184,7 @@ def check(p: Any) -> None:
     units = p.script_args[script.args_from:script.args_to]
     enabled = (unit.get("enabled") if isinstance(unit, dict) else getattr(unit, "enabled", False) for unit in units)
     if any(enabled) and getattr(script.latest_network, "control_params", None) is None:
-        raise ModelError("it could not set up its units for this clip; the log says why", where="ControlNet",
+        raise ModelError("it could not set up its units for this clip; the log has the reason", where="ControlNet",
                          remedy="Correct the unit, or disable it.")
 
 
@@ -204,7 +204,7 @@ def _unit(value: Any, name: str) -> Any:
 def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
     lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
     if not lines[0]:
-        raise SettingsError("it is a batch without a folder", where=name, remedy=A_FOLDER)
+        raise SettingsError("its batch has no folder", where=name, remedy=A_FOLDER)
     pictures = _pictures(lines[0], name, anywhere=server_files.job_may_read_all(p))
     keys: list[int] = []
     for line in lines[1:]:

@@ -73,7 +73,7 @@ class MotionWrapper(nn.Module):
     def __init__(self, name: str, hash: str, kind: Any):
         super().__init__()
         if getattr(kind, "name", "") != MotionModuleType.SparseCtrl.name:
-            raise ModelError(f"{kind} is not a kind of temporal layers that can be had here")
+            raise ModelError(f"{kind} is not a kind of temporal layers that is available here")
         self.down_blocks = nn.ModuleList()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

@@ -43,7 +43,7 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _refused("a text holds half a character (an unpaired surrogate)", where) from None
+        raise _refused("a text contains an incomplete character (an unpaired surrogate)", where) from None
 
 
 def _refused(what: str, where: str) -> SettingsError:

@@ -59,7 +59,7 @@ class ClipWriter:
                  loop_number: int = 0, metadata: str = "", *, options: WriteOptions | None = None):
         self.formats = names(formats)
         if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
-            raise MediaError(f"{quoted(loop_number)} is no number of times to play", where="loop_number",
+            raise MediaError(f"{quoted(loop_number)} is not a possible number of plays", where="loop_number",
                              remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
         probe(self.formats)
@@ -195,7 +195,7 @@ class ClipWriter:
                 disk.sync_folder(folder)
         except OSError as error:
             self._errors.append(error)
-            self._unconfirmed = f"the disk does not confirm that the files' names will last ({reason(error)})"
+            self._unconfirmed = f"the disk could not confirm that the file names are stored ({reason(error)})"
         self._lock.release()
 
     def _in_order(self) -> list[Path]:

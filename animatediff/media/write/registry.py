@@ -21,7 +21,7 @@ def names(formats: str | Iterable[str]) -> list[str]:
     found = [str(name).strip().lstrip(".").upper() for name in given]
     for name, original in zip(found, given):
         if name not in WRITERS:
-            raise FormatError(f"{quoted(original)} is no format", where="formats",
+            raise FormatError(f"{quoted(original)} is not a format", where="formats",
                               remedy=f"Choose from {', '.join(WRITERS)}")
     if not found:
         raise FormatError("no format is chosen", where="formats", remedy=f"Choose from {', '.join(WRITERS)}")

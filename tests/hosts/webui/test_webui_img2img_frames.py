@@ -187,7 +187,7 @@ def test_the_infotext_names_the_last_frame_and_the_name_finds_it(host, source, f
 
 
 @pytest.mark.parametrize(("settings", "pictures", "said"), [
-    ({"last_frame": "aGVsbG8gd29ybGQ="}, 1, "not of a picture"), ({"last_frame": "/etc/passwd"}, 1, "base64"),
+    ({"last_frame": "aGVsbG8gd29ybGQ="}, 1, "but not a picture"), ({"last_frame": "/etc/passwd"}, 1, "base64"),
     ({"last_frame": "http://127.0.0.1/x.png"}, 1, "base64"), ({"last_frame": 7}, 1, "no picture"),
     ({"frame_lock": "0: 2"}, 1, "frame_lock"), ({"frame_lock": "x"}, 1, "frame_lock"),
     ({"latent_power": 0}, 1, "latent_power"),

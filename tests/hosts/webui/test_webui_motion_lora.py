@@ -112,7 +112,7 @@ def test_a_key_frames_tag_acts_on_its_frames(host):
     answer = host.txt2img({**EIGHT}, prompt=key_frames.format("<lora:pan:1>") + "<lora:style:1>", steps=2).expect()
     notes = answer.info["extra_generation_params"]["AnimateDiff notes"]
     assert [note for note in notes if "whole clip" in note] == [
-        "extra networks act on the whole clip, whichever key frame names them: style"]
+        "extra networks act on the whole clip, not only at the key frames that name them: style"]
 
 
 @pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemory"])
@@ -131,7 +131,7 @@ def test_what_fails_in_the_middle_leaves_nothing(host, kind):
     ({"motion_lora": "style"}, PROMPT, "style.safetensors is an image LoRA, not a motion LoRA. Name it in the prompt"),
     ({"motion_lora": "motion"}, PROMPT, "motion.safetensors is not a motion LoRA"),
     ({"motion_lora": "zoom-in: 0.8, pan: 1"}, PROMPT, "motion_lora: entry 1, column 10"),
-    ({}, f"{PROMPT} <lora:zoom-in:much>", "prompt, <lora:zoom-in:much>: 'much' is no weight"),
+    ({}, f"{PROMPT} <lora:zoom-in:much>", "prompt, <lora:zoom-in:much>: 'much' is not a weight"),
 ])  # fmt: skip
 def test_what_cannot_be_had_is_a_422(host, settings, prompt, said):
     answer = host.txt2img({**EIGHT, **settings}, prompt=prompt)
