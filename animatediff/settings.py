@@ -22,6 +22,7 @@ FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
+INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
 RESIZE_MODES = ("Crop and resize", "Just resize")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
@@ -189,6 +190,17 @@ class Settings:
         "clip's distilled model (AnimateDiff-Lightning, AnimateLCM; an LCM, Hyper or Lightning LoRA), except those "
         "that you give.",
         choices=few_steps.PRESETS, cli="--preset")
+    interp: str = _row(
+        "off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
+        "at more frames per second. flow: by optical flow. RIFE: by a network, from its file. auto: RIFE if its file "
+        "is there, else flow; older clients' FILM is the same. blend: a mix of both frames.",
+        choices=INTERPOLATIONS, spellings=(("FILM", "auto"), ("optical flow", "flow"), ("none", "off")), cli="--interp")
+    interp_x: int = _row(
+        2, "Interpolation factor", "How many times as many frames interpolation makes; 1 for none.",
+        minimum=1, maximum=64, cli="--interp-x")
+    interp_model: str = _row(
+        "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
+        "folder of motion modules.", cli="--interp-model")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows are in one UNet call; 0 means as many as fit into the GPU's "
         "memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,

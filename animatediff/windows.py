@@ -108,6 +108,13 @@ def to_and_fro(frames: int, context: int, closed_loop: str) -> bool:
     return closed_loop == "ping-pong" or (closed_loop == "A" and frames <= context)
 
 
+def closes(frames: int, context: int, closed_loop: str, schedule: str) -> bool:
+    """Whether the clip's last frame, as it plays, leads to its first."""
+    if to_and_fro(frames, context, closed_loop):
+        return True
+    return schedule in CLOSING and (closed_loop == "seamless" or (closed_loop != "none" and frames > context))
+
+
 def resolved_overlap(overlap: int, context: int) -> int:
     """The overlap in frames, where -1 stands for a quarter of the context."""
     return context // 4 if overlap == -1 else overlap

@@ -126,7 +126,7 @@ def help_of(*words: str) -> str:
 @cache
 def known_flags() -> dict[str, set[str]]:
     """Of each command, by its help; "" is the program itself."""
-    names = re.findall(r"^    (\w+) ", help_of(), re.MULTILINE)
+    names = re.findall(r"^    (\w+)(?: |$)", help_of(), re.MULTILINE)
     assert "render" in names
     return {"": set(FLAG.findall(help_of()))} | {name: set(FLAG.findall(help_of(name))) for name in names}
 

@@ -24,7 +24,7 @@ ISSUE = ("enable", "motion_module", "frames", "fps", "loop_number", "closed_loop
 DEFAULTS = {
     "enable": False, "motion_module": "", "frames": 0, "fps": 8.0, "loop_number": 0, "closed_loop": "none",
     "context_length": 16, "stride": 1, "overlap": -1, "formats": ["GIF", "PNG"], "returns": "clip", "request_id": "",
-    "batch_tab": "one clip", "preset": "off",
+    "batch_tab": "one clip", "preset": "off", "interp": "off", "interp_x": 2, "interp_model": "",
     "context_schedule": "uniform", "fuse_method": "pyramid", "noise": "per frame",
     "travel_interpolation": "auto", "travel_hold": 0.0, "travel_easing": "linear", "prompt_weights": "",
     "speed": "exact", "seam_repair": 0.0,

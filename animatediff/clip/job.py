@@ -11,17 +11,21 @@ under that one's own name and text, however many of its frames have come.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from animatediff.clip import resume
+from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.media.loop import LoopMeter, LoopScore
+from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
 from animatediff.sampling.events import Event, OnEvent, ignore
 
@@ -45,6 +49,8 @@ class Clip:
     place: where its files go; asked when they are opened, with how many of its answers other runs have taken.
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
+    fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
+    that, too.
     """
 
     frames: int  # that are to be pushed
@@ -55,6 +61,8 @@ class Clip:
     loop_number: int = 0
     playback: Callable[[int], Sequence[int]] | None = None
     options: WriteOptions | None = None
+    interpolation: Interpolation | None = None
+    hold_all: bool = False
 
 
 @dataclass
@@ -127,19 +135,21 @@ class _Streamed:
     def __init__(self, clip: Clip):
         self.clip, self.meter, self.shortages = clip, LoopMeter(), []
         self.text = clip.text(Known())
+        self.between = _Between(clip)
         self.writer = _writer(clip, self.text)
-
-    @property
-    def count(self) -> int:
-        return self.writer.count
+        self.count = 0
 
     def add(self, frame: Any) -> None:
         self._describe()
-        self.writer.add(frame)
+        for each in self.between.push(frame):
+            self.writer.add(each)
+        self.count += 1
         self.meter.add(frame)
 
     def finish(self) -> Written:
         with self.writer:
+            for each in self.between.finish():
+                self.writer.add(each)
             self._describe(self.meter.score)
         return self._written()
 
@@ -155,8 +165,8 @@ class _Streamed:
             self.writer.describe(text)
 
     def _written(self) -> Written:
-        return Written(self.clip, self.writer.stem, self.writer.paths, self.count, self.text, self.meter.score,
-                       self.writer.notes)
+        return Written(self.clip, self.writer.stem, self.writer.paths, self.writer.count, self.text, self.meter.score,
+                       [*self.writer.notes, *self.between.notes])
 
 
 class _Held:
@@ -180,9 +190,10 @@ class _Held:
         done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
         for frame in done.held:
             meter.add(frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB")))
-        done.loop, done.frames = meter.score, len(done.held)
+        done.loop = meter.score
         done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
         self._write(done)
+        done.frames = done.frames or len(done.held)
         if count < clip.frames:
             done.notes.append(f"the job ended after {count} of {clip.frames} frames")
         return done
@@ -197,11 +208,16 @@ class _Held:
         try:
             writer = _writer(done.clip, done.text)
             done.stem = writer.stem
-            with writer:
-                for frame in done.held:
-                    writer.add(frame)
-            done.paths = writer.paths
-            done.notes += writer.notes
+            between, held = _Between(done.clip), []
+            try:
+                with writer:
+                    for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
+                        writer.add(each)
+                        held += [each] if done.clip.hold_all else []
+            except RuntimeError as error:  # of a network, such as a GPU without memory
+                done.notes.append(f"interpolation ended after {writer.count} frames ({str(error).splitlines()[0]})")
+            done.paths, done.frames, done.held = writer.paths, writer.count, held or done.held
+            done.notes += [*writer.notes, *between.notes]
         except AnimateDiffError as error:
             done.paths = getattr(error, "kept", [])
             done.notes.append(str(error))
@@ -209,12 +225,44 @@ class _Held:
             done.notes.append(str(MediaError(f"the clip was not written ({error})", where=str(done.stem))))
 
 
+class _Between:
+    """Frames, PIL images or uint8 [h w 3], and what is made between them, in the kind of the frames."""
+
+    def __init__(self, clip: Clip):
+        self._stream = clip.interpolation.stream() if clip.interpolation else None
+        self._seconds = 1 / rate(clip.fps)
+        self._own: list[tuple[np.ndarray, Any]] = []  # the last two frames, in pixels and as they came
+
+    def push(self, frame: Any) -> Iterator[Any]:
+        if self._stream is None:
+            yield frame
+            return
+        pixels = frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+        self._own = [*self._own[-1:], (pixels, frame)]
+        yield from map(self._as_it_came, self._stream.push(pixels, self._seconds))
+
+    def finish(self) -> Iterator[Any]:
+        if self._stream is not None:
+            yield from map(self._as_it_came, self._stream.finish())
+
+    @property
+    def notes(self) -> list[str]:
+        return self._stream.notes if self._stream else []
+
+    def _as_it_came(self, pixels: np.ndarray) -> Any:
+        own = next((frame for known, frame in self._own if known is pixels), None)
+        if own is not None:
+            return own
+        return pixels if isinstance(self._own[-1][1], np.ndarray) else Image.fromarray(pixels)
+
+
 def _writer(clip: Clip, text: str) -> ClipWriter:
     before: Target | None = None
     for taken in range(TRIES):
         target = clip.place(taken)
         try:
-            return ClipWriter(target, clip.formats, clip.fps, clip.loop_number, text, options=clip.options)
+            fps = clip.interpolation.fps if clip.interpolation else clip.fps
+            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=clip.options)
         except NameTakenError:
             if target == before:
                 raise

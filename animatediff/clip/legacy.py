@@ -15,8 +15,6 @@ FREEINIT_ITERATIONS = 3  # where FreeInit is enabled and the number not said
 # Names that clients send, with the values that ask for nothing. ... stands for any value: it is read only beside
 # another parameter of its feature.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "interp": ("Off", "", None, False),
-    "interp_x": (...,),
     "video_source": (None, "", []),
     "video_path": (None, ""),
     "video_default": (...,),
@@ -30,13 +28,13 @@ _AS_PICTURES = ('Give its frames to a ControlNet unit, {"batch_images": "FOLDER"
                 "img2img, one for each frame.")
 # What does the same, or most of it.
 INSTEAD = {
-    "interp": "Interpolate the finished clip with another program.",
     "video_source": _AS_PICTURES,
     "video_path": _AS_PICTURES,
     "mask_path": "Use motion_mask, which says where there is motion, or the mask of a ControlNet unit.",
     "reverse": 'Use "closed_loop": "ping-pong", which plays the clip to and fro.',
     "prompt_scheduler": "Write the key frames into the prompt, such as 0: a red circle, each in a line of its own.",
 }
+NO_INTERPOLATION = ("Off", "off", "", None, False)  # then the number beside it, 10 by default, asks for nothing
 OLDER_LOOPS = {False: "none", True: "R+P"}  # closed_loop was a switch
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
@@ -52,6 +50,8 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         elif ... not in neutral and value not in neutral:
             raise SettingsError(f"{quoted(value)} is not supported yet", where=key,
                                 remedy=f"Leave {key} out. {INSTEAD.get(key, '')}".rstrip())
+    if named.get("interp") in NO_INTERPOLATION:
+        named = {key: value for key, value in named.items() if key not in ("interp", "interp_x")}
     if isinstance(named.get("closed_loop"), bool):
         named["closed_loop"] = OLDER_LOOPS[named["closed_loop"]]
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
@@ -66,6 +66,8 @@ def of_infotext(infotext: Mapping[str, str]) -> dict[str, str]:
     """The values of such an infotext -> what the table of settings reads. It does not say how many iterations FreeInit
     has, and writes None for what has no value."""
     values = {name: value for name, value in infotext.items() if value != "None"}
+    if values.get("interp") in NO_INTERPOLATION:
+        values = {name: value for name, value in values.items() if name not in ("interp", "interp_x")}
     if infotext.get("freeinit_enable") == "True":
         values.setdefault("freeinit_iterations", str(FREEINIT_ITERATIONS))
     return values

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from animatediff import few_steps, notices, windows
-from animatediff.clip import pictures
+from animatediff.clip import interpolation, pictures
 from animatediff.clip.context import Context
+from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import seam_of
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
@@ -23,7 +24,8 @@ COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated
 LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
-LABELS = ("Frames", "Length", "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
+INTERPOLATION = BY_NAME["interp"].label
+LABELS = ("Frames", "Length", INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
           BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
           "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
@@ -155,6 +157,7 @@ class Asked:
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     sampled: few_steps.Run | None = None
+    find_rife: FindModel = lambda name: None
 
     @property
     def frames(self) -> int:
@@ -179,12 +182,15 @@ def preflight(asked: Asked) -> Preflight:
         passes.append(_Pass(1, 1, None if repair is None else len(repair)))
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
-    found = _Findings(asked.found.module, asked.found.checkpoint)
+    between, problem = interpolation.said(settings, frames, played, asked.find_rife)
+    found = _Findings(asked.found.module, asked.found.checkpoint, [problem] if problem else [])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
              "Windows per step": _about(passes) + "\N{EN DASH}".join(f"{n:,}" for n in dict.fromkeys(span)),
              "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
+    if between:
+        facts[INTERPOLATION] = between
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
@@ -275,8 +281,9 @@ class _Findings:
                                             distilled=found is not None)
             if asked.sampled is not None:
                 self.notices += notices.of_few_steps(found, asked.sampled, settings.preset)
-        if "GIF" in settings.formats and rate(settings.fps) * GIF_SHORTEST > 100:
-            self.notices.append(f"the GIF plays at 50 frames per second, not {settings.fps:g}: viewers ignore shorter "
+        fps = interpolation.played_fps(settings)
+        if "GIF" in settings.formats and fps * GIF_SHORTEST > 100:
+            self.notices.append(f"the GIF plays at 50 frames per second, not {float(fps):g}: viewers ignore shorter "
                                 "delays")
 
     def attempt(self, check: Callable, *arguments: Any) -> None:

@@ -76,6 +76,20 @@ def find_lora(name: str) -> Path:
                      remedy=f"There are {there or 'none'}; `animatediff models` says in which folders")
 
 
+def find_rife(name: str) -> Path | None:
+    """RIFE's file that a user named: a path, or a name in a folder of motion modules; of "", the first there."""
+    from animatediff.clip import interpolation
+
+    path = Path(name).expanduser()
+    if name and path.is_file():
+        return path
+    found = interpolation.find_in(name, folders())
+    if name and found is None:
+        raise ModelError("there is no such file of RIFE's network", where=name,
+                         remedy=f"Give its path, or put it into {folders()[0]}")
+    return found
+
+
 def find_checkpoint(name: str) -> Path:
     """The image model: nothing (the demo's) or a path."""
     if not name:

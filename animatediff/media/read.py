@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,28 @@ _DIGITS = re.compile(r"(\d+)")
 def pictures(path: str | Path) -> Iterator[Image.Image]:
     """RGB pictures of one file or of a folder, in the order of their numbers, one by one. MediaError names the file."""
     path = Path(path)
+    for file in in_folder(path) if path.is_dir() else ():
+        yield next(_of_file(file))[1]
+    if not path.is_dir():
+        yield from (picture for _, picture in _of_file(path))
+
+
+def durations(path: str | Path) -> list[float]:
+    """The seconds for which each picture of a file is shown; 0 where its times are not known, as in a folder."""
+    path = Path(path)
     if path.is_dir():
-        # Not macOS' ._ files, which hold what its disks know of a file.
-        files = sorted((file for file in path.iterdir()
-                        if file.suffix.lower() in ENDINGS and not file.name.startswith(".")), key=_numbered)
-        if not files:
-            raise MediaError("the folder has no pictures", where=str(path), remedy="Give one picture for each frame")
-        for file in files:
-            yield next(_of_file(file))
-        return
-    yield from _of_file(path)
+        return [0.0] * len(in_folder(path))
+    return [seconds for seconds, _ in _of_file(path, lambda make: None)]
+
+
+def in_folder(path: Path) -> list[Path]:
+    """The files of a folder's pictures, in the order of their numbers. MediaError where there are none."""
+    # Not macOS' ._ files, which hold what its disks know of a file.
+    files = sorted((file for file in path.iterdir()
+                    if file.suffix.lower() in ENDINGS and not file.name.startswith(".")), key=_numbered)
+    if not files:
+        raise MediaError("the folder has no pictures", where=str(path), remedy="Give one picture for each frame")
+    return files
 
 
 def decoded(text: str) -> Image.Image:
@@ -77,7 +89,12 @@ def flat(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
 
 
-def _of_file(path: Path) -> Iterator[Image.Image]:
+def _seen(make: Callable[[], Image.Image]) -> Image.Image:
+    return flat(make())
+
+
+def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _seen) -> Iterator[tuple[float, Any]]:
+    """Of each picture its seconds, and what `look` makes of it."""
     where, count = end_of(path), 0
     try:
         if path.exists() and not path.is_file():  # a pipe would have us wait
@@ -86,8 +103,8 @@ def _of_file(path: Path) -> Iterator[Image.Image]:
             found = kind(file.read(HEAD))
             if found is None:
                 raise MediaError("is neither a picture nor a video that can be read", where=where, remedy=REMEDY)
-            for _, make in decode.shown(file, found, Budget()):
-                yield flat(make())
+            for seconds, make in decode.shown(file, found, Budget()):
+                yield seconds, look(make)
                 count += 1
         if not count:
             raise MediaError("has no pictures", where=where, remedy=REMEDY)

@@ -347,3 +347,14 @@ def test_errors_that_nobody_foresaw(run, monkeypatch):
     monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
     with pytest.raises(ZeroDivisionError):
         run("render", "x", *QUICK)
+
+
+def test_a_run_interpolates_its_clip(run, tmp_path):
+    code, _, err = run("render", "x", *QUICK, "--interp", "blend", "--interp-x", "3", "--format", "GIF,PNG", "--out",
+                       "a.gif")
+    assert code == 0 and "3 frames to 9, 24 fps, blend" in err
+    with Image.open("a.gif") as gif:
+        assert gif.n_frames == 9 == len(list((tmp_path / "a").glob("*.png")))
+    about = json.loads(metadata.read("a.gif"))
+    assert about["interpolation"][0]["fps"] == 24 and about["settings"]["interp_x"] == 3
+    assert "18 frames at 48 fps" in run("interpolate", "a.gif", "--method", "blend", "--out", "b.gif")[1]

@@ -23,7 +23,12 @@ def test_an_old_clients_object_is_understood():
     assert s.formats == ("GIF", "PNG") and s.overlap == -1
 
 
-@pytest.mark.parametrize(("key", "value"), [("interp", "FILM"), ("video_source", "clip.mp4"), ("mask_path", "masks"),
+def test_an_old_clients_interpolation():
+    s = request.read(({**OLD_CLIENT, "interp": "FILM"},))
+    assert (s.interp, s.interp_x) == ("auto", 10) and request.read(({**OLD_CLIENT},)).interp_x == 2
+
+
+@pytest.mark.parametrize(("key", "value"), [("video_source", "clip.mp4"), ("mask_path", "masks"),
                                             ("video_path", "frames")])
 def test_what_is_not_there_yet_is_refused_by_name(key, value):
     with pytest.raises(SettingsError) as caught:
@@ -34,7 +39,7 @@ def test_what_is_not_there_yet_is_refused_by_name(key, value):
 @pytest.mark.parametrize(("key", "value", "instead"), [
     ("video_path", "frames", "batch_images"), ("video_source", "clip.mp4", "batch_images"),
     ("mask_path", "m", "motion_mask"), ("reverse", ["Add Reverse Frame"], "ping-pong"),
-    ("prompt_scheduler", {}, "0: "), ("interp", "FILM", "another program"),
+    ("prompt_scheduler", {}, "0: "),
 ])
 def test_what_is_not_there_yet_names_the_way_that_works(key, value, instead):
     with pytest.raises(SettingsError) as caught:

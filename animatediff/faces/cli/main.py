@@ -1,4 +1,4 @@
-"""The command line: render, schedule, info, models. torch and diffusers are imported only when a run needs them."""
+"""The command line. torch and diffusers are imported only when a run needs them."""
 from __future__ import annotations
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.faces.cli import output
+from animatediff.faces.cli import interpolate, output
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.flush()
         if out.is_full:
             output.say(f"animatediff: standard output cannot be written ({getattr(out.error, 'strerror', out.error)})")
-            if code == 0 and (words[:1] != ["render"] or "--json" in words):  # a clip without its report is a clip
+            # A clip without its report is a clip.
+            if code == 0 and (words[:1] not in (["render"], ["interpolate"]) or "--json" in words):
                 code = MediaError.exit_code
         return code
 
@@ -121,6 +122,11 @@ def parser() -> argparse.ArgumentParser:
     table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
     schedule.set_defaults(command=_schedule)
 
+    between = commands.add_parser("interpolate", help="make frames between the frames of a clip",
+                                  description="Make frames between the frames of a finished clip.")
+    interpolate.add_arguments(between)
+    between.set_defaults(command=interpolate.interpolate)
+
     info = commands.add_parser("info", help="show the settings inside a clip",
                                description="Show the settings inside a clip or a frame.")
     info.add_argument("file", metavar="FILE")
@@ -131,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
                                  "be used.")
     models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
-    for command in (render, schedule, info, models):
+    for command in (render, schedule, between, info, models):
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 

@@ -5,6 +5,7 @@ import argparse
 import json
 import logging
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def render(arguments: argparse.Namespace) -> int:
     place = Target(f"{begun.parent}/", begun.stem) if begun else None
     inputs = request.inputs(settings, arguments, place)
     files = request.model_files(settings, arguments)
+    between = request.interpolation(inputs)
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     pipeline = _loaded(settings)
@@ -49,8 +51,15 @@ def render(arguments: argparse.Namespace) -> int:
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
     keeper = resume.Keeper(None, identity, every=arguments.save_state, found=found)
+    clip = _clip(plan, about, arguments.out, place)
+    if between is not None:
+        about["interpolation"] = [between.note()]
+        clip = replace(clip, interpolation=between.on(pipeline.device))
+        played = len(plan.playback)
+        note(f"Interpolation: {played} frames to {played * settings.interp_x}, {float(between.fps):g} fps, "
+             f"{between.told}")
     with output.Progress(calls, hidden=arguments.quiet) as progress:
-        written = job.run(partial(pipeline.render, plan), _clip(plan, about, arguments.out, place), keeper, progress)
+        written = job.run(partial(pipeline.render, plan), clip, keeper, progress)
     resumable = keeper.path is not None and keeper.path.exists()
     _report(arguments, settings, written, notices + progress.notes, resumable=resumable)
     return INTERRUPTED if written.interrupted else 0

@@ -16,6 +16,7 @@ from animatediff.settings import Settings
 
 if TYPE_CHECKING:
     from animatediff.clip.inputs import Inputs
+    from animatediff.clip.interpolation import Interpolation
     from animatediff.media.write import Target
 
 NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
@@ -118,6 +119,14 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
         write.check_free(asked)
     write.probe(settings.formats)
     return Inputs.read(with_mask(settings, arguments), models.find_lora)
+
+
+def interpolation(inputs: Inputs) -> Interpolation | None:
+    """What is made between the clip's frames. Refuses what cannot be done, before any model is loaded."""
+    from animatediff.clip import interpolation
+    from animatediff.engine import models
+
+    return interpolation.of(inputs.settings, inputs.settings.frames, models.find_rife)
 
 
 def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:

@@ -8,6 +8,7 @@ from modules import images, processing
 from animatediff import windows
 from animatediff.attribute import attribute
 from animatediff.clip import job
+from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
 from animatediff.media.write import WRITERS, Target
@@ -23,9 +24,9 @@ class HostClip:
     out. So seeds, prompts and folder are taken from `p` at the start, and the infotext's facts with each frame.
     """
 
-    def __init__(self, p: Any, settings: Settings):
+    def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None):
         """`before_process_batch`, when this clip's seeds are numbered."""
-        self.p, self.settings = p, settings
+        self.p, self.settings, self.interpolation = p, settings, interpolation
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # place of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -39,7 +40,8 @@ class HostClip:
         s = self.settings
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
-            s.loop_number, options=options.write_options(),
+            s.loop_number, options=options.write_options(), interpolation=self.interpolation,
+            hold_all=results.shows_frames(s),
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:

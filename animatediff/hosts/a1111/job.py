@@ -12,7 +12,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
 from animatediff.attribute import attribute
-from animatediff.clip import job
+from animatediff.clip import interpolation, job
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -60,6 +60,7 @@ class Job:
         self.module: MotionModule | None = None
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
+        self.interpolation: interpolation.Interpolation | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
@@ -77,6 +78,7 @@ class Job:
         mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
+        self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -117,7 +119,8 @@ class Job:
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
-        self.clip = HostClip(self.p, self.settings)
+        between = self.interpolation and self.interpolation.on(devices.device)
+        self.clip = HostClip(self.p, self.settings, between)
         self.files.begin(self.clip.to_write())
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from modules import paths, paths_internal, sd_models, shared
 
+from animatediff.clip import interpolation
 from animatediff.clip.preflight import Checkpoint
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111.options import FOLDER_OPTION, OWN_FOLDER
@@ -104,6 +105,14 @@ def find_lora(name: str) -> Path:
         there = ", ".join(entry.name for entry in lora_entries()[:12])
         raise ModelError("there is no such motion LoRA", where=name,
                          remedy=f"There are {there or 'none'}; put one into {folders()[0]} or {hosts_folder()}.")
+    return found
+
+
+def find_rife(name: str) -> Path | None:
+    """RIFE's file of a request, by its name in `folders()`; of "", the first there."""
+    found = interpolation.find_in(name, folders())
+    if name and found is None:
+        raise ModelError("there is no such file of RIFE's network", where=name, remedy=f"Put it into {folders()[0]}.")
     return found
 
 

@@ -42,10 +42,15 @@ def clips(written: Written) -> list[Path]:
     return [path for path in written.paths if path.parent == written.stem.parent and path.suffix != ".txt"]
 
 
+def shows_frames(settings: Settings) -> bool:
+    """Whether frames are asked for, beside or in place of what plays; PNG and TXT do not play."""
+    return settings.returns != "clip" or "Frame" in settings.formats or set(settings.formats) <= {"PNG", "TXT"}
+
+
 def shown(written: Written, settings: Settings) -> list[Image.Image]:
     """What the gallery and the API get of one clip: files that play, frames, or both; frames where nothing plays."""
     play: list[Any] = [ClipPicture.of(written.held[0], path) for path in clips(written)]
-    if play and settings.returns == "clip" and "Frame" not in settings.formats:
+    if play and not shows_frames(settings):
         return play
     stills = [path for path in written.paths if path.parent != written.stem.parent]
     frame: Any

@@ -85,7 +85,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
 
     return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask,
-                           partial(motion_loras.described, settings), sampled))
+                           partial(motion_loras.described, settings), sampled, library.find_rife))
 
 
 def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:

@@ -40,7 +40,7 @@ def refused(answer, *parts: str) -> None:
     ({"request_id": "../up"}, ("request_id",)),
     ({"lenght": 8}, ("lenght",)),
     ({"video_length": 8, "frames": 9}, ("frames",)),
-    ({"interp": "FILM"}, ("interp",)),
+    ({"interp": "RIFE"}, ("interp_model", "flownet.pkl")),
     ({"video_path": "/etc"}, ("video_path",)),
     ({"freeinit_enable": True, "freeinit_iters": 40}, ("freeinit_iters", "1 to 20")),
 ], ids=lambda c: str(c)[:60])  # fmt: skip

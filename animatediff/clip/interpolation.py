@@ -1,0 +1,142 @@
+"""Frames between a clip's own, as its settings ask for them: by which method, from which file, how many."""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from animatediff import windows
+from animatediff.errors import AnimateDiffError, ModelError, SettingsError
+from animatediff.media.interpolate import METHODS, Method, Stream, flow, rife
+from animatediff.media.timing import FPS_MAXIMUM, rate
+from animatediff.settings import Settings
+from animatediff.weights.boundary import name_of
+from animatediff.weights.files import WeightFile
+from animatediff.weights.kinds import RIFE, kind_of
+
+OFF, AUTO = "off", "auto"
+SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")
+VERSIONS = "4.0 and 4.1"  # whose network is `media.interpolate.rife`
+FindModel = Callable[[str], Path | None]  # the file of a name; of "", the first that is there, if any is
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """source, fps: frames per second before and after. closed: frames between the last and the first, too."""
+
+    method: str
+    source: Fraction
+    fps: Fraction
+    closed: bool = False
+    model: Path | None = None
+    device: str = "cpu"
+
+    def on(self, device: Any) -> Interpolation:
+        """With its network there, if it has one. Apple's GPUs cannot look beyond a picture's border, as RIFE does."""
+        return replace(self, device="cpu" if str(device).startswith("mps") else str(device))
+
+    def load(self) -> Method:
+        tensors = {} if self.model is None else _tensors(self.model)
+        return METHODS[self.method](tensors, self.device)
+
+    def stream(self) -> Stream:
+        return Stream(self.load(), self.fps, closed=self.closed)
+
+    @property
+    def told(self) -> str:
+        """Such as "RIFE (flownet.pkl)"."""
+        return f"{self.method} ({name_of(self.model)})" if self.model else self.method
+
+    def note(self) -> dict[str, Any]:
+        """What a file says of it."""
+        about = {"method": self.method, "from_fps": round(float(self.source), 3), "fps": round(float(self.fps), 3)}
+        return about | ({"model": self.model.name} if self.model else {})
+
+
+def of(settings: Settings, frames: int, find: FindModel) -> Interpolation | None:
+    """What the settings ask for of a clip of `frames`, None where that is nothing. Raises for what cannot be done:
+    SettingsError, ModelError, and MediaError where a package is missing."""
+    if settings.interp == OFF or settings.interp_x == 1:
+        return None
+    source = rate(settings.fps)
+    fps = source * settings.interp_x
+    if fps > FPS_MAXIMUM:
+        raise SettingsError(f"{settings.interp_x} times {settings.fps:g} frames per second are more than {FPS_MAXIMUM}",
+                            where="interp_x", remedy="Use a smaller factor")
+    plan = Interpolation("", source, fps, closes(settings, frames))
+    return chosen(settings.interp, settings.interp_model, plan, find)
+
+
+def closes(settings: Settings, frames: int) -> bool:
+    """Whether the last frame that plays, of a clip of so many, leads to the first."""
+    return bool(settings.seam_repair) or windows.closes(frames, settings.context_length, settings.closed_loop,
+                                                        settings.context_schedule)
+
+
+def chosen(method: str, model: str, plan: Interpolation, find: FindModel) -> Interpolation:
+    """`plan` by this method; a file named is RIFE's, whatever `auto` would take."""
+    path = find(model) if method in (AUTO, "RIFE") else None
+    if path is not None:
+        check(path)
+        return replace(plan, method="RIFE", model=path)
+    if method == "RIFE":
+        raise ModelError("there is no file of RIFE's network", where="interp_model",
+                         remedy="Put flownet.pkl into a folder of motion modules or name the file; flow needs none")
+    method = "flow" if method == AUTO else method
+    if method == "flow":
+        flow.library()
+    return replace(plan, method=method)
+
+
+def check(path: Path) -> WeightFile:
+    """The file, if it is RIFE's network of a version that runs here. Its numbers are not read."""
+    file = WeightFile(path)
+    kind = kind_of(file.shapes)
+    if kind is None or kind.name != RIFE:
+        what = kind.phrase if kind else "no kind of model that is known"
+        raise ModelError(f"{file.name} is {what}, not RIFE's network", where="interp_model",
+                         remedy="Take RIFE's flownet.pkl")
+    if not rife.fits(file.shapes):
+        raise ModelError(f"{file.name} is RIFE of another version than {VERSIONS}", where="interp_model",
+                         remedy=f"Take flownet.pkl of version {VERSIONS}")
+    return file
+
+
+def find_in(name: str, folders: Iterable[Path]) -> Path | None:
+    """RIFE's file of this name in the folders or their folders; of "", the first that is called flownet or rife."""
+    for folder in folders:
+        try:
+            files = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern)
+                           if path.suffix.lower() in SUFFIXES and path.is_file())
+        except OSError:
+            continue
+        for path in files:
+            names = (path.name, path.relative_to(folder).as_posix())
+            if name in names if name else re.search("flownet|rife", path.stem, re.IGNORECASE):
+                return path
+    return None
+
+
+def played_fps(settings: Settings) -> Fraction:
+    """Frames per second of the files."""
+    return rate(settings.fps) * (1 if settings.interp == OFF else settings.interp_x)
+
+
+def said(settings: Settings, frames: int, played: int, find: FindModel) -> tuple[str, AnimateDiffError | None]:
+    """What is told before a run that makes `frames`, of which `played` are written without it, "" where nothing is
+    asked for; and what is wrong."""
+    try:
+        found = of(settings, frames, find)
+    except AnimateDiffError as error:
+        return "", error
+    if found is None:
+        return "", None
+    after = f"{played * settings.interp_x} frames, {float(found.fps):g} fps, {found.told}"
+    return f"{played} \N{RIGHTWARDS ARROW} {after}", None
+
+
+def _tensors(path: Path) -> Mapping[str, Any]:
+    return check(path).tensors()

@@ -1,0 +1,42 @@
+"""Which output frames lie between two frames of a clip. Times are exact, in seconds from the clip's beginning."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+UNITS = (Fraction(1, 100), Fraction(1, 1000))  # in which containers count seconds
+JITTER = Fraction(1, 50)  # seconds by which a frame's stated time may be off, as GIFs count in hundredths
+
+
+def due(start: Fraction, end: Fraction, rate: Fraction) -> list[Fraction]:
+    """The output frames at or after `start` and before `end`, `rate` in a second, each as the share of the way: 0 is at
+    `start`."""
+    first, behind = math.ceil(start * rate), math.ceil(end * rate)
+    return [(k / rate - start) / (end - start) for k in range(first, behind)]
+
+
+def count(seconds: Fraction, rate: Fraction) -> int:
+    """The output frames of a clip that lasts so long."""
+    return len(due(Fraction(0), seconds, rate))
+
+
+def steady_rate(seconds: Sequence[Fraction]) -> Fraction | None:
+    """Frames per second of a clip whose frames last so long, where that is one rate apart from the rounding of its
+    container; None where the frames last differently. The last frame's time is often made up, and need not fit."""
+    return _steady(seconds) or _steady(seconds[:-1])
+
+
+def _steady(seconds: Sequence[Fraction]) -> Fraction | None:
+    total, at = sum(seconds, Fraction(0)), Fraction(0)
+    if not total:
+        return None
+    mean = total / len(seconds)
+    for index, each in enumerate(seconds):
+        if abs(at - index * mean) > min(JITTER, mean / 3):
+            return None
+        at += each
+    nearest = max(1, round(1 / mean))
+    rounding = next((unit for unit in UNITS if all(not each % unit for each in seconds)), Fraction(0))
+    is_whole = abs(Fraction(len(seconds), nearest) - total) <= rounding
+    return Fraction(nearest) if is_whole else (1 / mean).limit_denominator(1001)

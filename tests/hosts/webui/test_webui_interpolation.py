@@ -1,0 +1,45 @@
+"""Frames between frames in a real WebUI, by the older extension's names."""
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from clip_reading import stills
+from PIL import Image
+from test_webui_generation import EULER, FRAMES
+
+REST = {**EULER, "prompt": "a red square at rest"}
+SHORT = {"video_length": 8, "overlap": 2}
+
+
+def clip(host, settings):
+    return stills(host.txt2img({**FRAMES, **SHORT, **settings}, **{**REST, "steps": 4}))
+
+
+def test_twice_as_many_frames_of_which_every_second_is_the_clips_own(host):
+    own, flow = clip(host, {}), clip(host, {"interp": "FILM", "interp_x": 2})
+    assert len(flow) == 16 and (flow[::2] == own).all()
+    off = np.abs(flow[1:-1:2].astype(float) - own[:-1]) + np.abs(flow[1:-1:2].astype(float) - own[1:])
+    assert (off.mean((1, 2, 3)) > 0).all() and (flow[-1] == own[-1]).all()
+
+
+def test_ping_pong_stays_ping_pong(host):
+    frames = clip(host, {"interp": "flow", "interp_x": 3, "closed_loop": "ping-pong"})
+    assert len(frames) == 14 * 3 and all((frames[i] == frames[-i]).all() for i in range(1, len(frames)))
+
+
+def test_the_file_plays_as_long_as_before_and_says_what_it_is(host):
+    settings = {**FRAMES, **SHORT, "returns": "clip", "format": ["GIF"], "fps": 8, "interp": "blend", "interp_x": 4}
+    answer = host.txt2img(settings, **{**REST, "steps": 4}).expect()
+    assert not answer.info["extra_generation_params"]["AnimateDiff notes"]
+    with Image.open(io.BytesIO(base64.b64decode(answer.body["images"][0]))) as gif:
+        assert gif.n_frames == 32
+        assert sum(gif.seek(i) or gif.info["duration"] for i in range(32)) == 1000
+    assert "interp: blend" in answer.info["infotexts"][0] and "interp_x: 4" in answer.info["infotexts"][0]
+
+
+def test_the_preflight_tells_frames_and_rate(host):
+    body = {"alwayson_scripts": {"AnimateDiff": {"args": [{"enable": True, **SHORT, "interp": "flow", "interp_x": 3}]}}}
+    told = host.post("/animatediff/v1/preflight", body).expect().body
+    assert "Frame interpolation: 8 → 24 frames, 24 fps, flow" in told["lines"]
