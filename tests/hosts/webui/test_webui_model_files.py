@@ -65,7 +65,7 @@ def test_notes_on_a_distilled_module(host, lightning):
                 "alwayson_scripts": {"AnimateDiff": {"args": [lightning]}}}
         found = host.post("/animatediff/v1/preflight", body).expect().body["notices"]
         said = host.post("/sdapi/v1/txt2img", body).expect().info["extra_generation_params"]["AnimateDiff notes"]
-        told = [[note for note in each if "distilled" in note or "trained on the" in note] for each in (found, said)]
+        told = [[note for note in each if "distilled" in note or "trained for the" in note] for each in (found, said)]
         assert told[0] == told[1]
         return told[0]
 
