@@ -61,7 +61,8 @@ class Run:
             t = self._place(t, levels)
         self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
         self.times = t[self._before:]
-        self.sigma_max = float(levels[first])
+        self.levels = [*map(float, levels[first:]), 0.0]  # σ before each step, and after the last one
+        self.sigma_max = self.levels[0]
 
     def _solver(self, betas, steps: int):
         """A new solver; its times are those of diffusers, until `_place`."""
