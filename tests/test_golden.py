@@ -1,10 +1,13 @@
 """The recorder of golden clips sees what a run makes: the same twice, and another where a setting is another."""
 from __future__ import annotations
 
+import pytest
+
 from tests.golden.__main__ import differences, record
 from tests.golden.table import ENGINE, ROWS, STANDIN
 
 
+@pytest.mark.slow
 def test_a_record_is_of_the_clip_alone():
     before, now = record(["plain", "cfg 1"]), record(["plain", "cfg 1"])
     assert not list(differences(before, now))

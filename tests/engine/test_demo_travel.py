@@ -31,6 +31,7 @@ def towards(goal: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return (colour - RED) @ (goal - RED) / ((goal - RED) @ (goal - RED))
 
 
+@pytest.mark.slow
 def test_a_held_prompt_changes_the_colour_within_two_frames_of_its_key_frame(demo):
     share = towards(BLUE, colours(demo, prompt="0: a red circle at rest\n8: a blue circle at rest", travel_hold=1))
     assert share[:6].max() < 0.25 and share[11:].min() > 0.5, share

@@ -40,8 +40,9 @@ def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sam
     assert rows == (expected[:-1] if sampler == "Heun" else expected)
 
 
-@pytest.mark.parametrize("more", [{}, {"cfg": 1}, {"frames": 6, "closed_loop": "seamless"},
-                                  {"enable": False}, {"freeinit_iterations": 2, "steps": 8}], ids=str)
+@pytest.mark.parametrize("more", [
+    {}, {"cfg": 1}, pytest.param({"frames": 6, "closed_loop": "seamless"}, marks=pytest.mark.slow), {"enable": False},
+    pytest.param({"freeinit_iterations": 2, "steps": 8}, marks=pytest.mark.slow)], ids=str)
 def test_the_same_seed_gives_the_same_clip_near_the_exact_one(pipeline, rows, more):
     before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]
     found = pipeline.sample(settings(**more))

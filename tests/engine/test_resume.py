@@ -68,7 +68,7 @@ def kill_when(process, there):
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("when", ["sampling", "decoding"])
+@pytest.mark.parametrize("when", [pytest.param("sampling", marks=pytest.mark.slow), "decoding"])
 def test_from_the_command_line(files, tmp_path, when):
     """All in processes of one thread: sums of more threads are made in another order."""
     def ended(*arguments):

@@ -113,6 +113,7 @@ def test_letters_that_a_terminal_does_not_have():
 
 
 @POSIX
+@pytest.mark.slow
 def test_ctrl_c_again_and_again(files, tmp_path):
     process = python("-m", "animatediff", "render", "x", "--steps", "900", "--device", "cpu", "--checkpoint",
                      str(files / "image" / "tiny.safetensors"), "--out", "a.gif",
