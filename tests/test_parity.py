@@ -36,7 +36,8 @@ OWN = {  # parameters that one host alone has, or that change no plan
     "preset": "sets other parameters, which are compared",
     "request_id": "a part of names in the WebUI", "batch_tab": "the WebUI's img2img Batch tab",
     "interp": "makes frames between finished ones, in clip/job for both", "interp_x": "as interp",
-    "interp_model": "as interp", "windows_per_call": "told by memory in the run", "checkpoint": "the host's own", "device": "the host's own",
+    "interp_model": "as interp",
+    "windows_per_call": "told by memory in the run", "checkpoint": "the host's own", "device": "the host's own",
     "dtype": "the host's own", "schedule_type": "the WebUI's own control"}
 COMPARED = [row for row in (*ROWS, *MORE) if {ENGINE, STANDIN} <= {*row.hosts} and row.values["sampler"] != "DDIM"
             and standin.has(row)]
