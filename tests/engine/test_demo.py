@@ -78,6 +78,7 @@ def test_motion_loras_are_small_and_found_by_their_names():
 
 
 @pytest.mark.parametrize("name", LORAS)
+@pytest.mark.slow
 def test_a_motion_lora_moves_the_camera_as_it_is_called(demo, name):
     [found] = motion_lora.score(demo, name, motion_lora.prompts()[:1], [7])
     assert name in found.cameras, found

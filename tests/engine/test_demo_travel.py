@@ -38,6 +38,7 @@ def test_a_held_prompt_changes_the_colour_within_two_frames_of_its_key_frame(dem
     assert 6 <= int(np.argmax(np.diff(share))) + 1 <= 10, share
 
 
+@pytest.mark.slow
 def test_a_mixed_prompt_passes_through_the_colours_between(demo):
     found = colours(demo, prompt="0: a red circle at rest\n15: a yellow circle at rest")
     share = towards(YELLOW, found)

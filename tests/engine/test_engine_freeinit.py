@@ -95,6 +95,7 @@ def test_the_seed_repeats_the_clip_whatever_the_noise(pipeline, kind):
     assert not torch.allclose(clip, pipeline.sample(replace(s, seed=4)), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_kinds_of_noise_differ(pipeline):
     clips = [pipeline.sample(settings(noise=kind, frames=9, freeinit_iterations=1)) for kind in noise.KINDS]
     assert all(not torch.allclose(a, b, atol=1e-2) for i, a in enumerate(clips) for b in clips[:i])
@@ -118,6 +119,7 @@ def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
 
 @pytest.mark.parametrize("more, steps", [({}, [4, 4, 4]), ({"freeinit_fast": True}, [1, 2, 4]),
                                          ({"sampler": "Heun"}, [4, 4, 4])], ids=str)
+@pytest.mark.slow
 def test_all_iterations_are_counted(pipeline, more, steps):
     s = settings(steps=4, frames=6, overlap=2, context_schedule="static standard", cfg=1, **more)
     events, calls = [], []

@@ -110,6 +110,7 @@ def test_in_fp32_too(single, monkeypatch):
     assert set(short.rows) == {4}
 
 
+@pytest.mark.slow
 def test_a_rung_is_kept_for_the_run_and_forgotten_after_it(pipeline, monkeypatch):
     short = Short(monkeypatch, pipeline, rows=4)
     for _ in range(2):
@@ -164,6 +165,7 @@ def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loo
 @given(frames=st.integers(2, 12), context=st.integers(2, 6), overlap=st.integers(-1, 3), together=st.integers(2, 5),
        loop=st.sampled_from(CLOSED_LOOPS), schedule=st.sampled_from(list(SCHEDULES)), stride=st.integers(1, 3),
        cfg=st.sampled_from([1.0, 5.0]), effect=st.sampled_from(["1", "0: 0.5, 3: 1.5"]))
+@pytest.mark.slow
 def test_several_windows_a_call_give_the_same_clip(pipeline, frames, context, overlap, together, loop, schedule, stride,
                                                    cfg, effect):
     asked = dict(frames=frames, context_length=context, overlap=min(overlap, context - 1), closed_loop=loop,

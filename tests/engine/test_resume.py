@@ -36,6 +36,7 @@ def killed(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*sampler_table.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
                                   "FreeInit's beginning", "draft", "draft, FreeInit", "draft, repair"])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(killed, name):
     case = killed[name]
     assert case["ended"] == signal.SIGKILL and case["equal"]
@@ -49,6 +50,7 @@ def test_a_killed_run_goes_on_bit_for_bit(killed, name):
         assert case["calls"] == 0, "the latents were kept"
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_stop_the_run(killed):
     assert killed["disk full"] == {"ended": 0, "left": []}
 
@@ -68,7 +70,7 @@ def kill_when(process, there):
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("when", [pytest.param("sampling", marks=pytest.mark.slow), "decoding"])
+@pytest.mark.parametrize("when", ["sampling", pytest.param("decoding", marks=pytest.mark.slow)])
 def test_from_the_command_line(files, tmp_path, when):
     """All in processes of one thread: sums of more threads are made in another order."""
     def ended(*arguments):

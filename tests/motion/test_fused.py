@@ -67,6 +67,7 @@ HALF = torch.float16
 
 
 @pytest.mark.parametrize("over_frames", [False, True])
+@pytest.mark.slow
 def test_windows_inside(over_frames):
     """As a clip in views is seen: attention, and a GroupNorm over frames, window by window."""
     site, x = transformer(64, HALF, over_frames).to(DEVICE), torch.randn(2 * 6, 64, 2, 3).to(DEVICE, HALF)
@@ -77,6 +78,7 @@ def test_windows_inside(over_frames):
     assert (found.double().cpu() - exact).abs().max() <= EXACT[HALF] * exact.abs().max()
 
 
+@pytest.mark.slow
 def test_a_few_positions_at_a_time():
     """Where memory is short; 5 of them do not divide 12."""
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(2 * 4, 64, 3, 4).to(DEVICE, HALF)
@@ -87,6 +89,7 @@ def test_a_few_positions_at_a_time():
 
 
 @pytest.mark.parametrize("of_x", [torch.float32, torch.bfloat16])
+@pytest.mark.slow
 def test_another_precision_comes_in(of_x):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, of_x)
     found = run(site, x, 4)
@@ -168,6 +171,7 @@ def test_trying_draws_from_nobodys_noise():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_numbers_whose_squares_are_beyond_half_precision():
     """Statistics are in fp32, and of what lies around the mean."""
     site = transformer(64, HALF).to(DEVICE)

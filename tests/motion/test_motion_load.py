@@ -325,6 +325,7 @@ def test_containers_are_told_by_content(make_module, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="needs Linux's account of memory")
 @pytest.mark.parametrize("dtype, of_the_file", [("None", 1), ("torch.float32", 2)])
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+@pytest.mark.slow
 def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, of_the_file, make_module, tmp_path):
     """In a process of its own; the pages of a mapped file count as well."""
     script = """if True:
