@@ -21,9 +21,9 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.motion import BetaSchedule
 from animatediff.motion import load as load_module
 from animatediff.settings import parse
-from tests.golden import files, standin
+from tests.golden import standin
 from tests.golden.table import FILES, Row
-from tests.test_parity import COMPARED
+from tests.test_parity import COMPARED, host, made  # noqa: F401  fixtures
 
 REFUSED = ("init too many frames", "module zoom", "module nowhere", "too long a window", "a mask that is not there",
            "a schedule that has no end")
@@ -36,17 +36,6 @@ AGAIN = [  # loops over the sampler, with samplers that draw noise and one that 
 ROWS = [replace(row, settings={"cfg": 2.0, **row.settings}) for row in (*COMPARED, *AGAIN) if row.name not in REFUSED]
 QUICK = ("stride", "loop seamless", "motion LoRA travels", "FreeInit, init", "seam_repair, per clip, Euler a")
 # The others are slow.
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return files.write(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def host(made, tmp_path_factory):
-    with standin.standing_in(made, tmp_path_factory.mktemp("webui")) as host:
-        yield host
 
 
 class Lent:

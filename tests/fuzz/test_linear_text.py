@@ -11,7 +11,9 @@ from animatediff import loras, settings, travel
 from animatediff.engine import emphasis
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.shared import infotext
+from animatediff.hosts.shared.translation import Translation
 
+SENTENCES = Translation({"{}a{}a{}a{}a{} zz": "{}", "{} (:{} (:{} (:{} zz": "{}"})
 UNITS = (" ", "1", "a", "(", "(:", "(a", "[a|", "|",
          '"', '"0":', '"0":"', '"0":"a",', "{@a|", "{", "<lora:", "`", "--neg ",
          ":", ",", ", ", "\\", '\\"', "0:\n", "0: a\n", "a: ", "BREAK ", "'", "'0':'", "\n", "1.", "1,", "0:1,", "a;",
@@ -23,6 +25,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "motion_scale": lambda text: settings.parse({"motion_scale": text}),
     "fps": lambda text: settings.BY_NAME["fps"].read(text[:4096]),
     "infotext": infotext.loads,
+    "sentence": SENTENCES.text,
 }
 SHORT, TIMES = 1000, 8
 

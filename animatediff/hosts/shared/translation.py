@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from animatediff.errors import AnimateDiffError
@@ -29,7 +29,7 @@ class Translation:
     def __init__(self, texts: Mapping[str, str]):
         self.texts = texts
         templates = sorted(filter(PLACE.search, texts), key=lambda key: -len(PLACE.sub("", key)))
-        self.templates = [(_pattern(key), texts[key], _says_much(key)) for key in templates]
+        self.templates = [(PLACE.split(key), texts[key], _says_much(key)) for key in templates]
 
     @classmethod
     def of(cls, language: str, labels: Path) -> Translation | None:
@@ -70,9 +70,9 @@ class Translation:
         bare = english.rstrip(".")
         if bare in self.texts:
             return self.texts[bare]
-        for pattern, text, says_much in self.templates:
-            if (says_much or of_values) and (match := pattern.fullmatch(bare)):
-                return text.format(*map(self.value, match.groups()))
+        for template, text, says_much in self.templates:
+            if (says_much or of_values) and (values := _values(template, bare)):
+                return text.format(*map(self.value, values))
         return None
 
 
@@ -80,12 +80,23 @@ def _says_much(template: str) -> bool:
     return template[0].isalpha() or len(re.sub("[^A-Za-z]", "", template)) > 5
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    parts = PLACE.split(template)  # text, mark, text, …
-    pattern = re.escape(parts[0])
-    for mark, text in zip(parts[1::2], parts[2::2]):
-        pattern += (r"(\d+)" if mark else "(.+?)") + re.escape(text)
-    return re.compile(pattern, re.DOTALL)
+def _values(template: Sequence[str], english: str) -> list[str] | None:
+    """What stands in the places of a template, each at least one character; None where the text does not fit. The
+    texts between places are looked up one behind the other, in time in proportion to the text, which a regular
+    expression would not promise. template: text, mark, text, …, as PLACE splits it."""
+    first, *between = template[::2]
+    if not english.startswith(first):
+        return None
+    values, at = [], len(first)
+    for number, (mark, text) in enumerate(zip(template[1::2], between), 1):
+        end = english.find(text, at + 1)
+        if number == len(between):
+            end = len(english) - len(text) if english.endswith(text) else -1
+        if end <= at or (mark and not english[at:end].isdecimal()):
+            return None
+        values.append(english[at:end])
+        at = end + len(text)
+    return values
 
 
 def _ended(sentence: str) -> str:
