@@ -30,20 +30,20 @@ class Run:
 
     betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
     strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
-    the last `steps` of its grid, as many as img2img in the WebUI does.
+    the last `steps` of its grid, as many as img2img in the WebUI does. exact: as of steps_placed.
     """
 
     def __init__(self, name: str, betas, steps: int, *, schedule_type: str = AUTOMATIC,
-                 prediction_type: str = "epsilon", strength: float | None = None):
+                 prediction_type: str = "epsilon", strength: float | None = None, exact: bool = False):
         import numpy as np
 
         from animatediff.engine.grids import times
         from animatediff.sampling.betas import sigmas
-        from animatediff.sampling.from_pictures import steps_done
+        from animatediff.sampling.from_pictures import steps_placed
 
         if steps < 1:
             raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")
-        self.sampler, self.steps = get(name), steps if strength is None else steps_done(steps, strength)
+        self.sampler, (steps, self.steps) = get(name), steps_placed(steps, strength, exact=exact)
         self.prediction_type = prediction_type
         first = steps - self.steps
         table = sigmas(betas).numpy()

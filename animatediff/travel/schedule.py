@@ -41,12 +41,19 @@ class Mix(NamedTuple):
 @dataclass(frozen=True)
 class Schedule:
     """The prompts of a clip. `texts`: the distinct ones, each to be encoded once; `mixes`: one for each frame;
-    `interpolation`: slerp or linear; `notes`: what a user may not expect of it."""
+    `interpolation`: slerp or linear, or hold for frames with prompts of their own; `notes`: what a user may not expect
+    of it."""
 
     texts: tuple[str, ...]
     mixes: tuple[Mix, ...]
     interpolation: str = "slerp"
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_frames(cls, texts: Sequence[str]) -> Schedule:
+        """Of frames that each have a prompt of their own."""
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        return cls(tuple(numbers), tuple(Mix(numbers[text], numbers[text], 0.0) for text in texts), "hold")
 
     @property
     def travels(self) -> bool:
