@@ -1,13 +1,20 @@
 """Which clip a request of the host asks for, found from the request."""
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
+
+from animatediff.attribute import wrapped
 
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples a clip
+INNER = "process_images_inner"  # the host's function that makes the pictures of a `p`
+_processed: ContextVar[Any] = ContextVar("the `p` of the clip that is being made", default=None)
 
 
 class OurScript:
@@ -28,16 +35,30 @@ def clip_around(p: Any) -> Any:
     """The `p` of the clip inside whose job `p` is a job of its own, as when an extension repaints a face in a finished
     frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments.
 
-    The stack is asked, since it cannot be out of date: a job may end by an exception that no hook sees.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "process_images" and frame.f_globals.get("__name__") == "modules.processing":
-            outer = frame.f_locals.get("p")
-            if outer is not p and of(outer) is not None:
-                return outer
-        frame = frame.f_back
-    return None
+    `noting_clips` says which clip that is."""
+    outer = _processed.get()
+    return None if outer is p else outer
+
+
+def noting_clips() -> AbstractContextManager[None]:
+    """While it lasts, a clip is known as such for as long as the host makes its pictures, however that ends."""
+    from modules import processing
+
+    return wrapped(processing, INNER, _noting) if hasattr(processing, INNER) else nullcontext()
+
+
+def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
+        if of(p) is None:  # perhaps inside a clip, which stays the one
+            return plain(p, *args, **kwargs)
+        token = _processed.set(p)
+        try:
+            return plain(p, *args, **kwargs)
+        finally:
+            _processed.reset(token)
+
+    return process_images_inner
 
 
 def arguments(p: Any) -> tuple[Any, ...]:
