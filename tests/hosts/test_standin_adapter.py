@@ -329,7 +329,7 @@ CASES = {
     "not there": lambda host: animate(host, {"model": "gone.ckpt"}),
     "broken": lambda host: animate(host, {"model": "broken.safetensors"}),
     "too long a window": lambda host: animate(host, {"model": "short.safetensors", "batch_size": 6, "overlap": 1}),
-    "no frames a second": lambda host: animate(host, {"fps": 0}),
+    "no frames a second": lambda host: animate(host, {"fps": -1}),
     "overlap": lambda host: animate(host, {"overlap": 16}),
 }
 REFUSED = {  # what the message says: the fact, and what to do about it
