@@ -27,8 +27,8 @@ NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it 
 # In the order in which they are shown.
 INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
 LABELS = ("Frames", "Length", SOURCE, INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label,
-          "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
-          "Windows per step", "UNet calls", "Prompts")
+          "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label,
+          BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
