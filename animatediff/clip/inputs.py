@@ -73,4 +73,5 @@ class Inputs:
         wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
-        return cls(settings, Sampled.of(settings), settings.prompt, prompt, negative, found, mask, tuple(wanted))
+        sampled = Sampled.of(settings, frames, from_picture=found is not None)
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted))

@@ -12,6 +12,7 @@ from animatediff.clip.backend import Steps
 from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import Pass, Passes, seam_of
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
 from animatediff.media.timing import GIF_SHORTEST, duration, rate
@@ -26,10 +27,10 @@ COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated
 LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
-INTERPOLATION = BY_NAME["interp"].label
-LABELS = ("Frames", "Length", INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
-          BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
-          "Windows per step", "UNet calls", "Prompts")
+INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
+LABELS = ("Frames", "Length", SOURCE, INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label,
+          "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label,
+          BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
@@ -97,9 +98,10 @@ class Asked:
     """A run that is asked for.
 
     place: the steps of one run of the host's sampler. grid: the schedule type that acts, None where it is not known.
-    source_frames: pictures of the source, where those make the frames. probe: raises AnimateDiffError for formats that
-    cannot be written; read_mask: for a motion mask that cannot be read for so many frames. named_loras: the motion
-    LoRAs that the settings and a schedule of prompts name, and what is wrong with others.
+    source: frames of the source video. source_frames: pictures of a source that is no video, where those make the
+    frames. probe: raises AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot
+    be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what
+    is wrong with others.
     """
 
     settings: Settings
@@ -114,15 +116,20 @@ class Asked:
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     find_rife: FindModel = lambda name: None
+    source: SourceFrames | None = None
 
     @property
     def frames(self) -> int:
-        return self.settings.frame_count(self.source_frames)
+        return self.settings.frame_count(self._many)
 
     @property
     def pictures(self) -> int:
         """How many the clip starts from."""
-        return self.source_frames or int(self.sampled.from_picture)
+        return self._many or int(self.sampled.from_picture)
+
+    @property
+    def _many(self) -> int | None:
+        return self.source.count if self.source and self.source.count > 1 else self.source_frames
 
     @cached_property
     def passes(self) -> Passes:
@@ -132,6 +139,8 @@ class Asked:
 def preflight(asked: Asked) -> Preflight:
     """What a run will do, and what is wrong with it."""
     settings, frames = asked.settings, asked.frames
+    settings = replace(settings, fps=settings.played_fps(asked.source and asked.source.fps))
+    asked = replace(asked, settings=settings)
     played = len(windows.playback(frames, settings.context_length, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
     passes = [_count(each) for each in asked.passes.all]
@@ -148,6 +157,8 @@ def preflight(asked: Asked) -> Preflight:
              "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if between:
         facts[INTERPOLATION] = between
+    if asked.source and asked.source.count > 1:
+        facts[SOURCE] = asked.source.chosen.told
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
@@ -191,6 +202,7 @@ class _Findings:
         self.attempt(pictures.check, settings, asked.pictures, "the request")
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.sampled.from_picture)
+        self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
         self.notices += notices.of_speed(settings, asked.passes.iterations[0].run.steps)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from animatediff.sampling.from_pictures import steps_placed
+from animatediff.sampling.from_pictures import run_strength, steps_placed
 from animatediff.settings import Settings
 
 
@@ -22,9 +22,10 @@ class Sampled:
     second: Sampled | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Sampled:
+    def of(cls, settings: Settings, frames: int, *, from_picture: bool) -> Sampled:
+        """As the settings say for a clip of so many frames."""
         return cls(settings.sampler, settings.schedule_type, settings.steps, settings.cfg,
-                   settings.denoising_strength if settings.init else None)
+                   run_strength(settings, frames) if from_picture else None)
 
     @property
     def done(self) -> int:

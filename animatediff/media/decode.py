@@ -12,14 +12,15 @@ from PIL import Image, ImageOps, features
 from animatediff.errors import MediaError
 from animatediff.media.budget import PIXELS, Budget, TooMuchError, check_size
 from animatediff.media.opening import Kind
-from animatediff.media.pyav import opened
+from animatediff.media.pyav import opened, video_stream
+from animatediff.packages import extra
 
 Transpose = Image.Transpose
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 GIF_DEFAULT = 100  # milliseconds of a frame that does not say
 ALONE = ("JPEG", "BMP", "HEIF")  # what phones put behind a JPEG is a map of its brightness, or what its other lens saw
 COUNTED = 2**22  # bytes; in larger files counting the frames would take long itself
-HEIC_EXTRA = 'the extra "photos" (pip install -e ".[photos]" in the project\'s folder, or pip install pillow-heif)'
+HEIC_EXTRA = extra("photos", "pillow-heif")
 # Where a pixel's x and y grow to in the picture that is shown (ISO/IEC 14496-12, 6.2.2): signs of a, b, c, d.
 _TURNS = {(-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT, (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
           (-1, 0, 0, -1): Transpose.ROTATE_180, (0, 1, -1, 0): Transpose.ROTATE_270, (0, -1, 1, 0): Transpose.ROTATE_90,
@@ -85,7 +86,7 @@ def _of_heif(file: BinaryIO) -> Image.Image:
 
 def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
     with opened(file, found.container, most_pixels=PIXELS) as container:
-        stream = next(iter(container.streams.video), None)
+        stream = video_stream(container)
         if stream is None:
             return
         check_size(stream.width or 0, stream.height or 0)
@@ -101,8 +102,10 @@ def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
 
 
 def picture_of(frame: Any, stream: Any) -> Image.Image:
-    """A video's frame as players show it: with square pixels, turned as the camera was."""
-    image = frame.to_image()
+    """A video's frame as players show it: with square pixels, turned as the camera was; RGB, or RGBA if some of it is
+    transparent."""
+    transparent = any(component.is_alpha for component in frame.format.components)
+    image = Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA") if transparent else frame.to_image()
     shape = stream.sample_aspect_ratio or 1
     if shape > 0 and shape != 1:
         width = max(1, round(frame.width * shape))

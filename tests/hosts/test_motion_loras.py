@@ -255,7 +255,7 @@ def test_lists(there):
 
     assert [entry.name for entry in ours.lora_entries()] == ["zoom.safetensors", "broad.safetensors", "pan.ckpt"]
     assert "zoom.safetensors" not in [entry.name for entry in ours.entries()]
-    assert axes._choices(BY_NAME["motion_lora"])()[:2] == ["", "zoom.safetensors"]
+    assert axes.choices(BY_NAME["motion_lora"])()[:2] == ["", "zoom.safetensors"]
 
 
 def test_the_infotext_has_them_and_is_read_again(there):

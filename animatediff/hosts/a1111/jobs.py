@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 
 from animatediff.attribute import wrapped
-
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
