@@ -21,8 +21,9 @@ from animatediff.hosts.shared.stop import AnimateDiffStopped
 def told_on_the_page() -> AbstractContextManager[Any]:
     """While it lasts, the page that is built shows our errors as such."""
     stack = ExitStack()
-    stack.enter_context(wrapped(txt2img, "txt2img", _told))
-    stack.enter_context(wrapped(img2img, "img2img", _told))
+    for module, name in ((txt2img, "txt2img"), (img2img, "img2img")):
+        of_thread = f"{name}_function"  # Forge runs it in a thread that drops what it raises
+        stack.enter_context(wrapped(module, of_thread if hasattr(module, of_thread) else name, _told))
     return stack
 
 
