@@ -31,13 +31,10 @@ def write_configs(folder, params):
 
 
 def narrow(folder, unet):
-    class Narrow(model_list.SD15):
-        huggingface_repo = str(folder)
-        unet_config = {**model_list.SD15.unet_config,
-                       "context_dim": unet["context_dim"], "model_channels": unet["model_channels"]}
-        unet_extra_config = {"num_heads": unet["num_heads"], "num_head_channels": -1}
-
-    return Narrow
+    sizes = {name: unet[name] for name in ("context_dim", "model_channels")}
+    return type("Narrow", (model_list.SD15,), {
+        "huggingface_repo": str(folder), "unet_config": {**model_list.SD15.unet_config, **sizes},
+        "unet_extra_config": {"num_heads": unet["num_heads"], "num_head_channels": -1}})
 
 
 for file in sorted((Path(paths.models_path) / "Stable-diffusion").glob("*.yaml"))[:1]:
