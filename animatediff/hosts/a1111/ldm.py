@@ -20,6 +20,8 @@ from animatediff.sampling import betas
 class LatentDiffusion:
     """See hosts.shared.backend."""
 
+    equal_parts = False
+
     def loaded(self) -> Any:
         return getattr(sd_models.model_data, "sd_model", None)
 
@@ -70,7 +72,7 @@ class LatentDiffusion:
                 return plain(x, t, cond, *args, **kwargs)
             parts, run.parts = run.parts, None
             try:
-                rows = Rows.of_call(parts, len(x))
+                rows = Rows.of_call(list(map(len, parts)), len(x))
             except ValueError as error:
                 raise ModelError(f"the UNet is called with a batch that is not the clip's: {error}",
                                  remedy="Another extension changes the batch; disable it for this clip.") from error
@@ -82,6 +84,9 @@ class LatentDiffusion:
 
         with attribute(model, "apply_model", apply_model):
             yield
+
+    def make_room(self, bytes: int) -> None:
+        """The host keeps its networks where they are."""
 
     def waiting(self, model: Any) -> list[Any]:
         """The text encoders. The VAE may be drawing a live preview; where the host itself moves networks (--medvram),

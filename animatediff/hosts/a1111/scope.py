@@ -60,7 +60,7 @@ class Pass:
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(settings.speed)
         self.from_picture = False  # whether the host samples as in img2img
-        self.parts: list[int] | None = None  # positive rows of each frame in the denoiser's call of the UNet
+        self.parts: list[list[float]] | None = None  # of each frame in the denoiser's call, see `backend.Run`
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
         self.finished = 0  # of several iterations
@@ -91,6 +91,7 @@ class Pass:
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             dtype = BACKEND.unet_dtype(shared.sd_model)
+            BACKEND.make_room(sum(weight.numel() for weight in self.module.parameters()) * dtype.itemsize)
             self.whole_pass.enter_context(on_device(self.module, devices.device, dtype))
             self.move_to(shared.sd_model)
             self.whole_pass.enter_context(attribute(self.denoiser, "forward", self._holding(self.denoiser.forward)))
@@ -108,7 +109,7 @@ class Pass:
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():
                 self.move_to(shared.sd_model)
-            self.parts = [len(parts) for parts in self.sampler.sampler_extra_args["cond"].batch]
+            self.parts = [[part.weight for part in parts] for parts in self.sampler.sampler_extra_args["cond"].batch]
             params.text_cond, params.text_uncond = BACKEND.equal_lengths(
                 shared.sd_model, params.text_cond, params.text_uncond)
         except Exception as error:  # the host would log it and go on without motion

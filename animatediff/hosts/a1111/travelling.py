@@ -83,6 +83,9 @@ def of_frames(encoded: Any, schedule: Schedule) -> Any:
         longest = max(tokens(entry.cond) for parts in texts for schedules, _ in parts for entry in schedules)
         texts = [[(_lengthened(schedules, longest, empty), weight) for schedules, weight in parts] for parts in texts]
         frames = [_mixed_parts(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
+        if BACKEND.equal_parts:
+            most = max(map(len, frames))
+            frames = [[*parts, *[(parts[-1][0], 0.0)] * (most - len(parts))] for parts in frames]
         batch = [[prompt_parser.ComposableScheduledPromptConditioning(*part) for part in parts] for parts in frames]
         return prompt_parser.MulticondLearnedConditioning(shape=(len(batch),), batch=batch)
     longest = max(tokens(entry.cond) for schedules in encoded for entry in schedules)

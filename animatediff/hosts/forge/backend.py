@@ -21,6 +21,8 @@ BUFFERS = ("sigmas", "log_sigmas")
 class Forge:
     """See hosts.shared.backend."""
 
+    equal_parts = True  # it goes by the frame with the fewest
+
     def loaded(self) -> Any:
         model = sd_models.model_data.sd_model  # until the first job, a stand-in without weights
         return model if hasattr(model, "forge_objects") else None
@@ -81,6 +83,12 @@ class Forge:
 
     def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
         return calls.called(model.forge_objects.unet, run)
+
+    def make_room(self, bytes: int) -> None:
+        from backend import memory_management
+
+        kept_free = memory_management.minimum_inference_memory()
+        memory_management.free_memory(bytes + kept_free, memory_management.get_torch_device())
 
     def waiting(self, model: Any) -> list[Any]:
         """The host moves networks itself."""

@@ -1,9 +1,8 @@
 """Forge's calls of the UNet, answered window by window.
 
-A call holds chunks, each of them all frames of the clip in one role, the last role first: `cond_or_uncond` [1, 0] is the
-negative prompt and then the prompt, and with AND [1, 0, 0] has the last part before the first. Around the pass three
-things are otherwise than the host has them: `model_function_wrapper` among the patcher's `model_options`, the estimate
-of memory, which is that of a window, and nothing else.
+A call holds chunks, each of them all frames of the clip in one role, the last role first: `cond_or_uncond` [1, 0] is
+the negative prompt and then the prompt, and with AND [1, 0, 0] has the last part before the first. While a pass runs,
+the patcher has our `model_function_wrapper`, and the host estimates memory for a window in place of the clip.
 """
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from animatediff.hosts.shared.cfg_rows import Rows, take
 
 WRAPPER = "model_function_wrapper"
 ESTIMATE = "memory_peak_estimation_modifier"
-PROMPT = 0  # a chunk's kind in `cond_or_uncond`
+PROMPT, NEGATIVE = 0, 1  # kinds of chunks in `cond_or_uncond`
 
 
 @contextmanager
@@ -68,6 +67,24 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
     return {**take({k: v for k, v in c.items() if k not in apart}, chosen, rows), **apart}, of_chunks
 
 
+def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[float]]) -> Tensor:
+    """The answer of a call [(chunk frame) c h w] from which the host makes what each frame's own weights of AND's parts
+    say: it takes those of the last frame for all."""
+    parts = [chunk for chunk, kind in enumerate(kinds) if kind == PROMPT][::-1]  # the first part first
+    own = torch.tensor([of_frame[:len(parts)] for of_frame in weights])
+    last, heaviest = own[-1], int(own[-1].abs().argmax()) if parts else 0
+    if torch.equal(own, last.expand_as(own)) or not last[heaviest]:
+        return answer
+    chunks = answer.unflatten(0, (len(kinds), -1))
+    negative = chunks[kinds.index(NEGATIVE)] if NEGATIVE in kinds else torch.zeros_like(chunks[0])
+    own = own.to(answer)[..., None, None, None]
+    change = sum(own[:, place] * (chunks[part] - negative) for place, part in enumerate(parts))
+    made = chunks.clone()
+    made[parts] = negative
+    made[parts[heaviest]] += change / last[heaviest]
+    return made.flatten(0, 1)
+
+
 def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
     """The shape for which the host is to estimate memory: a window's, in two roles. While the denoiser works it is
     nothing, so that the host does not take prompt and negative prompt apart; `run` does so where memory is short."""
@@ -97,6 +114,7 @@ def _wrapper(run: Run, before: Any, patcher: Any) -> Callable[..., Tensor]:
             some, of_chunks = cut(c, kinds, len(x), chosen)
             return ask(batch, t[chosen.to(t.device)], some, of_chunks)
 
-        return run.answer(rows_of(kinds, len(x)), x, t, of_rows)
+        weights = run.parts
+        return reweighted(run.answer(rows_of(kinds, len(x)), x, t, of_rows), kinds, weights)
 
     return wrapper

@@ -23,7 +23,7 @@ class Run(Protocol):
     settings: Settings
     memory: WhileSampling
     error: Exception | None  # what the next call raises
-    parts: list[int] | None  # positive rows of each frame; None while the host's denoiser is not at work
+    parts: list[list[float]] | None  # weights of each frame's parts of AND; None while the denoiser is not at work
 
     def answer(self, rows: Rows, x: Tensor, t: Tensor, of_rows: OfRows) -> Tensor:
         """The model's answer for the clip, window by window. x [rows c h w], t [rows]: timesteps or noise levels."""
@@ -32,6 +32,8 @@ class Run(Protocol):
 
 class Backend(Protocol):
     """`model`: the host's `shared.sd_model`. `denoiser`: the sampler's `model_wrap_cfg`."""
+
+    equal_parts: bool  # whether AND must have equally many parts in all frames
 
     def loaded(self) -> Any:
         """The model in memory; None if there is none yet. Loads nothing."""
@@ -62,6 +64,9 @@ class Backend(Protocol):
 
     def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
         """The host's calls of the UNet go through `run`, except those that are not for the clip."""
+
+    def make_room(self, bytes: int) -> None:
+        """On the device, for what is about to be put there."""
 
     def waiting(self, model: Any) -> list[Any]:
         """Networks of which sampling makes no use, and which the host leaves on the device."""
