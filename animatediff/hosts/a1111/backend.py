@@ -8,7 +8,7 @@ from animatediff.hosts.shared.backend import Backend
 
 def _of_host() -> Backend:
     if find_spec("modules_forge") is not None:
-        from animatediff.hosts.forge.backend import Forge
+        from animatediff.hosts.forge.objects import Forge
 
         return Forge()
     from animatediff.hosts.a1111.ldm import LatentDiffusion

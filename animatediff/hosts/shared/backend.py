@@ -37,39 +37,52 @@ class Backend(Protocol):
 
     def loaded(self) -> Any:
         """The model in memory; None if there is none yet. Loads nothing."""
+        ...
 
     def unet(self, model: Any) -> nn.Module | None:
         """None for a model that has no UNet."""
+        ...
 
     def unet_dtype(self, model: Any) -> torch.dtype:
         """In which the UNet computes."""
+        ...
 
     def empty_prompt(self, model: Any) -> Tensor:
         """[1 chunk d], the conditioning of an empty prompt."""
+        ...
 
     def equal_lengths(self, model: Any, cond: Any, uncond: Any) -> tuple[Any, Any]:
         """What the host's denoiser is about to use, with equal numbers of tokens. It may have no `uncond`."""
+        ...
 
     def scheduled(self, model: Any, schedule: Schedule, p: Any) -> AbstractContextManager[None]:
         """A motion module's noise schedule in place of the model's, with the host's options for schedules applied."""
+        ...
 
     def alphas_cumprod(self, model: Any) -> Tensor:
         """ᾱ [steps] of the schedule in force, on the CPU."""
+        ...
 
     def timestep_alphas(self, denoiser: Any) -> Tensor | None:
         """ᾱ [steps] where the denoiser takes timesteps and answers with ε (DDIM and its kin)."""
+        ...
 
     def renew(self, denoiser: Any) -> None:
         """Have the sampler read the schedule anew: it took σ from the model when it was made."""
+        ...
 
     def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
         """The host's calls of the UNet go through `run`, except those that are not for the clip."""
+        ...
 
     def make_room(self, bytes: int) -> None:
         """On the device, for what is about to be put there."""
+        ...
 
     def waiting(self, model: Any) -> list[Any]:
         """Networks of which sampling makes no use, and which the host leaves on the device."""
+        ...
 
     def back_to(self, info: Any, p: Any) -> None:
         """Load a checkpoint again, by the host's `CheckpointInfo`."""
+        ...
