@@ -22,9 +22,14 @@ def told_on_the_page() -> AbstractContextManager[Any]:
     """While it lasts, the page that is built shows our errors as such."""
     stack = ExitStack()
     for module, name in ((txt2img, "txt2img"), (img2img, "img2img")):
-        of_thread = f"{name}_function"  # Forge runs it in a thread that drops what it raises
-        stack.enter_context(wrapped(module, of_thread if hasattr(module, of_thread) else name, _told))
+        stack.enter_context(wrapped(module, function(module, name), _told))
     return stack
+
+
+def function(module: Any, name: str) -> str:
+    """The function that makes a job of the page. Forge runs it in a thread of its own, which drops what it raises."""
+    of_thread = f"{name}_function"
+    return of_thread if hasattr(module, of_thread) else name
 
 
 def markup(text: str) -> str:

@@ -3,8 +3,8 @@
     POST /call-recorder/begin   from here on every call of the UNet is recorded, and every estimate of memory
     POST /call-recorder/end     what was recorded, in order
 
-A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": names in transformer_options and what depends
-on rows, "σ": first and last}; an estimate is {"estimate": the shape that it is for}.
+A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": of transformer_options what depends on rows,
+"marks": cond_mark, "same σ": whether all rows have one}; an estimate is {"estimate": the shape that it is for}.
 """
 from contextlib import ExitStack
 
