@@ -1,4 +1,4 @@
-"""The backend of the host that runs: Forge's where its packages are, else the WebUI's own."""
+"""The backend of the host that runs, told by its packages: Forge and Forge Neo, reForge, or the WebUI itself."""
 from __future__ import annotations
 
 from importlib.util import find_spec
@@ -7,10 +7,14 @@ from animatediff.hosts.shared.backend import Backend
 
 
 def _of_host() -> Backend:
-    if find_spec("modules_forge") is not None:
+    if find_spec("modules_forge") is not None and find_spec("backend") is not None:
         from animatediff.hosts.forge.objects import Forge
 
         return Forge()
+    if find_spec("modules_forge") is not None:
+        from animatediff.hosts.forge.reforge import ReForge
+
+        return ReForge()
     from animatediff.hosts.a1111.ldm import LatentDiffusion
 
     return LatentDiffusion()

@@ -2,4 +2,5 @@
 from __future__ import annotations
 
 FORGE: dict[str, str] = {}
-CANNOT = {"Forge": FORGE}
+REFORGE: dict[str, str] = {}
+CANNOT = {"Forge": FORGE, "reForge": REFORGE}

@@ -72,7 +72,8 @@ def test_the_stand_in_calls_as_forge_does(patcher, name):
 
 
 @pytest.mark.parametrize("asked", [{}, {"parts": 2}, {"parts": 3, "weights": [[1.0, 0.5, 2.0]] * FRAMES},
-                                   {"negative": False}, {"control": torch.randn(FRAMES, 4, 8, 8)}], ids=str)
+                                   {"negative": False}, {"control": torch.ones(FRAMES, 4, 8, 8)}],
+                         ids=["prompt and negative", "AND", "AND of three", "prompt alone", "ControlNet"])
 def test_windows_answer_what_the_whole_clip_would(patcher, asked):
     expected = ask(patcher, **asked)
     [whole] = patcher.model.calls

@@ -84,7 +84,9 @@ A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-c
 FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
              {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow"},
              {"hr_additional_modules": ["Use same choices"]})
-KINDS = (A1111, FORGE)
+REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
+               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
+KINDS = (A1111, FORGE, REFORGE)
 
 
 @dataclass
