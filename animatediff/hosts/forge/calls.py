@@ -23,16 +23,21 @@ PROMPT, NEGATIVE = 0, 1  # kinds of chunks in `cond_or_uncond`
 
 
 @contextmanager
-def called(patcher: Any, run: Run) -> Iterator[None]:
-    """Calls of this `UnetPatcher` go through `run` for the length of the block."""
+def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Iterator[None]:
+    """Calls of this `UnetPatcher` go through `run` for the length of the block. free: bytes of memory on a device, as
+    the host counts them."""
     kind = type(patcher.model)
     limited = _limited(run)
     options = dict(patcher.model_options)
-    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), patcher)
     if ESTIMATE in options:
         plain = options[ESTIMATE]
         options[ESTIMATE] = lambda shape, *args, **kwargs: plain(limited(shape), *args, **kwargs)
     required = kind.memory_required
+
+    def fits(rows: int, x: Tensor) -> bool:
+        return required(patcher.model, [rows, *x.shape[1:]]) < free(x.device)
+
+    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), fits)
 
     def memory_required(model: Any, input_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         return required(model, limited(input_shape), *args, **kwargs)
@@ -95,8 +100,10 @@ def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
     return limited
 
 
-def _wrapper(run: Run, before: Any, patcher: Any) -> Callable[..., Tensor]:
+def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Callable[..., Tensor]:
     """A plain function: the host deep-copies options."""
+    asked = False  # whether a window in all its roles fits into memory
+
     def wrapper(apply_model: Callable[..., Tensor], call: dict[str, Any]) -> Tensor:
         if run.error is not None:
             raise run.error
@@ -109,6 +116,11 @@ def _wrapper(run: Run, before: Any, patcher: Any) -> Callable[..., Tensor]:
 
         if run.parts is None or len(x) != len(kinds) * len(run.parts):  # not from the denoiser, or not the clip's
             return ask(x, t, c, kinds)
+
+        nonlocal asked
+        if not asked:  # now that the host has loaded what it wants on the device
+            window = min(run.settings.context_length, len(run.parts)) * len(kinds)
+            asked, run.memory.apart = True, run.memory.apart or not fits(window, x)
 
         def of_rows(batch: Tensor, chosen: Tensor) -> Tensor:
             some, of_chunks = cut(c, kinds, len(x), chosen)

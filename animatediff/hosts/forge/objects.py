@@ -91,7 +91,7 @@ class Forge:
             denoiser.alphas = shared.sd_model.alphas_cumprod
 
     def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
-        return calls.called(model.forge_objects.unet, run)
+        return calls.called(model.forge_objects.unet, run, import_module(self.memory).get_free_memory)
 
     def make_room(self, bytes: int) -> None:
         memory = import_module(self.memory)

@@ -20,6 +20,10 @@ from animatediff.unet.reuse import Reuse
 FRAMES, WINDOW = 9, 4
 
 
+def plenty(device):
+    return 1e9
+
+
 class Run:
     """A sampling pass."""
 
@@ -79,7 +83,7 @@ def test_windows_answer_what_the_whole_clip_would(patcher, asked):
     [whole] = patcher.model.calls
     patcher.model.calls.clear()
     run = Run()
-    with calls.called(patcher, run):
+    with calls.called(patcher, run, plenty):
         found = ask(patcher, run, **asked)
     assert torch.allclose(found, expected, atol=1e-5)
     roles = len(whole["chunks"])
@@ -96,7 +100,7 @@ def test_ands_weights_are_each_frames_own(patcher):
     """Forge takes the last frame's weights for all; every frame alone shows what it is to be."""
     weights = [[1.0 - f / 10, f / 8] for f in range(FRAMES)]
     run = Run()
-    with calls.called(patcher, run):
+    with calls.called(patcher, run, plenty):
         found = ask(patcher, run, parts=2, weights=weights)
     each = [ask(patcher, parts=2, weights=[own] * FRAMES)[f] for f, own in enumerate(weights)]
     assert torch.allclose(found, torch.stack(each), atol=1e-5)
@@ -104,15 +108,24 @@ def test_ands_weights_are_each_frames_own(patcher):
 
 
 def test_memory_is_estimated_for_a_window(patcher):
-    """And prompt and negative prompt are in one call however little is free: the run takes them apart itself."""
     run = Run()
-    with calls.called(patcher, run):
+    with calls.called(patcher, run, plenty):
         assert forge_call.prepared(patcher, torch.zeros(FRAMES, 4, 8, 8)) == 2 * WINDOW
-        ask(patcher, run, free=WINDOW)
-    assert {tuple(call["chunks"]) for call in patcher.model.calls} == {(0, 1)}
     patcher.model_options["memory_peak_estimation_modifier"] = lambda shape: 7 * shape[0]
-    with calls.called(patcher, run):
+    with calls.called(patcher, run, plenty):
         assert forge_call.prepared(patcher, torch.zeros(FRAMES, 4, 8, 8)) == 7 * 2 * WINDOW
+
+
+@pytest.mark.parametrize(("free", "chunks"), [(2 * WINDOW + 1, {(0, 1)}), (2 * WINDOW, {(0,), (1,)})])
+def test_little_memory_takes_the_windows_roles_apart(patcher, free, chunks):
+    """And never the clip's, as Forge would where it has not enough for all frames."""
+    expected = ask(patcher)
+    patcher.model.calls.clear()
+    run = Run()
+    with calls.called(patcher, run, lambda device: free):
+        found = ask(patcher, run, free=free)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert {tuple(call["chunks"]) for call in patcher.model.calls} == chunks
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("on purpose"), KeyboardInterrupt()], ids=repr)
@@ -120,7 +133,7 @@ def test_everything_is_as_before_however_it_ends(patcher, error):
     options, kind = patcher.model_options, type(patcher.model)
     inside, required = dict(options), kind.memory_required
     try:
-        with calls.called(patcher, Run()):
+        with calls.called(patcher, Run(), plenty):
             assert patcher.model_options is not options
             if error:
                 raise error
@@ -140,7 +153,7 @@ def test_a_wrapper_that_was_there_is_called_for_each_window(patcher):
     expected = ask(patcher)
     patcher.model_options["model_function_wrapper"] = theirs
     run = Run()
-    with calls.called(patcher, run):
+    with calls.called(patcher, run, plenty):
         found = ask(patcher, run)
     assert torch.allclose(found, expected, atol=1e-5)
     assert set(map(str, seen)) == {str((2 * WINDOW, [0, 1]))}
@@ -148,7 +161,7 @@ def test_a_wrapper_that_was_there_is_called_for_each_window(patcher):
 
 
 def test_calls_that_are_not_the_clips_are_the_hosts(patcher):
-    with calls.called(patcher, Run()):
+    with calls.called(patcher, Run(), plenty):
         ask(patcher, frames=3)
     assert [call["rows"] for call in patcher.model.calls] == [6]
 
@@ -156,7 +169,7 @@ def test_calls_that_are_not_the_clips_are_the_hosts(patcher):
 def test_an_error_of_the_callback_comes_out_of_the_call(patcher):
     run = Run()
     run.error = ValueError("told")
-    with calls.called(patcher, run), pytest.raises(ValueError, match="told"):
+    with calls.called(patcher, run, plenty), pytest.raises(ValueError, match="told"):
         ask(patcher, run)
 
 
