@@ -236,6 +236,8 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
             except ValueError:
                 raise SettingsError(f"{quoted(line)} does not name frames", where=name,
                                     remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
+    if keys and hasattr(unit, FORGES_FOLDER):
+        raise SettingsError("Forge's ControlNet has no key frames", where=name, remedy=A_FOLDER)
     if len(keys) > len(pictures):
         raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
                             where=name, remedy="Give a picture for each key frame.")
