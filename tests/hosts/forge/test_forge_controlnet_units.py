@@ -86,7 +86,8 @@ def test_a_folder_gives_a_picture_to_each_frame(control, pictures, as_dict):
     assert [Path(file).name for file in files] == ["0.png", "1.png", "2.png"]
 
 
-@pytest.mark.parametrize(("text", "words"), [("/gone", "does not read files there"), ("{}\nkeyframe: 0, 2", "no key frames")])
+@pytest.mark.parametrize(("text", "words"), [("/gone", "does not read files there"),
+                                             ("{}\nkeyframe: 0, 2", "no key frames")])
 def test_what_cannot_work_is_refused(control, pictures, text, words):
     from animatediff.errors import AnimateDiffError
 
