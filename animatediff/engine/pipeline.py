@@ -22,7 +22,7 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import BetaSchedule, MotionModule, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import Event, OnEvent, memory
-from animatediff.sampling.events import ignore, shortage_told
+from animatediff.sampling.events import ignore, report_fallbacks
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Pipeline:
         last_use = {frame: place for place, frame in enumerate(order)}
         kept: dict[int, np.ndarray] = {}
         waiting = self.unet, self.module, self.text
-        with vae.as_it_was(self.vae), memory.WhileDecoding(self.device, shortage_told(on_event),
+        with vae.as_it_was(self.vae), memory.WhileDecoding(self.device, report_fallbacks(on_event),
                                                            lambda: waiting) as in_use:
             for place, frame in enumerate(order):
                 if frame not in kept:

@@ -18,7 +18,7 @@ from animatediff.engine.unet_call import UNetCall
 from animatediff.errors import ModelError
 from animatediff.motion import MotionModule, lora
 from animatediff.sampling import Event, OnEvent, memory, noise
-from animatediff.sampling.events import shortage_told
+from animatediff.sampling.events import report_fallbacks
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.mixing import TravellingPrompt
 
@@ -28,7 +28,7 @@ class Sampling:
 
     def __init__(self, parts: Components, module: MotionModule | None, plan: Plan, on_event: OnEvent):
         self.parts, self.module, self.plan, self.settings, self.on_event = parts, module, plan, plan.settings, on_event
-        self.memory = memory.WhileSampling(parts.device, shortage_told(on_event), lambda: (parts.vae, parts.text),
+        self.memory = memory.WhileSampling(parts.device, report_fallbacks(on_event), lambda: (parts.vae, parts.text),
                                            plan.settings.windows_per_call, parts.unet, module)
         self.call = UNetCall(parts.unet, plan.settings, self._prompts(), parts.dtype, self.memory, plan.steering)
 

@@ -1,7 +1,7 @@
-"""A clip that starts from pictures: what its frames start as, and how they are held to the pictures.
+"""Clips that start from pictures: their initial latents, and frames that are held to pictures.
 
-Held frames are, in every step, their pictures noised to that step's level, as the kept part in inpainting is. A frame
-that is to drift is let go after its share of the steps instead of being mixed with its picture, which would show both.
+In each step, a held frame is its picture noised to that step's level, like the unmasked part in inpainting. A frame
+with a lower lock is released after its share of the steps. It is not mixed with its picture, which would show both.
 """
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from animatediff.settings import Settings
 
 
 def steps_done(steps: int, strength: float) -> int:
-    """Steps that img2img does of `steps`, as the WebUI counts them: at least one, all with strength 1."""
+    """Return how many of `steps` img2img does, as the WebUI counts them: at least one; all with strength 1."""
     return int(min(strength, 0.999) * steps) + 1
 
 
 def kept(frames: int, power: float, scale: float) -> Tensor:
-    """α_i = max(0, 1 − i^power/scale), the share of the picture that frame i starts with; float64 [frames].
+    """Return the picture's share in the initial latents of each frame, float64 [frames].
 
-    sd-webui-animatediff's formula; a scale of 0 stands for an endless one, which keeps everything.
+    The share is α_i = max(0, 1 − i^power/scale), as in sd-webui-animatediff. A scale of 0 means infinity: α_i = 1.
     """
     i = torch.arange(frames, dtype=torch.float64)
     return (1 - i**power / scale).clamp(min=0) if scale else torch.ones_like(i)
 
 
 def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """The shares of two pictures, `last` from its own end: no more than 1 together, both ends pinned."""
+    """Return the shares of the first and the last picture in each frame.
+
+    first, last: shares from `kept`, `last` counted from the clip's end. Where the sum is more than 1, both are divided
+    by it. The first and the last frame have their picture alone.
+    """
     last = last.flip(0)
     total = (first + last).clamp(min=1)
     first, last = first / total, last / total
@@ -65,13 +69,15 @@ class Held:
         return Held(self.pictures[list(frames)], self.until[list(frames)])
 
     def pinned(self, latents: Tensor) -> Tensor:
-        """Finished latents; some samplers leave a little noise behind their last step."""
+        """Return finished latents with the pictures in held frames. Some samplers leave noise after their last step."""
         return self.into(latents, 1.0, lambda pictures: pictures)
 
 
 def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") -> Tensor:
-    """What a network says of x = √ᾱ·x₀ + √(1 − ᾱ)·ε that knows x₀. alpha: ᾱ. prediction: "epsilon", or "v_prediction"
-    for √ᾱ·ε − √(1 − ᾱ)·x₀ (arXiv:2202.00512, appendix D)."""
+    """Return the exact prediction for x = √ᾱ·x₀ + √(1 − ᾱ)·ε, given x₀.
+
+    alpha: ᾱ. prediction: "epsilon" for ε, or "v_prediction" for √ᾱ·ε − √(1 − ᾱ)·x₀ (arXiv:2202.00512, appendix D).
+    """
     if prediction == "v_prediction":
         return (alpha.sqrt() * x - x0) / (1 - alpha).sqrt()
     return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
@@ -106,7 +112,10 @@ class FromPictures:
         return Held(pictures, curve) if curve.any() else None
 
     def start(self, noise: Callable[[], Tensor]) -> Tensor:
-        """Latents [f c h w] to which the sampler adds its own noise. `noise`: draws more [f c h w], if it is needed."""
+        """Return the initial latents [f c h w], to which the sampler adds its noise.
+
+        noise(): draws more noise [f c h w]; called only if needed.
+        """
         x = self._mixed(noise)
         return x if self.held is None else self.held.into(x, 0.0, lambda pictures: pictures)
 
@@ -125,7 +134,7 @@ class FromPictures:
 
 
 def _goes_round(s: Settings) -> bool:
-    """Whether windows go over the clip's end to its beginning."""
+    """Return whether any window wraps from the clip's end to its beginning."""
     plans = (windows.plan(s.frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
                           schedule=s.context_schedule, step=step) for step in range(4))
     return any(a > b for plan in plans for window in plan for a, b in pairwise(window))
