@@ -40,8 +40,10 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
 
 @contextmanager
 def as_it_was(vae) -> Iterator[None]:
-    """A context manager that restores the VAE's dtype at its end. No value changes, since fp32 holds all half-precision
-    numbers."""
+    """A context manager that restores the VAE's dtype at its end.
+
+    The weights do not change, since fp32 holds all numbers of half precision.
+    """
     before = vae.dtype
     try:
         yield

@@ -1,5 +1,4 @@
-"""FreeInit, compared with the authors' formulas in plain loops, with diffusers, and with a discrete Fourier transform.
-"""
+"""FreeInit, compared with the authors' formulas in plain loops, with diffusers, and with the definition of the DFT."""
 from __future__ import annotations
 
 import math
@@ -22,8 +21,7 @@ SHARES = st.floats(0.01, 1)
 
 
 def by_loops(kind, shape, d_s, d_t, n=4):
-    """Return the authors' filter for even sizes. Unlike in their code, the width of the box is not computed from the
-    height."""
+    """Return the authors' filter for even sizes, except that the box has each side's own size."""
     mask = np.zeros(shape)
     if d_s == 0 or d_t == 0:
         return mask
