@@ -18,7 +18,7 @@ WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 # Largest number of characters in a text, by `form`; LONGEST for names, paths and numbers. The size of a picture is
 # limited when it is decoded.
 LONGEST = 4096
-LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30}
+LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30, "video": 2**30}
 MOST_ENTRIES = 100_000  # largest number of entries in a list
 UNSAFE_IN_FILES = '/\\:*?"<>|'
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -42,7 +42,8 @@ class Parameter:
       "device": a choice, or a numbered device such as cuda:1;
       "prose": the user's own words;
       "picture": a file's path, or in an API the picture itself;
-      "mask": the same for a picture or video;
+      "mask", "video": the same for a picture or video;
+      "path": a path alone;
       "curve": a number, a list or key frames (see `curves`), with all values within the range.
     """
 
@@ -103,8 +104,10 @@ class Parameter:
                     "(0: 1, 8: 0.5, 100%: 1)")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
-        if self.form == "mask":
+        if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
+        if self.form == "path":
+            return "a path"
         if self.type is bool:
             return "true or false"
         if self.choices:
@@ -146,7 +149,7 @@ class Parameter:
             schema["pattern"] = r"^(\d{1,6}x\d{1,6})?$"
         elif self.form == "file name":
             schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
-        elif self.type is str and not self.choices and self.form in ("", "prose"):
+        elif self.type is str and not self.choices and self.form in ("", "prose", "path"):
             schema["maxLength"] = self.longest
         elif self.type in (int, float):
             schema |= {name: limit for name, limit in (("minimum", self.minimum), ("maximum", self.maximum))

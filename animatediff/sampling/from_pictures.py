@@ -2,6 +2,8 @@
 
 In each step, a held frame is its picture noised to that step's level, like the unmasked part in inpainting. A frame
 with a lower lock is released after its share of the steps. It is not mixed with its picture, which would show both.
+A frame with a lower denoising strength than others, or a grey part of a mask, is held until the step at which img2img
+with its own strength would begin (Levin and Fried, "Differential Diffusion", arXiv:2306.00950).
 """
 from __future__ import annotations
 
@@ -45,27 +47,57 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
+def shares(settings: Settings, frames: int) -> Tensor:
+    """Return the factor of the denoising strength for each frame, float64 [f]."""
+    return torch.tensor(Curve.read(settings.denoising_strength_frames).values(frames), dtype=torch.float64)
+
+
+def run_strength(settings: Settings, frames: int) -> float:
+    """Return the denoising strength of a sampler run: the highest of all frames."""
+    return settings.denoising_strength * float(shares(settings, frames).max())
+
+
+def until_share(steps: int, strength: float, share: Tensor, most: float) -> Tensor:
+    """Return the share of a run's steps for which frames, or parts of them, are held.
+
+    Held for so long, they are sampled from the step at which img2img with their own strength begins. The result has
+    the shape of `share`. It is 1, to the end, where `share` is 0.
+
+    steps: number of steps in the settings, before img2img skips some.
+    strength: denoising strength in the settings.
+    share: factor of the strength for each frame or part.
+    most: the run's denoising strength, see `run_strength`.
+    """
+    done = steps_done(steps, most)
+    own = ((share * strength).clamp(max=0.999) * steps).floor() + 1
+    return torch.where(share > 0, (done - own).clamp(min=0) / done, 1.0)
+
+
 @dataclass(frozen=True)
 class Held:
-    """`pictures` [f c h w] to which frames are held for the share `until` [f] of the steps; 1 is to the end."""
+    """Frames, or parts of frames, that are held to pictures."""
 
-    pictures: Tensor
-    until: Tensor
+    pictures: Tensor  # latents [f c h w]
+    until: Tensor  # share of the steps for which frames [f] or parts [f 1 h w] are held; 1: to the end
 
-    def frames(self, progress: float) -> Tensor:
-        """bool [f]: which frames are held in the step that begins at this share of the steps."""
-        return (progress < self.until) | (self.until >= 1)
+    def parts(self, progress: float) -> Tensor:
+        """Return a mask of what is held in the step that begins at this share of the steps.
+
+        The mask is bool, [f 1 1 1] or [f 1 h w].
+        """
+        until = self.until if self.until.ndim == 4 else self.until.view(-1, 1, 1, 1)
+        return (progress < until) | (until >= 1)
 
     def into(self, out: Tensor, progress: float, answer: Callable[[Tensor], Tensor]) -> Tensor:
-        """A network's answer [f c h w], with that of a network that sees the pictures where frames are held."""
-        held = self.frames(progress).to(out.device)
+        """Return a network's output [f c h w], replaced by `answer(pictures)` where frames are held."""
+        held = self.parts(progress).to(out.device)
         if not held.any():
             return out
         pictures = self.pictures.to(out)
-        return torch.where(held.view(-1, 1, 1, 1), answer(pictures).to(out), out)
+        return torch.where(held, answer(pictures).to(out), out)
 
     def of(self, frames: Sequence[int]) -> Held:
-        """The same of these frames alone."""
+        """Return the part for these frames."""
         return Held(self.pictures[list(frames)], self.until[list(frames)])
 
     def pinned(self, latents: Tensor) -> Tensor:
@@ -84,20 +116,24 @@ def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") ->
 
 
 class FromPictures:
-    """A clip's start, in latents.
+    """The start of a clip from pictures, in latents.
 
-    first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last:
-    [1 c h w], of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has
-    been changed.
+    first: latents of the start picture, [1 c h w] or repeated for each frame. With `each`: of a picture for each frame.
+    last: latents of the picture for the last frame, [1 c h w].
+    held_to: latents that frames are held to, if they differ from `first`.
+    until: from `until_share`; None if all frames have the run's strength.
     """
 
     def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None, *, each: bool = False,
-                 held_to: Tensor | None = None):
+                 held_to: Tensor | None = None, until: Tensor | None = None):
         self.settings, self.first, self.last, self.each = settings, first, last, each
-        self.held = self._held(first if held_to is None else held_to)
+        self.held = self._held(first if held_to is None else held_to, until)
 
-    def _held(self, pictures: Tensor) -> Held | None:
-        """Frames are held by their distance from a given picture; between two, to the one that holds them longer."""
+    def _held(self, pictures: Tensor, until: Tensor | None) -> Held | None:
+        """Return the held frames. The frame lock is a curve over the distance from a given picture.
+
+        Between two pictures, a frame is held to the one that holds it longer.
+        """
         s, frames = self.settings, self.settings.frames
         curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
         place = torch.arange(frames)
@@ -109,6 +145,8 @@ class FromPictures:
             curve = from_first.maximum(from_last)
         elif _goes_round(s):  # the last frame is the first one's neighbour
             curve = curve[place.minimum(frames - place)]
+        if until is not None and until.any():
+            curve = until.maximum(curve.to(until).view([-1] + [1] * (until.ndim - 1)))
         return Held(pictures, curve) if curve.any() else None
 
     def start(self, noise: Callable[[], Tensor]) -> Tensor:
