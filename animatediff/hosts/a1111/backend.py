@@ -1,64 +1,23 @@
-"""The WebUI as a clip's plan sees it: its image model, and its samplers before they run."""
+"""The backend of the host that runs, told by its packages: Forge and Forge Neo, reForge, or the WebUI itself."""
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from importlib.util import find_spec
 
-import torch
-from modules import devices, shared
-from torch import nn
-
-from animatediff.clip.backend import Models, Steps
-from animatediff.clip.inputs import Inputs
-from animatediff.clip.sampled import Sampled
-from animatediff.errors import ModelError
-from animatediff.hosts.a1111 import distilled, run_facts, travelling
-from animatediff.layout import ClipLayout
-from animatediff.motion import BetaSchedule, MotionModule, injected
-
-BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)  # SD1.5's and SDXL's
-OWN_SIZES = {False: "512x512", True: "1024x1024"}  # by whether the checkpoint is SDXL
+from animatediff.hosts.shared.backend import Backend
 
 
-class HostBackend:
-    """The loaded checkpoint with a motion module. ModelError for a checkpoint or a module that does not fit."""
+def _of_host() -> Backend:
+    if find_spec("modules_forge") is not None and find_spec("backend") is not None:
+        from animatediff.hosts.forge.objects import Forge
 
-    def __init__(self, module: MotionModule, module_file: Path):
-        self.module, self._module_file = module, module_file
-        self.device, self.dtype = devices.device, devices.dtype_unet
-        self._model = shared.sd_model
-        with injected(self.unet, module, ClipLayout.contiguous):  # refuses a module that does not fit
-            pass
+        return Forge()
+    if find_spec("modules_forge") is not None:
+        from animatediff.hosts.forge.reforge import ReForge
 
-    @property
-    def unet(self) -> nn.Module:
-        found = getattr(getattr(self._model, "model", None), "diffusion_model", None)
-        if found is None:
-            raise ModelError("this kind of checkpoint has no UNet",
-                             where=shared.opts.sd_model_checkpoint or "checkpoint",
-                             remedy="Choose an SD1.5 or SDXL checkpoint.")
-        return found
+        return ReForge()
+    from animatediff.hosts.a1111.ldm import LatentDiffusion
 
-    @property
-    def models(self) -> Models:
-        info: Any = getattr(self._model, "sd_checkpoint_info", None)
-        file = getattr(info, "filename", None)
-        return Models(getattr(info, "name_for_extra", "") or "", Path(file) if file else None, self._module_file,
-                      libraries={"torch": torch.__version__.split("+")[0]})
+    return LatentDiffusion()
 
-    @property
-    def own_size(self) -> str:
-        return OWN_SIZES[bool(getattr(self._model, "is_sdxl", False))]
 
-    @property
-    def own_betas(self) -> BetaSchedule:
-        return BETAS
-
-    def sampler(self, sampled: Sampled, betas: BetaSchedule) -> Steps:
-        return run_facts.placed(sampled)
-
-    def grid(self, sampled: Sampled) -> str:
-        return distilled.grid(sampled.sampler, sampled.schedule_type)
-
-    def notices(self, inputs: Inputs) -> list[str]:
-        return [note for texts in inputs.texts for note in travelling.networks_apart(texts.prompt)]
+BACKEND = _of_host()

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff.attribute import attribute
@@ -28,11 +29,12 @@ from animatediff.hosts.a1111 import (
     words,
 )
 from animatediff.hosts.a1111.animated import animated
-from animatediff.hosts.a1111.backend import HostBackend
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import SCORE, HostClip
 from animatediff.hosts.a1111.inputs import OfJob, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
+from animatediff.hosts.a1111.planning import PlanBackend
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
@@ -88,8 +90,8 @@ class Job:
     def load(self) -> None:
         """`process`: the checkpoint is there, and the prompts of all clips are known, so that each is planned."""
         path = library.find(self.settings.motion_module)
-        self.module = loaded(str(path), path.stat().st_mtime_ns)
-        self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), HostBackend(self.module, path))
+        self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
+        self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
         self.notes += self.plans.notes()
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -123,7 +125,7 @@ class Job:
         p = self.p
         if self.error:
             raise self.error
-        if p.is_hr_pass and self.settings.noise == "per clip":
+        if p.is_hr_pass and self.settings.noise == "per clip" and not isinstance(p.rng, OneGenerator):
             p.rng = OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
@@ -264,10 +266,10 @@ class Job:
 
 
 @lru_cache(maxsize=2)
-def loaded(path: str, changed: int) -> MotionModule:
+def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
     """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
     `changed`: the file's time; a new file is read."""
-    return load_module(Path(path), dtype=devices.dtype_unet)
+    return load_module(Path(path), dtype=dtype)
 
 
 def guarded(p: Any, stopping: Any, hook: Any) -> bool:
