@@ -78,6 +78,9 @@ def register(neighbours: Neighbours) -> None:
     from animatediff.hosts.a1111 import options
     from animatediff.hosts.shared import clip_reader
 
+    around_scripts = ExitStack()
+    around_scripts.enter_context(jobs.noting_clips())
+    script_callbacks.on_script_unloaded(around_scripts.close)
     clip_reader.add()
     script_callbacks.on_script_unloaded(clip_reader.remove)
     script_callbacks.on_ui_settings(options.on_ui_settings)
@@ -114,7 +117,6 @@ def _around_page(stack: ExitStack, neighbours: Neighbours) -> None:
     stack.close()
     for neighbour in neighbours:
         stack.enter_context(neighbour.beside())
-    stack.enter_context(jobs.noting_clips())
     stack.enter_context(upscale.upscaling_clips())
     stack.enter_context(batch_tab.making_one_clip())
     stack.enter_context(page_errors.told_on_the_page())

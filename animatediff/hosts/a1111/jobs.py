@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -12,8 +12,9 @@ from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples a clip
-INNER = "process_images_inner"  # the host's function that makes the pictures of a `p`
-_processed: ContextVar[Any] = ContextVar("the `p` of the clip that is being made", default=None)
+# The host's function that makes the pictures of a `p`. Others may have imported the second one already.
+PROCESSING = ("process_images_inner", "process_images")
+_processed: ContextVar[Any] = ContextVar("the `p` whose pictures are being made", default=None)
 
 
 class OurScript:
@@ -32,24 +33,22 @@ def of(p: Any) -> Any:
 
 def clip_around(p: Any) -> Any:
     """The `p` of the clip inside whose job `p` is a job of its own, as when an extension repaints a face in a finished
-    frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments.
-
-    `noting_clips` says which clip that is."""
+    frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments."""
     outer = _processed.get()
-    return None if outer is p else outer
+    return outer if outer is not None and outer is not p and of(outer) is not None else None
 
 
 def noting_clips() -> AbstractContextManager[None]:
-    """While it lasts, a clip is known as such for as long as the host makes its pictures, however that ends."""
+    """While it lasts, `clip_around` knows a clip for as long as the host makes its pictures, however that ends."""
     from modules import processing
 
-    return wrapped(processing, INNER, _noting) if hasattr(processing, INNER) else nullcontext()
+    return wrapped(processing, next(name for name in PROCESSING if hasattr(processing, name)), _noting)
 
 
 def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
-    def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
-        if of(p) is None:  # perhaps inside a clip, which stays the one
+    def process_images(p: Any, *args: Any, **kwargs: Any) -> Any:
+        if clip_around(p) is not None:
             return plain(p, *args, **kwargs)
         token = _processed.set(p)
         try:
@@ -57,7 +56,7 @@ def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _processed.reset(token)
 
-    return process_images_inner
+    return process_images
 
 
 def arguments(p: Any) -> tuple[Any, ...]:
