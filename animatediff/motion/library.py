@@ -98,7 +98,7 @@ def entry(path: Path, name: str) -> Entry:
     """Return the Entry of a file. It never raises: the Entry of an unusable file has a `problem`."""
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # undecodable bytes, which JSON cannot hold
         name = name.encode("utf-8", "replace").decode()
-        return Entry(name, path.with_name("?"), problem=f"{name} has a name that is no text: rename the file.")
+        return Entry(name, path.with_name("?"), problem=f"{name} has a name with invalid characters: rename the file.")
     try:
         with reading(path):
             return _entry(path, name)

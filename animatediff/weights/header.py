@@ -51,12 +51,12 @@ def read(path: Path) -> Header:
         try:
             header = json.loads(file.read(length))
         except (ValueError, RecursionError) as error:
-            raise Damaged("its header is no JSON") from error
+            raise Damaged("its header is not valid JSON") from error
     if not isinstance(header, dict):
-        raise Damaged("its header is no JSON object")
+        raise Damaged("its header is not a JSON object")
     about = header.pop("__metadata__", None)
     if len(header) > MOST_TENSORS:
-        raise Damaged(f"it claims {len(header)} tensors")
+        raise Damaged(f"its header lists {len(header)} tensors")
     titles = [about.get(key) for key in _TITLES] if isinstance(about, dict) else []
     tensors = {name: _checked(name, entry, size - 8 - length) for name, entry in header.items()}
     _check_spans(header, size - 8 - length)
@@ -69,14 +69,14 @@ def _checked(name: str, entry: Any, available: int) -> tuple[torch.dtype, tuple[
     entry = entry if isinstance(entry, dict) else {}
     kind, shape, span = entry.get("dtype"), _numbers(entry.get("shape")), _numbers(entry.get("data_offsets"))
     if shape is None or span is None or len(span) != 2 or len(shape) > MOST_DIMENSIONS:
-        raise Damaged(f"its header says nothing of use on {one_line(name)}")
+        raise Damaged(f"its header has no valid entry for {one_line(name)}")
     if not isinstance(kind, str) or kind not in DTYPES:
         raise Damaged(f"{one_line(name)} is in an unknown number format, {one_line(kind)}")
     begin, end = span
     if not 0 <= begin <= end <= available:
-        raise Damaged(f"{one_line(name)} lies behind the file's end")
+        raise Damaged(f"{one_line(name)} extends beyond the end of the file")
     if math.prod(shape) * DTYPES[kind].itemsize != end - begin:
-        raise Damaged(f"{one_line(name)} has not the size that its shape says")
+        raise Damaged(f"the size of {one_line(name)} does not match its shape")
     return DTYPES[kind], shape
 
 

@@ -45,7 +45,7 @@ def _inner(content: Mapping[str, Any], above: tuple[int, ...]) -> tuple[Mapping[
     """Return the dictionary inside the wrappers, and the ids of all dictionaries above and including it."""
     while True:
         if id(content) in above:
-            raise Damaged("it holds itself")
+            raise Damaged("a dictionary in it contains itself")
         if len(above) >= MOST_DEPTH:
             raise Damaged("it is nested too deeply")
         above = (*above, id(content))

@@ -90,7 +90,7 @@ class TorchFile:
         The data follows the entry's own header, whose length is not in the archive's table.
         """
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise Damaged("its entries are compressed, as torch never does")
+            raise Damaged("its entries are compressed, which torch never does")
         if not 0 <= entry.header_offset <= len(self.bytes) - 30:
             raise Damaged("an entry is cut off")
         name, extra = struct.unpack_from("<HH", self.bytes, entry.header_offset + 26)
@@ -103,7 +103,7 @@ class TorchFile:
         source = Source(self.bytes, 0)
         magic, protocol, _ = (Reader(source).load() for _ in range(3))
         if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
-            raise Damaged("it is no file of torch")
+            raise Damaged("it is not a torch file")
         reader = Reader(source)
         content, keys = reader.load(), Reader(source).load()
         if not isinstance(keys, list):
@@ -111,7 +111,7 @@ class TorchFile:
         at = source.at
         for key in keys:
             if not isinstance(key, str) or key not in reader.storages or key in self.places:
-                raise Damaged("it lists a storage that no tensor has, or one twice")
+                raise Damaged("it lists an unused storage, or the same storage twice")
             begin = at + 8
             if begin > len(self.bytes):
                 raise Damaged("a storage is cut off")
@@ -135,5 +135,5 @@ class _BoundedFile:
 
     def read(self, count: int = -1) -> bytes:
         if count > _LONGEST_TABLE:
-            raise Damaged("its list of entries is longer than any model file's")
+            raise Damaged("its list of entries is too long for a model file")
         return self.file.read(count)

@@ -65,7 +65,7 @@ class Source:
 
     def read(self, count: int) -> bytes:
         if count > self.end - self.at:
-            raise Damaged("its pickle is cut off, or longer than any model's")
+            raise Damaged("its pickle is cut off or too long")
         begin, self.at = self.at, self.at + count
         return self.data[begin : self.at]
 
@@ -92,7 +92,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         full = f"{module}.{name}"
         if full not in self.names:
             if len(self.names) >= MOST_NAMES:
-                raise Damaged("it names more objects than any model file")
+                raise Damaged("it names too many objects for a model file")
             self.names[full] = self._resolved(module, name, full)
         return self.names[full]
 
@@ -115,7 +115,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
     def persistent_load(self, pid: Any) -> Any:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], torch.dtype) \
                 or not isinstance(pid[2], (str, int)):
-            raise Damaged("it refers to something that is no storage")
+            raise Damaged("it refers to an invalid storage")
         key, view = str(pid[2]), pid[5] if len(pid) > 5 else None
         storage = self.storages[key] = Storage(pid[1], key)
         return Storage(pid[1], key, _count(view[1])) if view else storage
@@ -124,7 +124,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         """Return a dictionary in place of an OrderedDict; its attributes, such as `_metadata`, are dropped."""
         self.copied += len(items)
         if self.copied > MOST_TENSORS:
-            raise Damaged("it holds more entries than any model file")
+            raise Damaged("it has too many entries for a model file")
         return _put(_Dictionary(), items)
 
     # Safe replacements of Python's handlers for dictionary keys, sets and claimed sizes.
@@ -149,7 +149,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         self.append(_Inert())
 
     def _refused(self) -> None:
-        raise Damaged("its pickle has what no torch file has")
+        raise Damaged("its pickle has an instruction that torch files never have")
 
     dispatch |= {pickle.SETITEM[0]: _setitem, pickle.SETITEMS[0]: _setitems, pickle.DICT[0]: _dict,
                  pickle.EMPTY_SET[0]: _empty_set, pickle.FROZENSET[0]: _frozenset}
@@ -199,13 +199,13 @@ def _put(target: Any, items: Iterable[Any]) -> Any:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise Damaged("a tensor has a shape or place that is none")
+        raise Damaged("a tensor has an invalid shape or offset")
     return value
 
 
 def _counts(values: Any) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or len(values) > MOST_DIMENSIONS:
-        raise Damaged("a tensor has a shape that is none")
+        raise Damaged("a tensor has an invalid shape")
     return tuple(map(_count, values))
 
 
@@ -214,12 +214,12 @@ def _stored(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any = Non
         raise Damaged("a tensor has no storage")
     found = Stored(storage, storage.dtype if dtype is None else dtype, _count(offset), _counts(shape), _counts(stride))
     if not isinstance(found.dtype, torch.dtype) or len(found.shape) != len(found.stride):
-        raise Damaged("a tensor has a shape or number format that is none")
+        raise Damaged("a tensor has an invalid shape or number format")
     return found
 
 
 def _meta_tensor(*args: Any) -> Any:
-    raise Damaged("its tensors were saved without their numbers, on torch's meta device")
+    raise Damaged("its tensors were saved without values, on torch's meta device")
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
