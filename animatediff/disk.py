@@ -102,7 +102,7 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a small file and sync it. On an error `path` is unchanged."""
+    """Write a small file, completely or not at all, and sync it and its name to the disk."""
     part = Part(path)
     try:
         part.file.write(data)
