@@ -75,7 +75,7 @@ def applied_to_unet(unet: nn.Module, loras: Sequence[Weighted], frames: int, lay
 
 
 def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None:
-    """Raise ModelError if a motion LoRA changes layers that the module lacks, except those of the middle block."""
+    """Raise ModelError if the layers of a motion LoRA do not fit the module; the module may lack a middle block."""
     if lora.kind != MOTION:
         return
     if isinstance(module, Description):
