@@ -18,6 +18,8 @@ from animatediff.clip.provenance import metadata_text
 from animatediff.errors import AnimateDiffError
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
+from animatediff.media.sound import Sound
+from animatediff.media.sound import find as find_sound
 from animatediff.media.timing import rate
 from animatediff.settings import Settings
 
@@ -74,6 +76,13 @@ class Finished:
     def loop_number(self) -> int:
         """How many times it plays, 0 for ever: by its settings, or by its file."""
         return self.settings.loop_number if self.settings else read.plays(self.path)
+
+    @property
+    def sound(self) -> Sound | None:
+        """None where it has none, or where that cannot be read."""
+        with suppress(AnimateDiffError):
+            return find_sound(self.path)
+        return None
 
     @property
     def size(self) -> tuple[int, int]:

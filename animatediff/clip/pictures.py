@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -18,11 +18,13 @@ from animatediff.media import read as media
 from animatediff.settings import BY_NAME, RESIZE_MODES, Settings
 
 SOURCES = ("init", "last_frame")
+Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 [f h w 3] in the clip's size: `first`, one or one for each frame, and `last`, [0 h w 3] for none.
+    """uint8 [f h w 3] in the clip's size, or in one whose latents are enlarged to it: `first`, one or one for each
+    frame, and `last`, [0 h w 3] for none.
 
     Several lie in a temporary file, not in memory. more: whether the source has pictures beyond the clip's frames.
     digests: SHA-256 of the pixels of each source, by the parameter that names it.
@@ -36,7 +38,8 @@ class Pictures:
     def of(self, settings: Settings) -> Settings:
         """The settings, with frames and size from the pictures where they leave them open."""
         count, height, width, _ = self.first.shape
-        return replace(settings, size=f"{width}x{height}", frames=settings.frames or (count if count > 1 else 0))
+        return replace(settings, size=settings.size or f"{width}x{height}",
+                       frames=settings.frames or (count if count > 1 else 0))
 
 
 def check(settings: Settings, count: int, source: str) -> None:
@@ -52,8 +55,9 @@ def check(settings: Settings, count: int, source: str) -> None:
                             where="last_frame", remedy="Leave it out, or give one picture to start from.")
 
 
-def read(settings: Settings) -> Pictures | None:
-    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`."""
+def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | None:
+    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`. enlarged: brings
+    start pictures to the clip's size in another way."""
     if not settings.init:
         check(settings, 0, "")
         return None
@@ -61,8 +65,8 @@ def read(settings: Settings) -> Pictures | None:
     begin = next(source)
     size = _size(settings.size, begin)
     crop = settings.resize_mode == RESIZE_MODES[0]
-    fitted = (np.asarray(media.fitted(image, *size, crop=crop)) for image in chain([begin], source))
-    first, digest, more = _stacked(fitted, settings.frames)
+    fit = enlarged or (lambda image: np.asarray(media.fitted(image, *size, crop=crop)))
+    first, digest, more = _stacked(map(fit, chain([begin], source)), settings.frames)
     check(settings, len(first), settings.init)
     last, digests = first[:0], {"init": digest}
     if settings.last_frame:

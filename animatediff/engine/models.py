@@ -90,6 +90,13 @@ def find_rife(name: str) -> Path | None:
     return found
 
 
+def find_upscaler(name: str) -> Path:
+    """The upscaler model that a user named: a path, or a name in a folder of motion modules."""
+    from animatediff.clip import refine
+
+    return refine.find_in(name, folders())
+
+
 def find_checkpoint(name: str) -> Path:
     """The image model: nothing (the demo's) or a path."""
     if not name:

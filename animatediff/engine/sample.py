@@ -19,7 +19,7 @@ from animatediff.errors import ModelError
 from animatediff.motion import MotionModule, lora
 from animatediff.sampling import Event, OnEvent, memory, noise
 from animatediff.sampling.events import shortage_told
-from animatediff.sampling.from_pictures import FromPictures
+from animatediff.sampling.from_pictures import FromPictures, enlarged
 from animatediff.sampling.mixing import TravellingPrompt
 
 
@@ -100,5 +100,6 @@ class Sampling:
         if given is None:
             return None
         first = torch.cat([vae.encode(self.parts.vae, picture) for picture in given.first])
+        first = enlarged(first, self.settings.height // self.parts.scale, self.settings.width // self.parts.scale)
         last = vae.encode(self.parts.vae, given.last[0]) if len(given.last) else None
         return FromPictures(self.settings, first, last, each=len(first) > 1)
