@@ -19,6 +19,7 @@ from animatediff import few_steps, windows
 from animatediff import settings as table
 from animatediff.clip import infotext, resume
 from animatediff.clip.finished import REFINED, Finished, about, steps
+from animatediff.clip.inputs import Inputs
 from animatediff.clip.provenance import metadata_text, sha256
 from animatediff.errors import ModelError, SettingsError, end_of
 from animatediff.media import read
@@ -134,6 +135,12 @@ class Refinement:
     def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
         """All of the clip's frames, enlarged one by one."""
         yield from map(self.enlargement.load(device), read.pictures(self.clip.path))
+
+    def inputs(self, settings: Settings, find_lora: Callable[[str], Path], device: Any) -> Inputs:
+        """What the run that samples the clip again starts from. settings: the run's, with the paths of its files."""
+        found = Inputs.read(settings, find_lora, self.enlargement.load(device))
+        assert found.pictures is not None
+        return replace(found, pictures=replace(found.pictures, more=False))  # what is left out plays again
 
     @cached_property
     def _digests(self) -> list[str]:

@@ -109,15 +109,13 @@ class _Run:
     def sampled(self, found: dict[str, Any] | None, begun: Path | None) -> int:
         """Frames are enlarged, and sampled again. found, begun: a state to continue from, and its file."""
         from animatediff.clip import provenance, resume
-        from animatediff.clip.inputs import Inputs
         from animatediff.engine import models
         from animatediff.engine.device import pick_device
 
         asked = self.asked
         settings = request.with_mask(asked.settings, self.arguments)
         files = request.model_files(settings, self.arguments)
-        enlarge = asked.enlargement.load(pick_device(settings.device))
-        inputs = Inputs.read(settings, models.find_lora, enlarge)
+        inputs = asked.inputs(settings, models.find_lora, pick_device(settings.device))
         self.say("Loading …")
         pipeline = render.loaded(settings)
         plan = pipeline.plan(inputs)
