@@ -17,7 +17,7 @@ from animatediff.errors import SettingsError, quoted
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 # Characters of a text: a name, a path or a number by default; pictures are measured where they are decoded.
 LONGEST = 4096
-LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30}
+LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30, "video": 2**30}
 MOST_ENTRIES = 100_000  # of a list
 UNSAFE_IN_FILES = '/\\:*?"<>|'
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -32,12 +32,12 @@ class Parameter:
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
     in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
-    words, "picture" is a file's path or, in an API, the picture itself, "mask" the same of a picture or video, "curve"
-    is a number, a list or key frames (see `curves`), each value within the range. aliases: names under which existing
-    API clients send the parameter. spellings: pairs of another spelling of a choice and that choice. cli: its flag, ""
-    where the command line has none. api_only: choices that mean something to API clients alone; the help has a sentence
-    on each, which begins with its name and a colon. group: "clip" (also what WebUI users set here), "image" (what a
-    WebUI has its own controls for) or "host" (where and with what it runs).
+    words, "picture" is a file's path or, in an API, the picture itself, "mask" and "video" the same of a picture or
+    video, "path" is a path alone, "curve" is a number, a list or key frames (see `curves`), each value within the
+    range. aliases: names under which existing API clients send the parameter. spellings: pairs of another spelling of a
+    choice and that choice. cli: its flag, "" where the command line has none. api_only: choices that mean something to
+    API clients alone; the help has a sentence on each, which begins with its name and a colon. group: "clip" (also what
+    WebUI users set here), "image" (what a WebUI has its own controls for) or "host" (where and with what it runs).
     """
 
     name: str
@@ -94,8 +94,10 @@ class Parameter:
                     "(0: 1, 8: 0.5, 100%: 1)")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
-        if self.form == "mask":
+        if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
+        if self.form == "path":
+            return "a path"
         if self.type is bool:
             return "true or false"
         if self.choices:
@@ -137,7 +139,7 @@ class Parameter:
             schema["pattern"] = r"^(\d{1,6}x\d{1,6})?$"
         elif self.form == "file name":
             schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
-        elif self.type is str and not self.choices and self.form in ("", "prose"):
+        elif self.type is str and not self.choices and self.form in ("", "prose", "path"):
             schema["maxLength"] = self.longest
         elif self.type in (int, float):
             schema |= {name: limit for name, limit in (("minimum", self.minimum), ("maximum", self.maximum))

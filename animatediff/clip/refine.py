@@ -25,7 +25,7 @@ from animatediff.errors import ModelError, SettingsError, end_of
 from animatediff.media import read
 from animatediff.media.upscale import LANCZOS, LATENT, METHODS, MODEL, Upscaler, network
 from animatediff.parameters import Parameter
-from animatediff.settings import BY_NAME, RESIZE_MODES, Settings
+from animatediff.settings import BY_NAME, Settings
 
 DENOISING = 0.4  # the denoising strength, unless another is given
 ROWS = {p.name: p for p in (
@@ -49,14 +49,14 @@ FindModel = Callable[[str], Path]  # the upscaler model of a name; ModelError wh
 
 @dataclass(frozen=True)
 class Enlargement:
-    """method: of media.upscale.METHODS. model: its file, if it has one. width, height: of the result. crop: cut what is
-    too long, rather than stretch."""
+    """method: of media.upscale.METHODS. model: its file, if it has one. width, height: of the result. fit: as in
+    media.read.fitted."""
 
     method: str
     width: int
     height: int
     model: Path | None = None
-    crop: bool = True
+    fit: str = "crop"
 
     def load(self, device: Any = "cpu") -> Callable[[Image.Image], np.ndarray]:
         """Of a frame the enlarged one, uint8 [h w 3]; with LATENT, the frame in a size that the VAE takes."""
@@ -66,7 +66,7 @@ class Enlargement:
         def enlarged(image: Image.Image) -> np.ndarray:
             frame = Image.fromarray(upscaler(np.asarray(image), self.width, self.height))
             size = _multiples(*frame.size) if self.method == LATENT else (self.width, self.height)
-            return np.asarray(read.fitted(frame, *size, crop=self.crop))
+            return np.asarray(read.fitted(frame, *size, self.fit))
 
         return enlarged
 
@@ -107,11 +107,13 @@ class Refinement:
             width, height = (settings.width, settings.height) if strength else wanted
         else:
             width, height = settings.width, settings.height
-        enlargement = cls._enlargement(upscaler, width, height, find)
-        enlargement = replace(enlargement, crop=settings.resize_mode == RESIZE_MODES[0])
+        enlargement = replace(cls._enlargement(upscaler, width, height, find), fit=settings.fit)
         if not strength and enlargement.method == LATENT:
             raise SettingsError("latents are enlarged for the image model, which a denoising strength of 0 leaves out",
                                 where="upscaler", remedy=f"Use {LANCZOS} or an upscaler model, or more than 0")
+        if settings.mask_path and enlargement.method == LATENT:
+            raise SettingsError("a mask keeps pixels, which enlarged latents have not", where="mask_path",
+                                remedy=f"Use {LANCZOS} or an upscaler model")
         if not strength and enlargement.method == LANCZOS and size == (width, height):
             raise SettingsError("leaves nothing to do: the clip keeps its size and is not sampled",
                                 where="denoising_strength", remedy="Use more than 0, another size or a model")
@@ -140,7 +142,8 @@ class Refinement:
         """What the run that samples the clip again starts from. settings: the run's, with the paths of its files."""
         found = Inputs.read(settings, find_lora, self.enlargement.load(device))
         assert found.pictures is not None
-        return replace(found, pictures=replace(found.pictures, more=False))  # what is left out plays again
+        source = replace(found.pictures.source, more=False)  # what is left out plays again
+        return replace(found, pictures=replace(found.pictures, source=source))
 
     @cached_property
     def _digests(self) -> list[str]:

@@ -118,7 +118,10 @@ class Pipeline:
         planned = self.plan(asked)
 
         def frames() -> Iterator[np.ndarray]:
-            yield from self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            decoded = self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            given = planned.inputs.pictures
+            for frame, picture in zip(planned.playback, decoded):
+                yield picture if given is None else given.kept(picture, frame)
 
         return frames()
 

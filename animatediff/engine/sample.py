@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from animatediff.clip import strength
 from animatediff.clip.iterate import Iterations
 from animatediff.clip.plan import Pass, Plan
 from animatediff.clip.resume import Keeper
@@ -102,4 +103,5 @@ class Sampling:
         first = torch.cat([vae.encode(self.parts.vae, picture) for picture in given.first])
         first = enlarged(first, self.settings.height // self.parts.scale, self.settings.width // self.parts.scale)
         last = vae.encode(self.parts.vae, given.last[0]) if len(given.last) else None
-        return FromPictures(self.settings, first, last, each=len(first) > 1)
+        until = strength.until(self.settings, self.settings.steps, given.mask, (first.shape[2], first.shape[3]))
+        return FromPictures(self.settings, first, last, each=len(first) > 1, until=until)

@@ -2,6 +2,8 @@
 
 Held frames are, in every step, their pictures noised to that step's level, as the kept part in inpainting is. A frame
 that is to drift is let go after its share of the steps instead of being mixed with its picture, which would show both.
+A frame with a lower denoising strength than others, and a grey part of a mask, is held until the step at which its own
+img2img would begin (Levin and Fried, "Differential Diffusion", arXiv:2306.00950).
 """
 from __future__ import annotations
 
@@ -41,24 +43,45 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
+def shares(settings: Settings, frames: int) -> Tensor:
+    """What the denoising strength of each frame is multiplied by, float64 [f]."""
+    return torch.tensor(Curve.read(settings.denoising_strength_frames).values(frames), dtype=torch.float64)
+
+
+def run_strength(settings: Settings, frames: int) -> float:
+    """The denoising strength of a run of the sampler: the highest of the frames' own."""
+    return settings.denoising_strength * float(shares(settings, frames).max())
+
+
+def until_share(steps: int, strength: float, share: Tensor, most: float) -> Tensor:
+    """The share of the steps for which frames, or parts of them, are held in a run of img2img with the strength
+    `most`, so that their sampling begins at the step at which that of their own strength, `share` · `strength`, does;
+    1, to the end, where `share` is 0. steps: that are asked for."""
+    done = steps_done(steps, most)
+    own = ((share * strength).clamp(max=0.999) * steps).floor() + 1
+    return torch.where(share > 0, (done - own).clamp(min=0) / done, 1.0)
+
+
 @dataclass(frozen=True)
 class Held:
-    """`pictures` [f c h w] to which frames are held for the share `until` [f] of the steps; 1 is to the end."""
+    """`pictures` [f c h w] to which frames are held for the share `until` [f], or parts of frames [f 1 h w], of the
+    steps; 1 is to the end."""
 
     pictures: Tensor
     until: Tensor
 
-    def frames(self, progress: float) -> Tensor:
-        """bool [f]: which frames are held in the step that begins at this share of the steps."""
-        return (progress < self.until) | (self.until >= 1)
+    def parts(self, progress: float) -> Tensor:
+        """bool [f 1 1 1] or [f 1 h w]: what is held in the step that begins at this share of the steps."""
+        until = self.until if self.until.ndim == 4 else self.until.view(-1, 1, 1, 1)
+        return (progress < until) | (until >= 1)
 
     def into(self, out: Tensor, progress: float, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """A network's answer [f c h w], with that of a network that sees the pictures where frames are held."""
-        held = self.frames(progress).to(out.device)
+        held = self.parts(progress).to(out.device)
         if not held.any():
             return out
         pictures = self.pictures.to(out)
-        return torch.where(held.view(-1, 1, 1, 1), answer(pictures).to(out), out)
+        return torch.where(held, answer(pictures).to(out), out)
 
     def of(self, frames: Sequence[int]) -> Held:
         """The same of these frames alone."""
@@ -89,15 +112,15 @@ class FromPictures:
 
     first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last:
     [1 c h w], of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has
-    been changed.
+    been changed. until: as `until_share` says, None where all frames have the run's strength.
     """
 
     def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None, *, each: bool = False,
-                 held_to: Tensor | None = None):
+                 held_to: Tensor | None = None, until: Tensor | None = None):
         self.settings, self.first, self.last, self.each = settings, first, last, each
-        self.held = self._held(first if held_to is None else held_to)
+        self.held = self._held(first if held_to is None else held_to, until)
 
-    def _held(self, pictures: Tensor) -> Held | None:
+    def _held(self, pictures: Tensor, until: Tensor | None) -> Held | None:
         """Frames are held by their distance from a given picture; between two, to the one that holds them longer."""
         s, frames = self.settings, self.settings.frames
         curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
@@ -110,6 +133,8 @@ class FromPictures:
             curve = from_first.maximum(from_last)
         elif _goes_round(s):  # the last frame is the first one's neighbour
             curve = curve[place.minimum(frames - place)]
+        if until is not None and until.any():
+            curve = until.maximum(curve.to(until).view([-1] + [1] * (until.ndim - 1)))
         return Held(pictures, curve) if curve.any() else None
 
     def start(self, noise: Callable[[], Tensor]) -> Tensor:

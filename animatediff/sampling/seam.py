@@ -43,5 +43,6 @@ class Seam:
         until = torch.ones(len(clip), dtype=torch.float64)
         until[list(self.window)] = torch.tensor(self.joins, dtype=torch.float64) / self.steps
         if pictures is not None:
-            until[pictures.until >= 1] = 1
+            kept = (pictures.until >= 1).to(until)
+            until = until.view([-1] + [1] * (kept.ndim - 1)).maximum(kept.to(until.device))
         return Held(clip, until)

@@ -27,7 +27,8 @@ OWN = ("scale", "upscaler", "denoising_strength", "size", "prompt")  # flags tha
 # Flags of `render` on how a clip begins, and on what can be done with the finished one.
 NOT_HERE = ("init", "last_frame", "frame_lock", "latent_power", "latent_scale", "latent_power_last",
             "latent_scale_last", "frames", "request_id", "interp", "interp_x", "interp_model")
-NAMES = tuple(p.name for p in table.PARAMETERS if p.cli and p.name not in (*OWN, *NOT_HERE))
+NAMES = tuple(p.name for p in table.PARAMETERS
+              if p.cli and p.name not in (*OWN, *NOT_HERE) and not p.name.startswith("video_"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
