@@ -21,6 +21,7 @@ from animatediff.media.interpolate import Stream, plan
 from animatediff.media.sound import Sound
 from animatediff.media.sound import find as find_sound
 from animatediff.media.timing import rate
+from animatediff.media.write import format_of
 from animatediff.settings import Settings
 
 INTERPOLATION, REFINED = "interpolation", "refined"  # what the text says of what was done to a clip
@@ -83,6 +84,14 @@ class Finished:
         with suppress(AnimateDiffError):
             return find_sound(self.path)
         return None
+
+    @property
+    def format(self) -> str:
+        """The format of its file, for what is made of it; MP4 for formats that are not written."""
+        if self.path.is_dir():
+            return "PNG"
+        found = format_of(self.path) or "MP4"
+        return "APNG" if found == "PNG" else found  # one picture is no clip
 
     @property
     def size(self) -> tuple[int, int]:

@@ -26,9 +26,9 @@ _PLAIN = re.compile(r"""[^\s",:\\](?:[^",:\\\x00-\x1f\x7f\x85\u2028\u2029]*[^\s"
 _NAME, _NEXT = re.compile(r"(?<!\w)(\w+): ?"), re.compile(r", ?(?=\w+: )")
 # In the last line of the WebUI's own text: name and value, and what we call them.
 _OF_HOST = re.compile(r'(\w[\w \-/]{0,60}): ?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-_OURS = {"Steps": "steps", "Sampler": "sampler", "Schedule type": "schedule_type", "CFG scale": "cfg", "Seed": "seed",
-         "Model": "checkpoint"}
-_NEGATIVE = "Negative prompt:"
+_NEGATIVE = "Negative prompt"
+_OURS = {"Prompt": "prompt", _NEGATIVE: "negative", "Steps": "steps", "Sampler": "sampler",
+         "Schedule type": "schedule_type", "CFG scale": "cfg", "Seed": "seed", "Model": "checkpoint"}
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"(?=, ?\w+: |,? *\Z)', re.DOTALL)
 
 
@@ -67,16 +67,21 @@ def loads(text: str) -> dict[str, Any]:
 def of_webui(text: str) -> dict[str, Any]:
     """Values by our names, of all that the WebUI writes into a clip: prompts, its own values, and the AnimateDiff ones.
     {} where the text is none of the WebUI's."""
+    found = by_webui_names(text)
+    read = {ours: read_value(BY_NAME[ours], found[name]) for name, ours in _OURS.items() if name in found}
+    clip = loads(found[KEY]) if KEY in found else {}
+    return clip | {name: value for name, value in read.items() if value is not None}
+
+
+def by_webui_names(text: str) -> dict[str, str]:
+    """The same as text, by the WebUI's names; {} where the text is none of the WebUI's."""
     *lines, last = text.strip().split("\n")
     found = {name: _unquoted(value) for name, value in _OF_HOST.findall(last)}
     if "Steps" not in found:
         return {}
-    begin = next((i for i, line in enumerate(lines) if line.strip().startswith(_NEGATIVE)), len(lines))
-    negative = "\n".join(lines[begin:]).strip().removeprefix(_NEGATIVE)
-    values = {"prompt": "\n".join(lines[:begin]).strip(), "negative": negative.strip()}
-    read = {ours: read_value(BY_NAME[ours], found[name]) for name, ours in _OURS.items() if name in found}
-    clip = loads(found[KEY]) if KEY in found else {}
-    return clip | values | {name: value for name, value in read.items() if value is not None}
+    begin = next((i for i, line in enumerate(lines) if line.strip().startswith(f"{_NEGATIVE}:")), len(lines))
+    negative = "\n".join(lines[begin:]).strip().removeprefix(f"{_NEGATIVE}:")
+    return found | {"Prompt": "\n".join(lines[:begin]).strip(), _NEGATIVE: negative.strip()}
 
 
 def _items(text: str) -> Iterator[tuple[str, str]]:

@@ -168,12 +168,10 @@ class Refinement:
         if enlargement.model:
             note["upscaler_sha256"] = self._digests[1]
         if run is None:
-            if self.clip.text and not about(self.clip.text):
-                return f"{self.clip.text}, AnimateDiff refined: {note['size']} to {note['to']} by {note['upscaler']}"
-        else:
-            note |= run
+            return annotated(self.clip.text, note)
+        note |= run
         made = about(self.clip.text)
-        if run is not None and not made.get("settings"):  # a clip from elsewhere: how this one was made
+        if not made.get("settings"):  # a clip from elsewhere: how this one was made
             made = {**run, **made, "settings": run["settings"]}
             if self.clip.text and not about(self.clip.text):
                 note["from"]["text"] = self.clip.text
@@ -198,6 +196,14 @@ class Refinement:
         if self.samples and not self.settings.prompt:
             said.append(f"{clip.path.name} says no prompt, and none is given")
         return said
+
+
+def annotated(text: str, note: Mapping[str, Any]) -> str:
+    """A clip's text with a note of what was done to it: its size before, its size now (to), and the upscaler."""
+    made = about(text)
+    if text and not made:  # of a WebUI
+        return f"{text}, AnimateDiff refined: {note['size']} to {note['to']} by {note['upscaler']}"
+    return metadata_text({**made, REFINED: [*steps(made, REFINED), dict(note)]})
 
 
 def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range]:

@@ -69,9 +69,8 @@ def refine(arguments: argparse.Namespace) -> int:
     if not arguments.file:
         raise SettingsError("no clip is named", where="FILE", remedy="Name one: animatediff refine clip.gif --scale 2")
     target = write.Target(f"{begun.parent}/", begun.stem) if begun else _target(arguments)
-    values.setdefault("formats", [write.format_of(arguments.out) or _format_of(arguments.file)])
-    values.setdefault("dtype", "auto")
     clip = Finished.read(Path(arguments.file), values.pop("from_fps", None))
+    values.setdefault("formats", [write.format_of(arguments.out) or clip.format])
     asked = refine.Refinement.of(clip, values, models.find_upscaler)
     write.check(target, asked.settings.formats)
     write.probe(asked.settings.formats)
@@ -247,10 +246,3 @@ def _target(arguments: argparse.Namespace) -> Target:
         return whole
     out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
     return Target(out, f"{file.name if file.is_dir() else file.stem}-refined")
-
-
-def _format_of(file: str) -> str:
-    """The format that a clip is written in, as its own file is."""
-    from animatediff.media.write import format_of
-
-    return "PNG" if Path(file).is_dir() else format_of(file) or "MP4"
