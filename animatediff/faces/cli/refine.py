@@ -111,6 +111,7 @@ class _Run:
         from animatediff.clip import provenance, resume
         from animatediff.engine import models
         from animatediff.engine.device import pick_device
+        from animatediff.engine.estimate import estimate
 
         asked = self.asked
         settings = request.with_mask(asked.settings, self.arguments)
@@ -128,6 +129,7 @@ class _Run:
         self.say(f"{counted(plan.settings.frames, 'frame')} of {plan.settings.size}, {counted(calls, 'UNet call')}, "
                  f"{files[0].name} on {files[1].name}, {pipeline.device}, "
                  f"{str(pipeline.dtype).removeprefix('torch.')}")
+        self.say(f"Estimate: {estimate(pipeline, plan, calls)}")
         about = provenance.metadata(plan, pipeline)
 
         def text(known: Known) -> str:
