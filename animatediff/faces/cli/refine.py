@@ -206,9 +206,6 @@ class _Meters:
 
     def watched(self, frames: Iterator[Any]) -> Iterator[Any]:
         """The refined clip's frames as they are, in the order in which they play."""
-        from numpy import asarray as pixels
-
-        from animatediff.media import read
         from animatediff.media.measure.temporal import TemporalMeter
 
         try:
@@ -217,11 +214,10 @@ class _Meters:
             self.notes.append(f"the temporal error was not measured: {error}")
             yield from frames
             return
-        own = read.pictures(self.asked.clip.path)
+        own = self.asked.own_frames()
         for frame in frames:
             yield frame
-            if (picture := next(own, None)) is not None:
-                reference = pixels(picture)
+            if (reference := next(own, None)) is not None:
                 before.add(reference)
                 after.add(frame, reference)
         self.errors = before.error, after.error
