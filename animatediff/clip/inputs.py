@@ -10,6 +10,7 @@ from animatediff.clip import pictures
 from animatediff.clip.pictures import Pictures
 from animatediff.curves import Curve
 from animatediff.media import masks
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask
 from animatediff.motion.lora_files import Lora
 from animatediff.motion.lora_files import load as load_lora
@@ -30,7 +31,8 @@ class NamedLora:
 @dataclass(frozen=True)
 class Inputs:
     """settings: with frames counted, and with the pictures' size. prompt, negative: of each frame, as they are encoded,
-    without the tags of LoRAs. loras: the motion LoRAs that the settings and the prompt name."""
+    without the tags of LoRAs. loras: the motion LoRAs that the settings and the prompt name. sound: of the source
+    video, where the clip has it."""
 
     settings: Settings
     prompt: Schedule
@@ -38,6 +40,7 @@ class Inputs:
     pictures: Pictures | None = None
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
+    sound: Sound | None = None
 
     @classmethod
     def read(cls, settings: Settings, find_lora: Callable[[str], Path]) -> Inputs:
@@ -53,4 +56,5 @@ class Inputs:
         wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
-        return cls(settings, prompt, negative, found, mask, tuple(wanted))
+        sound = None if found is None else found.source.sound(settings)
+        return cls(settings, prompt, negative, found, mask, tuple(wanted), sound)
