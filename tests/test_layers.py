@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = ("errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
-        "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk", "user_paths")
+        "packages", "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk", "user_paths")
 SCIENCE = "torch numpy PIL"
 CORE = "weights unet media motion sampling"
 # Room: other rooms that it may import, beside the pure ones, and libraries.
@@ -24,8 +24,9 @@ ROOMS = {
     "clip": (CORE, SCIENCE),
     "engine": (f"{CORE} clip", f"{SCIENCE} diffusers transformers tokenizers yaml"),
     "hosts.shared": (f"{CORE} clip", f"{SCIENCE} fastapi"),
-    "hosts.a1111": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules gradio fastapi"),
-    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
+    "hosts.forge": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules backend"),
+    "hosts.a1111": (f"{CORE} clip hosts.shared hosts.forge", f"{SCIENCE} modules gradio fastapi"),
+    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.forge hosts.a1111", f"{SCIENCE} modules gradio scripts"),
     "faces": (f"{CORE} clip engine", "tqdm"),
 }
 # Arrows against the order. The list must only shrink.
