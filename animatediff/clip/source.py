@@ -101,8 +101,9 @@ class SourceFrames:
                         "frames are repeated")
         if not self._keeps_pace(settings):
             said.append(f"the clip plays at {settings.fps:g} frames per second, {settings.fps / self.fps:.3g} times as "
-                        f"fast as its source; {self.fps:.5g} keeps the source's pace"
-                        f"{' and its sound' if self._sound else ''}")
+                        f"fast as its source; {self.fps:.5g} keeps the source's pace")
+            if self._sound and _with_sound(settings):
+                said.append("the source's sound is left out, since the clip does not play at the source's pace")
         return said
 
 
