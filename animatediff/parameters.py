@@ -32,12 +32,12 @@ class Parameter:
 
     type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
     in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
-    words, "picture" is a file's path or, in an API, the picture itself, "mask" the same of a picture or video, "curve"
-    is a number, a list or key frames (see `curves`), each value within the range. aliases: names under which existing
-    API clients send the parameter. spellings: pairs of another spelling of a choice and that choice. cli: its flag, ""
-    where the command line has none. api_only: choices that mean something to API clients alone; the help has a sentence
-    on each, which begins with its name and a colon. group: "clip" (also what WebUI users set here), "image" (what a
-    WebUI has its own controls for) or "host" (where and with what it runs).
+    words, "picture" is a file's path or, in an API, the picture itself, "mask" the same of a picture or video, "sound"
+    a file's path, "curve" is a number, a list or key frames (see `curves`), each value within the range. aliases: names
+    under which existing API clients send the parameter. spellings: pairs of another spelling of a choice and that
+    choice. cli: its flag, "" where the command line has none. api_only: choices that mean something to API clients
+    alone; the help has a sentence on each, which begins with its name and a colon. group: "clip" (also what WebUI users
+    set here), "image" (what a WebUI has its own controls for) or "host" (where and with what it runs).
     """
 
     name: str
@@ -94,6 +94,8 @@ class Parameter:
                     "(0: 1, 8: 0.5, 100%: 1)")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
+        if self.form == "sound":
+            return "a sound file or a video with sound (a file's path)"
         if self.form == "mask":
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
         if self.type is bool:

@@ -18,11 +18,14 @@ from animatediff.parameters import Parameter
 CLOSED_LOOPS = windows.CLOSED_LOOPS
 CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
 FUSE_METHODS = tuple(fuse.METHODS)
-FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
+FORMATS = ("GIF", "MP4", "WEBM", "MOV", "MKV", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
+VIDEO_CODECS = ("auto", "H.264", "H.265", "AV1", "VP9", "ProRes 422 HQ", "ProRes 4444", "FFV1")
+VIDEO_PRESETS = ("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+BIT_DEPTHS = ("8", "10", "16")
 RESIZE_MODES = ("Crop and resize", "Just resize")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
@@ -201,6 +204,36 @@ class Settings:
     interp_model: str = _row(
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
+    audio: str = _row(
+        "", "Sound", "A sound file, or a video with sound, that is heard with the clip and cut to its length. MP4, "
+        "WebM, MOV and MKV files can contain sound. Curves can follow it, such as motion scale 0.5 + audio(bass).",
+        form="sound", cli="--audio")
+    audio_start: float = _row(
+        0.0, "Sound start", "Seconds of the sound that are left out at its beginning.", minimum=0, maximum=86400,
+        cli="--audio-start")
+    audio_loop: bool = _row(
+        False, "Repeat sound", "Repeat the sound where the clip is longer.", cli="--audio-loop")
+
+    video_codec: str = _row(
+        "auto", "Video codec", "The codec of video files. auto: H.264 in MP4, VP9 in WebM, ProRes 422 HQ in MOV, FFV1, "
+        "which is lossless, in MKV.", choices=VIDEO_CODECS, cli="--video-codec",
+        spellings=(("x264", "H.264"), ("h264", "H.264"), ("AVC", "H.264"), ("x265", "H.265"), ("h265", "H.265"),
+                   ("HEVC", "H.265"), ("ProRes", "ProRes 422 HQ"), ("ProRes 422", "ProRes 422 HQ")))
+    video_crf: int = _row(
+        -1, "Video CRF", "The quality of H.264 and H.265 (0 to 51), AV1 and VP9 (0 to 63): a lower number is better "
+        "and makes larger files. -1 is the codec's default: 18, 20, 25 and 24.",
+        minimum=-1, maximum=63, cli="--video-crf")
+    video_preset: str = _row(
+        "auto", "Video preset", "The speed of the encoder of H.264, H.265, AV1 and VP9. Slower presets make smaller "
+        "files. auto: medium.", choices=VIDEO_PRESETS, cli="--video-preset")
+    bit_depth: str = _row(
+        "8", "Bit depth", "The bits of each colour channel, in formats that have so many. 10: H.264, H.265 and AV1 "
+        "have 10. 16: PNG, APNG and FFV1 have 16. ProRes always has 10. The WebUI's own frames have 8 bits.",
+        choices=BIT_DEPTHS, cli="--bit-depth")
+    video_repeat: bool = _row(
+        False, "Write repetitions", "Video files contain the clip as many times as the display loop number says, since "
+        "they cannot store this number.", cli="--video-repeat")
+
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows are in one UNet call; 0 means as many as fit into the GPU's "
         "memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,
@@ -379,7 +412,8 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
-            text = {"size": "WxH", "prose": "TEXT", "picture": "PATH", "mask": "PATH"}.get(p.form, "NAME")
+            forms = {"size": "WxH", "prose": "TEXT", "picture": "PATH", "mask": "PATH", "sound": "PATH"}
+            text = forms.get(p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from animatediff import loras
-from animatediff.clip import pictures
+from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Pictures
 from animatediff.curves import Curve
 from animatediff.media import masks
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask
 from animatediff.motion.lora_files import Lora
 from animatediff.motion.lora_files import load as load_lora
@@ -38,6 +39,7 @@ class Inputs:
     pictures: Pictures | None = None
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
+    sound: Sound | None = None
 
     @classmethod
     def read(cls, settings: Settings, find_lora: Callable[[str], Path]) -> Inputs:
@@ -53,4 +55,4 @@ class Inputs:
         wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
-        return cls(settings, prompt, negative, found, mask, tuple(wanted))
+        return cls(settings, prompt, negative, found, mask, tuple(wanted), sounds.of(settings))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from animatediff import few_steps, notices, sampler_table, windows
-from animatediff.clip import pictures
+from animatediff.clip import pictures, writing
 from animatediff.clip.backend import Backend, SamplerRun
 from animatediff.clip.context import Context
 from animatediff.clip.inputs import Inputs
@@ -140,5 +140,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -
     said += notices.of_pictures(settings, from_picture=bool(settings.init))
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
     said += notices.of_speed(settings, steps)
+    if writing.deep_in_vain(settings):
+        said.append(writing.EIGHT_BITS)
     said += [note for schedule in schedules for note in schedule.notes]
     return said + of_host

@@ -1,17 +1,18 @@
 """What a run will do, and what is wrong with it, told before it starts."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from animatediff import few_steps, notices, windows
-from animatediff.clip import interpolation, pictures
+from animatediff.clip import interpolation, pictures, sounds, writing
 from animatediff.clip.context import Context
 from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import seam_of
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
+from animatediff.media.sound import Sound
 from animatediff.media.timing import GIF_SHORTEST, duration, rate
 from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
@@ -25,9 +26,10 @@ LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key fram
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 INTERPOLATION = BY_NAME["interp"].label
-LABELS = ("Frames", "Length", INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
-          BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
-          "Windows per step", "UNet calls", "Prompts")
+SOUND = BY_NAME["audio"].label
+LABELS = ("Frames", "Length", INTERPOLATION, SOUND, "Motion module", "Family", BY_NAME["motion_lora"].label,
+          "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label,
+          BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
@@ -143,9 +145,10 @@ class Found:
 @dataclass(frozen=True)
 class Asked:
     """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
-    AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
-    frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is wrong with
-    others. sampled: what with, for models that are distilled to few steps."""
+    AnimateDiffError for files that cannot be written as the settings say; read_mask: for a motion mask that cannot be
+    read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is
+    wrong with others. find_sound: the sound that the settings name. sampled: what with, for models that are distilled
+    to few steps."""
 
     settings: Settings
     passes: Passes
@@ -153,11 +156,12 @@ class Asked:
     clips: int = 1
     source_frames: int | None = None
     prompts: tuple[str, str] = ("", "")
-    probe: Callable[[Iterable[str]], None] | None = None
+    probe: Callable[[Settings], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     sampled: few_steps.Run | None = None
     find_rife: FindModel = lambda name: None
+    find_sound: Callable[[Settings], Sound | None] = sounds.of
 
     @property
     def frames(self) -> int:
@@ -191,6 +195,8 @@ def preflight(asked: Asked) -> Preflight:
              "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if between:
         facts[INTERPOLATION] = between
+    if found.sound:
+        facts[SOUND] = sounds.told(found.sound)
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
@@ -224,6 +230,7 @@ class _Findings:
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
     loras: list[tuple[LoraDescription, Curve]] = field(default_factory=list)
+    sound: Sound | None = None
 
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
@@ -232,9 +239,11 @@ class _Findings:
         self.fit()
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
+        self.sound = self.attempt(asked.find_sound, settings)
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
+        self.notices += writing.notices(settings)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
@@ -245,7 +254,7 @@ class _Findings:
         if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
             self.attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
-            self.attempt(probe, settings.formats)
+            self.attempt(probe, settings)
         if read_mask is not None:
             self.attempt(read_mask, settings.motion_mask, frames)
 
@@ -286,9 +295,10 @@ class _Findings:
             self.notices.append(f"the GIF plays at 50 frames per second, not {float(fps):g}: viewers ignore shorter "
                                 "delays")
 
-    def attempt(self, check: Callable, *arguments: Any) -> None:
+    def attempt(self, check: Callable, *arguments: Any) -> Any:
+        """What it answers, None where it refuses."""
         try:
-            check(*arguments)
+            return check(*arguments)
         except AnimateDiffError as error:
             self.errors.append(error)
 

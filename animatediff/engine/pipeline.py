@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from animatediff import sampler_table
+from animatediff.clip import writing
 from animatediff.clip.backend import Models
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.plan import Plan, plan
@@ -110,7 +111,8 @@ class Pipeline:
 
     def render(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None
                ) -> Iterator[np.ndarray]:
-        """Frames uint8 [h w 3] in the order of playback, decoded one by one.
+        """Frames uint8 [h w 3] in the order of playback, decoded one by one; uint16 where the settings ask for more
+        than 8 bits.
 
         Settings are checked now; sampling starts when the first frame is asked for. Whatever ends it, Ctrl-C
         included, the motion module is out of the UNet before the caller sees it.
@@ -118,7 +120,8 @@ class Pipeline:
         planned = self.plan(asked)
 
         def frames() -> Iterator[np.ndarray]:
-            yield from self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            yield from self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event,
+                                   deep=writing.deep(planned.settings))
 
         return frames()
 
@@ -126,9 +129,10 @@ class Pipeline:
         """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
         return Sampling(self.components, self.module, self.plan(asked), on_event).latents(keeper or Keeper())
 
-    def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore
-               ) -> Iterator[np.ndarray]:
-        """Latents [f c h w] -> uint8 [h w 3] one by one, decoded as many at once as memory allows.
+    def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore, *,
+               deep: bool = False) -> Iterator[np.ndarray]:
+        """Latents [f c h w] -> uint8 [h w 3] one by one, or uint16 for `deep`, decoded as many at once as memory
+        allows.
 
         order: numbers of the frames as they play, by default each once. What comes back in a long clip is decoded
         again, rather than kept.
@@ -146,7 +150,8 @@ class Pipeline:
 
                     def decoded(due: list[int] = due) -> dict[int, np.ndarray]:
                         together = due[: in_use.at_once]
-                        return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name)))
+                        return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name,
+                                                             deep=deep)))
 
                     kept |= in_use(decoded)
                 picture = kept.pop(frame)

@@ -19,9 +19,9 @@ def encode(vae, picture: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def decode(vae, latents: Tensor, name: str) -> np.ndarray:
-    """Latents [n c h w] -> uint8 [n h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is
-    switched to fp32 for the rest of an `as_it_was` block."""
+def decode(vae, latents: Tensor, name: str, *, deep: bool = False) -> np.ndarray:
+    """Latents [n c h w] -> uint8 [n h w 3], or uint16 for `deep`. name: of the checkpoint, for errors. A half-precision
+    VAE that overflows is switched to fp32 for the rest of an `as_it_was` block."""
     latents = latents / vae.config.scaling_factor + _shift(vae)
     x = vae.decode(latents.to(vae.device, vae.dtype)).sample
     if not torch.isfinite(x).all() and vae.dtype != torch.float32:
@@ -30,8 +30,10 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
     if not torch.isfinite(x).all():
         raise ModelError("the VAE's pictures contain NaN", where=name,
                          remedy="Use another checkpoint or VAE")
-    x = (x.float() / 2 + 0.5).clamp(0, 1) * 255
-    return x.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    x = (x.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).contiguous()
+    if deep:
+        return (x * 65535).round().int().cpu().numpy().astype(np.uint16)
+    return (x * 255).round().byte().cpu().numpy()
 
 
 @contextmanager

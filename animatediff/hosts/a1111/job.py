@@ -24,6 +24,7 @@ from animatediff.hosts.a1111 import (
     repair,
     results,
     server_files,
+    server_sound,
     travelling,
     upscale,
     words,
@@ -38,6 +39,7 @@ from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
 from animatediff.layout import ClipLayout
+from animatediff.media.sound import Sound
 from animatediff.motion import MotionModule, Steering, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
@@ -61,6 +63,7 @@ class Job:
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
         self.interpolation: interpolation.Interpolation | None = None
+        self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
@@ -68,7 +71,7 @@ class Job:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
-        probed(self.settings.formats)
+        probed(self.settings)
         known = defaults(from_picture=pictures.from_picture(self.p))
         self._change(**distilled.filled(self.p, self.settings, known))
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
@@ -79,6 +82,7 @@ class Job:
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.sound = server_sound.of(self.settings, anywhere=anywhere)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -120,7 +124,7 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, between)
+        self.clip = HostClip(self.p, self.settings, between, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
