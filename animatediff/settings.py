@@ -6,14 +6,17 @@ object cannot hold a value outside its range: every way to make one reads each v
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from animatediff import few_steps, fuse, loras, sampler_table, step_reuse, travel, windows
+from animatediff.curves import Curve
 from animatediff.errors import SettingsError, quoted
 from animatediff.parameters import Parameter
+from animatediff.travel.expressions import Levels
 
 CLOSED_LOOPS = windows.CLOSED_LOOPS
 CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
@@ -289,6 +292,9 @@ class Settings:
         choices=DTYPES, spellings=(("float32", "fp32"), ("float16", "fp16"), ("half", "fp16"), ("bfloat16", "bf16")),
         cli="--dtype", group="host")
 
+    # What `audio(…)` in a curve or prompt is in each frame, where the clip has a sound and it has been read.
+    levels: Levels | None = field(default=None, compare=False, repr=False)
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
             object.__setattr__(self, parameter.name, parameter.read(getattr(self, parameter.name)))
@@ -314,6 +320,17 @@ class Settings:
         """In pixels; 0 where the size is left to the image model."""
         return int((self.size or "0x0").split("x")[1])
 
+    def curve(self, name: str, frames: int) -> list[float]:
+        """The values of a curve over the frames, within the parameter's range. SettingsError for an expression that
+        cannot be computed."""
+        row, curve = BY_NAME[name], Curve.read(getattr(self, name))
+        try:
+            values = curve.values(frames, self.levels)
+        except SettingsError as error:
+            raise SettingsError(error.what, where=name, remedy=error.remedy) from None
+        low, high = row.minimum or 0.0, row.maximum or math.inf
+        return [min(max(value, low), high) for value in values] if curve.expressions else values
+
     def frame_count(self, source: int | None = None) -> int:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
         return self.frames or source or self.context_length
@@ -336,7 +353,7 @@ class Settings:
         return travel.Options(
             closed=windows.closes_prompt(self.closed_loop) and not to_and_fro, easing=self.travel_easing,
             interpolation=self.travel_interpolation, hold=self.travel_hold,
-            weights=travel.weights(self.prompt_weights))
+            weights=travel.weights(self.prompt_weights), levels=self.levels)
 
     def converted(self, texts: Mapping[str, str], to: str) -> tuple[dict[str, str], list[str]]:
         """Prompts, by what they are called, in another syntax of prompt travel, and what is not the same in it."""
@@ -355,7 +372,8 @@ class Settings:
 
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[str, ...]": tuple}
 PARAMETERS: tuple[Parameter, ...] = tuple(
-    Parameter(name=f.name, type=_TYPES[str(f.type)], **f.metadata["row"]) for f in fields(Settings)
+    Parameter(name=f.name, type=_TYPES[str(f.type)], **f.metadata["row"])
+    for f in fields(Settings) if "row" in f.metadata
 )
 BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name, *p.aliases)}
 
@@ -431,6 +449,9 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
             remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
+    if Curve.read(settings.motion_scale_steps).follows:
+        raise SettingsError("a sound has no value at a sampling step", where="motion_scale_steps",
+                            remedy="Use the sound in motion_scale.")
     travel.weights(settings.prompt_weights)
     loras.read(settings.motion_lora)
 

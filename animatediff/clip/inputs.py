@@ -47,12 +47,15 @@ class Inputs:
         found = pictures.read(settings)
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
-        settings = replace(settings, frames=frames)
+        sound = sounds.of(settings)
+        settings = sounds.heard(replace(settings, frames=frames), sound, frames)
+        sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
         if settings.enable and settings.motion_mask:
             mask = Mask(*masks.read(settings.motion_mask, frames))
-        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
+        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path),
+                            wish.weight.computed(frames, settings.levels))
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
-        return cls(settings, prompt, negative, found, mask, tuple(wanted), sounds.of(settings))
+        return cls(settings, prompt, negative, found, mask, tuple(wanted), sound)

@@ -199,8 +199,8 @@ def preflight(asked: Asked) -> Preflight:
         facts[SOUND] = sounds.told(found.sound)
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
-    return Preflight(frames, played, seconds, span, calls,
-                     tuple((label, facts[label]) for label in LABELS if label in facts),
+    shown = [(label, facts[label]) for label in LABELS if label in facts]
+    return Preflight(frames, played, seconds, span, calls, (*shown, *found.plots),
                      tuple({str(error): error for error in found.errors}.values()), tuple(dict.fromkeys(found.notices)),
                      seam_of(replace(settings, seam_repair=1.0), frames, 1) is not None, tuple(found.schedules))
 
@@ -231,15 +231,21 @@ class _Findings:
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
     loras: list[tuple[LoraDescription, Curve]] = field(default_factory=list)
     sound: Sound | None = None
+    plots: list[tuple[str, str]] = field(default_factory=list)
 
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
+        self.sound = self.attempt(asked.find_sound, settings)
+        if self.sound or not settings.audio:  # else the error is told already
+            settings = self.attempt(sounds.heard, settings, self.sound, min(frames, LOOKED_AT)) or settings
+            self.attempt(sounds.check, settings, min(frames, LOOKED_AT))
+            asked = replace(asked, settings=settings)
+            self.plots = self.attempt(sounds.plots, settings) or []
         self.errors += [found.problem] if found.problem else []
         self.read(asked)
         self.fit()
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
-        self.sound = self.attempt(asked.find_sound, settings)
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
@@ -329,6 +335,8 @@ def _about(passes: list[_Pass]) -> str:
 def _weight(curve: Curve) -> str:
     """One number, or the range of a weight that changes over the clip."""
     low, high = curve.extremes
+    if curve.expressions:
+        return str(curve)
     return f"{low:g}" if low == high else f"{low:g}\N{HORIZONTAL ELLIPSIS}{high:g}"
 
 

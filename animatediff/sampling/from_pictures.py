@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from animatediff import windows
-from animatediff.curves import Curve
 from animatediff.settings import Settings
 
 
@@ -93,7 +92,7 @@ class FromPictures:
     def _held(self, pictures: Tensor) -> Held | None:
         """Frames are held by their distance from a given picture; between two, to the one that holds them longer."""
         s, frames = self.settings, self.settings.frames
-        curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
+        curve = torch.tensor(s.curve("frame_lock", frames), dtype=torch.float64)
         place = torch.arange(frames)
         pictures = pictures.expand(frames, -1, -1, -1)
         if self.last is not None:

@@ -1,20 +1,41 @@
 """Expressions in prompts, such as `0.5 + sin(t/max_f)`: read once, computed for each frame in float64.
 
 Numbers, names, + - * / // % **, comparisons, `a if b else c`, and the functions of Python's math and of numexpr, which
-FizzNodes uses, under both names. Each computes in constant time: no value outgrows a float.
+FizzNodes uses, under both names. Each computes in constant time: no value outgrows a float. `audio(bass)` follows a
+sound: see Follow.
 """
 from __future__ import annotations
 
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from animatediff.errors import SettingsError, quoted
 
+AUDIO = "audio"
 LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
-Values = Mapping[str, float]
+LEVELS = ("bass", "mid", "treble", "loudness", "onset")  # of a sound
+SLOWEST = 60.0  # seconds of attack and decay
+
+
+@dataclass(frozen=True)
+class Follow:
+    """`audio(LEVEL, attack, decay)`: a level of the sound, 0 to 1, in each frame. attack, decay: the seconds in which
+    it covers about two thirds of a way up and down."""
+
+    level: str
+    attack: float = 0.0
+    decay: float = 0.0
+
+    def __str__(self) -> str:
+        times = "".join(f", {seconds:g}" for seconds in (self.attack, self.decay)) if self.attack or self.decay else ""
+        return f"audio({self.level}{times})"
+
+
+Levels = Callable[[Follow], Sequence[float]]  # of each frame
+Values = Mapping[str, float]  # of names, and of each Follow by its text
 _Compute = Callable[[Values], float]
 
 
@@ -44,12 +65,13 @@ _OF_ONE = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression of `names`. `where`: of the errors about it."""
+    """An expression of `names`. `where`: of the errors about it. follows: what of a sound it needs."""
 
     text: str
     names: tuple[str, ...]
     where: str
-    _compute: _Compute
+    follows: tuple[Follow, ...]
+    _compute: _Compute = field(compare=False, repr=False)
 
     @classmethod
     def read(cls, text: str, names: tuple[str, ...], where: str) -> Expression:
@@ -57,10 +79,23 @@ class Expression:
         try:
             if len(text) > LONGEST:
                 raise _Unknown(f"it has more than {LONGEST} characters")
-            compute = _compiled(ast.parse(text.strip(), mode="eval").body, names, DEEPEST)
+            tree = ast.parse(text.strip(), mode="eval").body
+            compute = _compiled(tree, names, DEEPEST)
         except (_Unknown, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise _refused(text, names, where, error) from None
-        return cls(text, names, where, compute)
+        follows = tuple(dict.fromkeys(_follow(node) for node in ast.walk(tree) if _is_follow(node)))
+        return cls(text.strip(), names, where, follows, compute)
+
+    def at(self, frame: int, values: Values, levels: Levels | None) -> float:
+        """Its value in a frame. levels: of the sound, None where there is none, which is a SettingsError for an
+        expression that follows it."""
+        if self.follows:
+            if levels is None:
+                raise SettingsError(f"{self.follows[0]} follows a sound, but there is none", where=self.where,
+                                    remedy="Give a sound file with audio.")
+            known = {str(each): levels(each) for each in self.follows}
+            values = {**values, **{name: found[min(frame, len(found) - 1)] for name, found in known.items()}}
+        return self(values)
 
     def __call__(self, values: Values) -> float:
         """Its finite value. SettingsError where there is none, as behind a division by 0."""
@@ -83,7 +118,7 @@ def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) ->
         "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
         error.msg if isinstance(error, SyntaxError) else str(error)
     return SettingsError(f"{quoted(text)} cannot be computed: {why}", where=where,
-                         remedy=f"Use numbers, + - * / % **, comparisons, {', '.join([*names, *FUNCTIONS])}.")
+                         remedy=f"Use numbers, + - * / % **, comparisons, {', '.join([*names, *FUNCTIONS])}, {AUDIO}.")
 
 
 def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
@@ -113,12 +148,41 @@ def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
         case ast.IfExp(test=test, body=body, orelse=orelse):
             condition, a, b = part(test), part(body), part(orelse)
             return lambda values: a(values) if condition(values) else b(values)
+        case ast.Call() if _is_follow(node):
+            key = str(_follow(node))
+            return lambda values: values[key]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             function, arguments = FUNCTIONS[name], [part(each) for each in args]
             return lambda values: function(*(float(each(values)) for each in arguments))
+    raise _unknown(node)
+
+
+def _unknown(node: ast.expr) -> _Unknown:
+    match node:
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
-            raise _Unknown(f"{quoted(name)} is not a known name")
-    raise _Unknown("it contains something that cannot be computed here")
+            return _Unknown(f"{quoted(name)} is not a known name")
+    return _Unknown("it contains something that cannot be computed here")
+
+
+def _is_follow(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == AUDIO
+
+
+def _follow(node: ast.AST) -> Follow:
+    match node:
+        case ast.Call(args=[ast.Name(id=level), *times], keywords=named) if level in LEVELS and len(times) < 3:
+            seconds = dict(zip(("attack", "decay"), times)) | {str(each.arg): each.value for each in named}
+            if len(seconds) == len(times) + len(named) and seconds.keys() <= {"attack", "decay"}:
+                return Follow(level, **{name: _seconds(value) for name, value in seconds.items()})
+    raise _Unknown(f"after {AUDIO} stands one of {', '.join(LEVELS)}, and the seconds of attack and decay, such as "
+                   f"{AUDIO}(bass) or {AUDIO}(onset, 0, 0.3)")
+
+
+def _seconds(node: ast.expr) -> float:
+    match node:
+        case ast.Constant(value=int() | float() as value) if 0 <= value <= SLOWEST:
+            return float(value)
+    raise _Unknown(f"attack and decay are numbers of seconds from 0 to {SLOWEST:g}")
 
 
 def _comparison(compare: list[Callable[[float, float], bool]], parts: list[_Compute]) -> _Compute:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from animatediff.travel import cyclic
-from animatediff.travel.expressions import Expression
+from animatediff.travel.expressions import Expression, Levels
 from animatediff.travel.schedule import Text
 
 EXPRESSION = re.compile(r"`([^`]*)`")
@@ -17,11 +17,12 @@ NAMES = ("t", "max_f", *WEIGHTS)
 @dataclass(frozen=True)
 class Reader:
     """How texts are read. weights: expressions of the names in WEIGHTS. expressions: whether what stands between
-    backticks is one."""
+    backticks is one. levels: of the clip's sound, if it has one."""
 
     frames: int
     weights: Mapping[str, str]
     expressions: bool = False
+    levels: Levels | None = None
 
     def __call__(self, text: str, where: str) -> Text:
         """The text as it is in every frame, or what says it of a frame. SettingsError for what cannot be read."""
@@ -51,8 +52,8 @@ class Reader:
         def at(frame: int) -> str:
             values: dict[str, float] = {"t": frame, "max_f": self.frames - 1}
             for name, weight in weights:
-                values[name] = weight(values)
-            parts[1::2] = [_number(expression(values)) for expression in expressions]
+                values[name] = weight.at(frame, values, self.levels)
+            parts[1::2] = [_number(expression.at(frame, values, self.levels)) for expression in expressions]
             return "".join(parts)
 
         return at

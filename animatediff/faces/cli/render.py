@@ -54,6 +54,8 @@ def render(arguments: argparse.Namespace) -> int:
     clip = _clip(plan, about, arguments.out, place)
     if plan.inputs.sound:
         note(f"Sound: {sounds.told(plan.inputs.sound)}")
+        for name, bars in sounds.plots(settings):
+            note(f"{name}: {bars}")
     if between is not None:
         about["interpolation"] = [between.note()]
         clip = replace(clip, interpolation=between.on(pipeline.device))

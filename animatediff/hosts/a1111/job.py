@@ -12,7 +12,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job
+from animatediff.clip import interpolation, job, sounds
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -80,9 +80,11 @@ class Job:
         anywhere = server_files.job_may_read_all(self.p)
         mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.sound = server_sound.of(self.settings, anywhere=anywhere)
+        self.settings = sounds.heard(self.settings, self.sound, count)
+        sounds.check(self.settings, count)
         self.steering = Steering.of(self.settings, count, mask)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
-        self.sound = server_sound.of(self.settings, anywhere=anywhere)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.

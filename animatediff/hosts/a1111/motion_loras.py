@@ -100,7 +100,8 @@ def _of_passes(p: Any, settings: Settings, prompts: Sequence[str], negatives: Se
         pair = travelling.schedules(p, settings, prompts, negatives)
         frames = _shares(pair[0]) if pair else [[(prompt, 1.0)] for prompt in prompts]
         named = loras.of_frames(frames, tagged) if not p.disable_extra_networks else ()
-        found = [(library.find_lora(wish.name), wish.weight) for wish in loras.read(settings.motion_lora)]
+        found = [(library.find_lora(wish.name), wish.weight.computed(len(prompts), settings.levels))
+                 for wish in loras.read(settings.motion_lora)]
         found += [(path, wish.weight) for wish in named if (path := library.tagged_lora(wish.name))]
         return [(loaded(str(path), path.stat().st_mtime_ns), weight) for path, weight in found]
 
