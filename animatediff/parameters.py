@@ -91,7 +91,7 @@ class Parameter:
             return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
         if self.form == "curve":
             return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 0.8, 0.6) or key frames "
-                    "(0: 1, 8: 0.5, 100%: 1)")
+                    "(0: 1, 8: 0.5, 100%: 1), or an expression (0.5 + audio(bass))")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
         if self.form == "sound":

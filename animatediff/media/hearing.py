@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -87,8 +88,11 @@ class Hearing:
 
 def of(sound: Sound, fps: float, frames: int) -> Hearing:
     """The levels of a clip's frames. Those of the last few clips are kept; a file that has changed is read again."""
-    state = sound.path.stat()
-    return _of(sound, exact(fps), frames, state.st_mtime_ns, state.st_size)
+    state: tuple[int, ...] = ()
+    with suppress(OSError):  # said when it is read
+        about = sound.path.stat()
+        state = about.st_mtime_ns, about.st_size
+    return _of(sound, exact(fps), frames, *state)
 
 
 @lru_cache(maxsize=4)
