@@ -159,10 +159,13 @@ class _Onsets:
     def finish(self) -> np.ndarray:
         rises = np.concatenate(self.rises)
         whole = _sums(rises[::-1], RISE)[::-1]
-        begins = rises > whole / (2 * RISE)  # not the windows before, whose sum has the rise as well
+        # Not the windows before, whose sum has the rise as well, nor those behind, which have the rest of it.
+        strengths = np.where(rises > whole / (2 * RISE), whole, 0)
+        padded = np.concatenate([np.zeros(RISE - 1), strengths])
+        first = strengths > np.max([padded[i:i + len(strengths)] for i in range(RISE - 1)], axis=0)
         # An onset is at the end of the window in which it is first heard.
         frames, found = self.hearing.frames_at(self.hop * np.arange(len(rises))), np.zeros(self.hearing.frames)
-        np.maximum.at(found, frames, np.where(begins, whole, 0))
+        np.maximum.at(found, frames, np.where(first, strengths, 0))
         return found
 
 
