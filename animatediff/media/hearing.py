@@ -108,8 +108,12 @@ class _Bands:
         rate = hearing.sound.rate
         self.low_passes = [_low_pass(cutoff, slope, rate) for cutoff, slope in CROSSOVERS]
         self.energy = {name: np.zeros(hearing.frames) for name in BANDS}
+        # A filter answers to a beat before it comes, too; a level is later by most of that, so that none is early.
+        low, middle = (round(2 * rate / cutoff) for cutoff, _ in CROSSOVERS)
+        self.ringing = {"bass": low, "mid": low, "treble": middle, "loudness": 0}
         self.late = max(map(len, self.low_passes)) // 2  # samples by which all bands lag behind
         self.tail = np.zeros(2 * self.late, np.float32)  # samples before those that come
+        self.end = hearing.border(hearing.frames)
         self.at = -self.late  # number of the sample that is filtered next
 
     def add(self, block: np.ndarray) -> None:
@@ -117,10 +121,13 @@ class _Bands:
         self.tail = around[len(around) - 2 * self.late:]
         whole = around[self.late:self.late + len(block)]
         low, middle = (_filtered(around, kernel, self.late, len(block)) for kernel in self.low_passes)
-        frames = self.hearing.frames_at(np.arange(self.at, self.at + len(block)))
+        numbers = np.arange(self.at, self.at + len(block))
         self.at += len(block)
         for name, samples in zip(BANDS, (low, middle - low, whole - middle, whole)):
-            self.energy[name] += np.bincount(frames, samples.astype(np.float64)**2, self.hearing.frames)
+            heard = numbers + self.ringing[name]
+            inside = (heard >= 0) & (heard < self.end)
+            frames = self.hearing.frames_at(heard[inside])
+            self.energy[name] += np.bincount(frames, samples[inside].astype(np.float64)**2, self.hearing.frames)
 
     def finish(self) -> dict[str, np.ndarray]:
         self.add(np.zeros(self.late, np.float32))
