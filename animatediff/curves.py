@@ -1,12 +1,12 @@
-"""Numbers over a clip or over the steps, as users write them: one number, a list, or key frames.
+"""Curves: values over the frames of a clip or over the sampler's steps.
 
-    1.2                      the same everywhere
-    1, 1.1, 0.9              one for each frame; the last one stays
-    0: 1, 8: 1.4, -1: 0.8    key frames, linear between them; -1 is the last frame
-    0%: 1, 50%: 0            key frames by their share of the way
-    0.5 + audio(bass)        an expression (see travel.expressions) of t, the frame, max_f, the last frame, and a sound
+    1.2                      constant
+    1, 1.1, 0.9              one for each frame; the last value repeats
+    0: 1, 8: 1.4, -1: 0.8    key frames with linear interpolation; -1 is the last frame
+    0%: 1, 50%: 0            key frames in percent of the clip
+    0.5 + audio(bass)        an expression (see travel.expressions) of the frame t, the last frame max_f, and the sound
 
-Deforum's brackets, `0: (1.0)`, are read as well. Expressions can stand in place of all these values.
+Deforum's brackets, `0: (1.0)`, are accepted as well. An expression may take the place of any value.
 """
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Value = float | Expression
 
 @dataclass(frozen=True)
 class Key:
-    """`value` at `place`, a frame's number (negative: from the end) or a share of the way in per cent."""
+    """A key frame of a curve."""
 
-    place: float
+    place: float  # a frame's number (negative: from the end), or percent of the clip
     value: Value
-    percent: bool = False
+    percent: bool = False  # whether `place` is in percent
 
     def frame(self, count: int) -> float:
-        """Where it lies among `count` frames; not always on one."""
+        """Return the position in a clip of `count` frames. It may lie between two frames."""
         if self.percent:
             return self.place / 100 * (count - 1)
         return self.place + count if self.place < 0 else self.place
@@ -50,14 +50,17 @@ class Key:
 
 @dataclass(frozen=True)
 class Curve:
-    """`numbers`, one for each frame, or `keys`; one of the two is empty."""
+    """A curve of numbers or of key frames. One of the two fields is empty."""
 
-    numbers: tuple[Value, ...] = ()
+    numbers: tuple[Value, ...] = ()  # one for each frame; the last one repeats
     keys: tuple[Key, ...] = ()
 
     @classmethod
     def read(cls, value: Any) -> Curve:
-        """From text, a number, or a list of numbers. ValueError says what is wrong, as the predicate of a sentence."""
+        """Return the curve for a text, a number, or a list of numbers.
+
+        Raise ValueError if it is invalid. The message is the predicate of a sentence about the value.
+        """
         if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
             if bad := next((part for part in value if not isinstance(part, (Real, str))), None):
                 raise ValueError(f"holds {quoted(bad)}, which is neither a number nor a key frame")
@@ -88,13 +91,13 @@ class Curve:
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The least and the greatest number that is written; 0 where there are only expressions."""
+        """The smallest and the largest number; 0 if all values are expressions."""
         values = [value for value in self.written if not isinstance(value, Expression)] or [0.0]
         return min(values), max(values)
 
     @property
     def constant(self) -> float | None:
-        """The one value that it has everywhere, None where it has several or computes them."""
+        """The value of a constant curve, None for others."""
         low, high = self.extremes
         return low if low == high and not self.expressions else None
 
@@ -108,13 +111,13 @@ class Curve:
 
         if self.numbers:
             return [at(self.numbers[min(i, len(self.numbers) - 1)], i) for i in range(count)]
-        # Of two keys at one place the later one holds.
+        # If two key frames have the same position, the later one counts.
         keys = dict(sorted(((key.frame(count), key.value) for key in self.keys), key=lambda pair: pair[0]))
         places, heights = list(keys), list(keys.values())
         return [_between(places, heights, i, at) for i in range(count)]
 
     def computed(self, count: int, levels: Levels | None = None) -> Curve:
-        """This curve, with numbers in place of its expressions."""
+        """Return this curve with its expressions evaluated for `count` frames."""
         return Curve(numbers=tuple(self.values(count, levels))) if self.expressions else self
 
     def __str__(self) -> str:

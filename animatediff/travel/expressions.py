@@ -1,8 +1,8 @@
-"""Expressions in prompts, such as `0.5 + sin(t/max_f)`: read once, computed for each frame in float64.
+"""Expressions in prompts, such as `0.5 + sin(t/max_f)`. They are compiled once and evaluated per frame in float64.
 
-Numbers, names, + - * / // % **, comparisons, `a if b else c`, and the functions of Python's math and of numexpr, which
-FizzNodes uses, under both names. Each computes in constant time: no value outgrows a float. `audio(bass)` follows a
-sound: see Follow.
+An expression may contain numbers, names, + - * / // % **, comparisons, `a if b else c`, and functions of Python's math
+and of numexpr, which FizzNodes uses. Functions that both have work under both names. Each operation takes constant
+time, because no value is larger than a float can hold. `audio(bass)` is a level of the clip's sound: see Follow.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from animatediff.errors import SettingsError, quoted
 
 AUDIO = "audio"
-LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
+LONGEST, DEEPEST = 1000, 100  # characters; nesting levels
 LEVELS = ("bass", "mid", "treble", "loudness", "onset")  # of a sound
 SLOWEST = 60.0  # seconds of attack and decay
 
@@ -65,17 +65,17 @@ _OF_ONE = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression of `names`. `where`: of the errors about it. follows: what of a sound it needs."""
+    """A compiled expression."""
 
     text: str
-    names: tuple[str, ...]
-    where: str
-    follows: tuple[Follow, ...]
+    names: tuple[str, ...]  # variables that it may use
+    where: str  # the place that errors name
+    follows: tuple[Follow, ...]  # levels of a sound that it needs
     _compute: _Compute = field(compare=False, repr=False)
 
     @classmethod
     def read(cls, text: str, names: tuple[str, ...], where: str) -> Expression:
-        """SettingsError for what is none."""
+        """Compile `text`. Raise SettingsError if it is not a valid expression."""
         try:
             if len(text) > LONGEST:
                 raise _Unknown(f"it has more than {LONGEST} characters")
@@ -98,7 +98,10 @@ class Expression:
         return self(values)
 
     def __call__(self, values: Values) -> float:
-        """Its finite value. SettingsError where there is none, as behind a division by 0."""
+        """Return the expression's value for these variables.
+
+        Raise SettingsError if there is no finite value, for example after a division by 0.
+        """
         try:
             result = float(self._compute(values))
             if not math.isfinite(result):
@@ -109,7 +112,7 @@ class Expression:
 
 
 class _Unknown(Exception):
-    """What an expression cannot have."""
+    """An expression contains something that is not supported."""
 
 
 def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:

@@ -43,7 +43,7 @@ class FirstPass:
 
 def upscaling_clips() -> AbstractContextManager[None]:
     """While it lasts, the page that is built has the button for clips, too."""
-    return wrapped(txt2img, "txt2img_upscale", _for_clips)
+    return wrapped(txt2img, page_errors.function(txt2img, "txt2img_upscale"), _for_clips)
 
 
 def of(p: Any) -> FirstPass | None:
@@ -135,7 +135,8 @@ def _is_shown(path: str) -> bool:
 
 def _path(item: Any) -> str:
     item = item[0] if isinstance(item, (list, tuple)) else item
-    return str(item["name"]).rsplit("?", 1)[0]
+    name = item["name"] if isinstance(item, dict) else item.filename  # gradio 4 has opened the file
+    return str(name).rsplit("?", 1)[0]
 
 
 def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
