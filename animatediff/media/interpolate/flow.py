@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from animatediff.errors import MediaError
+from animatediff.packages import extra, needed
 
-EXTRA = ('the extra "interpolate" (pip install -e ".[interpolate]" in the project\'s folder, or pip install '
-         "opencv-python-headless)")
+EXTRA = extra("interpolate", "opencv-python-headless")
 SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
 NEIGHBOURS = (32, 4)  # shares of the longer side: how far around
 _LEAST = 1e-3  # weight of a pixel that nothing speaks for
@@ -24,12 +23,7 @@ _LEAST = 1e-3  # weight of a pixel that nothing speaks for
 
 def library() -> Any:
     """The module `cv2`. MediaError says how to install it where it is not there."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MediaError(f"the package opencv cannot be imported ({error})", where="optical flow",
-                         remedy=f"Install {EXTRA}") from error
-    return cv2
+    return needed("cv2", "opencv", "optical flow", EXTRA)
 
 
 @dataclass(frozen=True)
