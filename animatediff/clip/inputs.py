@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from animatediff import loras
-from animatediff.clip import pictures
+from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Pictures
 from animatediff.clip.sampled import Sampled
 from animatediff.curves import Curve
 from animatediff.media import masks
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask
 from animatediff.motion.lora_files import Lora
 from animatediff.motion.lora_files import load as load_lora
@@ -52,6 +53,7 @@ class Inputs:
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
     second: Texts | None = None
+    sound: Sound | None = None
 
     @property
     def texts(self) -> tuple[Texts, ...]:
@@ -65,13 +67,17 @@ class Inputs:
         found = pictures.read(settings)
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
-        settings = replace(settings, frames=frames)
+        sound = sounds.of(settings)
+        settings = sounds.heard(replace(settings, frames=frames), sound, frames)
+        sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
         if settings.enable and settings.motion_mask:
             mask = Mask(*masks.read(settings.motion_mask, frames))
-        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
+        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path),
+                            wish.weight.computed(frames, settings.levels))
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted))
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
+                   sound=sound)
