@@ -143,7 +143,8 @@ class _Run:
             def frames(on_event: Any, keeper: Keeper) -> Iterator[Any]:
                 yield from self.meters.watched(pipeline.render(plan, on_event, keeper))
 
-            return self._written(frames, self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound), keeper, progress)
+            clip = self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound)
+            return self._written(frames, clip, keeper, progress)
 
     def note(self, lines: Sequence[str]) -> None:
         """Notes before the run."""
