@@ -9,6 +9,7 @@ from animatediff import loras
 from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Pictures
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import with_sound
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.media.sound import Sound
@@ -42,7 +43,8 @@ class Texts:
 @dataclass(frozen=True)
 class Inputs:
     """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
-    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass."""
+    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass. sound: that
+    is asked for, or the source video's."""
 
     settings: Settings
     sampled: Sampled
@@ -67,8 +69,10 @@ class Inputs:
         found = pictures.read(settings)
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
-        sound = sounds.of(settings)
-        settings = sounds.heard(replace(settings, frames=frames), sound, frames)
+        settings = replace(settings, frames=frames)
+        sound = sounds.of(settings) or (found and found.source.sound(settings))
+        if settings.audio or sounds.follows(settings):
+            settings = sounds.heard(settings, sound, frames)
         sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
@@ -79,5 +83,6 @@ class Inputs:
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
-                   sound=sound)
+        if not settings.audio and not with_sound(settings):
+            sound = None  # the source's own, which was not asked for
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), sound=sound)
