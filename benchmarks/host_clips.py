@@ -18,7 +18,7 @@ from animatediff.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "hosts" / "webui"
 PROMPT = "a red circle moving right"
-ENGINE = "command line"
+ENGINE = "the command line"
 CLIP = {"frames": 8, "context_length": 16}
 # Name: settings of the clip, and what else the host is asked for.
 CLIPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -53,18 +53,16 @@ def run(quick: bool = False) -> list[dict]:
     names = list(CLIPS)[: 2 if quick else None]
     made = {kind.name: _of_host(kind, names) for kind in there}
     made[ENGINE] = _of_engine([name for name in names if name not in NOT_BY_ENGINE])
-    first = there[0].name
-    rows = []
-    for kind in there:
-        for name in names:
-            found = made[kind.name][name]
-            row = {"host": kind.name, "clip": name}
-            for other in (ENGINE, *([first] if kind.name != first else [])):
-                if name in made[other]:
-                    row[f"from the {other}'s" if other == ENGINE else f"from {other}'s"] = \
-                        float(np.abs(found - made[other][name]).mean())
-            rows.append(row)
-    return rows
+    sides = [(kind.name, ENGINE) for kind in there] + [(kind.name, there[0].name) for kind in there[1:]]
+    return [{"clip": name} | {f"{one} from {other}": _difference(made, name, one, other) for one, other in sides}
+            for name in names]
+
+
+def _difference(made: dict[str, dict[str, np.ndarray]], name: str, one: str, other: str) -> float | str:
+    """"" where the other cannot make this clip."""
+    if name not in made[other]:
+        return ""
+    return float(np.abs(made[one][name] - made[other][name]).mean())
 
 
 def _of_host(kind: Any, names: list[str]) -> dict[str, np.ndarray]:
