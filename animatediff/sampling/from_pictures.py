@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from animatediff import windows
-from animatediff.curves import Curve
 from animatediff.settings import Settings
 
 
@@ -59,7 +58,7 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
 
 def shares(settings: Settings, frames: int) -> Tensor:
     """Return the factor of the denoising strength for each frame, float64 [f]."""
-    return torch.tensor(Curve.read(settings.denoising_strength_frames).values(frames), dtype=torch.float64)
+    return torch.tensor(settings.curve("denoising_strength_frames", frames), dtype=torch.float64)
 
 
 def run_strength(settings: Settings, frames: int) -> float:
@@ -125,6 +124,13 @@ def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") ->
     return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
 
+def enlarged(latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents [f c h w] in this size, as the WebUI's upscaler "Latent" enlarges them."""
+    if latents.shape[2:] == (height, width):
+        return latents
+    return torch.nn.functional.interpolate(latents, (height, width), mode="bilinear")
+
+
 class FromPictures:
     """The start of a clip from pictures, in latents.
 
@@ -145,7 +151,7 @@ class FromPictures:
         Between two pictures, a frame is held to the one that holds it longer.
         """
         s, frames = self.settings, self.settings.frames
-        curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
+        curve = torch.tensor(s.curve("frame_lock", frames), dtype=torch.float64)
         place = torch.arange(frames)
         pictures = pictures.expand(frames, -1, -1, -1)
         if self.last is not None:
