@@ -17,6 +17,7 @@ from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import FPS_MAXIMUM, FPS_MINIMUM, duration
 from animatediff.media.write.registry import WRITERS
+from animatediff.notices import of_source
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
@@ -59,6 +60,11 @@ class SourceFrames:
         return len(self.chosen.indices)
 
     @property
+    def is_video(self) -> bool:
+        """Whether the source has several pictures, of which some are chosen."""
+        return not self.source.is_picture
+
+    @property
     def fps(self) -> float | None:
         """Frames per second at which the clip keeps the source's pace; None where it has none."""
         if self.chosen.fps is None or self.count == 1:
@@ -92,7 +98,7 @@ class SourceFrames:
 
     def notices(self, settings: Settings) -> list[str]:
         """What may surprise of the selection. settings: of the run, with frames and rate."""
-        timeline, said = self.chosen.timeline, list(self.source.notices)
+        timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
         if with_sound(settings) and not settings.audio and self._sound[1]:
             said.append(self._sound[1])
         if self.more:

@@ -11,6 +11,7 @@ from animatediff.errors import SettingsError
 from animatediff.media.timing import duration, rate
 
 HALF = Fraction(1, 2)
+MOST = 100_000  # frames of a clip
 TOLERANCE = Fraction(1, 100)  # seconds by which `end` may be beyond the source's, as people round it
 
 
@@ -24,10 +25,17 @@ class Timeline:
     seconds: Fraction
     steady: Fraction | None = None
 
+    def average_of(self, frames: Sequence[int]) -> Fraction | None:
+        """Frames per second of consecutive frames, on average; None without times."""
+        if not self.seconds or not frames:
+            return None
+        end = (*self.times[frames[-1] + 1:][:1], self.seconds)[0]
+        return (len(frames) / (end - self.times[frames[0]])).limit_denominator(1001)
+
     @property
     def average(self) -> Fraction | None:
-        """Frames per second on average; None without times."""
-        return (len(self.times) / self.seconds).limit_denominator(1001) if self.seconds else None
+        """Of all frames."""
+        return self.average_of(range(len(self.times)))
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,14 @@ class Selection:
         start, end = self._range(source)
         if self.fps:
             pace = rate(self.fps)
-            indices = resampled(source.times, start, end, pace)
+            indices = resampled(source.times, start, end, pace, self.most * self.every or MOST + 1)
+            if len(indices) > MOST:
+                raise SettingsError(f"a clip has at most {MOST:,} frames, and {_seconds(end - start)} of the source "
+                                    f"have more at {float(pace):g} frames per second", where="video_fps",
+                                    remedy="Use a lower rate, video_end or video_max_frames.")
         else:
-            pace = source.steady or source.average
             indices = between(source.times, start, end)
+            pace = source.steady or source.average_of(indices)
             if not indices:
                 raise SettingsError(f"no frame begins between {_seconds(start)} and {_seconds(end)}", where="video_end",
                                     remedy="Use a longer range, or set video_fps.")
@@ -120,10 +132,10 @@ def between(times: Sequence[Fraction], start: Fraction, end: Fraction) -> list[i
     return list(range(bisect_left(times, start), bisect_left(times, end)))
 
 
-def resampled(times: Sequence[Fraction], start: Fraction, end: Fraction, fps: Fraction) -> list[int]:
+def resampled(times: Sequence[Fraction], start: Fraction, end: Fraction, fps: Fraction, most: int) -> list[int]:
     """The frame that is shown in the middle of each output frame, as ffmpeg's filter `fps` chooses it: rounding of a
-    container's times drops and repeats none. At least one."""
-    count = max(1, math.floor((end - start) * fps + HALF))
+    container's times drops and repeats none. At least one, at most `most`."""
+    count = min(max(1, math.floor((end - start) * fps + HALF)), most)
     return [max(0, bisect_left(times, start + (k + HALF) / fps) - 1) for k in range(count)]
 
 
