@@ -22,14 +22,14 @@ from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
 REPEATING = 1.01  # times the source's rate, from which on a target rate repeats frames
-SAME_PACE = 0.01
-WHOLLY = 32  # a mask's value from which on a frame has none of the source's own pixels
+SAME_PACE = 0.01  # by which the clip's rate may differ from the source's
+NOTHING_KEPT = 32  # value of a mask from which on no pixels of the source are mixed in
 
 
 @dataclass(frozen=True)
 class SourceFrames:
-    """The frames that a clip takes of its source. name: of the parameter that names it. path: as it was given. more:
-    whether the selection has frames behind the clip's last one."""
+    """The frames of a source that a clip is made from. name: the parameter that names the source. path: as it was
+    given. more: whether the selection has more frames than the clip."""
 
     name: str
     path: str
@@ -143,10 +143,10 @@ class ChangeMask:
         """The mask of a clip of `count` frames. MediaError where it does not belong to the source."""
         mask = Source.open(path)
         numbers = _beside(mask.timeline, frames.chosen, count, path)
-        distinct = sorted(set(numbers))
+        places = {number: place for place, number in enumerate(sorted(set(numbers)))}
         found = StoredPictures(np.asarray(read.fitted(image, *size, fit))
-                               for image in mask.pictures(distinct, masks.gray))
-        return cls(found, tuple(map(distinct.index, numbers)))
+                               for image in mask.pictures([*places], masks.gray))
+        return cls(found, tuple(places[number] for number in numbers))
 
     def __getitem__(self, frame: int) -> np.ndarray:
         return self.pictures[self.at[frame]]
@@ -156,7 +156,7 @@ class ChangeMask:
         Between black and an eighth of white, the two are mixed."""
         if picture.dtype == np.uint16:
             source = source.astype(np.uint16) * 257
-        share = np.minimum(self[frame].astype(np.float32) / WHOLLY, 1)[..., None]
+        share = np.minimum(self[frame].astype(np.float32) / NOTHING_KEPT, 1)[..., None]
         return (picture * share + source * (1 - share)).round().astype(picture.dtype)
 
 

@@ -184,7 +184,7 @@ def test_a_part_has_the_pace_of_its_own_frames(made):
     """20 frames at 30 in a second, then 40 at 10, of which the file gives the last 1/30 s."""
     timeline = Source.open(made("VFR")).timeline
     assert timeline.steady is None and float(Selection().of(timeline).fps) == pytest.approx(60 / 4.6, rel=1e-3)
-    assert Selection(end=0.6).of(timeline).fps == 30 and Selection(start=0.7, every=2).of(timeline).fps == 5
+    assert Selection(end=0.6).of(timeline).fps == 30 and Selection(start=0.7, end=2.7, every=2).of(timeline).fps == 5
 
 
 def test_a_folder_has_no_times(tmp_path):
