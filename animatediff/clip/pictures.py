@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,11 +21,12 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
+Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a clip in its size, uint8."""
+    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
 
     first: StoredPictures  # [f h w 3], one start picture or one for each frame
     last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame
@@ -36,8 +37,8 @@ class Pictures:
     def of(self, settings: Settings) -> Settings:
         """Return the settings, with number of frames, rate and size from the pictures if they are not given."""
         count, height, width, _ = self.first.shape
-        return replace(settings, size=f"{width}x{height}", frames=settings.frames or (count if count > 1 else 0),
-                       fps=settings.played_fps(self.source.fps))
+        return replace(settings, size=settings.size or f"{width}x{height}",
+                       frames=settings.frames or (count if count > 1 else 0), fps=settings.played_fps(self.source.fps))
 
     def kept(self, picture: np.ndarray, frame: int) -> np.ndarray:
         """Return a finished frame of the clip, with the source's pixels where the mask is black."""
@@ -65,8 +66,9 @@ def check(settings: Settings, count: int, source: str) -> None:
                             where="last_frame", remedy="Leave one of the two out.")
 
 
-def read(settings: Settings) -> Pictures | None:
-    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`."""
+def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | None:
+    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`. enlarged: brings
+    start pictures to the clip's size in another way."""
     found = SourceFrames.of(settings)
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
@@ -74,7 +76,8 @@ def read(settings: Settings) -> Pictures | None:
     images = found.source.pictures(found.chosen.indices)
     begin = next(images)
     size = _size(settings.size, begin)
-    first = StoredPictures(np.asarray(media.fitted(image, *size, settings.fit)) for image in chain([begin], images))
+    fit = enlarged or (lambda image: np.asarray(media.fitted(image, *size, settings.fit)))
+    first = StoredPictures(map(fit, chain([begin], images)))
     last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
         picture = next(_first_of(settings.last_frame))
