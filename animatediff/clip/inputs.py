@@ -9,8 +9,10 @@ from animatediff import loras
 from animatediff.clip import pictures
 from animatediff.clip.pictures import Pictures
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
 from animatediff.media import masks
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask
 from animatediff.motion.lora_files import Lora
 from animatediff.motion.lora_files import load as load_lora
@@ -41,7 +43,8 @@ class Texts:
 @dataclass(frozen=True)
 class Inputs:
     """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
-    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass."""
+    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass. source: what
+    the pictures are taken from. sound: of the source video, where the clip has it."""
 
     settings: Settings
     sampled: Sampled
@@ -52,6 +55,8 @@ class Inputs:
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
     second: Texts | None = None
+    source: SourceFrames | None = None
+    sound: Sound | None = None
 
     @property
     def texts(self) -> tuple[Texts, ...]:
@@ -74,4 +79,6 @@ class Inputs:
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted))
+        source = None if found is None else found.source
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), source=source,
+                   sound=None if source is None else source.sound(settings))

@@ -4,15 +4,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from animatediff import windows
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import masks, read
 from animatediff.media.selection import TOLERANCE, Chosen, Selection, Timeline
+from animatediff.media.sound import Sound, find
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import FPS_MAXIMUM, FPS_MINIMUM, duration
+from animatediff.media.write.registry import WRITERS
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
@@ -66,6 +70,22 @@ class SourceFrames:
         for image in self.source.pictures(self.chosen.indices):
             yield np.asarray(read.fitted(image, *size, fit))
 
+    def sound(self, settings: Settings) -> Sound | None:
+        """The source's sound beside the clip. None where it has none, where no file can have it, and where the clip
+        does not play as the source does."""
+        plays = windows.playback(settings.frames, settings.context_length, settings.closed_loop)
+        if plays != list(range(settings.frames)) or not _with_sound(settings):
+            return None
+        found = self._sound if self._keeps_pace(settings) else None
+        return found and found.part(self.chosen.begin)
+
+    @cached_property
+    def _sound(self) -> Sound | None:
+        return find(self.source.path) if self.source.is_video else None
+
+    def _keeps_pace(self, settings: Settings) -> bool:
+        return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
+
     def notices(self, settings: Settings) -> list[str]:
         """What may surprise of the selection. settings: of the run, with frames and rate."""
         timeline, said = self.chosen.timeline, list(self.source.notices)
@@ -79,10 +99,15 @@ class SourceFrames:
         if settings.video_fps > REPEATING * timeline.average:
             said.append(f"{self.path} has {float(timeline.average):.4g} frames per second, fewer than video_fps; "
                         "frames are repeated")
-        if abs(settings.fps / self.fps - 1) > SAME_PACE:
+        if not self._keeps_pace(settings):
             said.append(f"the clip plays at {settings.fps:g} frames per second, {settings.fps / self.fps:.3g} times as "
-                        f"fast as its source; {self.fps:.5g} keeps the source's pace")
+                        f"fast as its source; {self.fps:.5g} keeps the source's pace"
+                        f"{' and its sound' if self._sound else ''}")
         return said
+
+
+def _with_sound(settings: Settings) -> bool:
+    return any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
 
 
 def selection(settings: Settings) -> Selection:

@@ -77,15 +77,15 @@ class VideoIndex:
 
     def _from(self, file: BinaryIO, found: Kind, first: int, budget: Budget) -> Iterator[tuple[int, Any, Any]]:
         """Number, frame and stream, from the key frame before `first`; from the file's beginning where a seek does not
-        find it."""
+        find it. Most containers seek by pts, some by dts."""
         key = bisect_right([pts for pts, _ in self.keys], self.pts[first]) - 1
-        for dts in (self.keys[key][1], None) if key > 0 else (None,):
+        for place in (*self.keys[key], None) if key > 0 else (None,):
             with _video(file, found) as (container, stream):
-                if dts is not None:
-                    container.seek(dts, stream=stream)
+                if place is not None:
+                    container.seek(place, stream=stream)
                 for count, frame in enumerate(_decoded(container, stream, budget)):
                     number = bisect_right(self.pts, frame.pts) - 1 if self.keys else count
-                    if dts is not None and not count and number > first:
+                    if place is not None and not count and number > first:
                         break
                     yield number, frame, stream
                 else:

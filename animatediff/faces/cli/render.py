@@ -112,7 +112,7 @@ def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> 
     settings = plan.settings
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number)
+                settings.loop_number, sound=plan.inputs.sound)
 
 
 def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,

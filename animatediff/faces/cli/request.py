@@ -40,6 +40,8 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     values = _repeated(about["settings"])
     if given.get("preset") == few_steps.FEW_STEPS:
         values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
+    if any(given.get(name) for name in pictures.NAMES):
+        values = {name: value for name, value in values.items() if name not in pictures.NAMES}
     values |= given
     values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
                                    arguments.source)
