@@ -117,6 +117,7 @@ class Asked:
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     find_rife: FindModel = lambda name: None
     source: SourceFrames | None = None
+    problems: tuple[AnimateDiffError, ...] = ()  # that are known already
 
     @property
     def frames(self) -> int:
@@ -149,7 +150,7 @@ def preflight(asked: Asked) -> Preflight:
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
     between, problem = interpolation.said(settings, frames, played, asked.find_rife)
-    found = _Findings(asked.found.module, asked.found.checkpoint, [problem] if problem else [])
+    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),

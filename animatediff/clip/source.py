@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,7 +37,7 @@ class SourceFrames:
     more: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> SourceFrames | None:
+    def of(cls, settings: Settings, open: Callable[[str], Source] = Source.open) -> SourceFrames | None:
         """None where the settings name no source. Nothing is decoded, unless that is needed to count the frames."""
         name = next((name for name in NAMES if getattr(settings, name)), None)
         if name is None:
@@ -46,7 +46,7 @@ class SourceFrames:
             raise SettingsError("a source video is given as well, and both are what the clip starts from", where="init",
                                 remedy="Give one of the two.")
         path = getattr(settings, name)
-        source = Source.open(path)
+        source = open(path)
         if source.is_picture:
             return cls(name, path, source, Selection().of(source.timeline))
         chosen = source.chosen(selection(settings), limited=bool(settings.frames))

@@ -52,6 +52,8 @@ class KeptFiles:
         """Save a file, which may be large; its name."""
         with open(path, "rb") as source:
             ending = opening.ending(source.read(opening.HEAD))
+            if not ending:
+                raise MediaError("is neither a picture nor a video", where=self.what, remedy=f"Give {opening.READ}")
             file = self.folder / f"{content(path)[:16]}.{ending}"
             if file.is_file():
                 return file.name

@@ -1,7 +1,7 @@
 """Other extensions beside this one, as a job sees them. Our Script class is handed those that are known."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -20,8 +20,11 @@ class InJob:
 
     frames: int | None = None  # of how many frames it has something to give, where that is limited
 
-    def use(self, frames: int) -> None:
-        """`before_process`: the clip has so many frames. SettingsError where that cannot be."""
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        """`before_process`: the clip has so many frames. SettingsError where that cannot be. source: writes the frames
+        of the source, one or one for each of the clip's, and gives their paths; none where there is no source. Whether
+        that was used."""
+        return False
 
     def check(self) -> None:
         """Before each pass: AnimateDiffError where the extension is not ready for it."""

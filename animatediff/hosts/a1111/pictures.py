@@ -95,9 +95,10 @@ class Field(infotext.Field):
             return gr.update(value=None)
 
 
-def check(p: Any, settings: Settings) -> None:
-    """Before anything is computed, and before frames are counted."""
-    clip_pictures.check(settings, len(p.init_images) if from_picture(p) else 0, "the request")
+def check(p: Any, settings: Settings, video: int = 0) -> None:
+    """Before anything is computed, and before frames are counted. video: frames of the source video."""
+    given = len(p.init_images) if from_picture(p) and not video else video
+    clip_pictures.check(settings, given, "the source video" if video else "the request")
     if settings.last_frame:
         find(settings.last_frame)
 
@@ -106,14 +107,14 @@ def from_picture(p: Any) -> bool:
     return bool(getattr(p, "init_images", None))
 
 
-def of_pass(p: Any, settings: Settings) -> FromPictures | None:
-    """What the pass that comes next starts from; None for noise alone."""
+def of_pass(p: Any, settings: Settings, until: torch.Tensor | None = None) -> FromPictures | None:
+    """What the pass that comes next starts from; None for noise alone. until: as `clip.strength.until` says."""
     if not from_picture(p):
         return None
     last = _latents(p, find(settings.last_frame)) if settings.last_frame else None
     filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # the start is no longer the picture there
     held_to = torch.cat([_latents(p, image) for image in p.init_images]) if filled else None
-    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to)
+    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to, until=until)
 
 
 def _latents(p: Any, image: Image.Image) -> torch.Tensor:
@@ -125,12 +126,17 @@ def _latents(p: Any, image: Image.Image) -> torch.Tensor:
         image = images.resize_image(2, image.crop((x, y, x + width, y + height)), p.width, p.height)
     elif p.resize_mode != LATENT_UPSCALE:
         image = images.resize_image(p.resize_mode, image, p.width, p.height)
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
-    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
-    latents = sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
+    latents = encoded(p, image)
     if p.resize_mode == LATENT_UPSCALE:
         latents = torch.nn.functional.interpolate(latents, size=p.init_latent.shape[2:], mode="bilinear")
     return latents.to(p.init_latent)
+
+
+def encoded(p: Any, image: Image.Image) -> torch.Tensor:
+    """[1 c h w] of a picture in RGB."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
+    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
+    return sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
 
 
 def _name(image: Image.Image) -> str:
