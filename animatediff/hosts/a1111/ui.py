@@ -38,7 +38,8 @@ HELP = {"enable": "Make clips instead of pictures.",
                          "of frames that it was trained on."}
 TITLE = "AnimateDiff"
 INFO = {  # under the label; all controls of a row have it, or none
-    "frames": "0: the source's, or the context length", "fps": "frames per second; 0: the source's", "loop_number": "0: without end",
+    "frames": "0: the source's, or the context length", "fps": "frames per second; 0: the source's",
+    "loop_number": "0: without end",
     "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: ¼ of the context"}
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules and motion LoRAs again"
 MORE = "More AnimateDiff settings"
@@ -277,7 +278,8 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
         event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     for button in listing:
-        button.click(fn=listed, inputs=inputs, outputs=[ours.modules.control, ours.beside[LORA].list, ours.shown], **QUIET)
+        outputs = [ours.modules.control, ours.beside[LORA].list, ours.shown]
+        button.click(fn=listed, inputs=inputs, outputs=outputs, **QUIET)
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
     _preset(ours.gr, ours.tab, page, asked)
     ours.beside[MASK].connect(ours.component(MASK), size, **QUIET)
