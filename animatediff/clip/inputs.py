@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from animatediff import loras
-from animatediff.clip import pictures
+from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Pictures
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
@@ -71,14 +71,17 @@ class Inputs:
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
         settings = replace(settings, frames=frames)
+        sound = sounds.of(settings) or (found and found.source.sound(settings))
+        settings = sounds.heard(settings, sound, frames)
+        sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
         if settings.enable and settings.motion_mask:
             mask = Mask(*masks.read(settings.motion_mask, frames))
-        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
+        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path),
+                            wish.weight.computed(frames, settings.levels))
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        source = None if found is None else found.source
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), source=source,
-                   sound=None if source is None else source.sound(settings))
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
+                   source=found and found.source, sound=sound)

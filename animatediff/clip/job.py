@@ -28,6 +28,7 @@ from animatediff.media.loop import LoopMeter, LoopScore
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
+from animatediff.media.write.base import fitted
 from animatediff.sampling.events import Event, OnEvent, ignore
 
 TRIES = 100  # names, where other runs are faster each time
@@ -146,7 +147,7 @@ class _Streamed:
         for each in self.between.push(frame):
             self.writer.add(each)
         self.count += 1
-        self.meter.add(frame)
+        self.meter.add(eight_bits(frame))
 
     def finish(self) -> Written:
         with self.writer:
@@ -191,7 +192,7 @@ class _Held:
             return None
         done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
         for frame in done.held:
-            meter.add(frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB")))
+            meter.add(eight_bits(frame))
         done.loop = meter.score
         done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
         self._write(done)
@@ -239,7 +240,7 @@ class _Between:
         if self._stream is None:
             yield frame
             return
-        pixels = frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+        pixels = eight_bits(frame)
         self._own = [*self._own[-1:], (pixels, frame)]
         yield from map(self._as_it_came, self._stream.push(pixels, self._seconds))
 
@@ -256,6 +257,13 @@ class _Between:
         if own is not None:
             return own
         return pixels if isinstance(self._own[-1][1], np.ndarray) else Image.fromarray(pixels)
+
+
+def eight_bits(frame: Any) -> np.ndarray:
+    """A frame as uint8 [h w 3]."""
+    if not isinstance(frame, np.ndarray):
+        return np.asarray(frame.convert("RGB"))
+    return fitted(frame, 8, alpha=False)
 
 
 def _writer(clip: Clip, text: str) -> ClipWriter:

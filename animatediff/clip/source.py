@@ -138,10 +138,12 @@ class ChangeMask:
         return self.pictures[self.at[frame]]
 
     def composed(self, picture: np.ndarray, source: np.ndarray, frame: int) -> np.ndarray:
-        """A finished frame with the source's own pixels where the mask is black; uint8 [h w 3]. Between black and an
-        eighth of white, the two are mixed."""
+        """A finished frame, uint8 or uint16 [h w 3], with the source's own pixels, uint8, where the mask is black.
+        Between black and an eighth of white, the two are mixed."""
+        if picture.dtype == np.uint16:
+            source = source.astype(np.uint16) * 257
         share = np.minimum(self[frame].astype(np.float32) / WHOLLY, 1)[..., None]
-        return (picture * share + source * (1 - share)).round().astype(np.uint8)
+        return (picture * share + source * (1 - share)).round().astype(picture.dtype)
 
 
 def _beside(mask: Timeline, chosen: Chosen, count: int, path: str) -> Sequence[int]:

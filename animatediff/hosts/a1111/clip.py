@@ -7,7 +7,7 @@ from modules import images, processing
 
 from animatediff import windows
 from animatediff.attribute import attribute
-from animatediff.clip import job
+from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
@@ -42,8 +42,8 @@ class HostClip:
         s = self.settings
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
-            s.loop_number, options=options.write_options(), interpolation=self.interpolation, sound=self.sound,
-            hold_all=results.shows_frames(s),
+            s.loop_number, options=writing.options(s, options.write_options()),
+            interpolation=self.interpolation, sound=self.sound, hold_all=results.shows_frames(s),
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:

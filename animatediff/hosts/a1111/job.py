@@ -14,7 +14,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 from PIL import Image
 
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job
+from animatediff.clip import interpolation, job, sounds
 from animatediff.clip.plan import Plan
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
@@ -26,6 +26,7 @@ from animatediff.hosts.a1111 import (
     pictures,
     results,
     server_files,
+    server_sound,
     source,
     source_mask,
     travelling,
@@ -45,6 +46,7 @@ from animatediff.hosts.a1111.source import SourceVideo
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
@@ -74,6 +76,7 @@ class Job:
         self.plans: Plans | None = None  # of the job's clips
         self.plan: Plan | None = None  # of this clip
         self.interpolation: interpolation.Interpolation | None = None
+        self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
@@ -81,7 +84,7 @@ class Job:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
-        probed(self.settings.formats)
+        probed(self.settings)
         known = defaults(from_picture=hasattr(self.p, "init_images"))
         self._change(**distilled.filled(self.p, self.settings, known))
         anywhere = server_files.job_may_read_all(self.p)
@@ -98,6 +101,13 @@ class Job:
         self._use_source(count)
         self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.sound = server_sound.of(self.settings, anywhere=anywhere)
+        if self.sound is None and self.source is not None:
+            self.sound = self.source.frames.sound(self.settings)
+        self.settings = sounds.heard(self.settings, self.sound, count)
+        sounds.check(self.settings, count)
+        if pictures.from_picture(self.p):
+            self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
@@ -131,8 +141,7 @@ class Job:
         between = self.interpolation and self.interpolation.on(devices.device)
         if self.strength is not None:
             self.p.extra_generation_params["Denoising strength"] = self.strength
-        sound = self.source.frames.sound(self.settings) if self.source else None
-        self.clip = HostClip(self.p, self.settings, between, sound)
+        self.clip = HostClip(self.p, self.settings, between, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"
@@ -233,12 +242,14 @@ class Job:
         taken = [one.use(count, self._source_files) for one in self.beside]
         if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
             self.notes.append(WITHOUT_EFFECT)
-        if pictures.from_picture(p):
-            share = float(shares(self.settings, count).max())
-            self.settings = replace(self.settings, denoising_strength=min(max(p.denoising_strength, 0.0), 1.0))
-            if share != 1:
-                self.strength = p.denoising_strength
-                self._change(denoising_strength=p.denoising_strength * share)
+
+    def _share_strength(self, count: int) -> None:
+        """The host samples with the highest denoising strength of the frames."""
+        share, asked = float(shares(self.settings, count).max()), self.p.denoising_strength
+        self.settings = replace(self.settings, denoising_strength=min(max(asked, 0.0), 1.0))
+        if share != 1:
+            self.strength = asked
+            self._change(denoising_strength=asked * share)
 
     def _source_files(self) -> list[str]:
         """A file for each frame of the source, or of several start pictures; they are there for as long as the job."""

@@ -22,7 +22,7 @@ from animatediff.media import masks
 from animatediff.media.selection import Selection
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
-from animatediff.settings import BY_NAME, Settings
+from animatediff.settings import Settings
 
 IN_REQUEST = "Send a video in base64 or as a data URI, or the path of one."
 ELSEWHERE = "Upload it on the page, send it in base64, or start the WebUI with --gradio-allowed-path and its folder."
@@ -129,8 +129,7 @@ class SourceVideo:
 
 
 def _find(value: str, name: str, *, anywhere: bool) -> Path:
-    kept = KEPT.find(value)
-    return kept or server_files.find(value, BY_NAME[name].label.lower(), ELSEWHERE, anywhere=anywhere)
+    return KEPT.find(value) or server_files.find(value, name, ELSEWHERE, anywhere=anywhere)
 
 
 def _open(path: str) -> Source:
