@@ -202,7 +202,8 @@ def test_a_unit_without_a_picture_has_the_sources_frames(host, pictures, source)
     """And one with a picture keeps it."""
     tab, fields = source.split(", ")[1], {}
     if tab == "img2img":
-        fields["init_images"] = [Image.open(path) for path in sorted(pictures.glob("*.png"))] if "start" in source else []
+        starts = sorted(pictures.glob("*.png")) if "start" in source else []
+        fields["init_images"] = [Image.open(path) for path in starts]
     settings = {"video_path": str(pictures)} if "video" in source else {}
     answer = host.request(tab, {**REQUEST, "steps": 4, **fields},
                           {"AnimateDiff": [{**CLIP, **settings}], "ControlNet": [Unit(), Unit(image="a picture")]})

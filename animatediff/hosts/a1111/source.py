@@ -42,8 +42,8 @@ def uploaded(path: str | None) -> str:
 def named(settings: Settings) -> Settings:
     """The settings as infotexts have them: a video in the request is kept under a name, and paths name no user."""
     video = settings.video_source
-    data = masks.decoded(video) if len(video) > server_files.LONGEST or "data:" in video[:5] else None
-    if video and data is None and "data:" in video[:5]:
+    data = masks.decoded(video) if video else None
+    if data is None and video.startswith("data:"):
         raise SettingsError("is not a video in base64", where="video_source", remedy=IN_REQUEST)
     return replace(settings, video_source=KEPT.keep(data) if data else masks.without_home(video),
                    **{name: masks.without_home(getattr(settings, name)) for name in ("video_path", "mask_path")})
