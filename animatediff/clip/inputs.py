@@ -9,7 +9,7 @@ from animatediff import loras
 from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Pictures
 from animatediff.clip.sampled import Sampled
-from animatediff.clip.source import SourceFrames
+from animatediff.clip.source import SourceFrames, with_sound
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.media.sound import Sound
@@ -44,7 +44,7 @@ class Texts:
 class Inputs:
     """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
     of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass. source: what
-    the pictures are taken from. sound: of the source video, where the clip has it."""
+    the pictures are taken from. sound: that is asked for, or the source video's."""
 
     settings: Settings
     sampled: Sampled
@@ -72,7 +72,8 @@ class Inputs:
         frames = settings.frame_count()
         settings = replace(settings, frames=frames)
         sound = sounds.of(settings) or (found and found.source.sound(settings))
-        settings = sounds.heard(settings, sound, frames)
+        if settings.audio or sounds.follows(settings):
+            settings = sounds.heard(settings, sound, frames)
         sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
@@ -83,5 +84,7 @@ class Inputs:
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
+        if not settings.audio and not with_sound(settings):
+            sound = None  # the source's own, which was not asked for
         return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
                    source=found and found.source, sound=sound)

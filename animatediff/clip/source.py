@@ -71,17 +71,21 @@ class SourceFrames:
             yield np.asarray(read.fitted(image, *size, fit))
 
     def sound(self, settings: Settings) -> Sound | None:
-        """The source's sound beside the clip. None where it has none, where no file can have it, and where the clip
-        does not play as the source does."""
+        """The source's sound beside the clip. None where it has none, and where the clip does not play as the source
+        does."""
         plays = windows.playback(settings.frames, settings.context_length, settings.closed_loop)
-        if plays != list(range(settings.frames)) or not _with_sound(settings):
+        if plays != list(range(settings.frames)):
             return None
-        found = self._sound if self._keeps_pace(settings) else None
+        found = self._sound[0] if self._keeps_pace(settings) else None
         return found and found.part(self.chosen.begin)
 
     @cached_property
-    def _sound(self) -> Sound | None:
-        return find(self.source.path) if self.source.is_video else None
+    def _sound(self) -> tuple[Sound | None, str]:
+        """And what is wrong with it; a video whose sound is damaged is a source nevertheless."""
+        try:
+            return find(self.source.path) if self.source.is_video else None, ""
+        except MediaError as error:
+            return None, str(error)
 
     def _keeps_pace(self, settings: Settings) -> bool:
         return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
@@ -89,6 +93,8 @@ class SourceFrames:
     def notices(self, settings: Settings) -> list[str]:
         """What may surprise of the selection. settings: of the run, with frames and rate."""
         timeline, said = self.chosen.timeline, list(self.source.notices)
+        if with_sound(settings) and not settings.audio and self._sound[1]:
+            said.append(self._sound[1])
         if self.more:
             said.append(f"{self.path} has more pictures than the clip has frames; the first {settings.frames} are used")
         if not self.fps or timeline.average is None:
@@ -101,12 +107,14 @@ class SourceFrames:
                         "frames are repeated")
         if not self._keeps_pace(settings):
             said.append(f"the clip plays at {settings.fps:g} frames per second, {settings.fps / self.fps:.3g} times as "
-                        f"fast as its source; {self.fps:.5g} keeps the source's pace"
-                        f"{' and its sound' if self._sound else ''}")
+                        f"fast as its source; {self.fps:.5g} keeps the source's pace")
+            if self._sound[0] and with_sound(settings) and not settings.audio:
+                said.append("the source's sound is left out, since the clip does not play at the source's pace")
         return said
 
 
-def _with_sound(settings: Settings) -> bool:
+def with_sound(settings: Settings) -> bool:
+    """Whether one of the clip's files can have sound."""
     return any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
 
 

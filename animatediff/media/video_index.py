@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from animatediff.media.budget import PIXELS, Budget, check_size
-from animatediff.media.decode import picture_of
+from animatediff.media.decode import Transpose, picture_of, turn_of
 from animatediff.media.opening import Kind
 from animatediff.media.pyav import decoder_of, opened, video_stream
 
@@ -55,11 +55,15 @@ class VideoIndex:
 
     def read(self, file: BinaryIO, found: Kind, wanted: Sequence[int], budget: Budget) -> Iterator[Make]:
         """What makes the picture of each wanted frame. Their numbers ascend, and may repeat."""
+        turn: Transpose | None = None
+        begun = False
         for run in self._runs(wanted):
             place = 0
             for number, frame, stream in self._from(file, found, run[0], budget):
+                if not begun:
+                    turn, begun = turn_of(frame), True
                 while place < len(run) and run[place] == number:
-                    yield partial(picture_of, frame, stream)
+                    yield partial(picture_of, frame, stream, turn)
                     place += 1
                 if place == len(run):
                     break

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from animatediff.clip import pictures
-from animatediff.clip.preflight import Asked, Passes, preflight
+from animatediff.clip.preflight import Asked, preflight
+from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import MediaError, SettingsError
 from animatediff.faces.cli import main as cli
-from animatediff.hosts.shared.host_samplers import Sampler
+from animatediff.hosts.shared.host_samplers import Sampler, placed
 from animatediff.media import metadata
 from animatediff.settings import parse
 
@@ -83,7 +84,9 @@ def test_the_chosen_frames_and_what_is_told_of_them(made, more, expected, fps):
             expected)
         resolved = found.of(asked)
         assert (resolved.frames, resolved.size) == (len(expected), "64x64") and resolved.fps == pytest.approx(fps)
-        told = preflight(Asked(asked, Passes(Sampler("Euler"), from_picture=True), source=SourceFrames.of(asked)))
+        sampled = Sampled.of(asked, len(expected), from_picture=True)
+        told = preflight(Asked(asked, sampled, lambda each: placed(Sampler("Euler"), each),
+                               source=SourceFrames.of(asked)))
         line = f"24 frames of 2 s → {len(expected)} at {4 if 'video_fps' in more else fps:g} fps"
         assert dict(told.facts)["Source video"] == line and told.frames == len(expected) and not told.errors
         assert any("as fast as its source" in note for note in told.notices) is ("fps" in more)

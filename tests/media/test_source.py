@@ -1,6 +1,7 @@
 """Source videos: frames and times of odd files against PyAV read by hand, and choices against ffmpeg's own filters."""
 from __future__ import annotations
 
+import gc
 import os
 import re
 from fractions import Fraction
@@ -115,6 +116,20 @@ def test_a_seek_decodes_from_the_key_frame_before(made):
         assert [number_of(make()) for make in index.read(file, found, [50], Budget(frames=12))] == [50]
         assert [number_of(make()) for make in index.read(file, found, [1, 50], Budget(frames=20))] == [1, 50]
         assert [number_of(make()) for make in index.read(file, found, [9, 9, 14, 59], Budget())] == [9, 9, 14, 59]
+
+
+def test_a_frame_is_freed_when_it_has_been_shown(made):
+    """Without waiting for Python's search for circles, which is rare beside frames of megabytes."""
+    import av
+
+    source = Source.open(made("rotated"))
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(read(source)) == FRAMES
+        assert sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
 
 
 def test_what_is_cut_off_is_said(made):

@@ -16,6 +16,7 @@ from PIL import Image
 from animatediff.attribute import attribute
 from animatediff.clip import interpolation, job, sounds
 from animatediff.clip.plan import Plan
+from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -104,8 +105,11 @@ class Job:
         self.sound = server_sound.of(self.settings, anywhere=anywhere)
         if self.sound is None and self.source is not None:
             self.sound = self.source.frames.sound(self.settings)
-        self.settings = sounds.heard(self.settings, self.sound, count)
+        if self.settings.audio or sounds.follows(self.settings):
+            self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
+        if not self.settings.audio and not with_sound(self.settings):
+            self.sound = None  # the source's own, which was not asked for
         if pictures.from_picture(self.p):
             self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
