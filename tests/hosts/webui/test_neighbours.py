@@ -384,7 +384,8 @@ def test_in_img2img_the_clip_starts_from_the_video_as_well(host, hints, video):
         start = encoded(Image.open(hints / f"{i:03}.png"))
         plain = host.img2img([start], **{**fields, **override, "seed": SEED + i}, alwayson_scripts={
             "ControlNet": {"args": [unit(image=start)]}})
-        assert agree(made[i], picture(plain.expect().images[0])), f"frame {i}"
+        alike = picture(plain.expect().images[0])
+        assert np.abs(made[i] - alike).mean() < 0.5 and np.abs(made[i] - alike).max() <= 8, f"frame {i}"
 
 
 def test_the_older_extensions_payload_of_a_source_video_runs_as_it_is(host, hints, video):
