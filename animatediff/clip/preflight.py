@@ -262,8 +262,8 @@ class _Findings:
             checkpoint = self.checkpoint.name if self.checkpoint else ""
             found, sampled = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0],
                                                 checkpoint), asked.sampled
-            self.notices += notices.of_clip(replace(settings, frames=frames), self.module.name, self.module.family, sampled.sampler,
-                                            distilled=found is not None)
+            self.notices += notices.of_clip(replace(settings, frames=frames), self.module.name, self.module.family,
+                                            sampled.sampler, distilled=found is not None)
             if asked.grid is not None:
                 run = few_steps.Run(sampled.sampler, asked.grid, sampled.steps, sampled.cfg)
                 self.notices += notices.of_few_steps(found, run, settings.preset)
