@@ -5,14 +5,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.faces.cli import interpolate, output
+from animatediff.faces.cli import interpolate, output, refine
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if out.is_full:
             output.say(f"animatediff: standard output cannot be written ({getattr(out.error, 'strerror', out.error)})")
             # A clip without its report is a clip.
-            if code == 0 and (words[:1] not in (["render"], ["interpolate"]) or "--json" in words):
+            if code == 0 and (words[:1] not in (["render"], ["interpolate"], ["refine"]) or "--json" in words):
                 code = MediaError.exit_code
         return code
 
@@ -78,6 +78,9 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in ENGINE_PACKAGES:
         return fail(f"The package {error.name} is not installed. "
                     'Install the engine: pip install -e ".[engine]"', 1, as_json=as_json)
+    if any("torchvision::" in str(each) for each in _chain(error)):
+        return fail("torchvision is of another build than torch, so other packages cannot be imported. "
+                    "Install one of the same build, or remove it: pip uninstall torchvision", 1, as_json=as_json)
     if type(error).__name__ == "OutOfMemoryError":
         return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
                     "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
@@ -86,6 +89,13 @@ def _unexpected(error: Exception, as_json: bool) -> int:
                     as_json=as_json)
     return fail(f"Unexpected {type(error).__name__}: {error}. "
                 f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those from which it was made."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class _Misused(SettingsError):
@@ -127,6 +137,11 @@ def parser() -> argparse.ArgumentParser:
     interpolate.add_arguments(between)
     between.set_defaults(command=interpolate.interpolate)
 
+    again = commands.add_parser("refine", help="enlarge a clip and sample it again",
+                                description="Enlarge a finished clip, and sample it again with the motion module.")
+    refine.add_arguments(again)
+    again.set_defaults(command=refine.refine)
+
     info = commands.add_parser("info", help="show the settings inside a clip",
                                description="Show the settings inside a clip or a frame.")
     info.add_argument("file", metavar="FILE")
@@ -137,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
                                  "be used.")
     models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
-    for command in (render, schedule, between, info, models):
+    for command in (render, schedule, between, again, info, models):
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 
