@@ -126,8 +126,8 @@ def test_axes(host):
 
 # What is never said on a page: by the command line, the engine and the API alone.
 NOT_ON_PAGE = ("engine", "faces", "__main__.py", "clip/resume.py", "clip/plan.py", "clip/legacy.py",
-               "hosts/a1111/api.py", "hosts/a1111/request.py", "travel/convert.py", "media/metadata.py",
-               "fuse.py", "layout.py")
+               "hosts/a1111/api.py", "hosts/a1111/finished_api.py", "hosts/a1111/request.py", "travel/convert.py",
+               "media/metadata.py", "fuse.py", "layout.py")
 COMPOSED = {  # of several texts of the source
     "the older AnimateDiff extension ({}) is enabled for this job too, and the two cannot run together",
     "Pick an {} module or change the checkpoint", "Change the checkpoint", "a whole number from {} to {}"}

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any
 
 from animatediff import settings as table
-from animatediff.hosts.a1111 import words
+from animatediff.hosts.a1111 import finished_buttons, words
 from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
@@ -112,6 +112,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
             _connect(ours, last.component, (refresh, update), renew)
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
+        finished_buttons.add(gr, script, tab, made)
     # Nothing is pasted where it cannot be seen.
     hidden = [name for part in PARTS if part.img2img and not is_img2img for name in sum(part.rows, ())]
     fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
