@@ -18,7 +18,7 @@ ROOMS = {
     "travel": ("", "dynamicprompts pyparsing"),
     "weights": ("", f"{SCIENCE} safetensors"),  # the only room that opens them
     "unet": ("", SCIENCE),
-    "media": ("", f"{SCIENCE} av cv2 pillow_heif"),
+    "media": ("weights", f"{SCIENCE} av cv2 pillow_heif spandrel torchvision"),
     "motion": ("weights unet", f"{SCIENCE} triton"),
     "sampling": ("weights unet motion", SCIENCE),
     "clip": (CORE, SCIENCE),

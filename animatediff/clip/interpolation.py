@@ -10,7 +10,8 @@ from typing import Any
 
 from animatediff import windows
 from animatediff.errors import AnimateDiffError, ModelError, SettingsError
-from animatediff.media.interpolate import METHODS, Method, Stream, flow, rife
+from animatediff.media import optical_flow
+from animatediff.media.interpolate import METHODS, Method, Stream, rife
 from animatediff.media.timing import FPS_MAXIMUM, rate
 from animatediff.settings import Settings
 from animatediff.weights.boundary import name_of
@@ -87,7 +88,7 @@ def chosen(method: str, model: str, plan: Interpolation, find: FindModel) -> Int
                          remedy="Put flownet.pkl into a folder of motion modules or name the file; flow needs none")
     method = "flow" if method == AUTO else method
     if method == "flow":
-        flow.library()
+        optical_flow.library()
     return replace(plan, method=method)
 
 

@@ -25,6 +25,7 @@ from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.media.loop import LoopMeter, LoopScore
+from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
 from animatediff.sampling.events import Event, OnEvent, ignore
@@ -50,7 +51,7 @@ class Clip:
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too.
+    that, too. sound: of the files that can have it.
     """
 
     frames: int  # that are to be pushed
@@ -63,6 +64,7 @@ class Clip:
     options: WriteOptions | None = None
     interpolation: Interpolation | None = None
     hold_all: bool = False
+    sound: Sound | None = None
 
 
 @dataclass
@@ -262,7 +264,8 @@ def _writer(clip: Clip, text: str) -> ClipWriter:
         target = clip.place(taken)
         try:
             fps = clip.interpolation.fps if clip.interpolation else clip.fps
-            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=clip.options)
+            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=clip.options,
+                              sound=clip.sound)
         except NameTakenError:
             if target == before:
                 raise

@@ -52,3 +52,25 @@ def check_size(width: int, height: int) -> None:
     """TooMuchError for one picture of this size."""
     if width * height > PIXELS:
         raise TooMuchError(f"has {width}×{height} pixels, and at most {PIXELS // 10**6} million are read")
+
+
+SAMPLE_RATE, CHANNELS = 768_000, 64  # of a sound, at most
+FRAME_SAMPLES = 2**20  # of each channel in one packet
+
+
+@dataclass
+class SoundBudget:
+    """What decoding the sound of one file may cost, whichever comes first."""
+
+    samples: int = 2**34  # of all channels together: a day of stereo at 96 kHz
+    seconds: float = 3600  # of this computer's time
+    _begin: float = field(default_factory=time.monotonic)
+    _samples: int = 0
+
+    def take(self, samples: int, channels: int) -> None:
+        """So many samples of so many channels were decoded. TooMuchError where they are too many."""
+        self._samples += samples * channels
+        if self._samples > self.samples:
+            raise TooMuchError(f"has more than the {self.samples:,} samples that are read")
+        if time.monotonic() - self._begin > self.seconds:
+            raise TooMuchError(f"takes longer to read than {self.seconds:g} seconds")

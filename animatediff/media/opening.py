@@ -16,6 +16,7 @@ from PIL import Image
 from animatediff.media.budget import BYTES, TooMuchError
 
 HEAD = 512  # bytes that tell
+READ_SOUND = "WAV, MP3, FLAC, Ogg, Opus, M4A, AAC, AIFF, CAF or WMA, or a video with sound"
 READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC, or MP4, MOV, WebM, MKV, AVI, MPG, TS, WMV, FLV or OGV"
 
 
@@ -44,6 +45,12 @@ _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
 _VIDEO = re.compile(rb"iso.|mp4.|mp7.|avc.|hvc1|hev1|av01|M4V.|qt  |3gp.|3g2.|3ge.|dash|msdh|msix|f4v |F4V |MSNV|XAVC|"
                     rb"mmp4|mjp2|NDX.|cmf.|dby1|piff|kddi")
+_SOUNDS = (
+    (rb"RIFF....WAVE|RF64....WAVE", Kind("wav", container="wav")), (rb"fLaC", Kind("flac", container="flac")),
+    (rb"FORM....AIF[FC]", Kind("aiff", container="aiff")), (rb"caff", Kind("caf", container="caf")),
+    (rb"ID3|\xff[\xe2\xe3\xf2-\xf5\xfa-\xfd]", Kind("mp3", container="mp3")),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", Kind("aac", container="aac")),
+    (rb"....ftyp(M4A |M4B |F4A )", Kind("m4a", container="mp4")))  # fmt: skip
 _DATA_URI = re.compile(r"data:[\w./+;=-]{0,200},", re.ASCII)
 
 
@@ -52,6 +59,12 @@ def kind(head: bytes) -> Kind | None:
     if head[4:8] == b"ftyp":
         return _of_brands(head)
     return next((found for magic, found in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
+
+
+def sound_kind(head: bytes) -> Kind | None:
+    """What a file is that begins so, where it may have sound; None where it is none that is read."""
+    found = next((found for magic, found in _SOUNDS if re.match(magic, head[:HEAD], re.DOTALL)), None) or kind(head)
+    return found if found and found.container else None
 
 
 def _of_brands(head: bytes) -> Kind | None:

@@ -43,5 +43,12 @@ def _refuse(url: str, *_: Any) -> Any:
 def video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
     """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 [h w 3]."""
     frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    frame.pts, frame.time_base, frame.duration = index, 1 / fps, 1
+    place(frame, index, fps)
     return frame
+
+
+def place(frame: Any, index: int, fps: Fraction) -> None:
+    """Set the time of a video's frame to that of frame `index` of a clip."""
+    frame.pts, frame.time_base = index, 1 / fps
+    if hasattr(frame, "duration"):  # PyAV 14
+        frame.duration = 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from animatediff.weights.evidence import Evidence, Shape, Test, beginning, has, lora, shape, temporal
 
 MOTION_MODULE, MOTION_LORA, DOMAIN_ADAPTER = "motion module", "motion LoRA", "domain adapter"
-IMAGE_LORA, CHECKPOINT, RIFE = "image LoRA", "SD1.5 checkpoint", "RIFE"
+IMAGE_LORA, CHECKPOINT, RIFE, UPSCALER = "image LoRA", "SD1.5 checkpoint", "RIFE", "upscaler"
 # v3's domain adapter in its own naming. Image LoRAs are named otherwise, and most of them are for more than attention.
 _OF_ADAPTER = re.compile(
     r"(?:module\.)*(?:down_blocks|mid_block|up_blocks)\.[\w.]+\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\."
@@ -44,6 +44,12 @@ _ldm = Test(lambda e: any(key.startswith("model.diffusion_model.input_blocks.") 
 # What a whole checkpoint in LDM's naming consists of, whatever has got into it beside that.
 _whole = _ldm & beginning("model.", "model_ema.", "first_stage_model.", "cond_stage_model.", "conditioner.", share=0.9)
 _rife = shape("block0.conv0.0.0.weight", lambda s: len(s) == 4) & has("block1.conv0.") & has("block0.lastconv.")
+# Real-ESRGAN's small network, ESRGAN in both namings, and SwinIR with its kin; there are many others.
+_upscaler = (
+    shape("body.0.weight", lambda s: len(s) == 4) & shape("body.1.weight", lambda s: len(s) == 1)
+    | has("RDB1.conv1.", "rdb1.conv1.", "RRDB_trunk.")
+    | shape("conv_first.weight", lambda s: len(s) == 4) & has("layers.0.") & has("upsample.", "conv_last.")
+)
 _embedding = Test(lambda e: bool(e.shapes) and e.shapes.keys() <= {"emb_params", "clip_l", "clip_g"})
 
 KINDS: tuple[Kind, ...] = (
@@ -66,6 +72,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("ControlNet", "a ControlNet", has("control_model.", "controlnet_cond_embedding.", "input_hint_block.")),
     Kind("embedding", "a textual inversion embedding", _embedding),
     Kind(RIFE, "RIFE's network for frame interpolation", _rife),
+    Kind(UPSCALER, "an upscaler model", _upscaler),
     # Image models, the ones that name their kind first.
     Kind("SDXL checkpoint", "an SDXL checkpoint", has("conditioner.embedders."), is_image_model=True),
     Kind("SD2 checkpoint", "an SD2 checkpoint", has("cond_stage_model.model."), is_image_model=True),

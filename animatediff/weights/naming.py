@@ -12,6 +12,7 @@ SITE = re.compile(
     r"(?:^|\.)((?:(?:down|up)_blocks\.\d{1,3}|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d{1,3})\."
     r"(?:temporal_transformer\.)?(.+)$"
 )
+WRAPPERS = ("state_dict", "module", "params_ema", "params-ema", "params", "model_state_dict")  # the last: of upscalers
 
 
 def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _inner(content: Mapping[str, Any], above: tuple[int, ...]) -> tuple[Mapping[
         if len(above) >= MOST_DEPTH:
             raise Damaged("it is nested too deeply")
         above = (*above, id(content))
-        inner = next((content[wrapper] for wrapper in ("state_dict", "module")
+        inner = next((content[wrapper] for wrapper in WRAPPERS
                       if isinstance(content.get(wrapper), Mapping)), None)
         if inner is None:
             return content, above

@@ -1,4 +1,4 @@
-"""Optical flow without a network: OpenCV's DIS (arXiv:1603.03590), from each frame to the other, with occlusion.
+"""Optical flow without a network: OpenCV's DIS, from each frame to the other, with occlusion.
 
 Each pixel of both frames is carried along its flow to the time between (forward splatting). Where several arrive, those
 that both directions agree on count most; where none arrives, the flow is filled in from around. There the frames are
@@ -9,27 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from animatediff.errors import MediaError
+from animatediff.media.optical_flow import Search, sample
 
-EXTRA = ('the extra "interpolate" (pip install -e ".[interpolate]" in the project\'s folder, or pip install '
-         "opencv-python-headless)")
-SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
 NEIGHBOURS = (32, 4)  # shares of the longer side: how far around
 _LEAST = 1e-3  # weight of a pixel that nothing speaks for
-
-
-def library() -> Any:
-    """The module `cv2`. MediaError says how to install it where it is not there."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MediaError(f"the package opencv cannot be imported ({error})", where="optical flow",
-                         remedy=f"Install {EXTRA}") from error
-    return cv2
 
 
 @dataclass(frozen=True)
@@ -44,22 +30,14 @@ class Flow:
     """Needs OpenCV. Two searches for each pair of frames, whatever the number between."""
 
     def __init__(self) -> None:
-        self._cv2 = library()
-        self._search = self._cv2.DISOpticalFlow_create(self._cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._search = Search()
+        self._cv2 = self._search.cv2
 
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
-        there, back = self._flow(a, b), self._flow(b, a)
+        there, back = self._search.flow(a, b), self._search.flow(b, a)
         ab = self._carried(there, self._certainty(a, b, there, back))
         ba = self._carried(back, self._certainty(b, a, back, there))
         return [self._at(a, b, ab, ba, np.float32(t)) for t in times]
-
-    def _flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        cv2, (height, width) = self._cv2, a.shape[:2]
-        factor = max(1.0, SMALLEST / max(height, width))
-        size = round(width * factor), round(height * factor)
-        gray = [cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for x in (a, b)]
-        found = np.nan_to_num(self._search.calc(gray[0], gray[1], None)).clip(-max(size), max(size))
-        return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(factor)
 
     def _carried(self, flow: np.ndarray, sure: np.ndarray) -> _Carried:
         """Where the flow is not sure, it goes on as the sure one around it, near or far."""
@@ -74,9 +52,9 @@ class Flow:
 
     def _certainty(self, a: np.ndarray, b: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
         """How far each pixel of `a` is found again in `b`: there and back ends where it began, on the same colour."""
-        returned = there + self._sample(back, there)
+        returned = there + sample(back, there)
         astray = (returned**2).sum(2) / (0.5 + 0.05 * (there**2).sum(2))
-        colour = np.abs(self._sample(b, there).astype(np.float32) - a).mean(2) / 24
+        colour = np.abs(sample(b, there).astype(np.float32) - a).mean(2) / 24
         return np.exp(-astray - self._cv2.blur(colour**2, (3, 3)))
 
     def _at(self, a: np.ndarray, b: np.ndarray, ab: _Carried, ba: _Carried, t: np.float32) -> np.ndarray:
@@ -91,7 +69,7 @@ class Flow:
             values[only] = 1 - carried.sure
             total += _splat(values * weight, carried.flow * share)
         motion, only_a, only_b = self._filled(total)
-        near, far = (self._sample(picture, way * motion).astype(np.float32) for picture, way in ((a, -t), (b, 1 - t)))
+        near, far = (sample(picture, way * motion).astype(np.float32) for picture, way in ((a, -t), (b, 1 - t)))
         weight_a, weight_b = (1 - t) * (1 - only_b) + 1e-4, t * (1 - only_a) + 1e-4
         mixed = (near * weight_a[..., None] + far * weight_b[..., None]) / (weight_a + weight_b)[..., None]
         # Pixels of both that are not found in the other meet where the search has failed: there the frames are blended.
@@ -111,13 +89,6 @@ class Flow:
             known, size = known | fill, 2 * size + 1
         mass = np.maximum(found[..., 0], 1e-12)
         return found[..., 1:3] / mass[..., None], found[..., 3] / mass, found[..., 4] / mass
-
-    def _sample(self, picture: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """The picture at each pixel's place plus `offset`."""
-        height, width = offset.shape[:2]
-        x = np.arange(width, dtype=np.float32)[None] + offset[..., 0]
-        y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
-        return self._cv2.remap(picture, x, y, self._cv2.INTER_LINEAR, borderMode=self._cv2.BORDER_REPLICATE)
 
 
 def _splat(values: np.ndarray, offset: np.ndarray) -> np.ndarray:

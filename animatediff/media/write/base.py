@@ -12,6 +12,7 @@ import numpy as np
 
 from animatediff.disk import Part
 from animatediff.errors import MediaError, quoted
+from animatediff.media.sound import Sound
 
 CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
 
@@ -61,20 +62,23 @@ class Clip:
     loop: int = 0
     metadata: str = ""
     options: WriteOptions = field(default_factory=WriteOptions)
+    sound: Sound | None = None
 
 
 class Writer:
     """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory.
 
     A frame is made ready first, which needs nothing of the file, so that several can be at once, in threads; then it
-    is added, in order.
+    is added, in order. has_sound: whether the format can carry sound. notes: what a user may not expect of the file.
     """
 
     format: ClassVar[str] = ""
     extension: ClassVar[str] = ""
+    has_sound: ClassVar[bool] = False
 
     def __init__(self, path: Path, clip: Clip):
         self.path, self.clip, self.count = path, clip, 0
+        self.notes: list[str] = []
 
     @classmethod
     def probe(cls) -> None:

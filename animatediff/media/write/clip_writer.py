@@ -29,10 +29,11 @@ from animatediff import disk
 from animatediff.errors import MediaError, quoted
 from animatediff.media import metadata as texts
 from animatediff.media.pyav import library
+from animatediff.media.sound import Sound
 from animatediff.media.timing import GIF_SHORTEST, rate
 from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, reason, remedy
 from animatediff.media.write.places import Target, check_place, reserve, target_of
-from animatediff.media.write.registry import WRITERS, names, probe
+from animatediff.media.write.registry import WRITERS, names, probe, without_sound
 from animatediff.media.write.stills import PngFrames
 
 LOOP_MAXIMUM = 65535  # what GIF and WebP can count
@@ -45,7 +46,8 @@ class ClipWriter:
     caller makes the next one. So many frames are held, and an error may be known so many frames later.
 
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
-    `metadata`: one text that travels in every file. `add` takes a PIL image or uint8 [h w 3].
+    `metadata`: one text that travels in every file. `sound`: of the files that can have it, cut to the clip; a note
+    names the others. `add` takes a PIL image or uint8 [h w 3].
 
     If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
     is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
@@ -56,12 +58,13 @@ class ClipWriter:
     """
 
     def __init__(self, target: str | Path | Target, formats: str | Iterable[str], fps: float | Fraction = 8,
-                 loop_number: int = 0, metadata: str = "", *, options: WriteOptions | None = None):
+                 loop_number: int = 0, metadata: str = "", *, options: WriteOptions | None = None,
+                 sound: Sound | None = None):
         self.formats = names(formats)
         if not (isinstance(loop_number, int) and 0 <= loop_number <= LOOP_MAXIMUM):
             raise MediaError(f"{quoted(loop_number)} is not a possible number of plays", where="loop_number",
                              remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
-        self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions())
+        self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions(), sound)
         probe(self.formats)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
             library()  # has the palette filters; says so now where it is not there
@@ -83,6 +86,8 @@ class ClipWriter:
         order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
         self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
         self._lanes = {name: _Lane(name) for name in order}
+        if sound and (note := without_sound(self.formats)):
+            self.notes.append(note)
         if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
             self.notes.append(f"The GIF plays at 50 frames per second, not {float(self.clip.fps):g}: "
                               "viewers ignore shorter delays")
@@ -175,6 +180,7 @@ class ClipWriter:
                     self._kept[name] = writer.finish() if self.count else writer.abort()
                 except Exception as error:
                     self._lose(name, writer, error)
+                self.notes += [note for note in writer.notes if note not in self.notes]
                 if isinstance(writer, PngFrames) and (older := writer.older()):
                     self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
         except BaseException:  # a second Ctrl-C: leave at once, but nothing half written

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from animatediff.disk import Part
 from animatediff.errors import MediaError
 from animatediff.media.metadata import VIDEO_KEY
-from animatediff.media.pyav import EXTRA, library, video_frame
+from animatediff.media.pyav import EXTRA, library, place, video_frame
+from animatediff.media.timing import duration
+from animatediff.media.write import soundtrack
 from animatediff.media.write.base import Clip, Writer
 
 # ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
@@ -31,6 +34,7 @@ class _Nameless:
 class Video(Writer):
     """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame."""
 
+    has_sound = True
     container: ClassVar[str] = ""
     codec: ClassVar[str] = ""
     container_options: ClassVar[dict[str, str]] = {}
@@ -41,6 +45,7 @@ class Video(Writer):
         self._output: Any = None
         self._stream: Any = None
         self._graph: Any = None
+        self._sound: soundtrack.Soundtrack | None = None
         self._torn = False
 
     @classmethod
@@ -74,18 +79,47 @@ class Video(Writer):
             self._output = av.open(_Nameless(self.part.file), "w", format=self.container, io_open=self._read_again,
                                    options=self.container_options)
             self._open(self._output, ready.shape[:2])
+            self._heard(self._add_sound)
         self._encode(ready)
+        self._heard(lambda: self._sound and self._sound.upto(self._seconds))
         self._torn = False
 
     def finish(self) -> list[Path]:
         if self._torn:
             raise MediaError("writing was interrupted inside a frame", where=str(self.path))
         self._output.mux(self._stream.encode(None))
+        self._end_sound()
         output, self._output = self._output, None
         output.close()
         return [self.part.keep()]
 
+    @property
+    def _seconds(self) -> Fraction:
+        """The end of the frames so far."""
+        return self.count / self.clip.fps
+
+    def _add_sound(self) -> None:
+        if self.clip.sound is not None:
+            self._sound = soundtrack.soundtrack(self.clip.sound, self._output, self.container)
+
+    def _heard(self, write: Callable[[], object]) -> None:
+        """Write sound. Where its file is damaged, the clip goes on without, and a note says so."""
+        try:
+            write()
+        except (MediaError, library().FFmpegError) as error:
+            self.notes.append(f"the sound ends after {duration(float(self._seconds))}: {error}")
+            self._end_sound()
+
+    def _end_sound(self) -> None:
+        if self._sound is not None:
+            self._sound.end(self._seconds)
+            self._sound.close()
+        self._sound = None
+
     def abort(self) -> list[Path]:
+        if self._sound is not None:
+            self._sound.close()
+        self._sound = None
         output, self._output = self._output, None
         self._graph = self._stream = None
         if output is not None:
@@ -124,8 +158,7 @@ class Video(Writer):
         picture = video_frame(frame, self.count, self.clip.fps)
         self._graph.vpush(picture)
         converted = self._graph.vpull()
-        converted.pts, converted.time_base, converted.duration = self.count, 1 / self.clip.fps, 1
-        converted.color_primaries = converted.color_trc = _BT709
+        place(converted, self.count, self.clip.fps)
         converted.pict_type = 0  # let the encoder choose
         for packet in self._stream.encode(converted):
             self._output.mux(packet)
@@ -163,5 +196,7 @@ def _rgb_to_yuv(width: int, height: int, pixels: str, fps: Fraction) -> Any:
     graph.link_nodes(
         graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / fps),
         graph.add("scale", "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"),
-        graph.add("format", pixels), graph.add("buffersink")).configure()
+        graph.add("format", pixels),
+        graph.add("setparams", "range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"),
+        graph.add("buffersink")).configure()
     return graph

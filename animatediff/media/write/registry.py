@@ -45,6 +45,16 @@ def probe(formats: str | Iterable[str]) -> None:
                          remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
 
 
+def without_sound(formats: Iterable[str]) -> str:
+    """A note for a clip with sound about the formats that have none; "" where all have it. TXT is no clip."""
+    silent = [name for name in formats if name != "TXT" and not WRITERS[name].has_sound]
+    if not silent:
+        return ""
+    able = ", ".join(name for name, writer in WRITERS.items() if writer.has_sound)
+    named = " and ".join(filter(None, [", ".join(silent[:-1]), silent[-1]]))
+    return f"{named} cannot have sound. Formats with sound: {able}"
+
+
 def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
     found = {}
     for name in formats:

@@ -1,0 +1,1 @@
+"""What is measured on a clip's frames as they come."""

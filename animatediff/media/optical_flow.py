@@ -1,0 +1,47 @@
+"""Where each pixel of a frame goes in another: OpenCV's DIS optical flow (arXiv:1603.03590)."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from animatediff.errors import MediaError
+
+EXTRA = ('the extra "interpolate" (pip install -e ".[interpolate]" in the project\'s folder, or pip install '
+         "opencv-python-headless)")
+SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
+
+
+def library() -> Any:
+    """The module `cv2`. MediaError says how to install it where it is not there."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise MediaError(f"the package opencv cannot be imported ({error})", where="optical flow",
+                         remedy=f"Install {EXTRA}") from error
+    return cv2
+
+
+class Search:
+    """Needs OpenCV."""
+
+    def __init__(self) -> None:
+        self.cv2 = library()
+        self._dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Frames uint8 [h w 3] -> float32 [h w 2]: x and y in pixels from each pixel of `a` to its place in `b`."""
+        cv2, (height, width) = self.cv2, a.shape[:2]
+        factor = max(1.0, SMALLEST / max(height, width))
+        size = round(width * factor), round(height * factor)
+        gray = [cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for x in (a, b)]
+        found = np.nan_to_num(self._dis.calc(gray[0], gray[1], None)).clip(-max(size), max(size))
+        return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(factor)
+
+
+def sample(picture: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The picture at each pixel's place plus `offset` [h w 2], between pixels linearly, the border going on beyond."""
+    cv2, (height, width) = library(), offset.shape[:2]
+    x = np.arange(width, dtype=np.float32)[None] + offset[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

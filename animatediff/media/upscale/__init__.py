@@ -1,0 +1,6 @@
+"""Frames to larger frames: the methods (`registry`), and networks in tiles (`network`, `tiles`)."""
+from __future__ import annotations
+
+from animatediff.media.upscale.registry import LANCZOS, LATENT, METHODS, MODEL, Upscaler
+
+__all__ = ["LANCZOS", "LATENT", "METHODS", "MODEL", "Upscaler"]
