@@ -62,14 +62,15 @@ def interpolate(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         output.say(str(retimed))
     loops = clip.settings.loop_number if clip.settings else 0
-    writer = write.ClipWriter(target, formats, retimed.plays, loops, retimed.text)
+    track, left_out = retimed.sound(clip.path)
+    writer = write.ClipWriter(target, formats, retimed.plays, loops, retimed.text, sound=track)
     try:
         with writer:
             for frame in _with_progress(retimed.frames(stream), retimed.count, arguments):
                 writer.add(frame)
     except KeyboardInterrupt:
         interrupted = True
-    _report(arguments, writer, [*stream.notes, *writer.notes], interrupted=interrupted)
+    _report(arguments, writer, [*stream.notes, *left_out, *writer.notes], interrupted=interrupted)
     return INTERRUPTED if interrupted else 0
 
 

@@ -117,12 +117,12 @@ def interpolate(source: Source, values: Mapping[str, Any]) -> Made:
     retimed = retime.Retimed.of(request, clip, library.find_rife)
     stream = retimed.interpolation.on(devices.device).stream()
     loops = settings.loop_number if (settings := source.settings) else 0
+    track, notes = retimed.sound(source.path)
     files = job.Job()
     files.begin(job.Clip(retimed.count, request.format or (source.format,), float(retimed.plays),
                          lambda known: retimed.text, lambda taken: _place(source, "interpolated", taken), loops,
-                         options=options.write_options()))
+                         options=options.write_options(), sound=track))
     first: Image.Image | None = None
-    notes: list[str] = []
     try:
         for done, frame in enumerate(retimed.frames(stream), 1):
             first = first or Image.fromarray(frame)
@@ -141,8 +141,8 @@ def interpolate(source: Source, values: Mapping[str, Any]) -> Made:
 
 OPERATIONS: dict[str, Operation] = {
     "interpolate": Operation(
-        "\N{FILM FRAMES}\N{VARIATION SELECTOR-16}", "Interpolate the selected clip: more frames per second, by Frame interpolation and "
-        "Interpolation factor under More AnimateDiff settings",
+        "\N{FILM FRAMES}\N{VARIATION SELECTOR-16}", "Interpolate the selected clip: more frames per second, by Frame "
+        "interpolation and Interpolation factor under More AnimateDiff settings",
         retime.schema, ("interp", "interp_x", "interp_model"),
         lambda s: {"method": retime.AUTO if s.interp == interpolation.OFF else s.interp, "times": s.interp_x,
                    "model": s.interp_model},

@@ -6,6 +6,7 @@ result is put into the gallery behind the clip. javascript/animatediff-finished.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,7 @@ def add(gr: Any, script: Any, tab: str, ours: dict[str, Any]) -> None:
 
 
 def _button(gr: Any, symbol: str, elem_id: str) -> Any:
-    from modules import ui_components
-
-    tool = getattr(ui_components, "ToolButton", None)
+    tool = getattr(sys.modules.get("modules.ui_components"), "ToolButton", None)  # the host's own, in its row
     button = tool(symbol, elem_id=elem_id) if tool else gr.Button(symbol, elem_id=elem_id, elem_classes=["tool"])
     button.do_not_save_to_config = True
     return button
