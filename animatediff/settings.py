@@ -201,6 +201,9 @@ class Settings:
     interp_model: str = _row(
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
+    score: bool = _row(
+        False, "Score", "Measure the clip's flicker and colour drift and write the figures into its files.",
+        cli="--score")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows are in one UNet call; 0 means as many as fit into the GPU's "
         "memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,

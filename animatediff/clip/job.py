@@ -25,6 +25,7 @@ from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.media.loop import LoopMeter, LoopScore
+from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
@@ -39,6 +40,7 @@ class Known:
 
     frames: int = 0  # that have come
     loop: LoopScore | None = None
+    score: Score | None = None
     shortages: tuple[str, ...] = ()  # of memory, and what was given up for it
 
 
@@ -51,7 +53,7 @@ class Clip:
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too. sound: of the files that can have it.
+    that, too. sound: of the files that can have it. score: whether flicker and colour drift are measured.
     """
 
     frames: int  # that are to be pushed
@@ -65,6 +67,7 @@ class Clip:
     interpolation: Interpolation | None = None
     hold_all: bool = False
     sound: Sound | None = None
+    score: bool = False
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Written:
     frames: int = 0  # in the files
     text: str = ""
     loop: LoopScore | None = None
+    score: Score | None = None
     notes: list[str] = field(default_factory=list)
     held: list[Any] = field(default_factory=list)
     interrupted: bool = False
@@ -135,7 +139,7 @@ class _Streamed:
     """A clip whose frames go into its files as they come."""
 
     def __init__(self, clip: Clip):
-        self.clip, self.meter, self.shortages = clip, LoopMeter(), []
+        self.clip, self.meter, self.shortages = clip, _Meter(clip), []
         self.text = clip.text(Known())
         self.between = _Between(clip)
         self.writer = _writer(clip, self.text)
@@ -146,29 +150,29 @@ class _Streamed:
         for each in self.between.push(frame):
             self.writer.add(each)
         self.count += 1
-        self.meter.add(frame)
+        self.meter.add(_pixels(frame))
 
     def finish(self) -> Written:
         with self.writer:
             for each in self.between.finish():
                 self.writer.add(each)
-            self._describe(self.meter.score)
+            self._describe(self.meter.loop, self.meter.score)
         return self._written()
 
     def fail(self, error: BaseException) -> Written:
         self.writer.__exit__(type(error), error, error.__traceback__)
         return self._written()
 
-    def _describe(self, loop: LoopScore | None = None) -> None:
+    def _describe(self, loop: LoopScore | None = None, score: Score | None = None) -> None:
         """Tell the files what has become known."""
-        text = self.clip.text(Known(self.count, loop, tuple(self.shortages)))
+        text = self.clip.text(Known(self.count, loop, score, tuple(self.shortages)))
         if text != self.text:
             self.text = text
             self.writer.describe(text)
 
     def _written(self) -> Written:
-        return Written(self.clip, self.writer.stem, self.writer.paths, self.writer.count, self.text, self.meter.score,
-                       [*self.writer.notes, *self.between.notes])
+        return Written(self.clip, self.writer.stem, self.writer.paths, self.writer.count, self.text, self.meter.loop,
+                       self.meter.score, [*self.writer.notes, *self.between.notes])
 
 
 class _Held:
@@ -189,11 +193,11 @@ class _Held:
         clip, count = self.clip, len(self.frames)
         if not count:
             return None
-        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
+        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), _Meter(clip)
         for frame in done.held:
-            meter.add(frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB")))
-        done.loop = meter.score
-        done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
+            meter.add(_pixels(frame))
+        done.loop, done.score = meter.loop, meter.score
+        done.text = clip.text(Known(count, done.loop, done.score, tuple(self.shortages)))
         self._write(done)
         done.frames = done.frames or len(done.held)
         if count < clip.frames:
@@ -227,6 +231,31 @@ class _Held:
             done.notes.append(str(MediaError(f"the clip was not written ({error})", where=str(done.stem))))
 
 
+class _Meter:
+    """What is measured on a clip's own frames, in the order of playback."""
+
+    def __init__(self, clip: Clip):
+        self._seconds = 1 / rate(clip.fps)
+        self._loop, self._score = LoopMeter(), ScoreMeter() if clip.score else None
+
+    def add(self, pixels: np.ndarray) -> None:
+        self._loop.add(pixels)
+        if self._score:
+            self._score.add(pixels, self._seconds)
+
+    @property
+    def loop(self) -> LoopScore | None:
+        return self._loop.score
+
+    @property
+    def score(self) -> Score | None:
+        return self._score and self._score.score
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    return frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+
+
 class _Between:
     """Frames, PIL images or uint8 [h w 3], and what is made between them, in the kind of the frames."""
 
@@ -239,7 +268,7 @@ class _Between:
         if self._stream is None:
             yield frame
             return
-        pixels = frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+        pixels = _pixels(frame)
         self._own = [*self._own[-1:], (pixels, frame)]
         yield from map(self._as_it_came, self._stream.push(pixels, self._seconds))
 

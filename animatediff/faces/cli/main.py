@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.faces.cli import interpolate, output
+from animatediff.faces.cli import interpolate, output, score
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
@@ -127,6 +127,11 @@ def parser() -> argparse.ArgumentParser:
     interpolate.add_arguments(between)
     between.set_defaults(command=interpolate.interpolate)
 
+    measured = commands.add_parser("score", help="measure the flicker and colour drift of a clip",
+                                   description="Measure flicker, temporal error, colour drift and loop of a clip.")
+    score.add_arguments(measured)
+    measured.set_defaults(command=score.score)
+
     info = commands.add_parser("info", help="show the settings inside a clip",
                                description="Show the settings inside a clip or a frame.")
     info.add_argument("file", metavar="FILE")
@@ -137,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
                                  "be used.")
     models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
-    for command in (render, schedule, between, info, models):
+    for command in (render, schedule, between, measured, info, models):
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 

@@ -104,12 +104,14 @@ def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> 
         more: dict[str, Any] = {"memory": list(known.shortages)} if known.shortages else {}
         if known.loop:
             more["loop"] = known.loop.to_dict()
+        if known.score:
+            more["score"] = known.score.to_dict()
         return metadata_text(about | more)
 
     settings = plan.settings
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number)
+                settings.loop_number, score=settings.score)
 
 
 def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
@@ -118,7 +120,8 @@ def _report(arguments: argparse.Namespace, settings: Settings, written: Written,
     if arguments.json:
         output.tell(json.dumps({
             "written": [str(path) for path in written.paths], "frames": written.frames,
-            "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
+            "interrupted": written.interrupted, "loop": about.get("loop"),
+            "score": about.get("score"), "notes": notes + written.notes,
             "settings": settings.to_dict(), "metadata": about}))
     else:
         output.print_report(written, settings)

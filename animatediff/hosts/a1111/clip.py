@@ -14,7 +14,7 @@ from animatediff.hosts.a1111 import options, results
 from animatediff.media.write import WRITERS, Target
 from animatediff.settings import Settings
 
-SCORE = "AnimateDiff loop score"  # in the infotext
+SCORE, QUALITY = "AnimateDiff loop score", "AnimateDiff score"  # in the infotext
 
 
 class HostClip:
@@ -41,7 +41,7 @@ class HostClip:
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=options.write_options(), interpolation=self.interpolation,
-            hold_all=results.shows_frames(s),
+            hold_all=results.shows_frames(s), score=s.score,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:
@@ -58,12 +58,15 @@ class HostClip:
     def notes(self, written: job.Written) -> list[str]:
         """What there is to say of its files."""
         score = [f"loop score {written.loop}"] if written.loop and self.settings.asks_for_a_loop else []
+        measured = written.score.notes if written.score else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
-        return [*score, *written.notes, *cut]
+        return [*score, *measured, *written.notes, *cut]
 
     def _infotext(self, known: job.Known) -> str:
         if known.loop and self.settings.asks_for_a_loop:
             self.facts[SCORE] = self.p.extra_generation_params[SCORE] = f"{known.loop.value:.2f}"
+        if known.score:
+            self.facts[QUALITY] = self.p.extra_generation_params[QUALITY] = str(known.score)
         with attribute(self.p, "extra_generation_params", self.facts):
             return processing.create_infotext(self.p, self.prompts, self.seeds, self.subseeds, index=self.first,
                                               all_negative_prompts=self.negatives)

@@ -29,7 +29,7 @@ from animatediff.hosts.a1111 import (
     words,
 )
 from animatediff.hosts.a1111.animated import animated
-from animatediff.hosts.a1111.clip import SCORE, HostClip
+from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
@@ -114,7 +114,7 @@ class Job:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._end_clip()  # the one before, if it has lost frames on its way
         self.on_clip.close()
-        for name in (SCORE, SHORTAGE, INTERRUPTED):
+        for name in (SCORE, QUALITY, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
