@@ -23,6 +23,7 @@ SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
+COLOUR_MATCHES = ("off", "first frame", "source")
 RESIZE_MODES = ("Crop and resize", "Just resize")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
@@ -201,6 +202,11 @@ class Settings:
     interp_model: str = _row(
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
+    color_match: str = _row(
+        "off", "Colour match", "Correct colours that drift while the clip goes on. first frame: what changes in the "
+        "whole picture is undone, so all frames keep the colours of the first one. source: each frame gets the colours "
+        "of the picture that it starts from.",
+        choices=COLOUR_MATCHES, aliases=("colour_match",), cli="--color-match")
     score: bool = _row(
         False, "Score", "Measure the clip's flicker and colour drift and write the figures into its files.",
         cli="--score")

@@ -24,6 +24,7 @@ from animatediff.clip import resume
 from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.loop import LoopMeter, LoopScore
 from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
@@ -53,7 +54,8 @@ class Clip:
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too. sound: of the files that can have it. score: whether flicker and colour drift are measured.
+    that, too. sound: of the files that can have it. score: whether flicker and colour drift are measured. match:
+    makes what corrects the colours of the frames that are pushed.
     """
 
     frames: int  # that are to be pushed
@@ -68,6 +70,7 @@ class Clip:
     hold_all: bool = False
     sound: Sound | None = None
     score: bool = False
+    match: Callable[[], ColourMatch] | None = None
 
 
 @dataclass
@@ -92,11 +95,13 @@ class Job:
     def __init__(self) -> None:
         self.written: list[Written] = []
         self._current: _Streamed | _Held | None = None
+        self._match: ColourMatch | None = None
 
     def begin(self, clip: Clip) -> None:
         """The clip that frames are pushed to from now on. MediaError where its files cannot be opened."""
         self.finish()
         self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
+        self._match = clip.match and clip.match()
 
     @property
     def stem(self) -> Path | None:
@@ -106,7 +111,7 @@ class Job:
     def add(self, frame: Any) -> None:
         """The next frame, a PIL image or uint8 [h w 3]."""
         assert self._current is not None, "begin a clip first"
-        self._current.add(frame)
+        self._current.add(_matched(frame, self._match) if self._match else frame)
 
     def told(self, event: Event) -> None:
         """An event of the run that makes the frames; what was given up for want of memory goes into the files."""
@@ -250,6 +255,15 @@ class _Meter:
     @property
     def score(self) -> Score | None:
         return self._score and self._score.score
+
+
+def _matched(frame: Any, match: ColourMatch) -> Any:
+    """The same object with other colours, if it is a PIL image: whoever has it knows it by itself."""
+    pixels = match(_pixels(frame))
+    if isinstance(frame, np.ndarray):
+        return pixels
+    frame.paste(Image.fromarray(pixels))
+    return frame
 
 
 def _pixels(frame: Any) -> np.ndarray:

@@ -97,6 +97,7 @@ def _loaded(settings: Settings) -> Pipeline:
 
 def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
     """`place`: of a run that is gone on with."""
+    from animatediff.clip import colour
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
 
@@ -108,10 +109,12 @@ def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> 
             more["score"] = known.score.to_dict()
         return metadata_text(about | more)
 
-    settings = plan.settings
+    settings, pictures = plan.settings, plan.inputs.pictures
+    first = None if pictures is None else pictures.first
+    reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number, score=settings.score)
+                settings.loop_number, score=settings.score, match=colour.of(settings, reference))
 
 
 def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,

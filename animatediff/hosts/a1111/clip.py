@@ -1,6 +1,7 @@
 """One clip of a job: what it is taken when it begins, and what its files are to be."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from modules import images, processing
@@ -11,6 +12,7 @@ from animatediff.clip import job
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.write import WRITERS, Target
 from animatediff.settings import Settings
 
@@ -24,9 +26,10 @@ class HostClip:
     out. So seeds, prompts and folder are taken from `p` at the start, and the infotext's facts with each frame.
     """
 
-    def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None):
+    def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None,
+                 match: Callable[[], ColourMatch] | None = None):
         """`before_process_batch`, when this clip's seeds are numbered."""
-        self.p, self.settings, self.interpolation = p, settings, interpolation
+        self.p, self.settings, self.interpolation, self.match = p, settings, interpolation, match
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # place of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -41,7 +44,7 @@ class HostClip:
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=options.write_options(), interpolation=self.interpolation,
-            hold_all=results.shows_frames(s), score=s.score,
+            hold_all=results.shows_frames(s), score=s.score, match=self.match,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:

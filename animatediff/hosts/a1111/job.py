@@ -1,7 +1,7 @@
 """One job: a request of the host that asks for clips, from its arguments to its files."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +12,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job
+from animatediff.clip import colour, interpolation, job
 from animatediff.errors import AnimateDiffError, ModelError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -38,6 +38,7 @@ from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
 from animatediff.layout import ClipLayout
+from animatediff.media.colour_match import ColourMatch
 from animatediff.motion import MotionModule, Steering, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
@@ -61,6 +62,7 @@ class Job:
         self.loras: motion_loras.Passes = ([], [])  # of this clip
         self.steering: Steering | None = None  # None: the module acts as it was trained
         self.interpolation: interpolation.Interpolation | None = None
+        self.match: Callable[[], ColourMatch] | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
@@ -79,6 +81,7 @@ class Job:
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.steering = Steering.of(self.settings, count, mask)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -120,7 +123,7 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, between)
+        self.clip = HostClip(self.p, self.settings, between, self.match)
         self.files.begin(self.clip.to_write())
         try:
             self.loras = motion_loras.of_clip(self.p, self.settings)
