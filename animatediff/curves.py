@@ -1,11 +1,11 @@
-"""Numbers over a clip or over the steps, as users write them: one number, a list, or key frames.
+"""Curves: values over the frames of a clip or over the sampler's steps.
 
-    1.2                      the same everywhere
-    1, 1.1, 0.9              one for each frame; the last one stays
-    0: 1, 8: 1.4, -1: 0.8    key frames, linear between them; -1 is the last frame
-    0%: 1, 50%: 0            key frames by their share of the way
+    1.2                      constant
+    1, 1.1, 0.9              one for each frame; the last value repeats
+    0: 1, 8: 1.4, -1: 0.8    key frames with linear interpolation; -1 is the last frame
+    0%: 1, 50%: 0            key frames in percent of the clip
 
-Deforum's brackets, `0: (1.0)`, are read as well.
+Deforum's brackets, `0: (1.0)`, are accepted as well.
 """
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KEY = re.compile(rf"({_NUMBER})\s*(?:(%)\s*)?:\s*(\(\s*)?({_NUMBER})(?(3)\s*\))"
 
 @dataclass(frozen=True)
 class Key:
-    """`value` at `place`, a frame's number (negative: from the end) or a share of the way in per cent."""
+    """A key frame of a curve."""
 
-    place: float
+    place: float  # a frame's number (negative: from the end), or percent of the clip
     value: float
-    percent: bool = False
+    percent: bool = False  # whether `place` is in percent
 
     def frame(self, count: int) -> float:
-        """Where it lies among `count` frames; not always on one."""
+        """Return the position in a clip of `count` frames. It may lie between two frames."""
         if self.percent:
             return self.place / 100 * (count - 1)
         return self.place + count if self.place < 0 else self.place
@@ -44,14 +44,17 @@ class Key:
 
 @dataclass(frozen=True)
 class Curve:
-    """`numbers`, one for each frame, or `keys`; one of the two is empty."""
+    """A curve of numbers or of key frames. One of the two fields is empty."""
 
-    numbers: tuple[float, ...] = ()
+    numbers: tuple[float, ...] = ()  # one for each frame; the last one repeats
     keys: tuple[Key, ...] = ()
 
     @classmethod
     def read(cls, value: Any) -> Curve:
-        """From text, a number, or a list of numbers. ValueError says what is wrong, as the predicate of a sentence."""
+        """Return the curve for a text, a number, or a list of numbers.
+
+        Raise ValueError if it is invalid. The message is the predicate of a sentence about the value.
+        """
         if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
             if bad := next((part for part in value if not isinstance(part, (Real, str))), None):
                 raise ValueError(f"holds {quoted(bad)}, which is neither a number nor a key frame")
@@ -73,21 +76,21 @@ class Curve:
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The least and the greatest value."""
+        """The smallest and the largest value."""
         values = self.numbers or [key.value for key in self.keys]
         return min(values), max(values)
 
     @property
     def constant(self) -> float | None:
-        """The one value that it has everywhere, None where it has several."""
+        """The value of a constant curve, None for others."""
         low, high = self.extremes
         return low if low == high else None
 
     def values(self, count: int) -> list[float]:
-        """One value for each of `count` frames (or steps)."""
+        """Return a value for each of `count` frames or steps."""
         if self.numbers:
             return [self.numbers[min(i, len(self.numbers) - 1)] for i in range(count)]
-        # Of two keys at one place the later one holds.
+        # If two key frames have the same position, the later one counts.
         at = dict(sorted(((key.frame(count), key.value) for key in self.keys), key=lambda pair: pair[0]))
         places, heights = list(at), list(at.values())
         return [_between(places, heights, i) for i in range(count)]

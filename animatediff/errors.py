@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what happened, where, and the remedy."""
+"""Errors for users. Each says what happened, where, and what to do about it."""
 from __future__ import annotations
 
 import re
@@ -9,36 +9,39 @@ if TYPE_CHECKING:
 
 
 def quoted(value: object, most: int = 60) -> str:
-    """`value` as an error quotes it: its repr, which ends in " …" where it is longer than `most` characters."""
+    """Return the value's repr for an error message, cut to `most` characters and " …" if it is longer."""
     try:
         text = repr(value[:most + 1] if isinstance(value, (str, bytes)) else value)
-    except (RecursionError, ValueError):  # lists in lists in lists, or a number of too many digits
+    except (RecursionError, ValueError):  # deeply nested lists, or an int with too many digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[:most]} …"
 
 
 def end_of(path: object, most: int = 120) -> str:
-    """A path as an error names it: where it is longer than `most` characters, its end behind "… "."""
+    """Return the path for an error message. If it is longer than `most` characters: "… " and its end."""
     text = str(path)
     return text if len(text) <= most else f"… {text[-most:]}"
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """A text with a face's own names of parameters, such as flags or labels. "size" may be just the word; what has an
-    underscore is none."""
+    """Return the text with parameter names replaced by a face's own names, such as flags or labels.
+
+    Only names with an underscore are replaced. Others, such as "size", may be ordinary words.
+    """
     words = "|".join(re.escape(name) for name in names if "_" in name)
     return re.sub(rf"\b({words})\b", lambda name: names[name[0]], text) if words else text
 
 
 class AnimateDiffError(Exception):
-    """Base of every error that is shown to users.
+    """Base of all errors that are shown to users.
 
-    `what` names the fact, `where` the file, key or place, `remedy` what to do about it. `exit_code` is
-    the command line's; `http_status` what an API answers.
+    what: what happened.
+    where: the file, key or place.
+    remedy: what to do about it.
     """
 
-    exit_code = 1
-    http_status = 422
+    exit_code = 1  # of the command line
+    http_status = 422  # of an API's response
 
     def __init__(self, what: str, *, where: str = "", remedy: str = ""):
         self.what, self.where, self.remedy = what, where, remedy
@@ -47,10 +50,10 @@ class AnimateDiffError(Exception):
     def __str__(self) -> str:
         text = f"{end_of(self.where, 300)}: {self.what}" if self.where else self.what
         text = f"{text}. {self.remedy}" if self.remedy else text
-        return text.encode("utf-8", "backslashreplace").decode()  # half characters, which no answer could carry
+        return text.encode("utf-8", "backslashreplace").decode()  # escapes surrogates, which cannot be encoded
 
     def named(self, names: Mapping[str, str]) -> AnimateDiffError:
-        """This error with a face's own names of parameters, such as flags or labels."""
+        """Return this error with a face's own names of parameters, such as flags or labels."""
         return type(self)(self.what, where=names.get(self.where, self.where), remedy=self.remedy)
 
 
@@ -60,12 +63,12 @@ class SettingsError(AnimateDiffError):
     exit_code = 2
 
     def named(self, names: Mapping[str, str]) -> AnimateDiffError:
-        """Only such an error's remedy always means parameters; "size" may be just the word."""
+        """Return this error with a face's own names of parameters, in the remedy as well."""
         return type(self)(self.what, where=names.get(self.where, self.where), remedy=renamed(self.remedy, names))
 
 
 class ModelError(AnimateDiffError):
-    """A checkpoint or motion module cannot be read, or the two do not fit."""
+    """A checkpoint or motion module cannot be read, or the two do not fit together."""
 
     exit_code = 3
 
@@ -77,6 +80,6 @@ class MediaError(AnimateDiffError):
 
 
 class FormatError(MediaError):
-    """A format's name, or the ending of a file to write, is none of those that there are."""
+    """The name of a format, or the extension of an output file, is unknown."""
 
     exit_code = 2

@@ -1,7 +1,7 @@
-"""Models that were distilled to few steps: told by their names, and the settings that they were distilled for.
+"""Distilled models for few steps: recognised by their names, with the settings that they were distilled for.
 
-Nothing in the tensors of such a file tells it from the model that it was distilled from (AnimateLCM is the exception),
-so what tells is the file's name, or the title that its trainer wrote into it.
+A distilled model cannot be distinguished from the original model by its tensors (except AnimateLCM). So it is
+recognised by its file name, or by the title in the file's metadata.
 """
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from animatediff import loras
 
 PRESETS = ("off", "few steps")
 FEW_STEPS = PRESETS[1]
-FILLED = ("sampler", "schedule_type", "cfg", "steps")  # what the preset sets
-# Schedule types that begin each step where the last one of a distilled model begins: with 4 steps at 999, 749, 499 and
-# 249 ("trailing", arXiv:2305.08891, table 2). The engine's name, and the WebUI's two.
+FILLED = ("sampler", "schedule_type", "cfg", "steps")  # settings that the preset sets
+# Schedule types with the timesteps of distilled models: 999, 749, 499 and 249 for 4 steps ("trailing",
+# arXiv:2305.08891, table 2). The first is the engine's name, the others are the WebUI's.
 TRAILING = ("trailing", "SGM Uniform", "Simple")
 AUTOMATIC = "Automatic"
 EULER, LCM = ("Euler", "SGM Uniform"), ("LCM", AUTOMATIC)
@@ -24,28 +24,30 @@ _STEPS = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Distilled:
-    """A kind of distilled model. sampler, schedule_type, cfg: what it was distilled for; up to most_cfg works. steps:
-    the usual number, of those from `fewest` to `most`. told_by: a pattern of names."""
+    """A kind of distilled model, with the settings that it was distilled for."""
 
     name: str
-    told_by: re.Pattern[str]
+    pattern: re.Pattern[str]  # of file names and titles
     sampler: str
     schedule_type: str
-    steps: int
-    fewest: int = 1
-    most: int = 8
+    steps: int  # usual number of steps
+    fewest: int = 1  # smallest number of steps
+    most: int = 8  # largest number of steps
     cfg: float = 1.0
-    most_cfg: float = 2.0
-    own_steps: int = 0  # of a file that was distilled for one number of them
+    most_cfg: float = 2.0  # largest CFG that works
+    own_steps: int = 0  # number of steps in the file's name; 0 if it names none
 
     @property
     def values(self) -> dict[str, str | float]:
-        """The settings, by their names."""
+        """The settings of the model, by their names."""
         return {"sampler": self.sampler, "schedule_type": self.schedule_type, "cfg": self.cfg,
                 "steps": self.own_steps or self.steps}
 
     def takes(self, steps: int) -> bool:
-        """Whether it gives good clips with so many steps. Of Lightning's for two, its authors recommend three."""
+        """Return whether the model gives good clips with this number of steps.
+
+        Lightning's authors recommend three steps for their model of two.
+        """
         if self.own_steps:
             return steps == self.own_steps or (self.own_steps, steps) == (2, 3)
         return self.fewest <= steps <= self.most
@@ -56,7 +58,7 @@ def _kind(name: str, pattern: str, grid: tuple[str, str], steps: int, **more: fl
 
 
 ANIMATE_LCM = _kind("AnimateLCM", r"animate[-_ ]?lcm", LCM, 6, fewest=4, cfg=1.5)
-# In this order: the names of some contain those of others.
+# The order matters, because some names contain others.
 KINDS = (
     _kind("AnimateDiff-Lightning",
           r"animate[-_ ]?diff[-_ ]?lightning|lightning.*(?:mm|motion)|(?:mm|motion).*lightning", EULER, 4),
@@ -69,46 +71,50 @@ KINDS = (
 
 
 def told(*names: str) -> Distilled | None:
-    """What a model is distilled by, from its file's name and what else it is called; None for no distilled one."""
+    """Return the kind of distilled model, or None. names: the file's name, and titles in its metadata."""
     for name in filter(None, names):
         for kind in KINDS:
-            if kind.told_by.search(name):
+            if kind.pattern.search(name):
                 own = _STEPS.search(name)
                 return replace(kind, own_steps=int(own[1])) if own and 0 < int(own[1]) <= kind.most else kind
     return None
 
 
 def first(models: Iterable[tuple[str, Distilled | None]]) -> tuple[str, Distilled] | None:
-    """Of models with their files' names the first that is distilled."""
+    """Return the first distilled model with its file's name, or None. models: pairs of file name and kind."""
     return next(((name, model) for name, model in models if model is not None), None)
 
 
 def of_files(module: tuple[str, Distilled | None], prompt: str, checkpoint: str) -> tuple[str, Distilled] | None:
-    """What of a clip's models is distilled: its motion module, the LoRAs that the prompt names, its checkpoint."""
+    """Return the first distilled model of a clip with its file's name, or None.
+
+    The models are looked through in this order: motion module, LoRAs in the prompt, checkpoint.
+    """
     names = [*loras.tag_names(prompt), checkpoint]
     return first([module, *((name, told(name)) for name in names)])
 
 
 def preset(module: str, prompt: str = "", checkpoint: str = "") -> dict[str, str | float]:
-    """The settings of the preset few steps for models with these names; where none of them is known to be distilled,
-    those that most are distilled for."""
+    """Return the settings of the preset "few steps" for models with these names.
+
+    If no name is that of a distilled model, the settings of AnimateDiff-Lightning are returned.
+    """
     found = of_files((module, told(module)), prompt, checkpoint)
     return (found[1] if found else KINDS[0]).values
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a clip is sampled with. grid: the schedule type that acts, TRAILING's if the sampler has such steps of its
-    own."""
+    """The settings that a clip is sampled with."""
 
     sampler: str
-    grid: str
+    grid: str  # the effective schedule type; one of TRAILING if the sampler has such timesteps itself
     steps: int
     cfg: float
 
 
 def notices(name: str, model: Distilled, run: Run) -> list[str]:
-    """What a user may not expect of a distilled model with these settings. name: of its file."""
+    """Return notes on settings that do not fit a distilled model. name: its file's name."""
     said, wanted = [], model.values
     steps = str(model.own_steps) if model.own_steps else f"{model.fewest} to {model.most}"
     same_kind = (run.sampler == "LCM") == (model.sampler == "LCM")

@@ -1,7 +1,7 @@
-"""How overlapping windows are joined: out = Σ w·x / Σ w over the windows that hold a frame.
+"""Weights for fusing overlapping windows: out = Σ w·x / Σ w over the windows of a frame.
 
-Weights depend on a frame's place in its window. All are at least `LEAST`, which half precision can hold, so that
-a frame that only one window holds, at its very edge, keeps its value exactly.
+A weight depends on the frame's place in its window. It is at least LEAST, which half precision can represent. So a
+frame in a single window keeps its value exactly, even at the window's edge.
 """
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ LEAST = 1e-3
 
 
 def weights(window: Window, method: str, *, frames: int, overlap: int) -> list[float]:
-    """One weight > 0 for each frame of the window. overlap: frames, -1 is a quarter of the window."""
+    """Return a weight > 0 for each frame of the window.
+
+    method: a name in METHODS. frames: number of frames in the clip. overlap: in frames; -1 is a quarter of the window.
+    Raise SettingsError for an unknown method.
+    """
     if method not in METHODS:
         raise SettingsError(f"{quoted(method)} is unknown", where="fuse_method",
                             remedy=f"Use one of {', '.join(METHODS)}.")
@@ -22,7 +26,7 @@ def weights(window: Window, method: str, *, frames: int, overlap: int) -> list[f
 
 
 def shares(windows: Sequence[Window], method: str, *, frames: int, overlap: int) -> list[list[float]]:
-    """w / Σ w: how much each window gives to each of its frames. A frame's shares sum to one over all windows."""
+    """Return w / Σ w for each frame of each window. The shares of a frame sum to 1 over all windows."""
     raw = [weights(window, method, frames=frames, overlap=overlap) for window in windows]
     sums = [0.0] * frames
     for window, row in zip(windows, raw):
@@ -32,21 +36,21 @@ def shares(windows: Sequence[Window], method: str, *, frames: int, overlap: int)
 
 
 def _flat(window: Window, frames: int, overlap: int) -> list[float]:
-    """The plain mean of the windows that hold a frame."""
+    """Equal weights: the mean over a frame's windows."""
     return [1.0] * len(window)
 
 
 def _pyramid(window: Window, frames: int, overlap: int) -> list[float]:
-    """1 at the edges, rising by one per frame to the middle (FreeNoise, arXiv:2310.15169): 1 2 2 1, 1 2 3 2 1."""
+    """1 at the edges, increasing by 1 per frame to the middle (FreeNoise, arXiv:2310.15169): 1 2 2 1, 1 2 3 2 1."""
     n = len(window)
     return [float(min(i + 1, n - i)) for i in range(n)]
 
 
 def _overlap_linear(window: Window, frames: int, overlap: int) -> list[float]:
-    """Ramps over the overlap at both ends, none where the clip itself begins or ends and nothing can be blended.
+    """Linear ramps over the overlap at both ends, except at the clip's first and last frame.
 
-    A window that wraps holds the clip's first and last frame in its middle; its ends lie inside the clip and are
-    ramped. Where two ramps meet the smaller weight counts.
+    A window that wraps holds these two frames in its middle, so it has both ramps. If ramps overlap, the smaller weight
+    counts.
     """
     n = len(window)
     ramp = [LEAST + (1 - LEAST) * i / (overlap - 1) for i in range(overlap)] if overlap > 1 else [LEAST] * overlap
@@ -60,7 +64,7 @@ def _overlap_linear(window: Window, frames: int, overlap: int) -> list[float]:
 
 
 def _relative(window: Window, frames: int, overlap: int) -> list[float]:
-    """One less the distance from the window's middle, over half the distance between its ends; at least 0.01."""
+    """1 minus the distance from the window's middle, divided by half the distance between its ends; at least 0.01."""
     n = len(window)
     middle, half = (n - 1) / 2, (n - 1 + 0.01) / 2
     return [max(0.01, 1 - abs(i - middle) / half) for i in range(n)]

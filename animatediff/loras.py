@@ -1,7 +1,9 @@
-"""Motion LoRAs as users name them: in the parameter `motion_lora`, and as <lora:NAME:WEIGHT> in prompts.
+"""Motion LoRAs and their weights, from the parameter `motion_lora` and from <lora:NAME:WEIGHT> tags in prompts.
 
-    zoom-in                        with the weight 1
-    zoom-in: 0.8; pan-left: -0.5   entries are parted by semicolons or new lines
+The parameter's syntax:
+
+    zoom-in                        weight 1
+    zoom-in: 0.8; pan-left: -0.5   entries are separated by semicolons or new lines
     zoom-in: 0: 1, 8: 0            a weight that changes over the clip: any curve, see `curves`
     "a: b; c.safetensors": 0.5     a name with a colon or a semicolon is quoted
 """
@@ -17,8 +19,8 @@ from animatediff.curves import Curve
 from animatediff.errors import SettingsError, quoted
 from animatediff.travel import Schedule
 
-MOST = 10.0  # a weight's greatest size
-MANY = 100  # motion LoRAs of a clip
+MOST = 10.0  # largest absolute value of a weight
+MANY = 100  # most motion LoRAs in a clip
 FULL = Curve(numbers=(1.0,))
 HOW = "Write NAME or NAME: WEIGHT, with ; between entries, such as zoom-in: 0.8; pan-left: 0: 1, 8: 0."
 _ENTRY = re.compile(r'(?:"[^"\n]*"|[^";\n])+')
@@ -27,7 +29,7 @@ _TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")
 
 @dataclass(frozen=True)
 class Wish:
-    """A motion LoRA by its name, and its weight over the clip."""
+    """A motion LoRA that the user asks for: its name, and its weight over the clip."""
 
     name: str
     weight: Curve = FULL
@@ -38,7 +40,7 @@ class Wish:
 
 
 def read(text: str) -> tuple[Wish, ...]:
-    """The parameter's entries in order. SettingsError names entry and column of what cannot be read."""
+    """Return the parameter's entries in order. Raise SettingsError with entry and column."""
     for line in re.finditer(r"[^\n]+", text):
         if line[0].count('"') % 2:
             raise _refused("a quote is not closed", text, 0, line.start() + line[0].rindex('"'))
@@ -75,35 +77,39 @@ def _check_number(count: int) -> None:
 
 
 def write(wishes: Iterable[Wish]) -> str:
-    """The text of which `read` makes the same wishes."""
+    """Return the text that `read` parses into the same entries."""
     return "; ".join(map(str, wishes))
 
 
 def without_folders(text: str) -> str:
-    """The parameter's text with files' names in place of their paths; as it is where it has none."""
+    """Return the parameter's text with file names instead of paths. A text without paths is returned unchanged."""
     wishes = read(text)
     named = tuple(replace(wish, name=PurePath(wish.name).name) for wish in wishes)
     return text if named == wishes else write(named)
 
 
 def tags(prompt: str) -> list[tuple[str, float]]:
-    """Names and weights of a prompt's <lora:…> tags. SettingsError for a weight that is not a number."""
+    """Return names and weights of a prompt's <lora:…> tags. Raise SettingsError for a weight that is not a number."""
     return [of_tag(found[1].split(":")) for found in _TAG.finditer(prompt)]
 
 
 def tag_names(prompt: str) -> list[str]:
-    """The names alone, whatever their weights are."""
+    """Return the names in a prompt's <lora:…> tags. Weights are not checked."""
     return [found[1].split(":")[0].strip() for found in _TAG.finditer(prompt)]
 
 
 def without_tags(prompt: str) -> str:
-    """The prompt as it is encoded."""
+    """Return the prompt without its <lora:…> tags, as it is encoded."""
     return _TAG.sub("", prompt)
 
 
 def of_tag(items: Sequence[str]) -> tuple[str, float]:
-    """What stands between a tag's colons, by the WebUI's rules: NAME, weight of the text encoder, of the UNet, or te=,
-    unet=. A motion LoRA has the UNet's, which is the text encoder's where it is not given."""
+    """Return name and weight of a tag.
+
+    items: the tag's parts between colons, as in the WebUI: the name, the text encoder's weight, the UNet's weight. The
+    weights may also be given as te= and unet=. A motion LoRA has the UNet's weight; without one, the text encoder's.
+    Raise SettingsError for a weight that is not a number.
+    """
     named = dict(item.split("=", 1) for item in items if item.count("=") == 1)
     name, *weights = [item for item in items if item.count("=") != 1] or [""]
     weights = [named.get("te", weights[0] if weights else "1"), *weights[1:2]]
@@ -116,14 +122,19 @@ def of_tag(items: Sequence[str]) -> tuple[str, float]:
 
 
 def of_clip(text: str, prompt: Schedule) -> tuple[Wish, ...]:
-    """All that the parameter's text and a clip's prompts ask for."""
+    """Return the motion LoRAs that the parameter's text and a clip's prompts name."""
     return read(text) + of_frames([prompt.shares(frame) for frame in range(len(prompt.mixes))])
 
 
 def of_frames(frames: Sequence[Iterable[tuple[str, float]]],
               named: Callable[[str], Iterable[tuple[str, float]]] = tags) -> tuple[Wish, ...]:
-    """What the tags in the prompts of a clip ask for. `frames`: each frame's prompts with their shares; `named`: the
-    tags of a prompt. A frame has the weight that stands in its prompts, by their shares; named twice, weights add."""
+    """Return the motion LoRAs that the tags in a clip's prompts name.
+
+    A frame's weight is the sum of the weights in its prompts times the prompts' shares.
+
+    frames: for each frame its prompts with their shares.
+    named(prompt): returns names and weights of the prompt's tags.
+    """
     weights: dict[str, list[float]] = {}
     of_prompt = cache(named)
     for frame, shares in enumerate(frames):
@@ -131,7 +142,7 @@ def of_frames(frames: Sequence[Iterable[tuple[str, float]]],
             for name, weight in of_prompt(prompt):
                 _check_number(len(weights))
                 weights.setdefault(name, [0.0] * len(frames))[frame] += share * weight
-    # Shares of one prompt in two halves need not add up to 1 exactly.
+    # The shares of a frame may add up to slightly more or less than 1.
     return tuple(Wish(name, Curve(numbers=tuple(round(value, 9) for value in values)))
                  for name, values in weights.items())
 

@@ -1,4 +1,4 @@
-"""What a user may not expect of a clip's settings; none of it stops the run."""
+"""Notices: notes for the user on settings that have no effect or an unexpected one. None of them stops the run."""
 from __future__ import annotations
 
 from typing import Any
@@ -9,7 +9,7 @@ from animatediff.settings import BY_NAME, Settings
 
 
 def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
-    """`from_picture`: whether the clip starts from a picture, or from one for each frame."""
+    """Return notices on pictures. from_picture: whether the clip starts from one or more pictures."""
     if not from_picture:
         lock = BY_NAME["frame_lock"]
         idle = settings.frame_lock != lock.default
@@ -20,7 +20,7 @@ def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
 
 
 def of_speed(settings: Settings, steps: int) -> list[str]:
-    """`steps`: those that are done."""
+    """Return notices on the speed preset. steps: number of steps that are done."""
     if settings.speed == "exact":
         return []
     whole = len(step_reuse.whole_steps(settings.speed, steps))
@@ -30,12 +30,12 @@ def of_speed(settings: Settings, steps: int) -> list[str]:
     return [f"speed {settings.speed}: the whole UNet runs in {whole} of {steps} steps"]
 
 
-MANY = 64  # frames in a call
-LONG_SCALES = {32: 1.15, 64: 1.28}
+MANY = 64  # frames in a UNet call above which "views" gets a notice
+LONG_SCALES = {32: 1.15, 64: 1.28}  # frames in a window -> motion scale that LongAnimateDiff's authors use
 
 
 def of_few_steps(found: tuple[str, few_steps.Distilled] | None, run: few_steps.Run, preset: str) -> list[str]:
-    """`found`: the distilled model among the clip's, and its file's name."""
+    """Return notices on distilled models. found: file name and kind of the clip's distilled model, or None."""
     if found is None and preset == few_steps.FEW_STEPS:
         return [f"the preset {preset} is for distilled models, but none was found for this clip; they are "
                 "recognised by their names, such as animatediff_lightning_4step or lcm-lora-sdv1-5"]
@@ -43,8 +43,13 @@ def of_few_steps(found: tuple[str, few_steps.Distilled] | None, run: few_steps.R
 
 
 def of_clip(settings: Settings, name: str, family: Any, sampler: str, *, distilled: bool = False) -> list[str]:
-    """`name` and `family` (motion.Family): of the motion module. `sampler`: under its name in the WebUI. `distilled`:
-    whether one of the clip's models is."""
+    """Return notices on a clip in motion.
+
+    name: file name of the motion module.
+    family: its motion.Family.
+    sampler: name of the sampler in the WebUI.
+    distilled: whether one of the clip's models is distilled.
+    """
     said = []
     frames, context = settings.frame_count(), settings.context_length
     window = min(frames, context)

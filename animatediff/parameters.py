@@ -1,4 +1,4 @@
-"""One parameter: what it accepts, how its values are read, and what is said of a value that it refuses."""
+"""A parameter of the settings: the values that it accepts, how they are parsed, and its errors."""
 from __future__ import annotations
 
 import math
@@ -15,10 +15,11 @@ from animatediff.curves import Curve
 from animatediff.errors import SettingsError, quoted
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-# Characters of a text: a name, a path or a number by default; pictures are measured where they are decoded.
+# Largest number of characters in a text, by `form`; LONGEST for names, paths and numbers. The size of a picture is
+# limited when it is decoded.
 LONGEST = 4096
-LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30}
-MOST_ENTRIES = 100_000  # of a list
+LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30, "video": 2**30}
+MOST_ENTRIES = 100_000  # largest number of entries in a list
 UNSAFE_IN_FILES = '/\\:*?"<>|'
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 RATIO = re.compile(r"\d{1,9}/\d{1,9}", re.ASCII)
@@ -30,41 +31,50 @@ SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", re.ASCII)
 class Parameter:
     """A row of the table of settings.
 
-    type: bool, int, float, str, or tuple for a list of `choices`. form says more of a str: "size" is WIDTHxHEIGHT
-    in pixels or empty, "file name" can be a part of one, "device" may be numbered (cuda:1), "prose" is a user's own
-    words, "picture" is a file's path or, in an API, the picture itself, "mask" the same of a picture or video, "curve"
-    is a number, a list or key frames (see `curves`), each value within the range. aliases: names under which existing
-    API clients send the parameter. spellings: pairs of another spelling of a choice and that choice. cli: its flag, ""
-    where the command line has none. api_only: choices that mean something to API clients alone; the help has a sentence
-    on each, which begins with its name and a colon. group: "clip" (also what WebUI users set here), "image" (what a
-    WebUI has its own controls for) or "host" (where and with what it runs).
+    group: one of
+      "clip": settings of the clip, which WebUI users also set here;
+      "image": settings for which a WebUI has its own controls;
+      "host": the device, memory and models of a run.
+
+    form: what a str parameter contains, one of
+      "size": WIDTHxHEIGHT in pixels, or empty;
+      "file name": a part of a file name;
+      "device": a choice, or a numbered device such as cuda:1;
+      "prose": the user's own words;
+      "picture": a file's path, or in an API the picture itself;
+      "mask", "video": the same for a picture or video;
+      "path": a path alone;
+      "curve": a number, a list or key frames (see `curves`), with all values within the range.
     """
 
     name: str
-    type: type
+    type: type  # bool, int, float, str, or tuple for a list of `choices`
     default: Any
     label: str
     help: str
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    cli: str = ""
+    aliases: tuple[str, ...] = ()  # names under which existing API clients send the parameter
+    cli: str = ""  # its flag, "" if the command line has none
     group: str = "clip"
     form: str = ""
     multiple_of: int = 1
-    spellings: tuple[tuple[str, str], ...] = ()
-    api_only: tuple[str, ...] = ()
+    spellings: tuple[tuple[str, str], ...] = ()  # (other spelling of a choice, choice)
+    api_only: tuple[str, ...] = ()  # choices for API clients only; in the help, "CHOICE: …." describes each
 
     def for_people(self) -> Parameter:
-        """The row as a command line and a page offer it."""
+        """Return the row as the command line and the page offer it: without choices for API clients."""
         text = self.help
         for choice in self.api_only:
             text = re.sub(rf" ?\b{re.escape(choice)}: [^.]*\.", "", text)
         return replace(self, choices=tuple(c for c in self.choices if c not in self.api_only), help=text)
 
     def read(self, value: Any, key: str = "") -> Any:
-        """The value in this parameter's type and canonical spelling. `key`: the name that the caller used."""
+        """Return the value in this parameter's type and canonical spelling.
+
+        key: the name that the caller used, for errors. Raise SettingsError for a value that is not accepted.
+        """
         readers = {bool: self._bool, int: self._int, float: self._float, str: self._str, tuple: self._list}
         try:
             if isinstance(value, (str, bytes)) and len(value) > self.longest:
@@ -78,12 +88,12 @@ class Parameter:
 
     @property
     def longest(self) -> int:
-        """Characters of a value that is text, at most."""
+        """Largest number of characters in a value."""
         return LONGEST_OF.get(self.form, LONGEST)
 
     @property
     def range(self) -> str:
-        """What is accepted, in words that follow "use"."""
+        """The accepted values, as a phrase that follows "Use"."""
         if self.form == "size":
             return (f"WIDTHxHEIGHT in pixels, each a multiple of {self.multiple_of} from {self.minimum} to "
                     f"{self.maximum}, such as 512x768")
@@ -94,8 +104,10 @@ class Parameter:
                     "(0: 1, 8: 0.5, 100%: 1)")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
-        if self.form == "mask":
+        if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
+        if self.form == "path":
+            return "a path"
         if self.type is bool:
             return "true or false"
         if self.choices:
@@ -108,7 +120,7 @@ class Parameter:
         return f"{kind} from {self.minimum} to {self.maximum}"
 
     def remedy(self, value: Any) -> str:
-        """What to do about a refused value: the nearest choice if there is one, and the range."""
+        """Return the remedy for a refused value: the most similar choice if there is one, and the range."""
         parts = [part for part in _parts(value) if isinstance(part, str) and len(part) < 100] if self.choices else []
         for part in parts[:10]:
             nearest = {_plain(choice): choice for choice in self.choices}
@@ -119,7 +131,7 @@ class Parameter:
         return f"Use {self.range}; the default is {default}."
 
     def json_schema(self) -> dict[str, Any]:
-        """This parameter as a property of a JSON schema (draft 2020-12)."""
+        """Return this parameter as a property of a JSON schema (draft 2020-12)."""
         schema: dict[str, Any] = {"title": self.label, "description": self.help}
         if self.type is tuple:
             schema |= {"type": "array", "items": {"type": "string", "enum": list(self.choices)}, "minItems": 1,
@@ -137,7 +149,7 @@ class Parameter:
             schema["pattern"] = r"^(\d{1,6}x\d{1,6})?$"
         elif self.form == "file name":
             schema |= {"maxLength": self.maximum, "pattern": r'^(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]*$'}
-        elif self.type is str and not self.choices and self.form in ("", "prose"):
+        elif self.type is str and not self.choices and self.form in ("", "prose", "path"):
             schema["maxLength"] = self.longest
         elif self.type in (int, float):
             schema |= {name: limit for name, limit in (("minimum", self.minimum), ("maximum", self.maximum))
@@ -161,17 +173,17 @@ class Parameter:
 
     def _float(self, value: Any) -> float:
         if isinstance(value, str) and RATIO.fullmatch(value.strip()) and int(value.split("/")[1]):
-            return self._in_range(float(Fraction(value.strip())))  # 24000/1001, as ffmpeg states frame rates
+            return self._in_range(float(Fraction(value.strip())))  # ffmpeg writes frame rates such as 24000/1001
         return self._in_range(self._number(value))
 
     def _number(self, value: Any) -> float:
-        """A finite number, from a number or a text that is one."""
+        """Return a finite number for a number or its text."""
         if isinstance(value, bool) or not isinstance(value, (Real, str)):
             raise _Refused("is not a number")
         if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
             raise _Refused("is not a number")
         try:
-            # Text of a whole number goes through int, which is exact beyond 2^53.
+            # int is exact beyond 2^53.
             number = int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else float(value)
         except (OverflowError, ValueError):
             raise _Refused("is too large") from None
@@ -212,7 +224,7 @@ class Parameter:
         return value
 
     def _curve(self, value: Any) -> str:
-        """The curve as text, numbers in their shortest form."""
+        """Return the curve as text, with numbers in their shortest form."""
         try:
             curve = Curve.read(value)
         except ValueError as error:
@@ -230,7 +242,7 @@ class Parameter:
         raise _Refused("is unknown")
 
     def _list(self, value: Any) -> tuple[str, ...]:
-        """Chosen entries, each once, in the table's order, so that equal choices are equal values."""
+        """Return the chosen entries, each once, in the table's order, so that equal choices are equal values."""
         parts = _parts(value)
         if not parts:
             raise _Refused("names none")
@@ -265,7 +277,7 @@ class Parameter:
 
 
 class _Refused(Exception):
-    """Why a value is refused, as the predicate of a sentence about it."""
+    """A value is refused. The message is the predicate of a sentence about it."""
 
 
 def _above(number: float, most: float | None) -> bool:
@@ -273,7 +285,7 @@ def _above(number: float, most: float | None) -> bool:
 
 
 def _parts(value: Any) -> list[Any]:
-    """The entries of a list, or of text with commas."""
+    """Return the entries of a list or of a text with commas."""
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, Iterable) or isinstance(value, (bytes, dict)):
@@ -285,11 +297,11 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _plain(text: Any) -> str:
-    """How names are compared: without case, with one blank for any run of blanks, hyphens and underscores."""
+    """Return a name for comparison: in lower case, with runs of blanks, hyphens and underscores as one blank."""
     return re.sub(r"[\s_-]+", " ", str(text).strip().lower())
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a page's number fields hold floats
+        value = int(value)  # number fields of a page return floats
     return quoted(list(value) if isinstance(value, tuple) else value, 76)

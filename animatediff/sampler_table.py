@@ -1,5 +1,7 @@
-"""The samplers and schedule types that there are, under the WebUI's names: one registry, which settings take their
-choices from and the engine its solvers."""
+"""Registry of samplers and schedule types, under the WebUI's names.
+
+The table of settings takes its choices from it, and the engine its solvers.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,25 +12,21 @@ from animatediff.errors import SettingsError, quoted
 
 @dataclass(frozen=True)
 class Sampler:
-    """`solver` and `options` name the diffusers scheduler; OWN_SOLVER is this project's. `automatic` is the schedule
-    type that the WebUI gives it where none is chosen; `own_grid` is that of a sampler which takes none.
-
-    variance_exploding: the solver's latents are x₀ + σε (Euler's) rather than αx₀ + σε. stochastic: noise in each step.
-    """
+    """A sampler and the solver that it runs on."""
 
     name: str
-    solver: str
-    automatic: str = "Uniform"
-    options: tuple[tuple[str, Any], ...] = ()
-    own_grid: str = ""
-    variance_exploding: bool = False
-    stochastic: bool = False
+    solver: str  # class name of a diffusers scheduler, or OWN_SOLVER
+    automatic: str = "Uniform"  # the WebUI's schedule type for Automatic
+    options: tuple[tuple[str, Any], ...] = ()  # arguments of the diffusers scheduler
+    own_grid: str = ""  # the timestep grid of a sampler that ignores schedule types
+    variance_exploding: bool = False  # whether the solver's latents are x₀ + σε (as Euler's) rather than αx₀ + σε
+    stochastic: bool = False  # whether each step adds noise
 
 
 OWN_SOLVER = "DPMSolverSDE"
 AUTOMATIC = "Automatic"
 SCHEDULE_TYPES = (AUTOMATIC, "Uniform", "Karras", "Exponential", "SGM Uniform")
-# Names of WebUIs before 1.9, which had the schedule type in the sampler's name. Here they mean what Automatic does.
+# Names in WebUIs before 1.9, which include the schedule type. They are read as the sampler with Automatic.
 OLDER_SAMPLERS = (("DPM++ 2M Karras", "DPM++ 2M"), ("DPM++ SDE Karras", "DPM++ SDE"),
                   ("DPM++ 2M SDE Exponential", "DPM++ 2M SDE"))
 _MULTISTEP = ("final_sigmas_type", "zero")
@@ -51,13 +49,14 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def get(name: str) -> Sampler:
+    """Return the sampler with this name. Raise SettingsError if there is none."""
     if name not in SAMPLERS:
         raise SettingsError(f"{quoted(name)} is unknown", where="sampler", remedy=f"Use one of {', '.join(SAMPLERS)}.")
     return SAMPLERS[name]
 
 
 def grid_of(sampler: Sampler, schedule_type: str) -> str:
-    """How the sampler's steps are placed: its own grid, or a schedule type. SettingsError for an unknown type."""
+    """Return the sampler's timestep grid: its own, or a schedule type. Raise SettingsError for an unknown type."""
     if schedule_type not in SCHEDULE_TYPES:
         raise SettingsError(f"{quoted(schedule_type)} is unknown", where="schedule_type",
                             remedy=f"Use one of {', '.join(SCHEDULE_TYPES)}.")
@@ -65,7 +64,7 @@ def grid_of(sampler: Sampler, schedule_type: str) -> str:
 
 
 def notices(name: str, schedule_type: str) -> list[str]:
-    """What a user may not expect of a sampler with a schedule type."""
+    """Return a notice if the schedule type has no effect with this sampler."""
     if schedule_type == AUTOMATIC or not get(name).own_grid:
         return []
     return [f"the schedule type {schedule_type} has no effect with {name}, which has its own timesteps"]

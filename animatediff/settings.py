@@ -24,12 +24,13 @@ NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoi
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
 COLOUR_MATCHES = ("off", "first frame", "source")
-RESIZE_MODES = ("Crop and resize", "Just resize")
+FITS = ("crop", "pad", "stretch")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 GROUPS = ("clip", "image", "host")
+SLOWEST = 0.01  # frames per second
 
 
 def _row(default: Any, label: str, help: str, **more: Any) -> Any:
@@ -47,11 +48,12 @@ class Settings:
         "", "Motion module", "File name of the motion module; empty for that of the demo model.",
         aliases=("model",), cli="--motion-module")
     frames: int = _row(
-        0, "Number of frames", "Frames in the clip; 0 means as many as the context length.",
+        0, "Number of frames", "Frames in the clip; 0 means as many as the source video has, or the context length "
+        "without one.",
         minimum=0, maximum=100_000, aliases=("video_length",), cli="--frames")
     fps: float = _row(
-        8.0, "FPS", "Frames per second of playback. Fractions such as 23.976 or 24000/1001 are exact.",
-        minimum=0.01, maximum=1000, cli="--fps")
+        8.0, "FPS", "Frames per second of playback. Fractions such as 23.976 or 24000/1001 are exact. 0 means the "
+        "source video's, or 8 without one.", minimum=0, maximum=1000, cli="--fps")
     loop_number: int = _row(
         0, "Display loop number", "How many times a GIF, WebP or APNG plays; 0 means without end.",
         minimum=0, maximum=65535, cli="--loop-number")
@@ -202,6 +204,40 @@ class Settings:
     interp_model: str = _row(
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
+    video_source: str = _row(
+        "", "Source video", "The video or animated picture whose frames the clip starts from, each of its frames from "
+        "one of them.", form="video")
+    video_path: str = _row(
+        "", "Path of the source video", "The same by its path: a video, an animated picture, or a folder with a "
+        "picture for each frame. It has priority over an uploaded video.", form="path", cli="--video")
+    mask_path: str = _row(
+        "", "Path of the source's mask", "A picture, or a video or folder with a picture for each frame: the source "
+        "changes where it is white, stays where it is black, and changes less where it is grey.",
+        form="path", cli="--mask")
+    video_start: float = _row(
+        0.0, "Start of the source", "The time in the source video, in seconds, at which its frames are taken from.",
+        minimum=0, cli="--video-start")
+    video_end: float = _row(
+        0.0, "End of the source", "The time in the source video, in seconds, up to which its frames are taken; 0 means "
+        "its end.", minimum=0, cli="--video-end")
+    video_fps: float = _row(
+        0.0, "Source frames per second", "How many frames of each second of the source video are taken, at equal "
+        "distances in time; 0 takes each frame.", minimum=0, maximum=1000, cli="--video-fps")
+    video_every: int = _row(
+        1, "Every n-th source frame", "2 takes every second of these frames, 3 every third, and so on.",
+        minimum=1, cli="--video-every")
+    video_max_frames: int = _row(
+        0, "Most source frames", "Takes the first so many of these frames; 0 means all of them.",
+        minimum=0, maximum=100_000, cli="--video-max-frames")
+    fit: str = _row(
+        FITS[0], "Fit", "How the source video and its mask, and on the command line start picture and last frame, are "
+        "brought to the clip's size: crop cuts what is too long, pad adds black, stretch distorts.", choices=FITS,
+        spellings=(("Crop and resize", "crop"), ("Just resize", "stretch"), ("Resize and fill", "pad")),
+        aliases=("resize_mode",), cli="--fit")
+    denoising_strength_frames: str = _row(
+        "1", "Denoising strength over the frames", "A number for each frame that the denoising strength is multiplied "
+        "by; with 0 a frame stays as its picture is. One number, a list with a number for each frame, or key frames.",
+        minimum=0, maximum=1, form="curve", cli="--denoising-strength-frames")
     color_match: str = _row(
         "off", "Colour match", "Correct colours that drift while the clip goes on. first frame: what changes in the "
         "whole picture is undone, so all frames keep the colours of the first one. source: each frame gets the colours "
@@ -244,15 +280,12 @@ class Settings:
         minimum=16, maximum=8192, form="size", multiple_of=8, cli="--size", group="image")
 
     init: str = _row(
-        "", "Start picture", "The picture that the clip starts from; or a folder, an animated picture or a video with "
-        "a picture for each frame.", form="picture", cli="--init", group="image")
+        "", "Start picture", "The picture that the clip starts from. A video, an animated picture or a folder is the "
+        "same as a source video.", form="picture", cli="--init", group="image")
     denoising_strength: float = _row(
         0.75, "Denoising strength", "How far the clip may differ from its start picture: 0 hardly, 1 completely. As "
         "in the WebUI, only about this share of the steps runs.",
         minimum=0, maximum=1, cli="--denoising-strength", group="image")
-    resize_mode: str = _row(
-        RESIZE_MODES[0], "Resize mode", "How a picture is brought to the clip's size: cut where it is too long, or "
-        "stretched.", choices=RESIZE_MODES, cli="--resize-mode", group="image")
 
     checkpoint: str = _row(
         "", "Checkpoint", "The image model: a .safetensors or .ckpt file or a diffusers folder; empty for the demo "
@@ -269,6 +302,8 @@ class Settings:
         for parameter in PARAMETERS:
             object.__setattr__(self, parameter.name, parameter.read(getattr(self, parameter.name)))
         _check_together(self)
+        if not self.fps and not (self.init or self.video):
+            object.__setattr__(self, "fps", self.played_fps())
 
     @property
     def overlap_frames(self) -> int:
@@ -293,6 +328,15 @@ class Settings:
     def frame_count(self, source: int | None = None) -> int:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
         return self.frames or source or self.context_length
+
+    def played_fps(self, source: float | None = None) -> float:
+        """Frames per second of playback; `source`: the source video's."""
+        return self.fps or source or BY_NAME["fps"].default
+
+    @property
+    def video(self) -> str:
+        """The source video's path; "" for none. A start picture may be one, too."""
+        return self.video_path or self.video_source
 
     def iterations(self, steps: int) -> list[int]:
         """The sampler steps of each of FreeInit's iterations; one without it. FreeInit's "coarse to fine" is
@@ -361,6 +405,8 @@ def parse(mapping: Mapping[str, Any], base: Settings | None = None) -> Settings:
     if values.get("preset") == few_steps.FEW_STEPS:
         names = (str(merged.get(name, "")) for name in ("motion_module", "prompt", "checkpoint"))
         merged |= {name: value for name, value in few_steps.preset(*names).items() if name not in values}
+    if "fps" not in merged and any(merged.get(name) for name in ("init", "video_source", "video_path")):
+        merged["fps"] = 0
     return Settings(**merged)
 
 
@@ -388,7 +434,8 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
-            text = {"size": "WxH", "prose": "TEXT", "picture": "PATH", "mask": "PATH"}.get(p.form, "NAME")
+            text = {"size": "WxH", "prose": "TEXT", **dict.fromkeys(("picture", "mask", "path"), "PATH")}.get(
+                p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
                                  action="append" if p.type is tuple else "store", help=shown.replace("%", "%%"))
@@ -406,6 +453,13 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
             remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
+    for name in ("fps", "video_fps"):
+        if 0 < getattr(settings, name) < SLOWEST:
+            raise SettingsError(f"{getattr(settings, name):g} is out of range", where=name,
+                                remedy=f"Use 0, or a number from {SLOWEST} to 1000.")
+    if 0 < settings.video_end <= settings.video_start:
+        raise SettingsError(f"{settings.video_end:g} s is not after video_start, {settings.video_start:g} s",
+                            where="video_end", remedy="Use a later time, or 0 for the source's end.")
     travel.weights(settings.prompt_weights)
     loras.read(settings.motion_lora)
 

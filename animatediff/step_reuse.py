@@ -1,20 +1,20 @@
-"""In which sampler steps the UNet runs as a whole; in the others it goes on with what the last of these made.
+"""Feature reuse: the sampler steps in which the whole UNet runs. Other steps reuse features of the last whole step.
 
-Neighbouring steps are the more alike the later they are, so whole steps lie apart by a growing number: dense at the
-beginning, which decides on layout and motion, and the last one (DeepCache's non-uniform steps, arXiv:2312.00858).
+Features change less between later steps. So whole steps are dense at the beginning, which determines layout and motion,
+and become sparser towards the end. The last step is whole (DeepCache's non-uniform steps, arXiv:2312.00858).
 """
 from __future__ import annotations
 
 from functools import cache
 
-SHARES = {"exact": 1.0, "balanced": 0.55, "draft": 0.4}  # of the steps that are whole
-LEAST = 7  # whole steps: where there are so few, neighbours differ too much
-POWER = 1.6
+SHARES = {"exact": 1.0, "balanced": 0.55, "draft": 0.4}  # preset -> share of whole steps
+LEAST = 7  # smallest number of whole steps; with fewer, neighbouring steps differ too much
+POWER = 1.6  # how fast the distance between whole steps grows
 
 
 @cache
 def whole_steps(speed: str, steps: int) -> frozenset[int]:
-    """Of `steps`, counted from 0."""
+    """Return the whole steps of a run of `steps` steps, counted from 0. speed: a name in SHARES."""
     count = min(steps, max(LEAST, round(SHARES[speed] * steps)))
     if count == steps:
         return frozenset(range(steps))

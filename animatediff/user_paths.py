@@ -1,4 +1,4 @@
-"""Paths as users name them: any text is one, and one that no file can have is simply not there."""
+"""Paths from users. Any text is accepted; a path that cannot exist is treated as a missing file."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def named(text: str) -> Path:
-    """With ~ as the user's folder; ~ and a name that no user has stay as they are."""
+    """Return the text as a path, with ~ expanded to the user's folder. ~NAME of an unknown user stays as it is."""
     path = Path(text)
     try:
         return path.expanduser()
@@ -15,7 +15,7 @@ def named(text: str) -> Path:
 
 
 def there(path: Path, kind: Callable[[Path], bool] = Path.exists) -> bool:
-    """Whether a file or folder is there, or one of this kind. A name that is too long is that of none."""
+    """Return whether the path exists, or `kind(path)`. A name that is too long or invalid does not exist."""
     try:
         return kind(path)
     except (OSError, ValueError):

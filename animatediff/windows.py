@@ -1,13 +1,16 @@
-"""Which frames are denoised together: context windows over a clip that is longer than the motion module's context.
+"""Context windows: the frames that are denoised together in a clip longer than the context length.
 
-Notation: L frames, B context length, o overlap, c distance between a window's frames ("context step").
-At every step and for every setting: every frame is in at least one window; no window holds a frame twice;
-every index is in range; every window has exactly min(B, L) frames; the same arguments give the same windows,
-so that `count` and `total` tell before a run how many there will be.
+Notation: L number of frames, B context length, o overlap, c distance between a window's frames ("context step").
+
+Invariants for all steps and settings:
+
+* Every frame is in at least one window.
+* A window has exactly min(B, L) frames, none of them twice, all of them in range.
+* The same arguments give the same windows, so `count` and `total` are exact before a run.
 
 The algorithms are those of animatediff-cli, the WebUI extension ("uniform" with its closed-loop choices) and
-ComfyUI-AnimateDiff-Evolved ("uniform standard", "static standard", "batched"). Where those keep the invariants the
-windows here are the same, in the same order; each function's docstring names what had to be repaired.
+ComfyUI-AnimateDiff-Evolved ("uniform standard", "static standard", "batched"). If the original windows fulfil the
+invariants, the windows here are the same, in the same order. Docstrings name the corrections.
 """
 from __future__ import annotations
 
@@ -33,13 +36,20 @@ def plan(
     schedule: str = "uniform",
     step: int = 0,
 ) -> Plan:
-    """The windows of sampling step `step`, in the order in which they are denoised.
+    """Return the windows of sampling step `step`, in the order in which they are denoised.
 
-    frames, context, overlap: numbers of frames; overlap -1 is context // 4. stride: neighbours in a window are up to
-    2^(stride−1) frames apart. closed_loop matters to the schedules in CLOSING alone: "none" and "ping-pong" never wrap,
-    "R-P" and "R+P" wrap (the two differ in the prompt schedule only), "A" wraps, with more windows across the seam in
-    "uniform", "seamless" goes round the clip as a ring, also where that is no longer than a window. The others never
-    wrap.
+    frames: number of frames in the clip.
+    context: context length in frames.
+    stride: neighbours in a window are up to 2^(stride−1) frames apart.
+    overlap: frames that neighbouring windows share; -1 is context // 4.
+    schedule: a name in SCHEDULES.
+    closed_loop: has an effect only with the schedules in CLOSING; with others, windows never wrap.
+      "none", "ping-pong": windows do not wrap.
+      "R-P", "R+P": windows wrap. The two differ only in the prompt schedule.
+      "A": windows wrap, and "uniform" has more windows across the seam.
+      "seamless": windows go round the clip as a ring, even if the clip is not longer than a window.
+
+    Raise SettingsError for values that are out of range.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
     if frames <= context and not (closed_loop == "seamless" and schedule in CLOSING):
@@ -48,21 +58,29 @@ def plan(
 
 
 def calls(frames: int, context: int, *, schedule: str = "uniform", **options) -> Plan:
-    """The frames of each call of the UNet in a step: the windows, save with "views", whose windows are those of the
-    motion module alone and whose calls hold the whole clip. `options` are those of `plan`."""
+    """Return the frames of each UNet call in a step. These are the windows, except with the schedule "views".
+
+    With "views", a UNet call has the whole clip, and only the motion module works in windows.
+    options: see `plan`.
+    """
     found = plan(frames, context, schedule=schedule, **options)
     return [tuple(range(frames))] if schedule == "views" else found
 
 
 def count(frames: int, context: int, **options) -> int:
-    """How many calls of the UNet a step has, one for each window that differs. With stride > 1, or "uniform" with
-    "none", the number differs between steps. `options` are those of `plan`."""
+    """Return the number of UNet calls in a step: one for each distinct window.
+
+    With stride > 1, or "uniform" with the closed loop "none", the number differs between steps.
+    options: see `plan`.
+    """
     return len(set(calls(frames, context, **options)))
 
 
 def estimate(frames: int, context: int, *, stride: int = 1, overlap: int = -1, closed_loop: str = "none",
              schedule: str = "uniform", step: int = 0) -> int:
-    """`count` without making the windows, whatever the clip's length; a few more or less, for those at the clip's ends.
+    """Return an estimate of `count` without making the windows.
+
+    Its time does not depend on the clip's length. It may be off by a few windows at the clip's ends.
     """
     overlap = _check(frames, context, stride, overlap, closed_loop, schedule, step)
     if schedule == "views" or (frames <= context and not (closed_loop == "seamless" and schedule in CLOSING)):
@@ -83,7 +101,7 @@ def estimate(frames: int, context: int, *, stride: int = 1, overlap: int = -1, c
 
 
 def _slid(starts: range, frames: int, last: int) -> int:
-    """How many different windows start at `starts`, once round the clip, where none starts after `last`."""
+    """Return the number of distinct windows that start at `starts`, if windows after `last` slide back to `last`."""
     def between(low: int, high: int) -> int:
         below = [min(max(-((starts.start - edge) // starts.step), 0), len(starts)) for edge in (low, high)]
         return below[1] - below[0]
@@ -93,52 +111,57 @@ def _slid(starts: range, frames: int, last: int) -> int:
 
 
 def total(frames: int, context: int, *, steps: int, **options) -> int:
-    """How many calls of the UNet a run of `steps` steps has in all. `options` are those of `plan` but step."""
+    """Return the number of UNet calls in a run of `steps` steps. options: see `plan`, without `step`."""
     return sum(count(frames, context, step=step, **options) for step in range(steps))
 
 
 def playback(frames: int, context: int, closed_loop: str) -> list[int]:
-    """The order in which the clip's frames are written: to and fro, 4 frames become 0 1 2 3 2 1."""
+    """Return the order in which the frames are written. For ping-pong, 4 frames become 0 1 2 3 2 1."""
     forth = list(range(frames))
     return forth + forth[-2:0:-1] if to_and_fro(frames, context, closed_loop) else forth
 
 
 def to_and_fro(frames: int, context: int, closed_loop: str) -> bool:
-    """Whether the clip plays forth and back. "A" does so where the clip fits one window, as in the WebUI extension."""
+    """Return whether the clip plays forwards and backwards.
+
+    Like the WebUI extension, "A" does so if the clip fits into one window.
+    """
     return closed_loop == "ping-pong" or (closed_loop == "A" and frames <= context)
 
 
 def closes(frames: int, context: int, closed_loop: str, schedule: str) -> bool:
-    """Whether the clip's last frame, as it plays, leads to its first."""
+    """Return whether the clip is a loop: its last frame in playback leads to its first."""
     if to_and_fro(frames, context, closed_loop):
         return True
     return schedule in CLOSING and (closed_loop == "seamless" or (closed_loop != "none" and frames > context))
 
 
 def resolved_overlap(overlap: int, context: int) -> int:
-    """The overlap in frames, where -1 stands for a quarter of the context."""
+    """Return the overlap in frames. -1 means a quarter of the context length."""
     return context // 4 if overlap == -1 else overlap
 
 
 def closes_prompt(closed_loop: str) -> bool:
-    """Whether the prompt schedule is interpolated from its last key frame back to its first."""
+    """Return whether the prompt schedule is interpolated from its last key frame back to its first."""
     return closed_loop in ("seamless", "R+P", "A")
 
 
 def ordered_halving(step: int) -> float:
-    """The step's 64 bits reversed, over 2^64: 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput's sequence).
+    """Return the step's 64 bits reversed, divided by 2^64: 0, 1/2, 1/4, 3/4, 1/8, … (van der Corput sequence).
 
-    Below 1: the bits that a float does not hold are dropped, since 64 bits that are rounded may make 1.
+    The result is below 1. Bits that do not fit into a float are dropped, because rounding could give 1.
     """
     return int(f"{step % (1 << 64):064b}"[:10:-1], 2) / (1 << 53)
 
 
 def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
-    """Windows with c = 1, 2, 4, …, all moved by a part of the clip that differs from step to step.
+    """Windows with c = 1, 2, 4, …, all shifted by an offset that differs between steps.
 
-    Repairs: a distance c whose windows would hold a frame twice, which is when B·gcd(c, L) > L, is left out. "none" is
-    the WebUI extension's: windows that would wrap are replaced by the clip's last and first window; the same window
-    is not computed twice, the larger c do not wrap either, and what remains uncovered gets a window of its own.
+    Correction: a distance c is left out if a window would hold a frame twice, which is the case if B·gcd(c, L) > L.
+
+    "none" is as in the WebUI extension: windows that would wrap are replaced by the clip's last and first window.
+    Corrections: no window occurs twice, windows with larger c do not wrap either, and frames that are in no window get
+    one.
     """
     if closed_loop == "seamless":
         return _ring(frames, context, stride, overlap, step)
@@ -158,10 +181,10 @@ def _uniform(frames: int, context: int, stride: int, overlap: int, closed_loop: 
 
 
 def _ring(frames: int, context: int, stride: int, overlap: int, step: int) -> Plan:
-    """"seamless": windows evenly round the clip as a ring, so that the seam is a place like any other.
+    """"seamless": windows at even distances round the clip as a ring, so the seam is like any other place.
 
-    A window has min(B, L) frames. Where that is the whole clip, it is cut open somewhere else in each step, and by
-    each of a step's windows; the overlap then keeps its share of the window.
+    A window has min(B, L) frames. If that is the whole clip, each window of each step starts at another frame, and the
+    overlap is scaled by min(B, L) / B.
     """
     length, pad = min(frames, context), round(frames * ordered_halving(step))
     overlap = overlap * length // context
@@ -175,11 +198,11 @@ def _ring(frames: int, context: int, stride: int, overlap: int, step: int) -> Pl
 
 
 def _uniform_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
-    """As uniform, but a window that would wrap slides back until it ends with the clip; no window comes twice.
+    """Like uniform, but a window that would wrap is moved back to end with the clip. No window occurs twice.
 
-    Where the window after a slid one does not hold the frame at which the slid one would have come round, a
-    window that starts there is put between. Repairs: distances whose windows are longer than the clip are left
-    out, a window put between stays in range, and what remains uncovered gets a window of its own.
+    A window that wraps has a frame at which it continues from the clip's beginning. If the next window does not hold
+    this frame, a window that starts at it is inserted. Corrections: distances whose windows are longer than the clip
+    are left out, inserted windows stay in range, and frames that are in no window get one.
     """
     wrapping = [
         (start, distance)
@@ -202,19 +225,19 @@ def _uniform_standard(frames: int, context: int, stride: int, overlap: int, clos
 
 
 def _static_standard(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
-    """Starts B−o apart, the last window moved back to end with the clip; the same at every step."""
+    """Windows B−o frames apart. The last one is moved back to end with the clip. All steps have the same windows."""
     last = frames - context
     starts = [*range(0, last, context - overlap), last]
     return [tuple(range(start, start + context)) for start in starts]
 
 
 def _batched(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
-    """Disjoint chunks. Repair: a last chunk shorter than the context is moved back to end with the clip."""
+    """Disjoint windows. Correction: a last window shorter than the context is moved back to end with the clip."""
     return _static_standard(frames, context, stride, 0, closed_loop, step)
 
 
 def _views(frames: int, context: int, stride: int, overlap: int, closed_loop: str, step: int) -> Plan:
-    """As static standard; round the clip where a loop is closed."""
+    """Like static standard; with a closed loop, windows round the clip as a ring."""
     if closed_loop in ("none", "ping-pong"):
         return _static_standard(frames, context, stride, overlap, closed_loop, step)
     return _ring(frames, context, 1, overlap, step)
@@ -231,18 +254,18 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def wraps(window: Window) -> bool:
-    """Whether the window runs over the clip's end back to its beginning."""
+    """Return whether the window continues from the clip's end to its beginning."""
     return any(here < before for before, here in itertools.pairwise(window))
 
 
 def _distances(frames: int, context: int, stride: int) -> list[int]:
-    """1, 2, 4, … 2^(S−1) with S = min(stride, ⌈log2(L/B)⌉ + 1), in whole numbers."""
+    """Return the distances 1, 2, 4, … 2^(S−1) with S = min(stride, ⌈log2(L/B)⌉ + 1), in integer arithmetic."""
     halvings = (-(-frames // context) - 1).bit_length()
     return [1 << k for k in range(min(stride, halvings + 1))]
 
 
 def _starts(frames: int, context: int, overlap: int, distance: int, closed: bool, step: int) -> range:
-    """Where the windows of one distance start, before wrapping."""
+    """Return the starts of the windows of one distance, before wrapping."""
     offset = ordered_halving(step)
     pad = round(frames * offset)
     end = frames + pad - (0 if closed else overlap)
@@ -250,7 +273,10 @@ def _starts(frames: int, context: int, overlap: int, distance: int, closed: bool
 
 
 def _cut_at_the_seam(frames: int, context: int, overlap: int, step: int) -> Iterator[Window]:
-    """The WebUI extension's "N" for c = 1: no window wraps; its neighbours at the seam are the last and the first."""
+    """Yield the windows of the WebUI extension's closed loop "N" for c = 1.
+
+    A window that would wrap is replaced by the clip's last and first window.
+    """
     first, last = tuple(range(context)), tuple(range(frames - context, frames))
     first_is_due = False
     for start in _starts(frames, context, overlap, 1, False, step):
@@ -264,13 +290,13 @@ def _cut_at_the_seam(frames: int, context: int, overlap: int, step: int) -> Iter
         elif before_seam < context - overlap:
             yield last
             yield first
-        else:  # the next window starts at the seam or before it, and becomes the first
+        else:  # the next window starts at the seam or before it; it is replaced by the first window
             first_is_due = True
             yield last
 
 
 def _ending_in_range(start: int, context: int, distance: int, frames: int) -> Window:
-    """The window from `start`, moved back where it would run over the clip's end."""
+    """Return the window from `start`, moved back if it would exceed the clip's end."""
     start = min(start, frames - 1 - (context - 1) * distance)
     return tuple(range(start, start + context * distance, distance))
 
@@ -280,7 +306,7 @@ def _unique(windows: Iterable[Window]) -> Plan:
 
 
 def _covering(windows: Plan, frames: int, context: int) -> Plan:
-    """The windows, and as few plain ones after them as hold the frames that are in none."""
+    """Return the windows, with windows of distance 1 added for the frames that are in none."""
     windows = list(windows)
     missing = sorted(set(range(frames)).difference(*windows))
     while missing:
@@ -291,7 +317,7 @@ def _covering(windows: Plan, frames: int, context: int) -> Plan:
 
 
 def _check(frames: int, context: int, stride: int, overlap: int, closed_loop: str, schedule: str, step: int) -> int:
-    """Refuses what no plan exists for; returns the overlap in frames."""
+    """Return the overlap in frames. Raise SettingsError for values that are out of range."""
     for name, value, least in (("frames", frames, 1), ("context_length", context, 1), ("stride", stride, 1),
                                ("step", step, 0)):
         if value < least:

@@ -24,8 +24,9 @@ ROOMS = {
     "clip": (CORE, SCIENCE),
     "engine": (f"{CORE} clip", f"{SCIENCE} diffusers transformers tokenizers yaml"),
     "hosts.shared": (f"{CORE} clip", f"{SCIENCE} fastapi"),
-    "hosts.a1111": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules gradio fastapi"),
-    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.a1111", f"{SCIENCE} modules gradio scripts"),
+    "hosts.forge": (f"{CORE} clip hosts.shared", f"{SCIENCE} modules backend"),
+    "hosts.a1111": (f"{CORE} clip hosts.shared hosts.forge", f"{SCIENCE} modules gradio fastapi"),
+    "hosts.neighbours": (f"{CORE} clip hosts.shared hosts.forge hosts.a1111", f"{SCIENCE} modules gradio scripts"),
     "faces": (f"{CORE} clip engine", "tqdm"),
 }
 # Arrows against the order. The list must only shrink.

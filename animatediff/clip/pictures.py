@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -13,30 +12,41 @@ import numpy as np
 from PIL import Image
 
 from animatediff import user_paths
+from animatediff.clip import source
+from animatediff.clip.source import ChangeMask, SourceFrames
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import read as media
-from animatediff.settings import BY_NAME, RESIZE_MODES, Settings
+from animatediff.media.stored import StoredPictures
+from animatediff.settings import BY_NAME, Settings
 
-SOURCES = ("init", "last_frame")
+SOURCES = (*source.NAMES, "last_frame", "mask_path")
 
 
 @dataclass(frozen=True)
 class Pictures:
     """uint8 [f h w 3] in the clip's size: `first`, one or one for each frame, and `last`, [0 h w 3] for none.
 
-    Several lie in a temporary file, not in memory. more: whether the source has pictures beyond the clip's frames.
-    digests: SHA-256 of the pixels of each source, by the parameter that names it.
+    source: what `first` was taken from. mask: where it may change, None for everywhere. digests: SHA-256 of the pixels,
+    by the parameter that names them.
     """
 
-    first: np.ndarray
+    first: StoredPictures
     last: np.ndarray
-    more: bool
+    source: SourceFrames
+    mask: ChangeMask | None
     digests: dict[str, str]
 
     def of(self, settings: Settings) -> Settings:
-        """The settings, with frames and size from the pictures where they leave them open."""
+        """The settings, with frames, rate and size from the pictures where they leave them open."""
         count, height, width, _ = self.first.shape
-        return replace(settings, size=f"{width}x{height}", frames=settings.frames or (count if count > 1 else 0))
+        return replace(settings, size=f"{width}x{height}", frames=settings.frames or (count if count > 1 else 0),
+                       fps=settings.played_fps(self.source.fps))
+
+    def kept(self, picture: np.ndarray, frame: int) -> np.ndarray:
+        """A finished frame of the clip, with the source's own pixels where the mask lets nothing change."""
+        if self.mask is None:
+            return picture
+        return self.mask.composed(picture, self.first[frame if len(self.first) > 1 else 0], frame)
 
 
 def check(settings: Settings, count: int, source: str) -> None:
@@ -44,40 +54,47 @@ def check(settings: Settings, count: int, source: str) -> None:
     if not count and settings.last_frame:
         raise SettingsError("it needs a start picture", where="last_frame",
                             remedy="Give a start picture as well.")
+    if not count and settings.mask_path:
+        raise SettingsError("it needs a source video or a start picture", where="mask_path",
+                            remedy="Give one as well.")
     if count > 1 and settings.frames not in (0, count):
         raise SettingsError(f"{settings.frames} frames are asked for, but {source} has {count} pictures",
                             where="frames", remedy=f"Set it to 0 or {count}, or give one picture.")
     if count > 1 and settings.last_frame:
         raise SettingsError(f"every frame already has its own picture, also the last one, from {source}",
                             where="last_frame", remedy="Leave it out, or give one picture to start from.")
+    if settings.mask_path and settings.last_frame:
+        raise SettingsError("a mask keeps parts of the source, and the last frame is another picture",
+                            where="last_frame", remedy="Leave one of the two out.")
 
 
 def read(settings: Settings) -> Pictures | None:
     """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`."""
-    if not settings.init:
-        check(settings, 0, "")
+    found = SourceFrames.of(settings)
+    check(settings, found.count if found else 0, found.path if found else "")
+    if found is None:
         return None
-    source = _opened(settings.init)
-    begin = next(source)
+    images = found.source.pictures(found.chosen.indices)
+    begin = next(images)
     size = _size(settings.size, begin)
-    crop = settings.resize_mode == RESIZE_MODES[0]
-    fitted = (np.asarray(media.fitted(image, *size, crop=crop)) for image in chain([begin], source))
-    first, digest, more = _stacked(fitted, settings.frames)
-    check(settings, len(first), settings.init)
-    last, digests = first[:0], {"init": digest}
+    first = StoredPictures(np.asarray(media.fitted(image, *size, settings.fit)) for image in chain([begin], images))
+    last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
-        last = np.asarray(media.fitted(next(_opened(settings.last_frame)), *size, crop=crop))[None]
+        picture = next(_first_of(settings.last_frame))
+        last = np.asarray(media.fitted(picture, *size, settings.fit))[None]
         digests["last_frame"] = hashlib.sha256(last.tobytes()).hexdigest()
-    return Pictures(first, last, more, digests)
+    if settings.mask_path:
+        count = found.count if found.count > 1 else settings.frame_count()
+        mask = ChangeMask.read(settings.mask_path, found, count, size, settings.fit)
+        digests["mask_path"] = mask.pictures.sha256
+    return Pictures(first, last, found, mask, digests)
 
 
 def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[str]:
     """`own_size`: what the image model was made for."""
-    said = []
     if found is None:
-        return said
-    if found.more:
-        said.append(f"{settings.init} has more pictures than the clip has frames; the first {settings.frames} are used")
+        return []
+    said = found.source.notices(settings)
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")
@@ -110,12 +127,16 @@ def metadata(settings: Settings, found: Pictures | None) -> dict[str, Any]:
     """What a file says of its sources, by parameter: their names without folders, and what they look like."""
     if found is None:
         return {}
-    counts = {"init": len(found.first), "last_frame": len(found.last)}
-    return {name: {"name": Path(getattr(settings, name)).name, "pictures": counts[name], "sha256": digest}
-            for name, digest in found.digests.items()}
+    counts = {"last_frame": len(found.last), "mask_path": len(found.mask.pictures) if found.mask else 0}
+    about: dict[str, Any] = {
+        name: {"name": Path(getattr(settings, name)).name, "pictures": counts.get(name, len(found.first)),
+               "sha256": digest} for name, digest in found.digests.items()}
+    if found.source.count > 1:
+        about[found.source.name]["frames"] = found.source.chosen.told
+    return about
 
 
-def _opened(path: str) -> Iterator[Image.Image]:
+def _first_of(path: str) -> Iterator[Image.Image]:
     try:
         if Path(path).is_dir():
             next(Path(path).iterdir(), None)
@@ -135,28 +156,3 @@ def _size(asked: str, first: Image.Image) -> tuple[int, int]:
     sides = [max(int(row.minimum or step), round(side / step) * step) for side in first.size]
     row.read(sides, "size")
     return sides[0], sides[1]
-
-
-def _stacked(pictures: Iterator[np.ndarray], frames: int) -> tuple[np.ndarray, str, bool]:
-    """[f h w 3] of the pictures, at most `frames` (0: all), their digest, and whether there are more. Several are kept
-    in a temporary file, which goes with the array: a video is long."""
-    one = next(pictures)
-    digest, count, more = hashlib.sha256(one.tobytes()), 1, False
-    another = next(pictures, None)
-    if another is None or frames == 1:
-        return one[None], digest.hexdigest(), another is not None
-    try:
-        with tempfile.TemporaryFile(prefix="animatediff") as file:
-            file.write(one.tobytes())
-            for picture in chain([another], pictures):
-                if more := bool(frames) and count >= frames:
-                    break
-                data = picture.tobytes()
-                digest.update(data)
-                file.write(data)
-                count += 1
-            file.flush()
-            return np.memmap(file, np.uint8, "r", shape=(count, *one.shape)), digest.hexdigest(), more
-    except OSError as error:
-        raise MediaError(f"{count} pictures were read, and no more could be stored ({error.strerror or error})",
-                         where=tempfile.gettempdir(), remedy="Free the disk, or ask for fewer frames") from error

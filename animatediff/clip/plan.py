@@ -13,7 +13,7 @@ from animatediff.clip.context import Context
 from animatediff.clip.inputs import Inputs
 from animatediff.errors import ModelError
 from animatediff.motion import BetaSchedule, Steering, lora
-from animatediff.sampling.from_pictures import steps_done
+from animatediff.sampling.from_pictures import run_strength, steps_done
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
@@ -89,7 +89,9 @@ def plan(inputs: Inputs, backend: Backend) -> Plan:
             runs[steps, strength] = backend.sampler(settings, betas, steps, strength)
         return runs[steps, strength]
 
-    context, strength = Context.of(settings, settings.frames), settings.denoising_strength if settings.init else None
+    context, strength = Context.of(settings, settings.frames), None
+    if inputs.pictures is not None:
+        strength = run_strength(settings, settings.frames)
     steps = settings.iterations(settings.steps) if settings.enable else [settings.steps]
     iterations = tuple(Pass(SAMPLING if number == 1 else f"FreeInit iteration {number}", run(count, strength), context)
                        for number, count in enumerate(steps, 1))
@@ -137,7 +139,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -
     of_host = backend.notices(settings, [text for schedule in schedules for text in schedule.texts])
     if settings.cfg == 1 and settings.negative:
         said.append("the negative prompt has no effect at CFG 1")
-    said += notices.of_pictures(settings, from_picture=bool(settings.init))
+    said += notices.of_pictures(settings, from_picture=inputs.pictures is not None)
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
     said += notices.of_speed(settings, steps)
     said += [note for schedule in schedules for note in schedule.notes]

@@ -10,6 +10,7 @@ from animatediff.clip import interpolation, pictures
 from animatediff.clip.context import Context
 from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import seam_of
+from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
 from animatediff.media.timing import GIF_SHORTEST, duration, rate
@@ -24,10 +25,10 @@ COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated
 LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
-INTERPOLATION = BY_NAME["interp"].label
-LABELS = ("Frames", "Length", INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label, "Noise schedule",
-          BY_NAME["context_length"].label, BY_NAME["overlap"].label, BY_NAME["context_schedule"].label,
-          "Windows per step", "UNet calls", "Prompts")
+INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
+LABELS = ("Frames", "Length", SOURCE, INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label,
+          "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label,
+          BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 
@@ -142,10 +143,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Asked:
-    """A run that is asked for. source_frames: pictures of the source, where those make the frames. probe: raises
-    AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot be read for so many
-    frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what is wrong with
-    others. sampled: what with, for models that are distilled to few steps."""
+    """A run that is asked for. source_frames: pictures of a source that is no video, where those make the clip's
+    frames. probe: raises AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot
+    be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what
+    is wrong with others. sampled: what with, for models that are distilled to few steps. source: frames of the source
+    video."""
 
     settings: Settings
     passes: Passes
@@ -158,20 +160,27 @@ class Asked:
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     sampled: few_steps.Run | None = None
     find_rife: FindModel = lambda name: None
+    source: SourceFrames | None = None
 
     @property
     def frames(self) -> int:
-        return self.settings.frame_count(self.source_frames)
+        return self.settings.frame_count(self._many)
 
     @property
     def pictures(self) -> int:
         """How many the clip starts from."""
-        return self.source_frames or int(self.passes.from_picture)
+        return self._many or int(self.passes.from_picture)
+
+    @property
+    def _many(self) -> int | None:
+        return self.source.count if self.source and self.source.count > 1 else self.source_frames
 
 
 def preflight(asked: Asked) -> Preflight:
     """What a run will do, and what is wrong with it."""
     settings, frames = asked.settings, asked.frames
+    settings = replace(settings, fps=settings.played_fps(asked.source and asked.source.fps))
+    asked = replace(asked, settings=settings)
     played = len(windows.playback(frames, settings.context_length, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
     context = Context.of(replace(settings, enable=True), frames)
@@ -191,6 +200,8 @@ def preflight(asked: Asked) -> Preflight:
              "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if between:
         facts[INTERPOLATION] = between
+    if asked.source and asked.source.count > 1:
+        facts[SOURCE] = asked.source.chosen.told
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     return Preflight(frames, played, seconds, span, calls,
@@ -234,6 +245,7 @@ class _Findings:
         self.attempt(pictures.check, settings, asked.pictures, "the request")
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
+        self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
         self.notices += notices.of_speed(settings, asked.passes.steps_done)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:

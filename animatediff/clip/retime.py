@@ -54,6 +54,7 @@ class Request:
         """SettingsError for a value that is out of range, or that leaves nothing to do."""
         read = {name: table.BY_NAME[row].for_people().read(values[name], name) for name, row in ROWS.items()
                 if values.get(name) is not None}
+        read |= {name: None for name in ("fps", "from_fps") if read.get(name) == 0}  # as it is where none is given
         loop = values.get("loop")
         if loop is None or isinstance(loop, bool):
             loop = {None: AUTO, True: YES, False: NO}[loop]

@@ -1,1 +1,1 @@
-"""A host of its own on diffusers, for machines without a WebUI."""
+"""The standalone engine on diffusers, for machines without a WebUI."""

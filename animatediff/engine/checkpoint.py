@@ -1,7 +1,8 @@
-"""Image models from disk to modules, offline: single files in LDM's layout, and diffusers folders.
+"""Load image models offline: single files in LDM's layout, and diffusers folders.
 
-A single file says its own widths, depths and vocabulary size. What tensors cannot say (heads, latent scale, noise
-schedule, prediction) comes from the `NAME.yaml` beside it, as WebUIs use it, or is that of Stable Diffusion 1.5.
+Widths, depths and vocabulary size of a single file are read from its tensors. The number of heads, the latent scale,
+the noise schedule and the prediction type are read from a `NAME.yaml` beside it, as in WebUIs. Without one, they are
+those of Stable Diffusion 1.5.
 """
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ _ONLY_SD15 = "Use an SD1.5 checkpoint for text to image (4 input channels)"
 _FOR_MOTION = "Give it as the motion module and an SD1.5 checkpoint here"
 _WHOLE = "Give the whole checkpoint, or the folder that has model_index.json"
 _OTHER = "Use a complete SD1.5 checkpoint, with the .yaml that belongs to it"
-_MOST = 2**20  # of anything that a network has along one side
+_MOST = 2**20  # largest length of a tensor along an axis, and largest number in a .yaml
 _LARGEST_SIDECAR = 2**20  # bytes
 
 
@@ -46,13 +47,14 @@ def load(path: Path | str, *, device: torch.device | str = "cpu", dtype: torch.d
 
 
 def check(path: Path | str) -> None:
-    """Refuse a file that is no SD1.5 checkpoint, by what it is. It is not loaded."""
+    """Raise ModelError if the file is not an SD1.5 checkpoint; the error says what it is. It is not loaded."""
     path = Path(path)
     if not path.is_dir():
         _opened(path, lambda file: None)
 
 
 def _opened(path: Path, use: Callable[[WeightFile], T]) -> T:
+    """Return `use(file)` for an SD1.5 checkpoint. Errors name the path once."""
     try:
         with reading(path, _OTHER):
             file = WeightFile(path)
@@ -65,7 +67,7 @@ def _opened(path: Path, use: Callable[[WeightFile], T]) -> T:
 
 
 def _require_checkpoint(file: WeightFile) -> None:
-    """Refuse what is no SD1.5 checkpoint, by what it is."""
+    """Raise ModelError if the file is not an SD1.5 checkpoint; the error says what it is."""
     kind = kind_of(file.shapes)
     if kind is None:
         raise ModelError("is not a Stable Diffusion checkpoint", remedy=_ONLY_SD15)
@@ -113,9 +115,9 @@ def _load_file(file: WeightFile, device: torch.device, dtype: torch.dtype) -> Co
 
 
 def unet_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Arguments of `UNet2DConditionModel` for a state dict in its naming.
+    """Return the arguments of `UNet2DConditionModel` for a state dict with its names.
 
-    `params`: LatentDiffusion's, for what shapes do not say.
+    params: parameters of LatentDiffusion, for values that shapes do not determine.
     """
     extra = _at(params or {}, "unet_config", "params")
     layers = _counts(state, "down_blocks.{}.resnets.{}.conv1.weight")
@@ -141,14 +143,14 @@ def unet_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = 
         "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
         "cross_attention_dim": cross,
         "transformer_layers_per_block": tuple(d or 1 for d in depths) if max(depths) > 1 else 1,
-        # In diffusers this name means the number of heads for SD1.x: a fault it keeps for its old files.
+        # In diffusers this is the number of heads for SD1.x, despite its name. It is kept for compatibility there.
         "attention_head_dim": tuple(w // per_head for w in widths) if per_head > 0 else heads,
         "use_linear_projection": projection.ndim == 2,
     }
 
 
 def vae_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Arguments of `AutoencoderKL` for a state dict in its naming."""
+    """Return the arguments of `AutoencoderKL` for a state dict with its names. params: see `unet_config`."""
     layers = _counts(state, "encoder.down_blocks.{}.resnets.{}.conv1.weight")
     return {
         "in_channels": _side(state, "encoder.conv_in.weight", 1),
@@ -166,7 +168,10 @@ def vae_config(state: Mapping[str, Tensor], params: Mapping[str, Any] | None = N
 
 
 def _text_config(state: Mapping[str, Tensor], folder: Path | None) -> CLIPTextConfig:
-    """CLIP's own numbers where neither the tensors nor the folder's config.json say others."""
+    """Return the text encoder's configuration.
+
+    Values come from the tensors, then from the folder's config.json, then from CLIP.
+    """
     rows, hidden = (_side(state, "embeddings.token_embedding.weight", axis) for axis in (0, 1))
     known = read_json(folder / "config.json") if folder and (folder / "config.json").is_file() else {}
     known = _at(known, "text_config") or known
@@ -205,7 +210,7 @@ def _tokenizer(rows: int, folder: Path | None) -> ClipTokenizer:
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
-    """`model.params` of the LatentDiffusion configuration, {} where there is none."""
+    """Return `model.params` of the LatentDiffusion configuration in the .yaml, {} if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -218,7 +223,10 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 
 def _clip_folder(params: Mapping[str, Any], sidecar: Path) -> Path | None:
-    """The local folder that the sidecar names; a hub's name such as openai/clip-vit-large-patch14 is none."""
+    """Return the local folder of the text encoder that the .yaml names, or None.
+
+    A name on a hub, such as openai/clip-vit-large-patch14, gives None.
+    """
     version = _at(params, "cond_stage_config", "params").get("version")
     if not isinstance(version, str):
         return None
@@ -228,7 +236,10 @@ def _clip_folder(params: Mapping[str, Any], sidecar: Path) -> Path | None:
 
 @contextmanager
 def _built() -> Iterator[None]:
-    """Sizes that no network of this kind can have are refused in our words; they come from tensors and the .yaml."""
+    """A context in which the libraries' errors about impossible sizes become ModelError.
+
+    The sizes come from the tensors and the .yaml.
+    """
     try:
         yield
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -237,7 +248,7 @@ def _built() -> Iterator[None]:
 
 
 def _side(state: Mapping[str, Tensor], key: str, axis: int) -> int:
-    """The length of a tensor along an axis."""
+    """Return the length of a tensor along an axis. Raise ModelError if it is missing or impossible."""
     if key not in state:
         raise ModelError(f"lacks {key}", remedy=_OTHER)
     shape = state[key].shape
@@ -247,7 +258,7 @@ def _side(state: Mapping[str, Tensor], key: str, axis: int) -> int:
 
 
 def _number(params: Mapping[str, Any], name: str, default: float) -> float:
-    """A number of the .yaml."""
+    """Return a number of the .yaml. Raise ModelError if it is impossible."""
     value = params.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
         raise ModelError(f"{name} is {quoted(value)} in the .yaml beside it, which is not a possible value",
@@ -256,14 +267,14 @@ def _number(params: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _at(tree: Any, *names: str) -> dict[str, Any]:
-    """The mapping under `names`, {} where the way there ends early."""
+    """Return the nested mapping under `names`, {} if one of them is missing."""
     for name in names:
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return dict(tree) if isinstance(tree, Mapping) else {}
 
 
 def _counts(state: Mapping[str, Tensor], template: str) -> list[int]:
-    """Layers per level: how many j exist for each i in keys `template.format(i, j)`."""
+    """Return the layers per level: for each i the number of j for which the key `template.format(i, j)` exists."""
     counts: list[int] = []
     while template.format(len(counts), 0) in state:
         j = 1
@@ -274,5 +285,5 @@ def _counts(state: Mapping[str, Tensor], template: str) -> list[int]:
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered children stand under `prefix`."""
+    """Return the number of children under `prefix`."""
     return len({key[len(prefix) :].split(".", 1)[0] for key in state if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""An image model in parts, from whatever file it comes."""
+"""The parts of a loaded image model."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,14 +18,19 @@ SD15_BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)
 
 
 def schedule(where: Path, *, kind: Any = None, start: Any = None, end: Any = None, steps: Any = None) -> BetaSchedule:
-    """An image model's noise schedule; what is None is Stable Diffusion's. where: the file that says it."""
+    """Return an image model's noise schedule.
+
+    where: the file that the values come from, for errors.
+    kind, start, end, steps: None is Stable Diffusion's value.
+    Raise ModelError for a schedule that is not supported or impossible.
+    """
     found = {"kind": kind, "start": start, "end": end, "steps": steps}
     kind, start, end, steps = (getattr(SD15_BETAS, name) if value is None else value for name, value in found.items())
     if kind not in ("linear", "scaled_linear"):
         raise ModelError(f"the noise schedule {quoted(kind)} is not supported", where=str(where),
                          remedy="Use a model with linear or scaled_linear")
     try:
-        low, high, count = float(start), float(end), int(steps)  # YAML takes 1e-4 for text
+        low, high, count = float(start), float(end), int(steps)  # YAML parses 1e-4 as text
     except (TypeError, ValueError, OverflowError):
         low = high = count = 0
     if not 0 < low <= high < 1 < count <= MOST_STEPS:
@@ -36,18 +41,14 @@ def schedule(where: Path, *, kind: Any = None, start: Any = None, end: Any = Non
 
 @dataclass
 class Components:
-    """An image model in parts, in evaluation mode and without gradients.
-
-    `betas` is the image model's own noise schedule, for stills; `prediction` is "epsilon" or "v_prediction". The VAE's
-    latent scale is `vae.config.scaling_factor`.
-    """
+    """An image model: its networks, in evaluation mode and without gradients, and their parameters."""
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL  # its latent scale is `vae.config.scaling_factor`
     text: TextEncoder
     name: str
-    betas: BetaSchedule = SD15_BETAS
-    prediction: str = "epsilon"
+    betas: BetaSchedule = SD15_BETAS  # the image model's noise schedule, for stills
+    prediction: str = "epsilon"  # or "v_prediction"
     path: Path | None = None
 
     @property
@@ -60,12 +61,12 @@ class Components:
 
     @property
     def scale(self) -> int:
-        """Pixels along one side of a latent."""
+        """Size of a latent pixel in pixels, along one side."""
         config: Any = self.vae.config
         return 2 ** (len(config.block_out_channels) - 1)
 
     @property
     def channels(self) -> int:
-        """Of a latent."""
+        """Number of channels of a latent."""
         config: Any = self.unet.config
         return config.in_channels

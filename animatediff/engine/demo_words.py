@@ -1,4 +1,4 @@
-"""What the demo model can be asked for, and the words of prompts that it never saw."""
+"""The demo model's vocabulary, and a note on words of prompts that are not in it."""
 from __future__ import annotations
 
 import re
@@ -19,7 +19,7 @@ _SHOWN = 8
 
 
 def notices(prompts: Iterable[str], tokenizer: ClipTokenizer) -> list[str]:
-    """A note that names the words of the prompts that are not in the vocabulary."""
+    """Return a note on the words of the prompts that are not in the vocabulary, or an empty list."""
     text = " ".join(piece.text or "" for prompt in prompts for piece in emphasis.parse(prompt))
     unknown = list(dict.fromkeys(word for word in _WORD.findall(clean(text).lower()) if not tokenizer.has_word(word)))
     if not unknown:

@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision."""
+"""Device and dtype of a run."""
 from __future__ import annotations
 
 import torch
@@ -9,7 +9,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" takes a GPU if there is one."""
+    """Return the device. "auto" is a GPU if there is one. Raise ModelError if the device is not available."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in available.items() if there)
@@ -21,5 +21,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """"auto" is fp16 on CUDA; CPUs without bf16 units are slower with it, and MPS is safe with fp32 only."""
+    """Return the dtype. "auto" is fp16 on CUDA and fp32 elsewhere.
+
+    CPUs without bf16 units are slower with bf16, and MPS is reliable only with fp32.
+    """
     return DTYPES[name] if name != "auto" else torch.float16 if device.type == "cuda" else torch.float32

@@ -1,4 +1,4 @@
-"""Image models in folders, as `save_pretrained` of diffusers' StableDiffusionPipeline writes them, offline."""
+"""Load image models offline from folders as `save_pretrained` of diffusers' StableDiffusionPipeline writes them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from animatediff.weights.files import WeightFile
 _REMEDY = "Restore the folder's files"
 _PARTS = {"unet": "UNet", "vae": "VAE", "text_encoder": TEXT_ENCODER}
 _KINDS = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline")
-# A part's weights, in the order of preference: half precision where there is no other.
+# Names of weight files in order of preference: half precision only if there is no other.
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
-_MOST_LAYERS, _MOST_CHANNELS, _MOST_TOKENS = 100, 2**16, 2**20  # that a config.json may ask for
+_MOST_LAYERS, _MOST_CHANNELS, _MOST_TOKENS = 100, 2**16, 2**20  # largest values in a config.json
 
 
 def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
-    """A folder as `save_pretrained` of diffusers' StableDiffusionPipeline writes it."""
+    """Load a folder as `save_pretrained` writes it. Raise ModelError if it is incomplete or another kind of model."""
     index = path / "model_index.json"
     if not index.is_file():
         raise ModelError(
@@ -61,7 +61,7 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Components:
 
 
 def _network(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """One of the folder's networks."""
+    """Load one of the folder's networks: a name in _PARTS."""
     part = _PARTS[folder.name]
     try:
         with reading(folder, _REMEDY):
@@ -80,7 +80,7 @@ def _network(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _built(folder: str, config: Mapping[str, Any]) -> nn.Module:
-    """The network that a config.json says, on the meta device."""
+    """Return the network that a config.json describes, on the meta device."""
     refusal = ModelError("config.json does not describe a network", remedy=_REMEDY)
     if not all(_plausible(name, value) for name, value in config.items()):
         raise refusal
@@ -90,13 +90,15 @@ def _built(folder: str, config: Mapping[str, Any]) -> nn.Module:
                 return CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
             kind: Any = UNet2DConditionModel if folder == "unet" else AutoencoderKL
             return kind.from_config(dict(config))
-    except Exception as error:  # the libraries check little, and fail in any way
+    except Exception as error:  # the libraries raise any kind of error for invalid values
         raise refusal from error
 
 
 def _plausible(name: str, value: Any) -> bool:
-    """Whether a network of such a size can be thought of at all: a claim costs nothing before it is compared with the
-    tensors that are there, but its layers are built one by one."""
+    """Return whether a value of a config.json is not too large.
+
+    Networks on the meta device take no memory for tensors, but each layer takes time and memory to build.
+    """
     if isinstance(value, (list, tuple)):
         return len(value) <= _MOST_LAYERS and all(_plausible(name, each) for each in value)
     if type(value) is not int:
@@ -106,7 +108,7 @@ def _plausible(name: str, value: Any) -> bool:
 
 
 def _weights(folder: Path) -> tuple[dict[str, Tensor], Origin]:
-    """The tensors of the folder's files, and what to call them in errors."""
+    """Return the tensors of the folder's files, and their origin for errors."""
     names = [f"{stem}{ending}" for ending in _ENDINGS for stem in _STEMS]
     for name in names:
         if (folder / name).is_file():
@@ -119,7 +121,7 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], Origin]:
 
 
 def _in_parts(folder: Path, index: Mapping[str, Any]) -> tuple[dict[str, Tensor], Origin]:
-    """Weights that lie in several files, which an index names."""
+    """Return the tensors of several files that an index names, and their origin for errors."""
     table = index.get("weight_map")
     names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
     if not names or any(Path(name).name != name for name in names):
@@ -131,10 +133,10 @@ def _in_parts(folder: Path, index: Mapping[str, Any]) -> tuple[dict[str, Tensor]
 
 
 def _name(key: str, part: str) -> str:
-    """A tensor's name in the network as the library has it today."""
+    """Return a tensor's name in current versions of the libraries."""
     return keys.vae_new_name(key) if part == "VAE" else key.removeprefix("text_model.")
 
 
 def _as_linear(tensor: Tensor) -> Tensor:
-    """The VAE's attention, which some files hold as 1x1 convolutions."""
+    """Return a weight of the VAE's attention as a linear layer's. Some files store it as a 1x1 convolution."""
     return tensor[:, :, 0, 0] if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor

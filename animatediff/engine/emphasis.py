@@ -1,8 +1,10 @@
-"""The WebUI's prompt grammar, pure: brackets that weigh words, BREAK, and chunks of 75 tokens that break at commas.
+"""The WebUI's prompt grammar: brackets with weights, BREAK, and chunks of 75 tokens that are cut at commas.
 
-`(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` what is written; they nest by multiplying; `\\(` is a bracket that is
-meant; what is left open reaches to the end. One thing differs from the WebUI on purpose: BREAK inside brackets breaks
-there too (the WebUI reads it as a word with negative weight).
+`(word)` has the weight 1.1, `[word]` 1/1.1, and `(word:1.3)` 1.3. Weights of nested brackets are multiplied. `\\(` is a
+literal bracket. A bracket that is not closed extends to the end of the prompt.
+
+One difference from the WebUI is intended: BREAK also works inside brackets. The WebUI reads it there as a word with
+negative weight.
 """
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-CHUNK = 75  # tokens of text in one pass of the encoder, between its start and end tokens
-BACKTRACK = 20  # how far before a chunk's end a comma may lie for the text behind it to move to the next chunk
+CHUNK = 75  # tokens of text in a chunk, between its start and end tokens
+BACKTRACK = 20  # a full chunk is cut at its last comma if that is within this many tokens of its end
 
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 _CLOSERS = {")": ("(", _ROUND), "]": ("[", _SQUARE)}
@@ -27,23 +29,26 @@ _OTHER_SYNTAX = (
 
 
 class Piece(NamedTuple):
-    """A stretch of text of one weight; `text` None is a BREAK."""
+    """A part of a prompt with a single weight."""
 
-    text: str | None
+    text: str | None  # None: a BREAK
     weight: float = 1.0
 
 
 class Chunk(NamedTuple):
-    """One pass of the encoder: CHUNK + 2 token ids with start, end and padding, and a weight for each."""
+    """The input of one pass of the text encoder."""
 
-    tokens: tuple[int, ...]
-    weights: tuple[float, ...]
+    tokens: tuple[int, ...]  # CHUNK + 2 ids: start token, text, end token, padding
+    weights: tuple[float, ...]  # one for each token
 
 
 def parse(prompt: str) -> list[Piece]:
-    """Pieces in order. Neighbours of equal weight are joined, to be tokenized as one text; empty text is left out."""
+    """Return the pieces of a prompt in order.
+
+    Neighbours with equal weights are joined, so that they are tokenized as one text. Empty texts are left out.
+    """
     pieces: list[Piece] = []
-    opened: dict[str, list[int]] = {"(": [], "[": []}  # where each open bracket's first piece is, or will be
+    opened: dict[str, list[int]] = {"(": [], "[": []}  # for each open bracket the index of its first piece
     spans: dict[str, list[_Span]] = {"(": [], "[": []}
     run: list[str] = []
 
@@ -60,7 +65,7 @@ def parse(prompt: str) -> list[Piece]:
     at = 0
     while at < len(prompt):
         char, step = prompt[at], 1
-        if char == "\\":  # before a bracket or another one it makes it literal, elsewhere it vanishes
+        if char == "\\":  # escapes a bracket or a backslash; elsewhere it is dropped
             if (escaped := prompt[at + 1 : at + 2]) and escaped in "()[]\\":
                 run.append(escaped)
                 step = 2
@@ -86,16 +91,19 @@ def parse(prompt: str) -> list[Piece]:
 
 
 class _Span(NamedTuple):
-    """The pieces between a bracket and the one that closes it, from `start` to before `end`."""
+    """The pieces inside a pair of brackets."""
 
-    start: int
-    end: int
-    factor: float
+    start: int  # index of the first piece
+    end: int  # index after the last piece
+    factor: float  # weight of the brackets
 
 
 def _products(spans: Iterable[_Span], count: int) -> list[float]:
-    """The product of the factors of all spans around each of `count` pieces. Spans lie in or beside each other."""
-    waiting = sorted(spans, key=lambda span: (-span.start, span.end))  # the next one, and of those the widest, is last
+    """Return for each of `count` pieces the product of the factors of all spans around it.
+
+    spans: nested or disjoint.
+    """
+    waiting = sorted(spans, key=lambda span: (-span.start, span.end))  # the next span is last; of several, the widest
     around, products = [_Span(0, count, 1.0)], []
     for place in range(count):
         while around[-1].end <= place:
@@ -125,10 +133,14 @@ def chunks(
     length: int = CHUNK,
     backtrack: int = BACKTRACK,
 ) -> tuple[list[Chunk], int]:
-    """Cut weighted token ids (None is a BREAK) into chunks, at least one.
+    """Return the chunks of a prompt, at least one, and its number of tokens.
 
-    A full chunk is cut behind its last comma where that lies within `backtrack` tokens of the end, so that a phrase
-    stays whole. Also returns the number of tokens as the WebUI counts it: every chunk but the last counts as full.
+    A full chunk is cut after its last comma if that is within `backtrack` tokens of its end, so that a phrase stays
+    whole. Tokens are counted as in the WebUI: every chunk except the last counts as full.
+
+    pieces: token ids with their weight; None is a BREAK.
+    start, end, comma: ids of the start token, the end token and the comma. comma None: the vocabulary has none.
+    length: tokens of text in a chunk.
     """
     done: list[list[tuple[int, float]]] = []
     current: list[tuple[int, float]] = []
@@ -137,7 +149,7 @@ def chunks(
     def close(rest: Sequence[tuple[int, float]] = ()) -> None:
         nonlocal current, last_comma
         done.append(current)
-        # A comma that is carried over, or opens a chunk, is no place to cut: the WebUI forgets it as well.
+        # The next chunk is not cut at a comma that is carried over, as in the WebUI.
         current, last_comma = list(rest), None
 
     for ids, weight in pieces:
@@ -161,7 +173,7 @@ def chunks(
 
 
 def empty_chunk(*, start: int, end: int, length: int = CHUNK) -> Chunk:
-    """The chunk of an empty prompt: what shorter prompts are padded with."""
+    """Return the chunk of an empty prompt, which pads shorter prompts."""
     return _padded([], start, end, length)
 
 
@@ -173,6 +185,6 @@ def _padded(row: Sequence[tuple[int, float]], start: int, end: int, length: int)
 
 
 def notices(prompt: str) -> list[str]:
-    """What a WebUI reads as more than words and this engine does not: one line a finding, for the caller to show."""
+    """Return a note for each part of the prompt that is syntax in a WebUI and is read as words here."""
     found = ((match[0], fact) for rule, fact in _OTHER_SYNTAX for match in rule.finditer(prompt))
     return [f"{text}: {fact}; it is read as words" for text, fact in found]

@@ -1,4 +1,4 @@
-"""Networks on torch's meta device get their weights from a file, checked tensor by tensor."""
+"""Fill networks on torch's meta device with weights from a file, and check each tensor."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -16,11 +16,10 @@ TEXT_ENCODER = "text encoder"
 
 @dataclass(frozen=True)
 class Origin:
-    """The file that tensors come from, and what they are called there, for errors. keys: by the address of the
-    numbers, which renaming leaves alone."""
+    """The file that tensors come from, for errors."""
 
-    name: str
-    keys: Mapping[int, str] = field(default_factory=dict)
+    name: str  # of the file
+    keys: Mapping[int, str] = field(default_factory=dict)  # data pointer -> name in the file; survives renaming
 
     @classmethod
     def of(cls, name: str, state: Mapping[str, Tensor]) -> Origin:
@@ -29,7 +28,10 @@ class Origin:
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype, part: str,
          origin: Origin) -> None:
-    """Give a module on the meta device its weights and make it ready to use. part: what errors call it."""
+    """Fill a module on the meta device, in evaluation mode and without gradients.
+
+    part: name of the network in errors. Raise ModelError for missing or unknown tensors and wrong shapes.
+    """
     prefix = "text_model." if any(k.startswith("text_model.") for k in module.state_dict()) else ""
     shapes = {key: value.shape for key, value in module.state_dict().items()}
     state = {prefix + key: value for key, value in state.items()}
@@ -53,14 +55,17 @@ def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor],
                 f"{key} of the {part} is {tuple(state[key].shape)}, expected {tuple(shapes[key])}",
                 remedy="Use an SD1.5 checkpoint, with the .yaml that belongs to it",
             )
-    # Text encoders of some merges carry a projection that SD1.x does not use: only known keys are taken.
+    # Text encoders of some merges have a projection that SD1.x does not use. Only known keys are loaded.
     if part != TEXT_ENCODER and (strange := sorted(state.keys() - shapes.keys())):
         raise ModelError(f"the {part} has the unknown tensor {one_line(strange[0])}", remedy="Use an SD1.5 checkpoint")
 
 
 def _taken(key: str, tensor: Tensor, device: torch.device, dtype: torch.dtype, origin: Origin) -> Tensor:
-    """A copy even where nothing changes: a file's mapped tensors lie unaligned, which is slower and rounds differently,
-    and would be lost with the file."""
+    """Return a checked copy of a tensor on the device.
+
+    It is copied even if device and dtype are right. Tensors that are mapped from a file are not aligned, so they are
+    slower and round differently, and they depend on the file.
+    """
     name = origin.keys.get(tensor.data_ptr(), key)
     numbers.check_formats(origin.name, [(name, tensor.dtype)])
     taken = tensor.to(device, dtype, copy=True)

@@ -1,15 +1,20 @@
-"""Where a sampler's steps lie: the schedule types of the WebUI as continuous timesteps."""
+"""Timestep grids: the WebUI's schedule types in continuous timesteps."""
 from __future__ import annotations
 
 import numpy as np
 
 
 def times(grid: str, steps: int, sigmas) -> list[float]:
-    """Timesteps of a grid, in the order of sampling, the first being the schedule's last (σmax).
+    """Return the timesteps of a grid in sampling order. The first is the schedule's last timestep (σmax).
 
-    Uniform: from the last to 0, both included (k-diffusion's `get_sigmas`); SGM Uniform: the same without the end
-    (Stability's generative-models); trailing: k/n of the schedule, the end not included (arXiv:2305.08891, table 2);
-    Karras: ρ = 7 (arXiv:2206.00364, eq. 5); Exponential: even in log σ (k-diffusion's `get_sigmas_exponential`).
+    grid: one of
+      "Uniform": from the last timestep to 0, both included (k-diffusion's `get_sigmas`);
+      "SGM Uniform": the same without 0 (Stability's generative-models);
+      "trailing": k/n of the schedule, without its end (arXiv:2305.08891, table 2);
+      "Karras": ρ = 7 (arXiv:2206.00364, eq. 5);
+      "Exponential": evenly spaced in log σ (k-diffusion's `get_sigmas_exponential`).
+    steps: number of timesteps.
+    sigmas: σ of each training timestep, ascending.
     """
     last = len(sigmas) - 1
     if grid == "Uniform":

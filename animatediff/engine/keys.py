@@ -1,9 +1,11 @@
-"""One set of weights, two naming schemes: diffusers/transformers modules and the single file of LDM (SD1.x).
+"""Convert state dict keys between diffusers/transformers modules and LDM's single files (SD1.x).
 
-Each network has one table of (diffusers module, LDM module) prefixes, built for the depth at hand and read in
-either direction; what follows the module's prefix (`weight`, `bias`, the inside of an attention) is the same in
-both. The number of levels, layers per level and widths is free. `*_to_ldm` takes a module's state dict and returns
-whole single-file keys, so that the parts of a file can be merged with `|`; `*_from_ldm` picks its part of a file.
+Each network has one table of (diffusers module, LDM module) prefixes, which is built for its depth and used in both
+directions. The rest of a key after the prefix (`weight`, `bias`, the inside of an attention) is the same in both. Any
+number of levels, layers per level and widths is supported.
+
+`*_to_ldm` takes a module's state dict and returns full single-file keys, so that parts can be merged with `|`.
+`*_from_ldm` takes the state dict of a file and returns one network's part.
 """
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ from animatediff.errors import ModelError
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer.text_model."
-TEXT_SHORT = "cond_stage_model.transformer."  # how some merges write it
+TEXT_SHORT = "cond_stage_model.transformer."  # in some merges
 
-MOST_BLOCKS = 100  # of a network; SD1.x has 12 going down
+MOST_BLOCKS = 100  # in a network; SD1.x has 12 on the way down
 StateDict = dict[str, Tensor]
 Pair = tuple[str, str]
 
@@ -42,7 +44,7 @@ _VAE_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 def unet_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`UNet2DConditionModel.state_dict()` -> `model.diffusion_model.*`."""
+    """Return `UNet2DConditionModel.state_dict()` with keys `model.diffusion_model.*`."""
     layers = _layers(state, "down_blocks.{}.resnets.{}.")
     attended = {i for i in range(len(layers)) if _any(state, f"up_blocks.{i}.attentions.")}
     table = dict(_unet_pairs(layers, attended))
@@ -50,7 +52,7 @@ def unet_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
 
 
 def unet_from_ldm(state: Mapping[str, Tensor], prefix: str = UNET) -> StateDict:
-    """`model.diffusion_model.*` of a single file -> keys of `UNet2DConditionModel`."""
+    """Return `model.diffusion_model.*` of a single file with the keys of `UNet2DConditionModel`."""
     part = _part(state, prefix, "UNet")
     layers = unet_layers(part)
     ends = _level_ends(layers)
@@ -60,7 +62,10 @@ def unet_from_ldm(state: Mapping[str, Tensor], prefix: str = UNET) -> StateDict:
 
 
 def unet_layers(part: Mapping[str, Tensor]) -> list[int]:
-    """Number of ResBlocks at each level, from LDM keys without prefix; a level ends with its downsampler."""
+    """Return the number of ResBlocks in each level on the way down, from LDM keys without prefix.
+
+    A level ends with its downsampler.
+    """
     layers, block = [0], 1
     while _any(part, f"input_blocks.{block}."):
         if f"input_blocks.{block}.0.op.weight" in part:
@@ -73,7 +78,10 @@ def unet_layers(part: Mapping[str, Tensor]) -> list[int]:
 
 
 def vae_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`AutoencoderKL.state_dict()`, old or new attention names -> `first_stage_model.*`, attention as 1×1 convs."""
+    """Return `AutoencoderKL.state_dict()` with keys `first_stage_model.*`.
+
+    The attention may have old or new names. Its weights are returned as 1×1 convolutions.
+    """
     state = {vae_new_name(key): value for key, value in state.items()}
     encoder, decoder = _vae_depths(state, "encoder.down_blocks.{}.resnets.{}.", "decoder.up_blocks.{}.resnets.{}.")
     table = dict(_vae_pairs(encoder, decoder))
@@ -87,7 +95,7 @@ def vae_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
 
 
 def vae_from_ldm(state: Mapping[str, Tensor], prefix: str = VAE) -> StateDict:
-    """`first_stage_model.*` of a single file -> keys of `AutoencoderKL` (attention as linear layers)."""
+    """Return `first_stage_model.*` of a single file with the keys of `AutoencoderKL`, attention as linear layers."""
     part = {k: v for k, v in _part(state, prefix, "VAE").items() if not k.startswith(("loss.", "model_ema."))}
     encoder, up = _vae_depths(part, "encoder.down.{}.block.{}.", "decoder.up.{}.block.{}.")
     table = {ldm: ours for ours, ldm in _vae_pairs(encoder, up[::-1])}
@@ -100,7 +108,10 @@ def vae_from_ldm(state: Mapping[str, Tensor], prefix: str = VAE) -> StateDict:
 
 
 def text_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`CLIPTextModel.state_dict()`, with or without the `text_model.` of transformers 4 -> `cond_stage_model.*`."""
+    """Return `CLIPTextModel.state_dict()` with keys `cond_stage_model.*`.
+
+    The state dict may have the prefix `text_model.` of transformers 4.
+    """
     return {
         TEXT + key.removeprefix("text_model."): value
         for key, value in state.items()
@@ -109,13 +120,20 @@ def text_to_ldm(state: Mapping[str, Tensor]) -> StateDict:
 
 
 def text_from_ldm(state: Mapping[str, Tensor]) -> StateDict:
-    """`cond_stage_model.transformer.*` -> keys of `CLIPTextModel` without `text_model.` and without `position_ids`."""
+    """Return `cond_stage_model.transformer.*` with the keys of `CLIPTextModel`.
+
+    The keys have no prefix `text_model.`, and `position_ids` is left out.
+    """
     part = _part(state, TEXT if _any(state, TEXT) else TEXT_SHORT, "text encoder")
     return {key: value for key, value in part.items() if not key.endswith("position_ids")}
 
 
 def _unet_pairs(layers: list[int], attended: set[int]) -> Iterable[Pair]:
-    """`layers[i]` ResBlocks at level i going down; `attended`: levels going up (deepest first) that have attention."""
+    """Yield (diffusers module, LDM module) of the UNet.
+
+    layers: number of ResBlocks in each level on the way down.
+    attended: levels on the way up, deepest first, that have attention.
+    """
     yield from _UNET_ENDS
     block = 0
     for level, count in enumerate(layers):
@@ -136,13 +154,16 @@ def _unet_pairs(layers: list[int], attended: set[int]) -> Iterable[Pair]:
             yield from _inside(f"up_blocks.{level}.resnets.{layer}", f"output_blocks.{block}.0", _UNET_RESNET)
             if level in attended:
                 yield f"up_blocks.{level}.attentions.{layer}", f"output_blocks.{block}.1"
-        # The upsampler stands behind the attention of the level's last block, or in its place.
+        # The upsampler comes after the attention of the level's last block, or takes its index if there is none.
         place = 2 if level in attended else 1
         yield f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{end}.{place}.conv"
 
 
 def _level_ends(layers: list[int]) -> list[int]:
-    """Index of the last output block of each level going up; a level has one ResBlock more than going down."""
+    """Return the index of the last output block of each level on the way up.
+
+    A level has one ResBlock more than on the way down.
+    """
     ends, last = [], -1
     for count in reversed(layers):
         last += count + 1
@@ -151,7 +172,11 @@ def _level_ends(layers: list[int]) -> list[int]:
 
 
 def _vae_pairs(encoder: list[int], decoder: list[int]) -> Iterable[Pair]:
-    """ResBlocks per level, encoder from the picture inwards, decoder from the latents outwards (LDM: backwards)."""
+    """Yield (diffusers module, LDM module) of the VAE.
+
+    encoder: number of ResBlocks in each level, from the picture to the latents.
+    decoder: number of ResBlocks in each level, from the latents to the picture. LDM counts these levels backwards.
+    """
     for name in ("quant_conv", "post_quant_conv"):
         yield name, name
     for part in ("encoder", "decoder"):
@@ -180,6 +205,7 @@ def _vae_depths(state: Mapping[str, Tensor], down: str, up: str) -> tuple[list[i
 
 
 def vae_new_name(key: str) -> str:
+    """Return a key of the VAE with the attention's current name. diffusers before 0.17 has other names."""
     old = re.search(r"\.attentions\.0\.(query|key|value|proj_attn)\.", key)
     return key.replace(f".{old[1]}.", f".{_VAE_OLD_NAMES[old[1]]}.") if old else key
 
@@ -189,7 +215,7 @@ def _inside(ours: str, ldm: str, names: tuple[Pair, ...]) -> Iterable[Pair]:
 
 
 def _rename(key: str, table: Mapping[str, str], network: str) -> str:
-    """Swap the longest module prefix that the table knows."""
+    """Replace the longest module prefix that is in the table. Raise ModelError if there is none."""
     end = len(key)
     while (end := key.rfind(".", 0, end)) > 0:
         if key[:end] in table:
@@ -202,7 +228,7 @@ def _rename(key: str, table: Mapping[str, str], network: str) -> str:
 
 
 def _layers(state: Mapping[str, Tensor], template: str) -> list[int]:
-    """How many layers each level has, where layer j of level i has keys that begin with `template.format(i, j)`."""
+    """Return the number of layers in each level. Keys of layer j in level i begin with `template.format(i, j)`."""
     layers: list[int] = []
     while _any(state, template.format(len(layers), 0)):
         layers.append(1)

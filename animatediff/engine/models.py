@@ -1,4 +1,4 @@
-"""Where motion modules, motion LoRAs and the demo model are found."""
+"""Find motion modules, motion LoRAs, checkpoints and the demo model on disk."""
 from __future__ import annotations
 
 import os
@@ -19,7 +19,10 @@ FOLDER_VARIABLE = "ANIMATEDIFF_MODELS"
 
 
 def folders() -> list[Path]:
-    """Motion module folders, first choice first; the last is named when all are empty, and need not exist."""
+    """Return the folders of motion modules in order of preference. They may be missing.
+
+    The last one is the folder to name if all are empty.
+    """
     named = os.environ.get(FOLDER_VARIABLE)
     places = [user_paths.named(named)] if named else []
     places += [Path.cwd() / "model", Path(__file__).resolve().parents[2] / "model"]
@@ -27,7 +30,7 @@ def folders() -> list[Path]:
 
 
 def listing(folder: Path | None = None) -> list[Entry]:
-    """What is in `folder`, or in all motion module folders and the package: modules and motion LoRAs."""
+    """Return the motion modules and motion LoRAs in `folder`, or in all folders and the package."""
     from animatediff.motion import library
 
     entries = library.listing([folder] if folder else [place for place in folders() if place.is_dir()])
@@ -38,7 +41,10 @@ def listing(folder: Path | None = None) -> list[Entry]:
 
 
 def find(name: str) -> Path:
-    """The motion module a user named: nothing (the demo's), a path, or a name in a folder with or without suffix."""
+    """Return the path of a motion module. Raise ModelError if there is none.
+
+    name: "" for the demo's module, a path, or a name in a folder, with or without extension.
+    """
     if not name:
         if not DEMO_MODULE.is_file():
             raise ModelError("this installation has no demo motion module", where=str(DEMO_MODULE),
@@ -61,9 +67,12 @@ def find(name: str) -> Path:
 
 
 def find_lora(name: str) -> Path:
-    """The motion LoRA a user named: a path, or a name in a folder of motion modules or in the package's."""
+    """Return the path of a motion LoRA. Raise ModelError if there is none.
+
+    name: a path, or a name in a folder of motion modules or in the package.
+    """
     path = user_paths.named(name)
-    # A name such as zoom-in is not a folder that happens to be called so.
+    # A plain name such as zoom-in does not mean a folder with that name in the current folder.
     if user_paths.there(path, Path.is_file) or (len(path.parts) > 1 and user_paths.there(path, Path.is_dir)):
         return path
     from animatediff.motion import library
@@ -77,7 +86,11 @@ def find_lora(name: str) -> Path:
 
 
 def find_rife(name: str) -> Path | None:
-    """RIFE's file that a user named: a path, or a name in a folder of motion modules; of "", the first there."""
+    """Return the path of RIFE's weights.
+
+    name: a path, or a name in a folder of motion modules. "": the first file that is found, or None.
+    Raise ModelError if there is no file with that name.
+    """
     from animatediff.clip import interpolation
 
     path = Path(name).expanduser()
@@ -91,7 +104,7 @@ def find_rife(name: str) -> Path | None:
 
 
 def find_checkpoint(name: str) -> Path:
-    """The image model: nothing (the demo's) or a path."""
+    """Return the path of an image model. Raise ModelError if there is none. name: a path, or "" for the demo's."""
     if not name:
         if not DEMO_CHECKPOINT.is_file():
             raise ModelError("this installation has no demo model", where=str(DEMO_CHECKPOINT),

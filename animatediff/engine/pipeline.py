@@ -1,4 +1,4 @@
-"""Settings in, frames out: the standalone engine on diffusers' networks."""
+"""The standalone engine's pipeline: from settings to frames on diffusers' networks."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -22,29 +22,32 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import BetaSchedule, MotionModule, injected
 from animatediff.motion import load as load_module
 from animatediff.sampling import Event, OnEvent, memory
-from animatediff.sampling.events import ignore, shortage_told
+from animatediff.sampling.events import ignore, report_fallbacks
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
     from animatediff.engine.checkpoint import Components
 
-KEPT = 32  # pictures of a clip that plays to and fro
+KEPT = 32  # decoded pictures that are kept until they play again
 
 
 class Pipeline:
-    """An image model with a motion module. `render` makes the clip; between calls the networks are untouched."""
+    """An image model with a motion module. `render` makes clips. Between calls the networks are unchanged."""
 
     def __init__(self, components: Components, module: MotionModule | None = None, *, module_path: Path | None = None):
         self.components, self.module, self.module_path = components, module, module_path
         self.unet, self.vae, self.text = components.unet, components.vae, components.text
         if module is not None:
-            with injected(self.unet, module, ClipLayout.contiguous):  # refuses a module that does not fit
+            with injected(self.unet, module, ClipLayout.contiguous):  # raises ModelError if the module does not fit
                 pass
 
     @classmethod
     def load(cls, checkpoint: str | Path | None = None, motion_module: str | Path | None = None, *,
              device: str = "auto", dtype: str = "auto") -> Pipeline:
-        """Paths or names; None or "" is the demo model and its module."""
+        """Load a checkpoint and a motion module, given as paths or names. None or "" is the demo's.
+
+        device, dtype: see `pick_device` and `pick_dtype`. Raise ModelError if a file is missing or does not fit.
+        """
         from animatediff.engine import checkpoint as checkpoints
 
         where = pick_device(device)
@@ -68,12 +71,12 @@ class Pipeline:
 
     @property
     def scale(self) -> int:
-        """Pixels along one side of a latent."""
+        """Size of a latent pixel in pixels, along one side."""
         return self.components.scale
 
     @property
     def own_size(self) -> str:
-        """WIDTHxHEIGHT in pixels that the image model was made for; SD1.5's where it does not say."""
+        """The image model's native size as WIDTHxHEIGHT in pixels; SD1.5's if its configuration has none."""
         config: Any = self.unet.config
         latent = config.sample_size or 64
         height, width = latent if isinstance(latent, (list, tuple)) else (latent, latent)
@@ -103,41 +106,49 @@ class Pipeline:
         return said
 
     def plan(self, asked: Settings | Inputs | Plan) -> Plan:
-        """What is to be done. Raises, before anything is computed, what would go wrong."""
+        """Return the plan of a clip. Raise errors in the settings before anything is computed."""
         if isinstance(asked, Plan):
             return asked
         return plan(asked if isinstance(asked, Inputs) else Inputs.read(asked, models.find_lora), self)
 
     def render(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None
                ) -> Iterator[np.ndarray]:
-        """Frames uint8 [h w 3] in the order of playback, decoded one by one.
+        """Return an iterator over the frames, uint8 [h w 3], in playback order.
 
-        Settings are checked now; sampling starts when the first frame is asked for. Whatever ends it, Ctrl-C
-        included, the motion module is out of the UNet before the caller sees it.
+        Settings are checked in this call. Sampling starts when the first frame is requested. The motion module is
+        removed from the UNet after sampling, also after an error or Ctrl-C.
+
+        keeper: saves and restores the run's state.
         """
         planned = self.plan(asked)
 
         def frames() -> Iterator[np.ndarray]:
-            yield from self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            decoded = self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            given = planned.inputs.pictures
+            for frame, picture in zip(planned.playback, decoded):
+                yield picture if given is None else given.kept(picture, frame)
 
         return frames()
 
     def sample(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None) -> torch.Tensor:
-        """Latents [f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
+        """Return latents [f c h w] in float32, scaled like the VAE encoder's.
+
+        keeper: saves and restores the run's state.
+        """
         return Sampling(self.components, self.module, self.plan(asked), on_event).latents(keeper or Keeper())
 
     def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore
                ) -> Iterator[np.ndarray]:
-        """Latents [f c h w] -> uint8 [h w 3] one by one, decoded as many at once as memory allows.
+        """Yield frames uint8 [h w 3] of latents [f c h w]. As many are decoded at once as memory allows.
 
-        order: numbers of the frames as they play, by default each once. What comes back in a long clip is decoded
-        again, rather than kept.
+        order: numbers of the frames in playback order; by default each once. Frames that play twice are kept up to
+        KEPT pictures, and decoded again beyond that.
         """
         order = range(len(latents)) if order is None else order
         last_use = {frame: place for place, frame in enumerate(order)}
         kept: dict[int, np.ndarray] = {}
         waiting = self.unet, self.module, self.text
-        with vae.as_it_was(self.vae), memory.WhileDecoding(self.device, shortage_told(on_event),
+        with vae.as_it_was(self.vae), memory.WhileDecoding(self.device, report_fallbacks(on_event),
                                                            lambda: waiting) as in_use:
             for place, frame in enumerate(order):
                 if frame not in kept:

@@ -1,4 +1,4 @@
-"""One run of a plan on diffusers' networks: prompts and pictures to latents, and one run of a sampler."""
+"""Run a plan on diffusers' networks: encode prompts and pictures, and sample latents."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from animatediff.clip import strength
 from animatediff.clip.iterate import Iterations
 from animatediff.clip.plan import Pass, Plan
 from animatediff.clip.resume import Keeper
@@ -18,23 +19,26 @@ from animatediff.engine.unet_call import UNetCall
 from animatediff.errors import ModelError
 from animatediff.motion import MotionModule, lora
 from animatediff.sampling import Event, OnEvent, memory, noise
-from animatediff.sampling.events import shortage_told
+from animatediff.sampling.events import report_fallbacks
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.sampling.mixing import TravellingPrompt
 
 
 class Sampling:
-    """One run of a plan. module: that of a clip in motion; stills make no use of it."""
+    """A run of a plan. module: the motion module; it is not used for stills."""
 
     def __init__(self, parts: Components, module: MotionModule | None, plan: Plan, on_event: OnEvent):
         self.parts, self.module, self.plan, self.settings, self.on_event = parts, module, plan, plan.settings, on_event
-        self.memory = memory.WhileSampling(parts.device, shortage_told(on_event), lambda: (parts.vae, parts.text),
+        self.memory = memory.WhileSampling(parts.device, report_fallbacks(on_event), lambda: (parts.vae, parts.text),
                                            plan.settings.windows_per_call, parts.unet, module)
         self.call = UNetCall(parts.unet, plan.settings, self._prompts(), parts.dtype, self.memory, plan.steering)
 
     @torch.no_grad()
     def latents(self, keeper: Keeper) -> Tensor:
-        """[f c h w] in float32, as the VAE's encoder scales them. keeper: of the run's state."""
+        """Return latents [f c h w] in float32, scaled like the VAE encoder's.
+
+        keeper: saves and restores the run's state. Raise ModelError if sampling overflows.
+        """
         parts, s = self.parts, self.settings
         shape = (s.frames, parts.channels, s.height // parts.scale, s.width // parts.scale)
         sources = noise.generators(s.noise, s.seed, s.frames, s.context_length, s.overlap_frames)
@@ -48,7 +52,7 @@ class Sampling:
 
     def sample_once(self, part: Pass, start: Tensor, sources: list[torch.Generator], on_event: OnEvent,
                     **more: Any) -> Tensor:
-        """One run of the sampler, from unit noise to latents. more: of samplers.Run."""
+        """Run the sampler once, from unit noise [f c h w] to latents. more: arguments of `samplers.Run`."""
         call, run = self.call, part.run
         denoise = self._at_seam(part, on_event) if part.seam else \
             part.context.denoiser(call, run.steps, on_event, lambda: call.memory.at_once)
@@ -65,7 +69,7 @@ class Sampling:
         return run(in_step, start.to(self.parts.device), sources, None if part.seam else report, **more)
 
     def _at_seam(self, part: Pass, on_event: OnEvent) -> Any:
-        """Denoiser of the one window that lies across the seam."""
+        """Return a denoiser of the single window across the seam."""
         seam = part.seam
         assert seam is not None
 
@@ -77,7 +81,7 @@ class Sampling:
         return denoise
 
     def _prompts(self) -> list[TravellingPrompt]:
-        """Of each role, with each distinct prompt encoded once."""
+        """Return the conditioning of each role. Each distinct prompt is encoded once."""
         schedules = self.plan.inputs.prompt, self.plan.inputs.negative
         encoded = self.parts.text.encode(*(schedule.texts for schedule in schedules))
         prompts = [TravellingPrompt(*pair).to(self.parts.device) for pair in zip(schedules, encoded)]
@@ -85,7 +89,7 @@ class Sampling:
 
     @contextmanager
     def _motion(self) -> Iterator[None]:
-        """The motion module with its LoRAs is in the UNet, for the length of the block; of stills, none is."""
+        """Inject the motion module with its LoRAs into the UNet within the context. Stills have no motion module."""
         loras, frames = self.plan.loras, self.settings.frames
         module = self.module if self.settings.enable else None
         with ExitStack() as stack:
@@ -101,4 +105,5 @@ class Sampling:
             return None
         first = torch.cat([vae.encode(self.parts.vae, picture) for picture in given.first])
         last = vae.encode(self.parts.vae, given.last[0]) if len(given.last) else None
-        return FromPictures(self.settings, first, last, each=len(first) > 1)
+        until = strength.until(self.settings, self.settings.steps, given.mask, (first.shape[2], first.shape[3]))
+        return FromPictures(self.settings, first, last, each=len(first) > 1, until=until)

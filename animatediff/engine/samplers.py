@@ -1,9 +1,9 @@
-"""Runs of samplers on diffusers' solvers, with the motion module's noise schedule.
+"""Run samplers on diffusers' solvers, with the motion module's noise schedule.
 
-diffusers' own timestep grids differ between its schedulers (integer rounding, first step not at σmax, DDIM's
-`t − 1000 // n`), so one grid is made here and handed to all of them: steps are placed in continuous time, σ(t) is
-interpolated in log σ as in k-diffusion, and the network is called with the t that belongs to σ. LCM keeps its
-own whole timesteps, which are those it was distilled on.
+diffusers' timestep grids differ between its schedulers (integer rounding, first step not at σmax, DDIM's
+`t − 1000 // n`). So the grid is computed here for all of them. Timesteps are continuous, σ(t) is interpolated in log σ
+as in k-diffusion, and the network is called with the t that belongs to σ. LCM keeps its own integer timesteps, which
+it was distilled on.
 """
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from animatediff.sampling.from_pictures import Held
 
 
-AT_ONCE = 64  # frames of a solver
-LCM_STEPS = 50  # of models that do not say (latent-consistency's own)
+AT_ONCE = 64  # largest number of frames in a solver
+LCM_STEPS = 50  # distillation steps of models that do not name them (latent-consistency's value)
 
 
 class Run:
-    """A sampler with its steps placed: `run(denoise, noise, generators)`, any number of times.
+    """A sampler with its timesteps. `run(denoise, noise, generators)` may be called any number of times.
 
-    betas: the family's motion.BetaSchedule, whose lcm_steps is the number of steps that an LCM was distilled on.
-    strength: 0 to 1, of a run that starts from a picture; None for one that starts from noise alone. Such a run does
-    the last `steps` of its grid, as many as img2img in the WebUI does.
+    name: the sampler's name in `sampler_table`.
+    betas: the family's motion.BetaSchedule. Its lcm_steps is the number of steps that an LCM was distilled on.
+    steps: number of sampler steps in the grid.
+    schedule_type: a name in `sampler_table.SCHEDULE_TYPES`.
+    prediction_type: "epsilon" or "v_prediction".
+    strength: denoising strength from 0 to 1 for a run that starts from a picture. Such a run does only the last steps
+    of the grid, as many as img2img in the WebUI. None: start from noise.
     """
 
     def __init__(self, name: str, betas, steps: int, *, schedule_type: str = AUTOMATIC,
@@ -59,13 +63,13 @@ class Run:
             t = np.array(times(grid, steps, table))
             levels = self._sigma(t)
             t = self._place(t, levels)
-        self._before = first * (2 if len(t) > steps else 1)  # calls that are left out
+        self._before = first * (2 if len(t) > steps else 1)  # calls that img2img skips
         self.times = t[self._before:]
         self.levels = [*map(float, levels[first:]), 0.0]  # σ before each step, and after the last one
         self.sigma_max = self.levels[0]
 
     def _solver(self, betas, steps: int):
-        """A new solver; its times are those of diffusers, until `_place`."""
+        """Return a new solver. It has diffusers' timesteps until `_place` is called."""
         import diffusers
 
         from animatediff.sampling.betas import alphas_cumprod
@@ -90,7 +94,10 @@ class Run:
         return solver
 
     def _place(self, t, levels):
-        """Give the solver its steps; the time of each of its calls. t, levels: of the steps, in float64."""
+        """Set the solver's timesteps and sigmas. Return the timestep of each of its calls.
+
+        t, levels: timestep and σ of each step, in float64.
+        """
         import numpy as np
         import torch
 
@@ -107,26 +114,32 @@ class Run:
         return t
 
     def start(self, noise, clean=0.0):
-        """Latents [f c h w] with unit noise at the level where sampling starts, as the solver wants them, and as the
-        WebUI scales them."""
+        """Return the latents [f c h w] that sampling starts from, scaled for the solver, as in the WebUI.
+
+        noise: of unit variance. clean: latents of a picture.
+        """
         x = clean + noise * self.sigma_max
         return x if self.sampler.variance_exploding else x / (1 + self.sigma_max**2) ** 0.5
 
     @property
     def call_steps(self) -> list[int]:
-        """The step (0-based) of each denoiser call: one in a step; Heun's and DPM++ SDE's two, but in the last."""
+        """The step, from 0, of each denoiser call. Heun and DPM++ SDE have two calls in each step except the last."""
         per_step = 2 if len(self.times) > self.steps else 1
         return [call // per_step for call in range(len(self.times))]
 
     def __call__(self, denoise: Callable, noise, generators, on_step: Callable | None = None, *, clean=None,
                  held: Held | None = None, stage: Stage | None = None) -> Tensor:
-        """noise [f c h w] -> latents [f c h w] in float32.
+        """Return latents [f c h w] in float32.
 
-        denoise(x, t, step): the network on x = αx₀ + σε, at continuous timestep t, in sampler step `step` (0-based).
-        generators: those that drew the noise (see sampling.noise), one for each frame or one for the clip; what
-        a step adds is drawn from them too. on_step(step, estimate of x₀ [f c h w]) after each step. clean [f c h w]:
-        latents to begin with, noised to the level of the first step. held: frames that are held to pictures. stage:
-        where a run that was cut off goes on; it is told of the steps that are done.
+        denoise(x, t, step): the network's output for x = αx₀ + σε at the continuous timestep t, in step `step` from 0.
+        noise: [f c h w], of unit variance.
+        generators: the generators that drew the noise (see sampling.noise), one for each frame or one for the clip.
+        Noise that a step adds is also drawn from them.
+        on_step(step, estimate of x₀ [f c h w]): called after each step.
+        clean: latents of a picture [f c h w], which are noised to the level of the first step.
+        held: frames that are held to pictures.
+        stage: state of the run. If `stage.step` is above 0, an interrupted run continues there. `stage.done` is called
+        after each step except the last.
         """
         x: Any = self.start(noise.float(), 0.0 if clean is None else clean)
         call_steps = self.call_steps
@@ -138,7 +151,7 @@ class Run:
             x, begin = stage.latents, call_steps.index(stage.step)
             for part, state in zip(parts, stage.solvers or ()):
                 part.restore(state, x)
-            stage.latents = stage.solvers = None  # no second copy
+            stage.latents = stage.solvers = None  # frees the memory
         for call, (t, step) in enumerate(zip(self.times[begin:], call_steps[begin:]), begin):
             seen = parts[0].solver.scale_model_input(x, t)
             out = denoise(seen, t, step).float()
@@ -158,7 +171,7 @@ class Run:
         return x if held is None else held.pinned(x)
 
     def _answer(self, x, x0, t):
-        """What a network says of x at time t that knows x₀."""
+        """Return the exact prediction for x at timestep t, given x₀."""
         import torch
 
         from animatediff.sampling.from_pictures import answer
@@ -167,8 +180,11 @@ class Run:
         return answer(x, x0, alpha, self.prediction_type)
 
     def _parts(self, frames: int, generators) -> list[_Part]:
-        """New solvers for some frames each, since the intermediates of one for a long clip are many times the clip.
-        A single generator draws for all frames at once, and so wants one solver."""
+        """Return new solvers, each for at most AT_ONCE frames.
+
+        Intermediate tensors of a single solver take many times the memory of a long clip. A single generator draws for
+        all frames at once, so it needs a single solver.
+        """
         import copy
 
         if len(generators) == 1 or frames <= AT_ONCE:
@@ -177,43 +193,49 @@ class Run:
                        generators[start : start + AT_ONCE] if self.sampler.stochastic else [])
                  for start in range(0, frames, AT_ONCE)]
         for part in parts:
-            part.solver.is_scale_input_called = True  # by the first part, for all
+            part.solver.is_scale_input_called = True  # only the first part's solver scales the input, for all frames
         return parts
 
 
 @dataclass
 class _Part:
-    """A solver and the frames that it is for; no solver makes frames know each other."""
+    """A solver for some of the frames. Solvers treat frames independently."""
 
     solver: Any
-    rows: slice
-    generators: list[Any]
+    rows: slice  # its frames
+    generators: list[Any]  # empty if the sampler adds no noise
 
     def step(self, out, t, x, *, estimate: bool):
-        """The next latents of these frames and, if wanted, what the network takes them to be."""
+        """Return the next latents of these frames, and the estimate of x₀ if `estimate`, else None."""
         own = self.generators
         extra = {"generator": own if len(own) > 1 else own[0]} if own else {}
         result = self.solver.step(out[self.rows], t, x[self.rows], **extra)
         return result.prev_sample, self._estimate(result) if estimate else None
 
     def draw_no_more(self) -> None:
-        """The last step adds no noise. Solvers that draw it all the same draw from copies, so that what comes behind
-        this run has the noise that it has in the WebUI, whose samplers (k-diffusion) do not."""
+        """Make the solver draw from copies of its generators.
+
+        The last step adds no noise, but some solvers draw it. The WebUI's samplers (k-diffusion) do not. With copies,
+        later draws are the same as in the WebUI.
+        """
         self.generators = [_copied(generator) for generator in self.generators]
 
     def _estimate(self, result):
-        """Each solver keeps it elsewhere."""
+        """Return the estimate of x₀. Its place depends on the solver."""
         for name in ("pred_original_sample", "denoised"):
             if getattr(result, name, None) is not None:
                 return getattr(result, name)
         return self.solver.model_outputs[-1]
 
     def state(self) -> dict[str, Any]:
-        """What the solver carries from step to step is among its plain attributes."""
+        """Return the solver's plain attributes, which include its state between steps."""
         return {name: value for name, value in vars(self.solver).items() if _plain(value)}
 
     def restore(self, state: dict[str, Any], x) -> None:
-        """x: the clip's latents; the solver's own are where these are, its tables where they were made."""
+        """Restore the attributes. Tensors shaped like the latents go to their device; tables stay where they were.
+
+        x: the clip's latents.
+        """
         like = x[self.rows]
 
         def there(value):
@@ -226,10 +248,10 @@ class _Part:
 
 
 def _stepped(parts: list[_Part], out, t, x, *, estimate: bool) -> tuple[Any, Any]:
-    """The clip's next latents and estimate, part by part."""
+    """Return the clip's next latents, and the estimate of x₀ if `estimate`, else None."""
     if len(parts) == 1:
         return parts[0].step(out, t, x, estimate=estimate)
-    latents = x.new_empty(x.shape)  # x stays: solvers keep it
+    latents = x.new_empty(x.shape)  # not in place, because solvers keep references to x
     estimates = x.new_empty(x.shape) if estimate else None
     for part in parts:
         latents[part.rows], taken = part.step(out, t, x, estimate=estimate)
@@ -245,7 +267,7 @@ def _copied(generator):
 
 
 def _plain(value) -> bool:
-    """Whether torch's files hold it without code."""
+    """Return whether a torch file stores the value without pickled code."""
     import torch
 
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Prompts to conditioning, as the WebUI does it: weights, any length, prompt and negative of equal length."""
+"""Encode prompts as the WebUI does: with weights, of any length, prompt and negative prompt of equal length."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ _BATCH = 32  # chunks in one pass of the encoder
 class TextEncoder:
     """CLIP's text model with its tokenizer.
 
-    Weights multiply what comes out of the last layer; the mean of a chunk is restored after weighting it, which the
-    WebUI calls "Original".
+    The output of the last layer is multiplied by the weights. Then the mean of each chunk is restored, as in the
+    WebUI's emphasis mode "Original".
     """
 
     def __init__(self, model: CLIPTextModel, tokenizer: ClipTokenizer):
@@ -38,9 +38,10 @@ class TextEncoder:
         return self
 
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """cond [n 77k d], uncond [m 77k d] of n prompts and m negative ones.
+        """Return cond [n 77k d] and uncond [m 77k d] of n prompts and m negative prompts.
 
-        k chunks for all, as many as the longest has; shorter ones get empty chunks. Equal chunks are encoded once.
+        k: number of chunks of the longest prompt. Shorter prompts are padded with empty chunks. Equal chunks are
+        encoded once.
         """
         rows = [self.chunks(text)[0] for text in (*prompts, *negative)]
         longest = max(map(len, rows))
@@ -51,7 +52,7 @@ class TextEncoder:
         return joined[: len(prompts)], joined[len(prompts) :]
 
     def chunks(self, prompt: str) -> tuple[list[Chunk], int]:
-        """The prompt's chunks, and its number of tokens as the WebUI counts it."""
+        """Return the prompt's chunks, and its number of tokens as the WebUI counts it."""
         pieces = emphasis.parse(prompt)
         texts = iter(self.tokenizer([p.text for p in pieces if p.text is not None]))
         weighted = [(None if p.text is None else next(texts), p.weight) for p in pieces]
@@ -59,13 +60,13 @@ class TextEncoder:
         return emphasis.chunks(weighted, length=self.length, **special)
 
     def count(self, prompt: str) -> tuple[int, int]:
-        """(tokens, room for tokens in the chunks that this prompt takes), as the WebUI's counter shows it."""
+        """Return the prompt's number of tokens and the capacity of its chunks, as in the WebUI's token counter."""
         chunks, count = self.chunks(prompt)
         return count, len(chunks) * self.length
 
     @torch.no_grad()
     def _encode_chunks(self, chunks: list[Chunk]) -> dict[Chunk, Tensor]:
-        """Each distinct chunk -> [77 d]."""
+        """Return the encoding [77 d] of each distinct chunk."""
         texts = list(dict.fromkeys(chunk.tokens for chunk in chunks))
         hidden: dict[tuple[int, ...], Tensor] = {}
         for part in (texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)):
@@ -73,15 +74,15 @@ class TextEncoder:
         return {chunk: self._weighted(hidden[chunk.tokens], chunk.weights) for chunk in chunks}
 
     def _hidden(self, tokens: Tensor) -> Tensor:
-        """tokens [n 77] -> [n 77 d]."""
+        """Return the last layer's output [n 77 d] for tokens [n 77]."""
         return self.model(input_ids=tokens).last_hidden_state
 
     def _weighted(self, hidden: Tensor, weights: Sequence[float]) -> Tensor:
-        """Multiply each token's state [77 d] by its weight, then scale the whole to the mean it had."""
+        """Multiply each token's state [77 d] by its weight, then scale all to the mean before."""
         if all(weight == 1.0 for weight in weights):
             return hidden
         result = hidden.float() * torch.tensor(weights, device=hidden.device)[:, None]
         factor = hidden.float().mean() / result.mean()
-        # A chunk whose mean is 0 has no factor that restores it.
+        # If the mean is 0, no factor restores it.
         result = result * torch.where(factor.isfinite(), factor, torch.ones_like(factor))
         return result.to(hidden.dtype)

@@ -1,6 +1,6 @@
-"""CLIP's byte-pair tokenizer, from the vocabulary that ships here or from a folder in CLIP's file format.
+"""CLIP's byte-pair tokenizer, with the vocabulary in this package or from a folder in CLIP's file format.
 
-Built on the `tokenizers` library alone, so that it is the same under every version of transformers and needs no hub.
+It needs only the `tokenizers` library. So it is the same with every version of transformers, and needs no hub.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIP_SIZE = 49408
 _MERGES = Path(__file__).with_name("clip_vocabulary") / "merges.txt.gz"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's split, after lower-casing
 
-# WebUIs clean the text with ftfy; these are the parts of that which prompts meet: typographic quotes, full-width
+# WebUIs clean the text with ftfy. This table does the parts that matter in prompts: typographic quotes, full-width
 # characters of East Asian keyboards, ligatures.
 _CLEAN = str.maketrans(
     {"‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "‟": '"', "\u3000": " "}
@@ -33,9 +33,14 @@ log = logging.getLogger(__name__)
 
 
 class ClipTokenizer:
-    """Text -> token ids without start and end tokens and without any length limit.
+    """Convert texts of any length to token ids, without start and end tokens.
 
-    `start`, `end`: ids of the special tokens; `comma`: id of the word `,` or None; `size`: ids are below it.
+    vocabulary: token -> id.
+    merges: pairs of tokens in the order of byte-pair encoding.
+    start, end: the special tokens.
+
+    Attributes `start` and `end` are the ids of the special tokens, `comma` is the id of the word `,` or None, and all
+    ids are below `size`.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], *, start=START, end=END):
@@ -69,25 +74,30 @@ class ClipTokenizer:
         return results
 
     def has_word(self, word: str) -> bool:
-        """Whether a lower-case word is a token of its own. Of single letters, which all are, only the article counts:
-        others are what unknown words are made of."""
+        """Return whether a lower-case word is a single token.
+
+        All single letters are tokens, but only the article "a" counts. Others are parts of unknown words.
+        """
         return word + WORD_END in self._vocabulary and (len(word) > 1 or word == "a")
 
 
 def clean(text: str) -> str:
-    """Undo what editors and web pages do to quotes, width and entities."""
+    """Replace typographic quotes, full-width characters, ligatures and HTML entities by plain characters."""
     return (html.unescape(text) if "<" not in text else text).translate(_CLEAN)
 
 
 def byte_symbols() -> list[str]:
-    """The 256 bytes as printable characters, in the order of CLIP's vocabulary (byte-level BPE of GPT-2)."""
+    """Return the 256 bytes as printable characters, in the order of CLIP's vocabulary (byte-level BPE of GPT-2)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [chr(b) for b in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
 
 
 @cache
 def shipped() -> ClipTokenizer:
-    """The 49,408 tokens of OpenAI's CLIP: bytes, bytes ending a word, one token a merge, start, end."""
+    """Return the tokenizer of OpenAI's CLIP.
+
+    Its 49,408 tokens are: bytes, bytes at the end of a word, one token for each merge, start, end.
+    """
     merges = _pairs(gzip.decompress(_MERGES.read_bytes()).decode("utf-8").splitlines())
     symbols = byte_symbols()
     tokens = [*symbols, *(s + WORD_END for s in symbols), *("".join(pair) for pair in merges), START, END]
@@ -95,7 +105,10 @@ def shipped() -> ClipTokenizer:
 
 
 def from_folder(folder: Path) -> ClipTokenizer:
-    """Read `vocab.json` with `merges.txt`, or the `tokenizer.json` that newer libraries write in their place."""
+    """Read `vocab.json` and `merges.txt`, or `tokenizer.json`, which newer libraries write instead.
+
+    Raise ModelError if they are missing or invalid.
+    """
     folder = Path(folder)
     try:
         if (folder / "vocab.json").is_file():
@@ -117,14 +130,14 @@ def from_folder(folder: Path) -> ClipTokenizer:
             where=str(folder),
             remedy="A tokenizer folder holds vocab.json and merges.txt, or tokenizer.json",
         ) from error
-    except Exception as error:  # the tokenizers library raises bare Exception for merges that do not fit
+    except Exception as error:  # the tokenizers library raises plain Exception for invalid merges
         raise ModelError(
             f"the tokenizer cannot be read ({one_line(error)})", where=str(folder), remedy="Restore the folder's files"
         ) from error
 
 
 def _pairs(lines: Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
-    """`a b` lines (or pairs already) -> pairs; a first `#version` line is no merge."""
+    """Return pairs of tokens for `a b` lines or pairs. A first `#version` line is skipped."""
     pairs = [line.split(" ") if isinstance(line, str) else line for line in lines if line]
     return [(a, b) for a, b in (pairs[1:] if pairs and pairs[0][0] == "#version:" else pairs)]
 

@@ -1,4 +1,4 @@
-"""The denoiser of windows on diffusers' UNet: prompts for each frame, and guidance."""
+"""Denoise windows with diffusers' UNet: prompts for each frame, and classifier-free guidance."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,10 +17,13 @@ from animatediff.unet.reuse import Reuse
 
 
 class UNetCall:
-    """Denoiser of windows, mostly one: cond and uncond in one batch, [cond frames…, uncond frames…]; cond alone at
-    CFG 1. Where memory is short, `memory` says that there is a call for each window, and for each of cond and uncond.
+    """A denoiser of windows.
 
-    prompts: of each role. `step`, `steps`: of the sampler, as told by whoever runs it.
+    A UNet call has cond and uncond in one batch, [cond frames…, uncond frames…], or only cond at CFG 1. When memory
+    runs out, `memory` splits it into calls for each window, and for cond and uncond.
+
+    prompts: the conditioning of each role.
+    Attributes `step` and `steps` are those of the sampler. The caller sets them before each call.
     """
 
     def __init__(self, unet, settings: Settings, prompts: list[TravellingPrompt], dtype: torch.dtype,
@@ -32,12 +35,12 @@ class UNetCall:
 
     @property
     def steer_of(self) -> SteerOf | None:
-        """For injection."""
+        """The motion module's steering for `injected`, or None."""
         steering = self.steering
         return steering and (lambda *site: steering.at(self.step, self.steps, *site))
 
     def __call__(self, x: Tensor, t: Tensor, *windows: Group) -> Tensor:
-        """x [(window frame) c h w] -> ε, the same shape, in float32."""
+        """Return the guided prediction in float32, with the shape of x [(window frame) c h w]."""
 
         def ask(x: Tensor, windows: Sequence[Group], chosen: Sequence[int]) -> Tensor:
             prompts = torch.cat([self.prompts[role].of(window) for role in chosen for window in windows])
@@ -48,7 +51,7 @@ class UNetCall:
         return WindowCall(self, self.settings.frames, len(self.prompts), self.steps, ask, self._guided)(x, t, *windows)
 
     def _guided(self, out: Tensor) -> Tensor:
-        """[role f c h w] -> [f c h w] (classifier-free guidance, arXiv:2207.12598, eq. 6)."""
+        """Return [f c h w] for [role f c h w] (classifier-free guidance, arXiv:2207.12598, eq. 6)."""
         if len(out) == 1:
             return out[0]
         with_prompt, without = out

@@ -1,4 +1,4 @@
-"""Pictures to latents and back."""
+"""Encode pictures to latents, and decode latents to pictures."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,15 +13,19 @@ from animatediff.errors import ModelError
 
 @torch.no_grad()
 def encode(vae, picture: np.ndarray) -> Tensor:
-    """uint8 [h w 3] -> latents [1 c h w] in float32, the mean of what the VAE says."""
+    """Return latents [1 c h w] in float32 for a picture, uint8 [h w 3]: the mean of the VAE's distribution."""
     x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
     return (vae.encode(x).latent_dist.mode().float() - _shift(vae)) * vae.config.scaling_factor
 
 
 @torch.no_grad()
 def decode(vae, latents: Tensor, name: str) -> np.ndarray:
-    """Latents [n c h w] -> uint8 [n h w 3]. name: of the checkpoint, for errors. A half-precision VAE that overflows is
-    switched to fp32 for the rest of an `as_it_was` block."""
+    """Return pictures, uint8 [n h w 3], for latents [n c h w].
+
+    If a half-precision VAE overflows, it is switched to fp32 until the end of the `as_it_was` context.
+
+    name: the checkpoint's name, for errors. Raise ModelError if the pictures contain NaN.
+    """
     latents = latents / vae.config.scaling_factor + _shift(vae)
     x = vae.decode(latents.to(vae.device, vae.dtype)).sample
     if not torch.isfinite(x).all() and vae.dtype != torch.float32:
@@ -36,7 +40,10 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
 
 @contextmanager
 def as_it_was(vae) -> Iterator[None]:
-    """Behind the block, the VAE has the number format that it had before; fp32 holds all numbers of the others."""
+    """A context manager that restores the VAE's dtype at its end.
+
+    The weights do not change, since fp32 holds all numbers of half precision.
+    """
     before = vae.dtype
     try:
         yield

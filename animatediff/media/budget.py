@@ -48,6 +48,11 @@ def of_mask(*, video: bool) -> Budget:
     return Budget(frames=20_000, pixels=2**32 if video else 2**29, seconds=20)
 
 
+def of_source() -> Budget:
+    """For one pass over a source video: 1920×1080 for half an hour at 60 frames per second."""
+    return Budget(pixels=2**38)
+
+
 def check_size(width: int, height: int) -> None:
     """TooMuchError for one picture of this size."""
     if width * height > PIXELS:

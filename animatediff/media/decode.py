@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, features
 from animatediff.errors import MediaError
 from animatediff.media.budget import PIXELS, Budget, TooMuchError, check_size
 from animatediff.media.opening import Kind
-from animatediff.media.pyav import opened
+from animatediff.media.pyav import opened, video_stream
 
 Transpose = Image.Transpose
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
@@ -85,7 +85,7 @@ def _of_heif(file: BinaryIO) -> Image.Image:
 
 def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
     with opened(file, found.container, most_pixels=PIXELS) as container:
-        stream = next(iter(container.streams.video), None)
+        stream = video_stream(container)
         if stream is None:
             return
         check_size(stream.width or 0, stream.height or 0)
@@ -101,8 +101,10 @@ def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
 
 
 def picture_of(frame: Any, stream: Any) -> Image.Image:
-    """A video's frame as players show it: with square pixels, turned as the camera was."""
-    image = frame.to_image()
+    """A video's frame as players show it: with square pixels, turned as the camera was; RGB, or RGBA if some of it is
+    transparent."""
+    transparent = any(component.is_alpha for component in frame.format.components)
+    image = Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA") if transparent else frame.to_image()
     shape = stream.sample_aspect_ratio or 1
     if shape > 0 and shape != 1:
         width = max(1, round(frame.width * shape))

@@ -43,7 +43,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             at = [min(bisect_right(ends, (i + 0.5) / frames * ends[-1]), len(ends) - 1) for i in range(frames)]
             wanted = sorted(asked := set(at))
             again = islice(decode.shown(file, found, passes[1]), wanted[-1] + 1)
-            pictures = [_gray(make()) for i, (_, make) in enumerate(again) if i in asked]
+            pictures = [_small(make()) for i, (_, make) in enumerate(again) if i in asked]
         except MediaError as error:
             raise MediaError(error.what, where=where, remedy=error.remedy) from None
         except budget.TooMuchError as error:
@@ -81,12 +81,24 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
     raise MediaError(what, where=where, remedy=REMEDY)
 
 
-def _gray(image: Image.Image) -> np.ndarray:
-    """Black where the picture is transparent. Made small first, so that a photo costs no more than it must."""
-    image = eight_bits(image)
-    if image.mode not in ("L", "RGB", "RGBA"):
-        image = image.convert("RGBA" if {"A", "a"} & {*image.getbands()} or "transparency" in image.info else "RGB")
-    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
+def gray(image: Image.Image) -> Image.Image:
+    """A mask, black where the picture is transparent."""
+    image = _plain(image)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return np.asarray(image.convert("L"))
+    return image.convert("L")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """In one of the three modes that resizing and compositing work in."""
+    image = eight_bits(image)
+    if image.mode in ("L", "RGB", "RGBA"):
+        return image
+    return image.convert("RGBA" if {"A", "a"} & {*image.getbands()} or "transparency" in image.info else "RGB")
+
+
+def _small(image: Image.Image) -> np.ndarray:
+    """Made small before anything else, so that a photo costs no more than it must."""
+    image = _plain(image)
+    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
+    return np.asarray(gray(image))

@@ -9,6 +9,7 @@ import numpy as np
 
 from animatediff.errors import MediaError
 
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, or pip install av)'
 
 
@@ -34,6 +35,25 @@ def opened(file: Any, container: str, *, most_pixels: int) -> Any:
     for stream in found.streams.video:
         stream.codec_context.options = {**stream.codec_context.options, **limit}
     return found
+
+
+def video_stream(container: Any) -> Any:
+    """The first video of a container that is not its cover picture; None where there is none."""
+    from av.stream import Disposition
+
+    return next((stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic),
+                None)
+
+
+def decoder_of(stream: Any, *, most_pixels: int) -> Any:
+    """What decodes a video stream's packets. ffmpeg's own decoders of VP8 and VP9 leave transparency out."""
+    alpha = ALPHA_DECODERS.get(stream.codec_context.name)
+    if alpha is None or stream.metadata.get("alpha_mode") != "1" or alpha not in library().codecs_available:
+        return stream.codec_context
+    decoder = library().CodecContext.create(alpha, "r")
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = {"max_pixels": str(most_pixels)}
+    return decoder
 
 
 def _refuse(url: str, *_: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps
 
 from animatediff.errors import MediaError, end_of
 from animatediff.media import decode
 from animatediff.media.budget import BYTES, Budget, TooMuchError
-from animatediff.media.opening import HEAD, READ, eight_bits, from_base64, kind
+from animatediff.media.opening import HEAD, READ, Kind, eight_bits, from_base64, kind
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic",
            ".heif")
@@ -72,13 +74,13 @@ def from_bytes(data: bytes) -> Image.Image:
         raise ValueError("is base64, but not a picture that can be read") from None
 
 
-def fitted(image: Image.Image, width: int, height: int, *, crop: bool = True) -> Image.Image:
-    """In this size; `crop` cuts the sides that are too long, else the picture is stretched."""
+def fitted(image: Image.Image, width: int, height: int, fit: str = "crop") -> Image.Image:
+    """In this size: "crop" cuts the sides that are too long, "pad" adds black, "stretch" distorts."""
     if image.size == (width, height):
         return image
-    if crop:
-        return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    if fit == "stretch":
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    return (ImageOps.fit if fit == "crop" else ImageOps.pad)(image, (width, height), Image.Resampling.LANCZOS)
 
 
 def flat(image: Image.Image) -> Image.Image:
@@ -95,25 +97,47 @@ def _seen(make: Callable[[], Image.Image]) -> Image.Image:
 
 def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _seen) -> Iterator[tuple[float, Any]]:
     """Of each picture its seconds, and what `look` makes of it."""
-    where, count = end_of(path), 0
-    try:
-        if path.exists() and not path.is_file():  # a pipe would have us wait
-            raise MediaError("is no file", where=where, remedy=REMEDY)
-        with open(path, "rb") as file:
-            found = kind(file.read(HEAD))
-            if found is None:
-                raise MediaError("is neither a picture nor a video that can be read", where=where, remedy=REMEDY)
+    with refusals(path) as seen:
+        with opened(path) as (file, found):
             for seconds, make in decode.shown(file, found, Budget()):
                 yield seconds, look(make)
-                count += 1
-        if not count:
-            raise MediaError("has no pictures", where=where, remedy=REMEDY)
+                seen.count += 1
+        if not seen.count:
+            raise MediaError("has no pictures", remedy=REMEDY)
+
+
+@dataclass
+class Seen:
+    """count: of the pictures that have been read."""
+
+    count: int = 0
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[Seen]:
+    """Whatever a decoder raises in the block is a MediaError that names the file."""
+    where, seen = end_of(path), Seen()
+    try:
+        yield seen
     except MediaError as error:
         raise error if error.where else MediaError(error.what, where=where, remedy=error.remedy) from None
     except TooMuchError as error:
         raise MediaError(str(error), where=where, remedy="Make it smaller") from None
     except Exception as error:  # decoders raise anything at a damaged file
-        raise _damaged(error, where, count) from error
+        raise _damaged(error, where, seen.count) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
+    """A picture's or video's file, and what it is; for a block of `refusals`."""
+    if path.exists() and not path.is_file():  # a pipe would have us wait
+        raise MediaError("is no file", remedy=REMEDY)
+    with open(path, "rb") as file:
+        found = kind(file.read(HEAD))
+        if found is None:
+            raise MediaError("is neither a picture nor a video that can be read", remedy=REMEDY)
+        file.seek(0)
+        yield file, found
 
 
 def _damaged(error: Exception, where: str, count: int) -> MediaError:

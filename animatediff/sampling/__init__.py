@@ -1,4 +1,4 @@
-"""Latents, noise and the windowed denoiser; tensors only, no host."""
+"""Latents, noise and the windowed denoiser. This package works on tensors and knows no host."""
 from animatediff.sampling import betas, freeinit, memory, noise
 from animatediff.sampling.events import Event, OnEvent
 from animatediff.sampling.windowed import Denoise, WindowedDenoiser

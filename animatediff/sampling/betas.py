@@ -1,7 +1,7 @@
-"""Beta schedules: how much of the picture is left at each of the training's timesteps.
+"""Noise levels of a beta schedule at each training timestep.
 
-A motion module was trained with one schedule and gives grey, washed-out clips with another, whatever the
-sampler. Each family names its own (motion.BetaSchedule); products are taken in float64 and handed on in float32.
+A motion module was trained with one schedule. With another it gives grey, washed-out clips, with every sampler. Each
+family has its own schedule (motion.BetaSchedule).
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Schedule(Protocol):
-    """What is read of motion.BetaSchedule."""
+    """The part of motion.BetaSchedule that this module uses."""
 
     def betas(self) -> torch.Tensor: ...  # float64 [steps]
 
@@ -19,11 +19,14 @@ class Schedule(Protocol):
 
 
 def alphas_cumprod(schedule: Schedule) -> torch.Tensor:
-    """ᾱ_t = Π (1 − β) in float32 [steps] (DDPM, arXiv:2006.11239, eq. 4), which is what solvers and hosts hold."""
+    """Return ᾱ_t = Π (1 − β), [steps] (DDPM, arXiv:2006.11239, eq. 4).
+
+    It is computed in float64 and returned in float32, as solvers and hosts store it.
+    """
     return schedule.alphas_cumprod().float()
 
 
 def sigmas(schedule: Schedule) -> torch.Tensor:
-    """σ_t = √((1 − ᾱ)/ᾱ) in float64 [steps], ascending: the noise beside a picture of unit scale."""
+    """Return σ_t = √((1 − ᾱ)/ᾱ), float64 [steps], ascending: the noise level of x₀ + σε."""
     alphas = schedule.alphas_cumprod()
     return ((1.0 - alphas) / alphas).sqrt()

@@ -1,4 +1,4 @@
-"""What a run reports while it works. The core reports, hosts show."""
+"""Progress events: the sampling code reports them, and hosts show them."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,11 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "iteration" (before one of several begins), "window" (after a window has been denoised), "step" (after
-    a sampler step), "frame" (decoded) or "note" (`text` is something that the user may not expect).
+    """Progress of a run. All counts start at 1.
 
-    Counts are 1-based: window `index` of `total` in step `step` of `steps`; step `index` of `total`; frame
-    `index` of `total`. `latents` [f c h w] is the clip as it stands, for previews; not a copy.
+    kind: one of
+      "iteration": one of several iterations begins;
+      "window": a window has been denoised, `index` of `total` in step `step` of `steps`;
+      "step": a sampler step is done, `index` of `total`;
+      "frame": a frame has been decoded, `index` of `total`;
+      "note": `text` is a note for the user.
     """
 
     kind: str
@@ -20,8 +23,8 @@ class Event:
     total: int
     step: int = 0
     steps: int = 0
-    frames: tuple[int, ...] = ()
-    latents: Any = None
+    frames: tuple[int, ...] = ()  # numbers of the frames concerned, from 0
+    latents: Any = None  # [f c h w], the clip at this point, for previews; not a copy
     iteration: int = 1
     iterations: int = 1
     text: str = ""
@@ -30,10 +33,10 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
-def shortage_told(on_event: OnEvent) -> Callable[[str], None]:
-    """Tells in a note of what is given up for want of memory."""
-    return lambda given_up: on_event(Event("note", 1, 1, text=f"memory was short: {given_up}"))
+def report_fallbacks(on_event: OnEvent) -> Callable[[str], None]:
+    """Return a callback for `memory.Memory` that reports each memory fallback as a "note" event."""
+    return lambda fallback: on_event(Event("note", 1, 1, text=f"memory was short: {fallback}"))
 
 
 def ignore(event: Event) -> None:
-    """The callback of a caller who does not listen."""
+    """Ignore the event: the default callback."""

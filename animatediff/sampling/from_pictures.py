@@ -1,7 +1,9 @@
-"""A clip that starts from pictures: what its frames start as, and how they are held to the pictures.
+"""Clips that start from pictures: their initial latents, and frames that are held to pictures.
 
-Held frames are, in every step, their pictures noised to that step's level, as the kept part in inpainting is. A frame
-that is to drift is let go after its share of the steps instead of being mixed with its picture, which would show both.
+In each step, a held frame is its picture noised to that step's level, like the unmasked part in inpainting. A frame
+with a lower lock is released after its share of the steps. It is not mixed with its picture, which would show both.
+A frame with a lower denoising strength than others, or a grey part of a mask, is held until the step at which img2img
+with its own strength would begin (Levin and Fried, "Differential Diffusion", arXiv:2306.00950).
 """
 from __future__ import annotations
 
@@ -18,21 +20,25 @@ from animatediff.settings import Settings
 
 
 def steps_done(steps: int, strength: float) -> int:
-    """Steps that img2img does of `steps`, as the WebUI counts them: at least one, all with strength 1."""
+    """Return how many of `steps` img2img does, as the WebUI counts them: at least one; all with strength 1."""
     return int(min(strength, 0.999) * steps) + 1
 
 
 def kept(frames: int, power: float, scale: float) -> Tensor:
-    """α_i = max(0, 1 − i^power/scale), the share of the picture that frame i starts with; float64 [frames].
+    """Return the picture's share in the initial latents of each frame, float64 [frames].
 
-    sd-webui-animatediff's formula; a scale of 0 stands for an endless one, which keeps everything.
+    The share is α_i = max(0, 1 − i^power/scale), as in sd-webui-animatediff. A scale of 0 means infinity: α_i = 1.
     """
     i = torch.arange(frames, dtype=torch.float64)
     return (1 - i**power / scale).clamp(min=0) if scale else torch.ones_like(i)
 
 
 def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """The shares of two pictures, `last` from its own end: no more than 1 together, both ends pinned."""
+    """Return the shares of the first and the last picture in each frame.
+
+    first, last: shares from `kept`, `last` counted from the clip's end. Where the sum is more than 1, both are divided
+    by it. The first and the last frame have their picture alone.
+    """
     last = last.flip(0)
     total = (first + last).clamp(min=1)
     first, last = first / total, last / total
@@ -41,57 +47,93 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
+def shares(settings: Settings, frames: int) -> Tensor:
+    """Return the factor of the denoising strength for each frame, float64 [f]."""
+    return torch.tensor(Curve.read(settings.denoising_strength_frames).values(frames), dtype=torch.float64)
+
+
+def run_strength(settings: Settings, frames: int) -> float:
+    """Return the denoising strength of a sampler run: the highest of all frames."""
+    return settings.denoising_strength * float(shares(settings, frames).max())
+
+
+def until_share(steps: int, strength: float, share: Tensor, most: float) -> Tensor:
+    """Return the share of a run's steps for which frames, or parts of them, are held.
+
+    Held for so long, they are sampled from the step at which img2img with their own strength begins. The result has
+    the shape of `share`. It is 1, to the end, where `share` is 0.
+
+    steps: number of steps in the settings, before img2img skips some.
+    strength: denoising strength in the settings.
+    share: factor of the strength for each frame or part.
+    most: the run's denoising strength, see `run_strength`.
+    """
+    done = steps_done(steps, most)
+    own = ((share * strength).clamp(max=0.999) * steps).floor() + 1
+    return torch.where(share > 0, (done - own).clamp(min=0) / done, 1.0)
+
+
 @dataclass(frozen=True)
 class Held:
-    """`pictures` [f c h w] to which frames are held for the share `until` [f] of the steps; 1 is to the end."""
+    """Frames, or parts of frames, that are held to pictures."""
 
-    pictures: Tensor
-    until: Tensor
+    pictures: Tensor  # latents [f c h w]
+    until: Tensor  # share of the steps for which frames [f] or parts [f 1 h w] are held; 1: to the end
 
-    def frames(self, progress: float) -> Tensor:
-        """bool [f]: which frames are held in the step that begins at this share of the steps."""
-        return (progress < self.until) | (self.until >= 1)
+    def parts(self, progress: float) -> Tensor:
+        """Return a mask of what is held in the step that begins at this share of the steps.
+
+        The mask is bool, [f 1 1 1] or [f 1 h w].
+        """
+        until = self.until if self.until.ndim == 4 else self.until.view(-1, 1, 1, 1)
+        return (progress < until) | (until >= 1)
 
     def into(self, out: Tensor, progress: float, answer: Callable[[Tensor], Tensor]) -> Tensor:
-        """A network's answer [f c h w], with that of a network that sees the pictures where frames are held."""
-        held = self.frames(progress).to(out.device)
+        """Return a network's output [f c h w], replaced by `answer(pictures)` where frames are held."""
+        held = self.parts(progress).to(out.device)
         if not held.any():
             return out
         pictures = self.pictures.to(out)
-        return torch.where(held.view(-1, 1, 1, 1), answer(pictures).to(out), out)
+        return torch.where(held, answer(pictures).to(out), out)
 
     def of(self, frames: Sequence[int]) -> Held:
-        """The same of these frames alone."""
+        """Return the part for these frames."""
         return Held(self.pictures[list(frames)], self.until[list(frames)])
 
     def pinned(self, latents: Tensor) -> Tensor:
-        """Finished latents; some samplers leave a little noise behind their last step."""
+        """Return finished latents with the pictures in held frames. Some samplers leave noise after their last step."""
         return self.into(latents, 1.0, lambda pictures: pictures)
 
 
 def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") -> Tensor:
-    """What a network says of x = √ᾱ·x₀ + √(1 − ᾱ)·ε that knows x₀. alpha: ᾱ. prediction: "epsilon", or "v_prediction"
-    for √ᾱ·ε − √(1 − ᾱ)·x₀ (arXiv:2202.00512, appendix D)."""
+    """Return the exact prediction for x = √ᾱ·x₀ + √(1 − ᾱ)·ε, given x₀.
+
+    alpha: ᾱ. prediction: "epsilon" for ε, or "v_prediction" for √ᾱ·ε − √(1 − ᾱ)·x₀ (arXiv:2202.00512, appendix D).
+    """
     if prediction == "v_prediction":
         return (alpha.sqrt() * x - x0) / (1 - alpha).sqrt()
     return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
 
 class FromPictures:
-    """A clip's start, in latents.
+    """The start of a clip from pictures, in latents.
 
-    first: of the picture, [1 c h w] or repeated for each frame; with `each`, of a picture for each frame. last:
-    [1 c h w], of the picture for the last frame. held_to: of the pictures that frames are held to, where `first` has
-    been changed.
+    first: latents of the start picture, [1 c h w] or repeated for each frame. With `each`: of a picture for each frame.
+    last: latents of the picture for the last frame, [1 c h w].
+    held_to: latents that frames are held to, if they differ from `first`.
+    until: from `until_share`; None if all frames have the run's strength.
     """
 
     def __init__(self, settings: Settings, first: Tensor, last: Tensor | None = None, *, each: bool = False,
-                 held_to: Tensor | None = None):
+                 held_to: Tensor | None = None, until: Tensor | None = None):
         self.settings, self.first, self.last, self.each = settings, first, last, each
-        self.held = self._held(first if held_to is None else held_to)
+        self.held = self._held(first if held_to is None else held_to, until)
 
-    def _held(self, pictures: Tensor) -> Held | None:
-        """Frames are held by their distance from a given picture; between two, to the one that holds them longer."""
+    def _held(self, pictures: Tensor, until: Tensor | None) -> Held | None:
+        """Return the held frames. The frame lock is a curve over the distance from a given picture.
+
+        Between two pictures, a frame is held to the one that holds it longer.
+        """
         s, frames = self.settings, self.settings.frames
         curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
         place = torch.arange(frames)
@@ -103,10 +145,15 @@ class FromPictures:
             curve = from_first.maximum(from_last)
         elif _goes_round(s):  # the last frame is the first one's neighbour
             curve = curve[place.minimum(frames - place)]
+        if until is not None and until.any():
+            curve = until.maximum(curve.to(until).view([-1] + [1] * (until.ndim - 1)))
         return Held(pictures, curve) if curve.any() else None
 
     def start(self, noise: Callable[[], Tensor]) -> Tensor:
-        """Latents [f c h w] to which the sampler adds its own noise. `noise`: draws more [f c h w], if it is needed."""
+        """Return the initial latents [f c h w], to which the sampler adds its noise.
+
+        noise(): draws more noise [f c h w]; called only if needed.
+        """
         x = self._mixed(noise)
         return x if self.held is None else self.held.into(x, 0.0, lambda pictures: pictures)
 
@@ -125,7 +172,7 @@ class FromPictures:
 
 
 def _goes_round(s: Settings) -> bool:
-    """Whether windows go over the clip's end to its beginning."""
+    """Return whether any window wraps from the clip's end to its beginning."""
     plans = (windows.plan(s.frames, s.context_length, stride=s.stride, overlap=s.overlap, closed_loop=s.closed_loop,
                           schedule=s.context_schedule, step=step) for step in range(4))
     return any(a > b for plan in plans for window in plan for a, b in pairwise(window))

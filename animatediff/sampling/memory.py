@@ -1,8 +1,14 @@
-"""What a run does with the memory that there is, and what it gives up, in a fixed order, where that does not do.
+"""Fallbacks when memory runs out.
 
-While sampling: windows per call, then cond and uncond in one call, then attention at once, then the networks that wait
-on the device. While decoding: pictures per call, then the networks that wait. A call that ran out of memory is made
-again one rung further down, so the run goes on behind its last finished call, with the same numbers.
+A call that runs out of memory is repeated with the next fallback. The run continues from its last finished call, and
+its results do not change. Fallbacks while sampling, in this order:
+
+1. fewer windows per call,
+2. cond and uncond in separate calls,
+3. attention in parts,
+4. networks that are not in use wait in the host's memory.
+
+While decoding: fewer pictures per call, then number 4.
 """
 from __future__ import annotations
 
@@ -18,15 +24,17 @@ from animatediff.layout import Group
 from animatediff.motion import MotionModule
 from animatediff.motion.in_parts import in_parts
 
-MOST_WINDOWS, MOST_PICTURES = 2, 8  # in a call, where memory is no limit; more windows gain little or lose
-SHARE = 0.8  # of the free memory, which is in pieces
-OutOfMemoryError = torch.cuda.OutOfMemoryError  # torch 2.1, the WebUI's, has it under this name alone
+MOST_WINDOWS, MOST_PICTURES = 2, 8  # per call, if memory allows; more windows are hardly faster, or slower
+SHARE = 0.8  # share of the free memory that is used, since it is fragmented
+OutOfMemoryError = torch.cuda.OutOfMemoryError  # the only name in torch 2.1, which the WebUI has
 T = TypeVar("T")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether memory did not do: of a GPU, of the host by Python, or by torch,
-    which has no class of its own for that."""
+    """Return whether the error means that a GPU's or the host's memory ran out.
+
+    For the host's memory, torch raises a plain RuntimeError, which is recognised by its message.
+    """
     if isinstance(error, (OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -34,8 +42,10 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int]:
-    """What `work` returns, and how many of its kind, `most` at most, fit into the memory that is free now, by what it
-    took. One at a time where there is no telling, and on a CPU, where more gain nothing."""
+    """Call `work()`. Return its result and how many such calls fit into the memory that is free now, at most `most`.
+
+    The number follows from the memory that this call took. It is 1 on devices other than CUDA.
+    """
     if device.type != "cuda":
         return work(), 1
     torch.cuda.reset_peak_memory_stats(device)
@@ -48,26 +58,30 @@ def fits(device: torch.device, work: Callable[[], T], most: int) -> tuple[T, int
 
 
 class Memory:
-    """`with` it, calls are made by `memory(work)`, which repeats what ran out of memory. Leaving the block undoes what
-    was changed for that in the networks.
+    """A context manager in which `memory(work)` calls `work()`, and repeats it with fallbacks if memory runs out.
 
-    told: of every rung that is taken, in words. waiting: gives the networks that these calls have no use for.
-    `at_once`: of what a call may hold several. Where that is not given, it is one until the first call has shown how
-    many fit; where that call ran out of memory, it stays so.
+    Leaving the context undoes all changes to the networks.
+
+    on_fallback(message): called for each fallback that is taken.
+    waiting(): returns the networks that these calls do not use.
+    at_once: number of items (windows or pictures) in a call. 0: one in the first call, then as many as fit by the
+    memory that it took. If the first call runs out of memory, the number stays 1.
     """
 
-    most, what = 1, ""
+    most, what = 1, ""  # largest at_once; beginning of the message about fewer items
 
-    def __init__(self, device: torch.device, told: Callable[[str], None], waiting: Callable[[], Iterable[Any]],
-                 at_once: int = 0):
-        self.device, self.told, self.waiting = device, told, waiting
-        self.measured, self.at_once, self.short = at_once > 0, at_once or 1, False
-        self.rungs = [self._fewer, *self.own_rungs(), self._away]
+    def __init__(self, device: torch.device, on_fallback: Callable[[str], None],
+                 waiting: Callable[[], Iterable[Any]], at_once: int = 0):
+        self.device, self.on_fallback, self.waiting = device, on_fallback, waiting
+        self.measured, self.at_once, self.ran_out = at_once > 0, at_once or 1, False
+        self.fallbacks = [self._fewer, *self.extra_fallbacks(), self._away]
         self.undo = ExitStack()
 
-    def own_rungs(self) -> list[Callable[[], str]]:
-        """Between fewer in a call and networks that wait. Each makes calls smaller and says how,
-        or "" where it cannot."""
+    def extra_fallbacks(self) -> list[Callable[[], str]]:
+        """Return the fallbacks between fewer items per call and moving networks away.
+
+        Each reduces the memory of a call and returns a message, or "" if it can reduce no more.
+        """
         return []
 
     def __enter__(self) -> Any:
@@ -81,7 +95,7 @@ class Memory:
             return self._repeated(work)
         self.measured = True
         result, fitting = fits(self.device, lambda: self._repeated(work), self.most)
-        if not self.short:
+        if not self.ran_out:
             self.at_once = fitting
         return result
 
@@ -92,19 +106,20 @@ class Memory:
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
                     raise
-                shortage = error.with_traceback(None)  # its frames hold what is to be freed
-            self._down(shortage)
+                shortage = error.with_traceback(None)  # the traceback's frames keep tensors alive
+            self._fall_back(shortage)
 
-    def _down(self, shortage: BaseException) -> None:
-        self.short = True
+    def _fall_back(self, shortage: BaseException) -> None:
+        """Take the next fallback, or raise OutOfMemoryError if there is none."""
+        self.ran_out = True
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        while self.rungs:
-            if said := self.rungs[0]():
-                self.told(said)
+        while self.fallbacks:
+            if message := self.fallbacks[0]():
+                self.on_fallback(message)
                 return
-            del self.rungs[0]
+            del self.fallbacks[0]
         if isinstance(shortage, OutOfMemoryError):
             raise shortage
         raise OutOfMemoryError(str(shortage)) from shortage
@@ -116,7 +131,7 @@ class Memory:
         return f"{self.what} {'one by one' if self.at_once == 1 else f'{self.at_once} at once'}"
 
     def _away(self) -> str:
-        """Networks that are not used now wait in the host's memory."""
+        """Move networks that are not in use to the host's memory."""
         there = [(network, place) for network in self.waiting()
                  if network and (place := _device_of(network)).type != "cpu"]
         for network, place in there:
@@ -126,28 +141,32 @@ class Memory:
 
 
 def _device_of(network: Any) -> torch.device:
-    """Of its weights: some text encoders' `device` is a name that they were given once."""
+    """Return the device of the network's weights. The `device` attribute of some text encoders may be out of date."""
     return next(network.parameters()).device if isinstance(network, nn.Module) else network.device
 
 
 class WhileSampling(Memory):
-    """`at_once`: windows. `apart`: cond and uncond each have a call. `in_parts`: attention takes rows in turns."""
+    """Memory fallbacks of sampling. `at_once` counts windows."""
 
     most, what = MOST_WINDOWS, "windows are denoised"
 
-    def __init__(self, device: torch.device, told: Callable[[str], None], waiting: Callable[[], Iterable[Any]],
-                 at_once: int, unet: nn.Module, module: MotionModule | None, apart: bool = False):
-        super().__init__(device, told, waiting, at_once)
+    def __init__(self, device: torch.device, on_fallback: Callable[[str], None],
+                 waiting: Callable[[], Iterable[Any]], at_once: int, unet: nn.Module, module: MotionModule | None,
+                 apart: bool = False):
+        super().__init__(device, on_fallback, waiting, at_once)
         self.unet, self.module = unet, module
-        self.apart, self.in_parts = apart, False
+        self.apart = apart  # whether cond and uncond have a call each
+        self.in_parts = False  # whether attention is computed in parts
 
-    def own_rungs(self) -> list[Callable[[], str]]:
+    def extra_fallbacks(self) -> list[Callable[[], str]]:
         return [self._roles_apart, self._attention_in_parts]
 
     def of_windows(self, work: Callable[[Tensor, Sequence[Group]], Tensor], x: Tensor,
                    windows: Sequence[Group]) -> Tensor:
-        """x [(window frame) …] -> the same: what `work` makes of the rows of some windows,
-        at most `at_once` of them."""
+        """Return `work(rows, windows)` for all windows, with at most `at_once` windows in a call.
+
+        x: [(window frame) …]. The result has the same shape.
+        """
         some: Sequence[Group] = ()
         done: list[Tensor] = []
 
@@ -162,7 +181,7 @@ class WhileSampling(Memory):
         return done[0] if len(done) == 1 else torch.cat(done)
 
     def of_roles(self, work: Callable[[Sequence[int]], Tensor], roles: Sequence[int]) -> Tensor:
-        """[role …]: what `work` makes of some of the roles, in one call or one by one."""
+        """Return `work(roles)`, [role …], in one call, or in one call for each role if `apart`."""
         return torch.cat([work([role]) for role in roles]) if self.apart else work(roles)
 
     def _roles_apart(self) -> str:
@@ -180,6 +199,6 @@ class WhileSampling(Memory):
 
 
 class WhileDecoding(Memory):
-    """`at_once`: pictures."""
+    """Memory fallbacks of decoding. `at_once` counts pictures."""
 
     most, what = MOST_PICTURES, "pictures are decoded"

@@ -1,8 +1,8 @@
-"""Seam repair: the frames around a clip's seam are noised again and denoised in one window that lies across it.
+"""Seam repair: noise the frames around a loop's seam again and denoise them in one window across the seam.
 
-The inner half of the window joins the denoising at once, and then frame by frame the rest: until then, a frame is held
-to its finished self (Levin and Fried, "Differential Diffusion", arXiv:2306.00950, with frames in place of pixels). The
-window's ends never join, so that what is made new leads over to what stays.
+The inner half of the window is denoised from the first step. The other frames join one after another. Until then a
+frame is held to its finished latents (Levin and Fried, "Differential Diffusion", arXiv:2306.00950, with frames in place
+of pixels). The first and last frame of the window never join, so the new frames fit the old ones.
 """
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from torch import Tensor
 from animatediff.sampling.from_pictures import Held
 from animatediff.windows import Window
 
-FEWEST = 4  # frames; two at the seam, and one at each end of the window that stays
+FEWEST = 4  # frames in the window: two at the seam, and one at each end that never joins
 
 
 @dataclass(frozen=True)
 class Seam:
-    """`window`: the frames, the seam in their middle. `joins`: the step of the repair's own, `steps` in number, at
-    which each of them is let go; `steps` for never."""
+    """A seam repair."""
 
-    window: Window
-    joins: tuple[int, ...]
-    steps: int
+    window: Window  # frames, with the seam in their middle
+    joins: tuple[int, ...]  # for each frame of the window the step from which it is denoised; `steps`: never
+    steps: int  # number of steps that are repeated
 
     @classmethod
     def of(cls, frames: int, context: int, steps: int) -> Seam | None:
-        """steps: that are done again at the seam. None where there is nothing to do."""
+        """Return the repair of a clip, or None if there are no steps or the window has less than FEWEST frames.
+
+        frames: number of frames in the clip. context: context length. steps: number of steps that are repeated.
+        """
         length = min(frames, context)
         if not steps or length < FEWEST:
             return None
@@ -38,10 +40,14 @@ class Seam:
         return cls(tuple((frames - half + k) % frames for k in range(length)), joins, steps)
 
     def held(self, clip: Tensor, pictures: Held | None = None) -> Held:
-        """What the repair holds of the finished clip [f c h w]: frames of the window until they join, all others to the
-        end; to the end, too, those that `pictures` holds so."""
+        """Return which frames of the finished clip [f c h w] are held, and how long.
+
+        Frames of the window are held until they join, all others to the end. Frames that `pictures` holds to the end
+        are also held to the end.
+        """
         until = torch.ones(len(clip), dtype=torch.float64)
         until[list(self.window)] = torch.tensor(self.joins, dtype=torch.float64) / self.steps
         if pictures is not None:
-            until[pictures.until >= 1] = 1
+            kept = (pictures.until >= 1).to(until)
+            until = until.view([-1] + [1] * (kept.ndim - 1)).maximum(kept.to(until.device))
         return Held(clip, until)

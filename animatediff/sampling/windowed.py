@@ -1,4 +1,4 @@
-"""The window loop: a denoiser of whole clips made from a denoiser of a window."""
+"""The window loop: denoise a whole clip with a denoiser of single windows."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,34 +10,35 @@ import torch
 from animatediff import fuse, windows
 from animatediff.sampling.events import Event, OnEvent, ignore
 
-# denoise(x [(window frame) c h w], sigma or timestep, each window's numbers of its frames in x) -> the same shape
+# denoise(x [(window frame) c h w], sigma or timestep, *windows) -> the same shape. Each window is a tuple of frames.
 Denoise = Callable[..., torch.Tensor]
 
 
 @dataclass
 class WindowedDenoiser:
-    """Denoise window by window and join the overlaps: Σ w·x / Σ w for each frame, summed in float32. A frame
-    that one window alone holds keeps its value exactly. A window that comes twice in a step is denoised once.
+    """Denoise a clip window by window and fuse the overlaps.
 
-    Memory for one window at a time, or as many as `per_call` says when it is asked, whatever the clip's length; with
-    the schedule "views" for all of the clip. `steps` is the number of sampler steps, for events; the caller passes
-    the step, since a sampler may call more than once in a step.
+    A frame's result is Σ w·x / Σ w over its windows, summed in float32. A frame in a single window keeps its value
+    exactly. A window that occurs twice in a step is denoised once.
+
+    A call needs memory for `per_call()` windows, independent of the clip's length. With the schedule "views" it needs
+    memory for the whole clip.
     """
 
     denoise: Denoise
-    frames: int
-    context: int
+    frames: int  # number of frames in the clip
+    context: int  # context length in frames
     stride: int = 1
-    overlap: int = -1
+    overlap: int = -1  # in frames; -1: a quarter of the context length
     closed_loop: str = "none"
-    schedule: str = "uniform"
-    method: str = "flat"
-    steps: int | None = None
+    schedule: str = "uniform"  # a name in windows.SCHEDULES
+    method: str = "flat"  # a name in fuse.METHODS
+    steps: int | None = None  # number of sampler steps, for events
     on_event: OnEvent = ignore
-    per_call: Callable[[], int] = lambda: 1
+    per_call: Callable[[], int] = lambda: 1  # number of windows in the next call
 
     def plan(self, step: int) -> list[tuple[int, ...]]:
-        """What is denoised in this step: windows, each once, or the whole clip."""
+        """Return the windows that are denoised in this step, each once, or one of the whole clip."""
         return list(dict.fromkeys(self._calls(step)))
 
     def _calls(self, step: int) -> list[tuple[int, ...]]:
@@ -47,11 +48,14 @@ class WindowedDenoiser:
         )
 
     def __call__(self, x: torch.Tensor, sigma: Any, *, step: int = 0) -> torch.Tensor:
-        """x [f c h w] -> the denoiser's answer for the whole clip, same shape and dtype."""
+        """Return the denoiser's output for the whole clip, with the shape and dtype of x [f c h w].
+
+        step: the sampler step, from 0. The caller passes it, since some samplers call the denoiser twice in a step.
+        """
         if x.shape[0] != self.frames:
             raise ValueError(f"the clip has {self.frames} frames, the latents {x.shape[0]}")
         plan = self.plan(step)
-        if plan == [tuple(range(self.frames))]:  # nothing to fuse: bit for bit the plain call
+        if plan == [tuple(range(self.frames))]:  # nothing to fuse: the plain call, bit for bit
             out = self.denoise(x, sigma, plan[0])
             self._report(1, 1, step, plan[0], x)
             return out
@@ -69,7 +73,7 @@ class WindowedDenoiser:
         return total.to(x.dtype)
 
     def _shares(self, step: int) -> dict[tuple[int, ...], list[float]]:
-        """What each window has in its frames' results."""
+        """Return each window's share in the results of its frames. Shares of equal windows are added."""
         found, calls = {}, self._calls(step)
         overlap = windows.resolved_overlap(self.overlap, self.context)
         for window, row in zip(calls, fuse.shares(calls, self.method, frames=self.frames, overlap=overlap)):

@@ -1,4 +1,4 @@
-"""Prompt travel: prompts that change over a clip, in three syntaxes that become one schedule."""
+"""Prompt travel: prompts that change over a clip. Three syntaxes are parsed into one kind of prompt schedule."""
 from __future__ import annotations
 
 from animatediff.travel.convert import SYNTAXES, changes, convert

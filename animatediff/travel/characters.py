@@ -1,4 +1,4 @@
-"""Characters that look like those of the syntaxes: what other scripts, keyboards and editors have in their place."""
+"""Replace look-alike characters from other scripts, keyboards and editors by the ASCII characters of the syntaxes."""
 from __future__ import annotations
 
 import re
@@ -34,13 +34,15 @@ _TAG = re.compile(rf"(?:{_OPEN}|&lt;)(?P<blank>\s{{0,3}})(?P<kind>lora|lyco)\s{{
 
 
 def plain(text: str) -> str:
-    """The text as the syntaxes are looked for in it, character for character: digits, blanks, quotes, colons and
-    brackets as ASCII has them."""
+    """Return the text with digits, blanks, quotes, colons and brackets in ASCII.
+
+    The length does not change, so offsets in the result are offsets in `text`.
+    """
     return text if text.isascii() and "\t" not in text else "".join(map(_digit, text.translate(_PLAIN)))
 
 
 def with_tags(text: str) -> str:
-    """The text with its LoRA tags as hosts read them: `＜LORA：zoom-in：1＞` is `<lora:zoom-in:1>`."""
+    """Return the text with LoRA tags in the form that hosts read: `＜LORA：zoom-in：1＞` becomes `<lora:zoom-in:1>`."""
     return _TAG.sub(_tag, text)
 
 
@@ -52,6 +54,6 @@ def _tag(found: re.Match[str]) -> str:
 
 
 def _digit(character: str) -> str:
-    """A decimal digit of any script as ASCII's."""
+    """Return the ASCII digit for a decimal digit of any script, and any other character as it is."""
     value = unicodedata.decimal(character, None) if character > "\x7f" else None
     return character if value is None else str(value)

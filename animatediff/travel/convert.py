@@ -1,4 +1,4 @@
-"""One syntax into another, where the other can say the same."""
+"""Convert a prompt from one travel syntax to another, if the other can express it."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,12 @@ SYNTAXES = ("native", "fizz", "cyclic")
 
 
 def convert(prompt: str, to: str, frames: int, where: str = "prompt", options: Options = DEFAULTS) -> str:
-    """The prompt in another syntax, in which every frame of the clip has the same texts with the same shares. The
-    result is read again to see that.
+    """Return the prompt in the syntax `to` (one of SYNTAXES).
 
-    SettingsError says what the other syntax has no words for. `changes` says what else is not the same.
+    Every frame of the clip has the same texts with the same shares as before. This is checked by parsing the result.
+    `changes` lists the differences that remain.
+
+    Raise SettingsError if the other syntax cannot express the prompt; the error names the part.
     """
     if to not in SYNTAXES:
         raise SettingsError(f"{quoted(to)} is no syntax of prompt travel", where="to",
@@ -37,7 +39,7 @@ def convert(prompt: str, to: str, frames: int, where: str = "prompt", options: O
 
 
 def changes(prompt: str, text: str, frames: int, options: Options = DEFAULTS) -> list[str]:
-    """What differs between a prompt and what it was converted to, though every frame has the same texts."""
+    """Return notes on what changed in a conversion although every frame has the same texts."""
     before, after = schedule(prompt, frames, options), schedule(text, frames, options)
     said = []
     if before.interpolation != after.interpolation and any(mix.share for mix in before.mixes):
@@ -59,7 +61,7 @@ def _written(prompt: str, to: str, frames: int, where: str) -> str:
 
 
 def _differences(prompt: str, text: str, frames: int, options: Options) -> Iterator[int]:
-    """The frames that have other texts, or other shares of them; commas and blanks around parts are as nothing."""
+    """Yield the frames whose texts or shares differ. Commas and blanks around the parts of a text are ignored."""
     def shown(schedule: Schedule, frame: int) -> dict[str, float]:
         return {", ".join(" ".join(part.split()) for part in text.split(",") if part.strip()): round(share, 6)
                 for text, share in schedule.shares(frame)}
@@ -71,7 +73,7 @@ def _differences(prompt: str, text: str, frames: int, options: Options) -> Itera
 
 
 def _texts(prompt: str, frames: int, to: str, where: str) -> list[str]:
-    """The one text of each frame."""
+    """Return the text of each frame. Raise SettingsError if a frame mixes two texts."""
     found = schedule(prompt, frames, where=where)
     mixed = next((frame for frame, mix in enumerate(found.mixes) if mix.share), None)
     if mixed is not None:
@@ -80,7 +82,7 @@ def _texts(prompt: str, frames: int, to: str, where: str) -> list[str]:
 
 
 def _runs(texts: Sequence[str]) -> tuple[Key, ...]:
-    """Key frames that cut from text to text."""
+    """Return a "hold" key frame for each frame whose text differs from the frame before."""
     return tuple(Key(frame, text, "hold") for frame, text in enumerate(texts) if not frame or text != texts[frame - 1])
 
 
@@ -100,7 +102,10 @@ def _native(keys: Sequence[Key], where: str) -> str:
 
 
 def _without_easing(keys: Sequence[Key], where: str) -> list[Key]:
-    """A cut as two neighbouring key frames."""
+    """Return key frames without easings. A "hold" becomes a second key frame just before the next one.
+
+    Raise SettingsError for other easings.
+    """
     found = []
     for key, after in zip(keys, [*keys[1:], None]):
         if key.easing not in ("", "linear", "hold"):

@@ -1,4 +1,7 @@
-"""`{@a|b||c}` of Dynamic Prompts: frame i shows option i mod n. Read by the library `dynamicprompts`."""
+"""The cyclic syntax `{@a|b||c}` of Dynamic Prompts: frame i shows option i mod n.
+
+The library `dynamicprompts` parses the groups.
+"""
 from __future__ import annotations
 
 import math
@@ -12,8 +15,8 @@ from animatediff.errors import SettingsError, quoted
 from animatediff.travel.reading import package, place, refuse
 
 OPENER = "{@"
-MOST_PARTS = 1000  # options and groups of a prompt; the library takes a millisecond for each
-MOST_PICKED = 10_000  # options that are joined where one says how many, as 2$$ does, over all groups
+MOST_PARTS = 1000  # options and groups in a prompt; the library takes a millisecond for each
+MOST_PICKED = 10_000  # product of the counts N in `N$$`, over all groups of a prompt
 _PARTS, _PICKED = re.compile(r"[{|]"), re.compile(r"(\d{1,20})\$\$")
 
 
@@ -22,23 +25,26 @@ def is_cyclic(prompt: str) -> bool:
 
 
 def check(prompt: str, where: str) -> None:
-    """SettingsError for more than can be read, and with line and column for a group that is never closed."""
+    """Raise SettingsError for too many options, and with line and column for a group that is never closed."""
     try:
         groups = [prompt[start:end] for start, end in _groups(prompt)]
         if groups and (sum(len(_PARTS.findall(group)) for group in groups) > MOST_PARTS or math.prod(
                 int(number[:9]) for group in groups for number in _PICKED.findall(group)[:99]) > MOST_PICKED):
             raise _refused(groups[0], "it has too many options", where)
-    except _Open as found:
+    except _Unclosed as found:
         raise refuse("this { is never closed", where, *place(prompt, found.args[0]), "Write {@a|b|c}.") from None
 
 
 def read(text: str, frames: int, where: str) -> Callable[[int], str]:
-    """What the text says in a frame: every cyclic group's option. Other text, other variants too, stays as it is."""
+    """Return a function from a frame's number to its text.
+
+    Each cyclic group is replaced by the frame's option. Other text stays as it is, variants such as `{a|b}` included.
+    """
     parts: list[str | _Drawn] = []
     at = 0
     try:
         groups = _groups(text)
-    except _Open as found:
+    except _Unclosed as found:
         raise _refused(text[found.args[0]:], "its { is never closed in this key frame", where) from None
     for start, end in groups:
         parts += [text[at:start], _options(text[start:end], frames, where)]
@@ -47,12 +53,12 @@ def read(text: str, frames: int, where: str) -> Callable[[int], str]:
     return lambda frame: "".join(part if isinstance(part, str) else part[frame] for part in parts)
 
 
-class _Open(Exception):
-    """Where a group begins that is never closed."""
+class _Unclosed(Exception):
+    """A group is never closed. The argument is the offset where it begins."""
 
 
 def _groups(text: str) -> list[tuple[int, int]]:
-    """Where the outermost cyclic groups begin and end."""
+    """Return the start and end offsets of the outermost cyclic groups."""
     found, at = [], 0
     while (start := text.find(OPENER, at)) >= 0:
         depth = 0
@@ -61,14 +67,14 @@ def _groups(text: str) -> list[tuple[int, int]]:
             if depth == 0:
                 break
         else:
-            raise _Open(start)
+            raise _Unclosed(start)
         at += 1
         found.append((start, at))
     return found
 
 
 class _Drawn:
-    """What the group says in each frame, drawn as far as it is asked for."""
+    """The option of a group for each frame. The library is asked for options only up to the highest frame needed."""
 
     def __init__(self, prompts: Iterator[object], group: str, where: str):
         self.prompts, self.group, self.where = prompts, group, where
@@ -89,7 +95,7 @@ class _Drawn:
 
 @lru_cache(maxsize=256)
 def _options(group: str, frames: int, where: str) -> _Drawn:
-    """What the group says in each frame."""
+    """Parse a group. Raise SettingsError if it cannot be parsed or its first option cannot be drawn."""
     package("dynamicprompts")
     import pyparsing
     from dynamicprompts.enums import SamplingMethod

@@ -1,7 +1,8 @@
-"""Expressions in prompts, such as `0.5 + sin(t/max_f)`: read once, computed for each frame in float64.
+"""Expressions in prompts, such as `0.5 + sin(t/max_f)`. They are compiled once and evaluated per frame in float64.
 
-Numbers, names, + - * / // % **, comparisons, `a if b else c`, and the functions of Python's math and of numexpr, which
-FizzNodes uses, under both names. Each computes in constant time: no value outgrows a float.
+An expression may contain numbers, names, + - * / // % **, comparisons, `a if b else c`, and functions of Python's math
+and of numexpr, which FizzNodes uses. Functions that both have work under both names. Each operation takes constant
+time, because no value is larger than a float can hold.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from animatediff.errors import SettingsError, quoted
 
-LONGEST, DEEPEST = 1000, 100  # characters; parts within parts
+LONGEST, DEEPEST = 1000, 100  # characters; nesting levels
 Values = Mapping[str, float]
 _Compute = Callable[[Values], float]
 
@@ -44,16 +45,16 @@ _OF_ONE = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression of `names`. `where`: of the errors about it."""
+    """A compiled expression."""
 
     text: str
-    names: tuple[str, ...]
-    where: str
+    names: tuple[str, ...]  # variables that it may use
+    where: str  # the place that errors name
     _compute: _Compute
 
     @classmethod
     def read(cls, text: str, names: tuple[str, ...], where: str) -> Expression:
-        """SettingsError for what is none."""
+        """Compile `text`. Raise SettingsError if it is not a valid expression."""
         try:
             if len(text) > LONGEST:
                 raise _Unknown(f"it has more than {LONGEST} characters")
@@ -63,7 +64,10 @@ class Expression:
         return cls(text, names, where, compute)
 
     def __call__(self, values: Values) -> float:
-        """Its finite value. SettingsError where there is none, as behind a division by 0."""
+        """Return the expression's value for these variables.
+
+        Raise SettingsError if there is no finite value, for example after a division by 0.
+        """
         try:
             result = float(self._compute(values))
             if not math.isfinite(result):
@@ -74,7 +78,7 @@ class Expression:
 
 
 class _Unknown(Exception):
-    """What an expression cannot have."""
+    """An expression contains something that is not supported."""
 
 
 def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) -> SettingsError:

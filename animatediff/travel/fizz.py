@@ -1,10 +1,14 @@
 """The batch prompt schedule of FizzNodes: `"0": "a cat", "max_f/2": "a (dog:`t/max_f`)"`.
 
-Text before the first key frame goes in front of every prompt, text behind the last one behind it, with a blank between.
-Key frames may be expressions of max_f, the number of frames. Texts are JSON's: `\\\\(` is `\\(`; an escape that JSON
-does not have stays as it is. Between backticks stand expressions of t (the frame), max_f (here the last frame) and pw_a
-… pw_d; their values take their place. What follows `--neg` in a text is what the frame should not show. Semantics as in
-ComfyUI_FizzNodes' BatchFuncs.py. Quotes may be typographic or single, a number's may be left out.
+* Text before the first key frame is put in front of every prompt, text after the last one behind it, with a blank.
+* A key frame's number may be an expression of max_f, the number of frames.
+* Texts are JSON strings: `\\\\(` is `\\(`. An escape that JSON does not have stays as it is.
+* An expression between backticks is replaced by its value. It may use t (the frame), max_f (here the number of the
+  last frame) and pw_a … pw_d.
+* Text after `--neg` belongs to the negative prompt.
+* Quotes may be typographic or single. A number's quotes may be left out.
+
+The semantics are those of BatchFuncs.py in ComfyUI_FizzNodes.
 """
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from animatediff.travel.reading import BAD, FRAME, Loose, Script, frame_of, refu
 from animatediff.travel.schedule import Key
 from animatediff.travel.template import WEIGHTS
 
-# In a prompt's plain characters.
+# These patterns are matched against `plain(prompt)`.
 _OPENING = re.compile(rf"""(?:(?P<quote>["'])(?P<key>[^"'\n]{{1,200}})(?P=quote)
                             | (?P<bare>(?<!\S){FRAME} | (?<=[,{{;]){FRAME})) \s*:\s*["']""", re.VERBOSE)
 _COMPUTED = re.compile(r"[\d\s.+\-*/%()]*(?:max_f[\d\s.+\-*/%()]*)*")
@@ -30,11 +34,11 @@ _BETWEEN = re.compile(r"[\s,;]*")
 _NEGATIVE = re.compile(r"--neg\b")
 _NO_QUOTES = re.compile(rf"""["']{FRAME}["']\s*:""")
 _SEEMS_KEY = re.compile(r"""["']\s*:""")
-_APOSTROPHE = r"(?![^\S\n]*(?:[,;}\]\n]|\Z))"  # behind a single quote that closes nothing
+_APOSTROPHE = r"(?![^\S\n]*(?:[,;}\]\n]|\Z))"  # a single quote before this is an apostrophe and closes no text
 
 
 def _text(double: str, single: str) -> dict[str, re.Pattern[str]]:
-    """What a string goes on with that is opened by a double or single quote, to the quote that closes it."""
+    """Return the patterns for the rest of a string, up to its closing quote, by the quote that opened it."""
     return {'"': re.compile(rf"((?:[^{double}\\]|\\.)*)[{double}]", re.DOTALL),
             "'": re.compile(rf"((?:[^{single}\\]|\\.|[{single}]{_APOSTROPHE})*)[{single}]", re.DOTALL)}
 
@@ -45,20 +49,22 @@ HOW = 'Write "FRAME": "text", "FRAME": "text", ….'
 
 
 class Entry(NamedTuple):
-    """A key frame in the text: from `start` to `end`, its text's quote at `opened`. text: None where that quote is
-    never closed. bare: its number has no quotes."""
+    """A key frame as it stands in the prompt."""
 
-    key: str
-    text: str | None
-    start: int
-    opened: int
-    end: int
-    bare: bool
+    key: str  # its number as written
+    text: str | None  # None if the text's quote is never closed
+    start: int  # offset of the key frame
+    opened: int  # offset of the text's opening quote
+    end: int  # offset after the closing quote
+    bare: bool  # whether the number has no quotes
 
 
 def is_fizz(prompt: str) -> bool:
-    """Whether there is a key frame in it. Numbers without quotes are key frames of the native syntax, unless all that
-    stands in their lines is texts in quotes."""
+    """Return whether the prompt has key frames of this syntax.
+
+    If all numbers are without quotes, it is the native syntax unless their lines contain only key frames with quoted
+    texts.
+    """
     found = list(entries(prompt))
     if any(not entry.bare for entry in found):
         return True
@@ -67,7 +73,7 @@ def is_fizz(prompt: str) -> bool:
 
 
 def read(prompt: str, frames: int, where: str) -> Script:
-    """SettingsError names line and column."""
+    """Parse the prompt. Raise SettingsError with line and column."""
     found, place = list(entries(prompt)), _Places(prompt)
     keys: dict[int, Key] = {}
     for entry, before in zip(found, [None, *found]):
@@ -98,7 +104,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
 
 
 def entries(prompt: str) -> Iterator[Entry]:
-    """The key frames in the text, one behind the other."""
+    """Yield the key frames in the order of the text."""
     alike, at = plain(prompt), 0
     while opening := _OPENING.search(alike, at):
         key = (opening["key"] or opening["bare"]).strip()
@@ -112,12 +118,12 @@ def entries(prompt: str) -> Iterator[Entry]:
 
 
 def unescaped(text: str) -> str:
-    """The text that a JSON string means. What stands behind another backslash stays, with it."""
+    """Return the text of a JSON string. A backslash that begins no JSON escape stays, with what follows it."""
     return _ESCAPE.sub(lambda found: "'" if found[0] == r"\'" else json.loads(f'"{found[0]}"'), text)
 
 
 def without_negatives(script: Script) -> tuple[Script, Script]:
-    """The script, and that of what follows `--neg` in its parts."""
+    """Return the script without its `--neg` parts, and a script of these parts alone."""
     def halves(text: str) -> tuple[str, str]:
         positive, *negative = _NEGATIVE.split(text, maxsplit=1)
         return (positive.rstrip(), negative[0].lstrip()) if negative else (text, "")
@@ -133,12 +139,12 @@ def has_negative(text: str) -> bool:
 
 
 def write(keys: Sequence[Key]) -> str:
-    """The text of which `read` makes the same key frames: the inside of a JSON object."""
+    """Return the text that `read` parses into the same key frames: a JSON object without its braces."""
     return ",\n".join(f'"{key.frame}": {json.dumps(key.text, ensure_ascii=False)}' for key in keys)
 
 
 def weights(text: str) -> dict[str, str]:
-    """The expressions in `pw_a = 0.5; pw_b = t/max_f`, by name."""
+    """Return the expressions in a text such as `pw_a = 0.5; pw_b = t/max_f`, by name."""
     found = {}
     for part in filter(str.strip, text.split(";")):
         name, equals, expression = (piece.strip() for piece in part.partition("="))
@@ -151,7 +157,7 @@ def weights(text: str) -> dict[str, str]:
 
 
 class _Places:
-    """Lines and columns, from 0, of characters, looked up in order."""
+    """Line and column, counted from 0, of an offset. Fast for offsets in ascending order."""
 
     def __init__(self, text: str):
         self.text, self.line, self.begin, self.at = text, 0, 0, 0
@@ -193,7 +199,7 @@ def _frame(key: str, frames: int, where: str, line: int, column: int) -> int:
 
 
 def _remains(prompt: str, found: Sequence[Entry]) -> str:
-    """What stands around the entries in their lines, in plain characters."""
+    """Return the text around the entries in their own lines, in plain characters."""
     ends = [0, *(entry.end for entry in found)]
     starts = [*(entry.start for entry in found), len(prompt)]
     gaps = [prompt[end:start] for end, start in zip(ends, starts)]

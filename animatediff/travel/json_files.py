@@ -1,4 +1,4 @@
-"""Schedules that are JSON: `{"0": "a", "8": "b"}`, and the files of animatediff-cli-prompt-travel and Deforum."""
+"""Schedules in JSON: `{"0": "a", "8": "b"}`, and the files of animatediff-cli-prompt-travel and Deforum."""
 from __future__ import annotations
 
 import json
@@ -14,19 +14,19 @@ from animatediff.travel.reading import Script, refuse
 
 
 class _Kind(NamedTuple):
-    """What a file's key frames are called, and what stands around them; the rules by which they are joined."""
+    """The field names of a program's JSON files."""
 
-    keys: str
-    head: str
-    tail: str
-    syntax: str
+    keys: str  # field of the key frames
+    head: str  # field of the text in front of every prompt
+    tail: str  # field of the text behind every prompt
+    syntax: str  # how head, text and tail are joined: "native" or "fizz"
 
 
 _KINDS = (_Kind("prompt_map", "head_prompt", "tail_prompt", "native"),
           _Kind("prompts", "animation_prompts_positive", "", "fizz"),
           _Kind("animation_prompts", "animation_prompts_positive", "", "fizz"))
 _NAMED = re.compile("|".join(f'"{kind.keys}"' for kind in _KINDS))
-# Strings, and what JSON does not have but those files do: comments, and a comma behind the last entry.
+# Strings (group 1), and two things that these files have but JSON forbids: comments, and a comma after the last entry.
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|#[^\n]*|//[^\n]*|,(?=\s*[}\]])')
 
 
@@ -36,7 +36,7 @@ def is_json(prompt: str) -> bool:
 
 
 def read(prompt: str, frames: int, where: str) -> Script:
-    """SettingsError names line and column."""
+    """Parse the prompt. Raise SettingsError with line and column."""
     if not _NAMED.search(plain(prompt)):
         start, end = prompt.index(prompt.strip()[0]), prompt.rindex(prompt.strip()[-1])
         return fizz.read(f"{prompt[:start]} {prompt[start + 1:end]} ", frames, where)
@@ -56,7 +56,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
 
 
 def _script(prompt: str, found: Mapping[str, Any], kind: _Kind, frames: int, where: str) -> Script:
-    """By way of the reader of texts with key frames, which knows what their numbers may be."""
+    """Make a script of a parsed file. The FizzNodes reader parses the key frames' numbers."""
     entries = found[kind.keys]
     text = ",\n".join(f"{json.dumps(key)}: {json.dumps(text)}" for key, text in entries.items())
     bad = next((key for key, text in entries.items() if not isinstance(text, str)), None)

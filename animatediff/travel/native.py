@@ -6,8 +6,8 @@
     100%: a green star
     white background
 
-A frame's prompt is head, text and tail, joined with ", ". Frames may also be counted from the end (-1 is the last one)
-or be a share of the clip. Between the number and the colon may stand the easing of the way to the next key frame.
+A frame's prompt is head, text and tail, joined with ", ". A frame's number may also count from the end (-1 is the last
+frame) or be a share of the clip (50%). An easing between the number and the colon applies up to the next key frame.
 """
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from animatediff.travel.schedule import EASINGS, Key
 
 KEY = re.compile(rf"\s*(?P<quote>[\"']?)(?P<frame>{FRAME})(?P=quote)"
                  r"(?:\s+(?P<easing>[A-Za-z][A-Za-z-]*))?\s*:(?P<text>.*)")
-RATIO = re.compile(r"\d+(?:\.\d+)?(?=[\s,]|$)")  # what stands behind the colon of 16:9; 0:1girl is a key frame
-# Shells and forms that hand on a line break as it was typed, backslash and n.
+RATIO = re.compile(r"\d+(?:\.\d+)?(?=[\s,]|$)")  # the part after the colon in 16:9; 0:1girl is a key frame
+# Some shells and forms pass a line break as it was typed: a backslash and an n.
 TYPED_BREAK = re.compile(rf"\\n(?=\s{{0,9}}{FRAME}(?:\s+[A-Za-z-]+)?\s{{0,9}}:)")
 
 
 def is_native(prompt: str) -> bool:
-    """Whether a line is a key frame. One such as `3 cats: a story` is none by itself."""
+    """Return whether a line is a key frame. `3 cats: a story` is none, since `cats` is not an easing."""
     return any(found and _easing(found) in ("", *EASINGS) for found in map(_key, _lines(prompt)))
 
 
 def read(prompt: str, frames: int, where: str) -> Script:
-    """SettingsError names line and column."""
+    """Parse the prompt. Raise SettingsError with line and column."""
     lines = _lines(prompt)
     found = [_key(line) for line in lines]
     numbers = [number for number, key in enumerate(found) if key]
@@ -60,7 +60,7 @@ def read(prompt: str, frames: int, where: str) -> Script:
 
 
 def write(keys: Sequence[Key]) -> str:
-    """The text of which `read` makes the same key frames."""
+    """Return the text that `read` parses into the same key frames."""
     return "\n".join(f"{key.frame}{' ' + key.easing if key.easing else ''}: {key.text}".rstrip() for key in keys)
 
 

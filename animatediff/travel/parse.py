@@ -1,4 +1,4 @@
-"""A prompt in any of the syntaxes -> its schedule."""
+"""Parse a prompt in any of the syntaxes into its schedule."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from animatediff.travel.schedule import Key, Schedule, Text, between
 from animatediff.travel.template import Reader
 
 LONGEST = 100_000  # characters of a prompt
-MOST = 5_000_000  # characters of all the prompts of a clip, as far as they differ
+MOST = 5_000_000  # characters of all different prompts of a clip together
 
 
 def read(prompt: str, frames: int, where: str = "prompt") -> Script:
-    """Head, key frames and tail; a prompt without key frames is one at frame 0."""
+    """Parse head, key frames and tail. A prompt without key frames becomes one key frame at frame 0."""
     if len(prompt) > LONGEST:
         raise SettingsError(f"it has {len(prompt):,} characters", where=where,
                             remedy=f"Use at most {LONGEST:,}.")
@@ -38,7 +38,7 @@ def read(prompt: str, frames: int, where: str = "prompt") -> Script:
 
 
 def syntax_of(prompt: str) -> str:
-    """ "native", "fizz", "cyclic" or "plain"; JSON counts as "fizz"."""
+    """Return "native", "fizz", "cyclic" or "plain". JSON counts as "fizz"."""
     found = "fizz" if json_files.is_json(prompt) or fizz.is_fizz(prompt) else \
         "native" if native.is_native(prompt) else "plain"
     return "cyclic" if found == "plain" and cyclic.is_cyclic(prompt) else found
@@ -46,26 +46,27 @@ def syntax_of(prompt: str) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """How a clip gets from one key frame to the next."""
+    """How prompts change between key frames."""
 
-    closed: bool = False  # the last key frame leads back to the first
-    interpolation: str = "auto"  # slerp, linear, hold, or auto for what the syntax has
-    hold: float = 0.0  # the share of each way on which the first key frame's prompt stays alone
-    easing: str = "linear"  # of ways that name none
+    closed: bool = False  # interpolate from the last key frame back to the first
+    interpolation: str = "auto"  # slerp, linear, hold, or auto for the syntax's own
+    hold: float = 0.0  # share of each interval in which the first key frame's prompt stays unchanged
+    easing: str = "linear"  # for intervals that name none
     weights: Mapping[str, str] = field(default_factory=dict)  # expressions of pw_a … pw_d
-    most: int = 0  # look at so many frames, and at the key frames behind them, for a glance at a long clip; 0: all
+    # For a preview of a long clip: evaluate this many frames, and one frame of each later interval. 0: all frames.
+    most: int = 0
 
 
 DEFAULTS = Options()
 
 
 def schedule(prompt: str, frames: int, options: Options = DEFAULTS, *, where: str = "prompt") -> Schedule:
-    """One prompt's schedule; SettingsError names line and column of what cannot be read."""
+    """Return the schedule of one prompt. Raise SettingsError with line and column if it cannot be parsed."""
     return _scheduled(read(prompt, frames, where), frames, where, options)
 
 
 def both(prompt: str, negative: str, frames: int, options: Options = DEFAULTS) -> tuple[Schedule, Schedule]:
-    """Schedules of the prompt and the negative prompt of a clip."""
+    """Return the schedules of a clip's prompt and negative prompt. `--neg` parts go to the negative prompt."""
     script, other = read(prompt, frames), read(negative, frames, "negative prompt")
     if script.syntax == "fizz":
         script, unwanted = fizz.without_negatives(script)
@@ -97,7 +98,7 @@ def _scheduled(script: Script, frames: int, where: str, options: Options) -> Sch
 
 
 def _check_length(script: Script, frames: int, where: str) -> None:
-    """Refuse what would make more text than any model reads: of many key frames, or computed for many frames."""
+    """Raise SettingsError if the prompts of all key frames, or of all frames if they are computed, exceed MOST."""
     around, longest = len(script.head) + len(script.tail), max(len(key.text) for key in script.keys)
     marks = (cyclic.OPENER, "`") if script.syntax == "fizz" else (cyclic.OPENER,)
     length = sum(around + len(key.text) for key in script.keys)
@@ -109,7 +110,7 @@ def _check_length(script: Script, frames: int, where: str) -> None:
 
 
 def _notes(script: Script, frames: int, where: str) -> list[str]:
-    """Those of the reader, and on key frames that no frame reaches."""
+    """Return the reader's notes, and notes on key frames after the last frame."""
     behind = [key for key in script.keys if key.frame >= frames]
     said = list(script.notes)
     for number, key in enumerate(behind):

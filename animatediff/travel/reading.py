@@ -1,4 +1,4 @@
-"""What the readers of the syntaxes share."""
+"""Types and helpers that the parsers of all syntaxes share."""
 from __future__ import annotations
 
 import math
@@ -11,36 +11,37 @@ from typing import NamedTuple
 from animatediff.errors import SettingsError
 from animatediff.travel.schedule import Key
 
-BAD = re.compile(r"[\0\ud800-\udfff]")  # no characters, which no answer and no file could carry
-MARKS = re.compile(r"(?:<[^<>]*>[\s,]*)+")  # extra networks
-# A key frame as it is written: from the start, from the end, or as a share of the clip.
+BAD = re.compile(r"[\0\ud800-\udfff]")  # NUL and surrogates, which cannot be encoded in a response or a file
+MARKS = re.compile(r"(?:<[^<>]*>[\s,]*)+")  # tags of extra networks
+# A key frame's number: counted from the start, from the end, or as a share of the clip.
 FRAME = r"(?:\d{1,6}|-\d{1,6}|\d{1,6}(?:\.\d{1,6})?\s{0,3}%)"
 
 
 class Loose(NamedTuple):
-    """A line that belongs to no key frame. behind: all of them. line: from 1."""
+    """A line that belongs to no key frame."""
 
-    line: int
+    line: int  # from 1
     text: str
-    behind: bool = False
+    behind: bool = False  # whether it is after all key frames
 
 
 @dataclass(frozen=True)
 class Script:
-    """A prompt as it was read. A frame's prompt is head, the text of its key frames, and tail. `syntax`: "plain",
-    "native" or "fizz". notes: what a user may not expect."""
+    """A parsed prompt. A frame's prompt is the head, the text of its key frames, and the tail."""
 
-    syntax: str
+    syntax: str  # "plain", "native" or "fizz"
     head: str
-    keys: tuple[Key, ...]
+    keys: tuple[Key, ...]  # in ascending order
     tail: str
-    loose: tuple[Loose, ...] = ()
-    notes: tuple[str, ...] = ()
+    loose: tuple[Loose, ...] = ()  # lines that belong to no key frame
+    notes: tuple[str, ...] = ()  # notes for the user
 
 
 def joined(*parts: str) -> str:
-    """Parts of a prompt with ", " between them, or a blank beside one that is only `<lora:…>` and its like, which the
-    host takes out. Commas at their ends do not double."""
+    """Join parts of a prompt with ", ". Empty parts are left out, and commas at the ends of parts do not double.
+
+    A part of only tags such as `<lora:…>` is joined with a blank, because the host removes the tags.
+    """
     text, marks = "", False
     for part in filter(None, (part.strip().strip(",").strip() for part in parts)):
         only = bool(MARKS.fullmatch(part))
@@ -50,19 +51,19 @@ def joined(*parts: str) -> str:
 
 
 def spaced(*parts: str) -> str:
-    """Parts of a prompt with blanks between them."""
+    """Join parts of a prompt with blanks. Empty parts are left out."""
     return " ".join(filter(None, (part.strip() for part in parts)))
 
 
 def whole(script: Script, key: Key) -> str:
-    """The prompt of a key frame with what stands around all of them."""
+    """Return a key frame's whole prompt: head, text and tail."""
     if script.syntax == "plain":
         return key.text
     return (spaced if script.syntax == "fizz" else joined)(script.head, key.text, script.tail)
 
 
 def frame_of(written: str, frames: int, where: str, line: int, column: int) -> int:
-    """The number of a key frame that matches FRAME: -1 is the last one, and 50% the nearest to the clip's middle."""
+    """Return the frame for a text that matches FRAME: -1 is the last frame, 50% the frame nearest to the middle."""
     if written.endswith("%"):
         return math.floor(float(written[:-1]) / 100 * (frames - 1) + 0.5)
     frame = int(written)
@@ -73,12 +74,12 @@ def frame_of(written: str, frames: int, where: str, line: int, column: int) -> i
 
 
 def refuse(what: str, where: str, line: int, column: int, remedy: str) -> SettingsError:
-    """`line` and `column` count from 0 here and from 1 in the message."""
+    """Return an error with a place. `line` and `column` count from 0; the message counts from 1."""
     return SettingsError(what, where=f"{where}, line {line + 1}, column {column + 1}", remedy=remedy)
 
 
 def package(name: str, module: str = "") -> ModuleType:
-    """A package that only some prompts need; SettingsError where it is missing."""
+    """Import a package that only some prompts need. Raise SettingsError if it is missing."""
     try:
         return import_module(module or name)
     except ImportError as error:
@@ -87,6 +88,6 @@ def package(name: str, module: str = "") -> ModuleType:
 
 
 def place(text: str, offset: int) -> tuple[int, int]:
-    """Line and column, from 0, of a character."""
+    """Return line and column of an offset, both from 0."""
     before = text[:offset]
     return before.count("\n"), offset - (before.rfind("\n") + 1)

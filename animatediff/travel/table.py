@@ -1,11 +1,11 @@
-"""A schedule as people read it."""
+"""A schedule as a text table."""
 from __future__ import annotations
 
 from animatediff.travel.schedule import Schedule
 
 
 def table(schedule: Schedule) -> str:
-    """Aligned lines: frames, share, prompt."""
+    """Return aligned lines with frames, share and prompt."""
     lines = [("frames", "share", "prompt")]
     for row in schedule.rows():
         first, last = row["first"], row["last"]

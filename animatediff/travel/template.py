@@ -1,4 +1,4 @@
-"""The text of a key frame, and what it says in each frame: its expressions computed, its cyclic options chosen."""
+"""Texts of key frames as templates: in each frame, expressions are evaluated and cyclic options chosen."""
 from __future__ import annotations
 
 import re
@@ -16,15 +16,17 @@ NAMES = ("t", "max_f", *WEIGHTS)
 
 @dataclass(frozen=True)
 class Reader:
-    """How texts are read. weights: expressions of the names in WEIGHTS. expressions: whether what stands between
-    backticks is one."""
+    """Parser of a clip's key frame texts."""
 
-    frames: int
-    weights: Mapping[str, str]
-    expressions: bool = False
+    frames: int  # number of frames in the clip
+    weights: Mapping[str, str]  # expressions for the names in WEIGHTS
+    expressions: bool = False  # whether text between backticks is an expression
 
     def __call__(self, text: str, where: str) -> Text:
-        """The text as it is in every frame, or what says it of a frame. SettingsError for what cannot be read."""
+        """Return the text if all frames have the same, otherwise a function from a frame's number to its text.
+
+        Raise SettingsError if the text cannot be parsed.
+        """
         options = cyclic.read(text, self.frames, where) if cyclic.is_cyclic(text) else None
         if not (self.expressions and EXPRESSION.search(text)):
             return text if options is None else options
@@ -42,8 +44,8 @@ class Reader:
         return at
 
     def _computed(self, text: str, where: str) -> Text:
-        """`EXPRESSION.split` has plain text at even places and expressions at odd ones."""
-        parts = EXPRESSION.split(text)
+        """Return a function from a frame's number to the text with the values of its expressions."""
+        parts = EXPRESSION.split(text)  # plain text at even indices, expressions at odd ones
         expressions = [Expression.read(part, NAMES, where) for part in parts[1::2]]
         weights = [(name, Expression.read(self.weights.get(name, "0"), NAMES[:i], "prompt_weights"))
                    for i, name in enumerate(NAMES) if name in WEIGHTS]
@@ -59,6 +61,6 @@ class Reader:
 
 
 def _number(value: float) -> str:
-    """At most four decimals, without zeros at the end."""
+    """Return the number with at most four decimals, without trailing zeros."""
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text

@@ -1,4 +1,4 @@
-"""What looks like a schedule, a LoRA tag or a pasted infotext, and is read as words: notes on it."""
+"""Notes on text that looks like a key frame, a LoRA tag or a pasted infotext but is read as words."""
 from __future__ import annotations
 
 import re
@@ -8,12 +8,12 @@ from animatediff.errors import quoted
 from animatediff.travel.characters import plain
 from animatediff.travel.reading import Script
 
-# A number in front of a line, with what people write around it in place of "8: ".
+# A number at the start of a line in the forms that people write instead of "8: ".
 _NUMBERED = re.compile(r"""\s*[\[("'<{#*-]{0,3}\s{0,3}(?:(?:key\s?)?frames?|at|f|t|from)?\s{0,3}[#=:]?\s{0,3}
     (?P<number>[+-]?\d{1,9})(?:[.,:/-]\d{1,9}){0,4}(?:e[+-]?\d{1,3})?\s{0,3}(?:%|ms|s|secs?|seconds?|f|frames?|st|nd|rd|th)?["')\]}>]{0,3}
     (?:\s{0,3}(?::(?!\d)|[=;|)>\]→➜]|->|[.–—-](?=\s)))""", re.VERBOSE | re.IGNORECASE)
 _COUNT = re.compile(r"\s*(?P<number>\d{1,6})\s+(?!(?:mm|cm|k|px|fps|bit)\b)[^\W\d]")  # "8 blue", but "2 cats" as well
-COUNTED = range(1, 5)  # of "2 cats", which alone is a prompt as people write it
+COUNTED = range(1, 5)  # a single line such as "2 cats" is likely a plain prompt
 _RATIO = re.compile(r"\s*\d+(?:\.\d+)?\s*[:/]\s*\d+(?:\.\d+)?\s*(?:[,;\s]|$)")
 _SURE = re.compile(r"""\s*(?:[{\[]{1,2}\s*["']\w | ["']\s*[+-]?\d{1,6}\s*%?\s*["']\s*[^\w\s] |
     (?:key\s?)?frame\s*\#?\s*\d+\s*[:=])""", re.VERBOSE | re.IGNORECASE)
@@ -26,7 +26,7 @@ _SEEMS_CYCLIC = re.compile(r"\{\s*@")
 
 
 def notes(script: Script, prompt: str, where: str) -> Iterator[str]:
-    """On what of the prompt was read as words, though it looks like more."""
+    """Yield a note for each part of the prompt that looks like syntax but is read as words."""
     yield from _of_lines(script, prompt, where)
     for key in script.keys if script.syntax != "plain" else ():
         if found := _INSIDE.search(plain(key.text)):
@@ -58,7 +58,7 @@ def _of_lines(script: Script, prompt: str, where: str) -> Iterator[str]:
         elif sure or _NUMBERED.match(text) or (count and behind and int(count["number"]) > last):
             last = int(count["number"]) if count else last
             found.append((number, line, bool(sure or not count or last not in COUNTED)))
-    found += ratios if len(ratios) > 1 else []  # one is that of a picture, 16:9; several may be times, 0:08
+    found += ratios if len(ratios) > 1 else []  # one is an aspect ratio, 16:9; several may be times, 0:08
     if travels or len(found) > 1 or any(sure for _, _, sure in found):
         for number, line, _ in found[:5]:
             yield (f"{where}, line {number}: {quoted(line.strip())} looks like a key frame and is read as words; "

@@ -19,6 +19,7 @@ from animatediff.errors import SettingsError
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
 from animatediff.media import masks
 from animatediff.media import read as media
+from animatediff.media.stored import StoredPictures
 from animatediff.settings import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -35,6 +36,7 @@ def counted(monkeypatch):
 
     watch(travel.parse, "read", lambda prompt, *_: f"prompt {prompt}")
     watch(media, "pictures", lambda path: f"picture {path}")
+    watch(StoredPictures, "__init__", lambda *_: "source")
     watch(masks, "read", lambda path, *_: f"mask {path}")
     watch(samplers.Run, "__init__", lambda *_: "scheduler")
     return seen
@@ -54,7 +56,7 @@ def test_in_one_render_everything_is_read_once(run, pictured, counted):
         "--init", pictured / "start.png", "--last-frame", pictured / "end.png", "--motion-mask", pictured / "mask.png",
         "--freeinit", 2, "--device", "cpu", "--out", "a.gif")
     assert code == 0, err
-    assert counted == {"prompt 0: a\n2: b": 1, "prompt dull": 1, f"picture {pictured / 'start.png'}": 1,
+    assert counted == {"prompt 0: a\n2: b": 1, "prompt dull": 1, "source": 1,
                        f"picture {pictured / 'end.png'}": 1, f"mask {pictured / 'mask.png'}": 1, "scheduler": 1}
 
 
@@ -86,7 +88,7 @@ def test_a_long_video_does_not_lie_in_memory(tmp_path):
     finally:
         tracemalloc.stop()
     assert found.settings.frames == 100 and about["init"]["pictures"] == 100
-    reds = found.pictures.first[:, 0, 0, 0].astype(int)
+    reds = np.asarray(found.pictures.first)[:, 0, 0, 0].astype(int)
     assert np.abs(reds - np.arange(100)).max() <= 2
 
 

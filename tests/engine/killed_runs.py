@@ -1,7 +1,7 @@
-"""Runs that are killed, each in a process of its own, and gone on with: what test_resume.py calls, with paths to a tiny
-checkpoint, a motion module and a folder. Prints for each case what came of it as JSON.
+"""Kill runs in processes of their own and resume them. test_resume.py starts this script.
 
-The processes are forked, so that torch is imported once.
+Arguments: paths of a tiny checkpoint, a motion module and a folder. The script prints the results of all cases as
+JSON. Processes are forked, so that torch is imported once.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import parse
 
 torch.set_num_threads(1)
-samplers.AT_ONCE = 2  # so that a clip of 5 frames has several solvers
+samplers.AT_ONCE = 2  # a clip of 5 frames has several solvers
 PIPELINE = Pipeline.load(sys.argv[1], sys.argv[2], device="cpu", dtype="fp32")
 FOLDER = Path(sys.argv[3])
 
@@ -33,7 +33,7 @@ def settings(**more):
 
 
 def forked(work) -> int:
-    """The signal that ended it, or its exit status."""
+    """Call `work()` in a forked process. Return the signal that ended it, or its exit status."""
     if not (child := os.fork()):
         status = 1
         try:
@@ -52,7 +52,7 @@ def frames(asked, keeper, on_event=lambda event: None):
 
 
 def case(name: str, when, every: int = 1, **more) -> dict:
-    """Killed where `when(event)`; then gone on with."""
+    """Kill a run when `when(event)` is true, resume it, and compare it with a whole run."""
     asked, path = settings(**more), FOLDER / f"{name}.state"
     about = provenance.identity(PIPELINE.plan(asked), PIPELINE)
     plain = frames(asked, None)
@@ -67,7 +67,7 @@ def case(name: str, when, every: int = 1, **more) -> dict:
     again = frames(asked, resume.Keeper(path, about, every=every, found=found), events.append)
     calls = sum(event.kind == "window" for event in events)
     return {"ended": ended, "stage": found["stage"], "step": found["step"], "equal": torch.equal(plain, again),
-            "calls": calls, "told": PIPELINE.plan(asked).calls(found), "all": PIPELINE.plan(asked).calls()}
+            "calls": calls, "planned": PIPELINE.plan(asked).calls(found), "all": PIPELINE.plan(asked).calls()}
 
 
 def in_a_window(step):
@@ -75,7 +75,7 @@ def in_a_window(step):
 
 
 def disk_full() -> dict:
-    """Files of more than 20 kB are refused by the system."""
+    """Run with a limit of 20 kB for files."""
     asked, path = settings(frames=20, steps=2), FOLDER / "full.state"
 
     def work():

@@ -1,4 +1,4 @@
-"""Build, save, load: the same outputs from every container; clear refusals for everything else. No network anywhere."""
+"""Loading of checkpoints without network access: equal outputs from all containers, clear errors for other files."""
 from __future__ import annotations
 
 import gzip
@@ -26,7 +26,7 @@ CLIP = 49408
 
 
 def networks(rows: int = CLIP, heads: int = 8, channels: int = 4, linear: bool = False, context: int = 16):
-    """An SD1.5 in every respect but size."""
+    """Return UNet, VAE and text encoder like SD1.5's, but small."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         in_channels=channels, block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -100,7 +100,7 @@ def test_safetensors_without_sidecar_is_sd15(tmp_path, parts, state):
 
 
 class ModelCheckpoint:
-    """Stands for the training callback that real SD1.x files refer to."""
+    """Stands for the training callback that original SD1.x files refer to."""
 
 
 ModelCheckpoint.__module__ = "pytorch_lightning.callbacks.model_checkpoint"
@@ -125,12 +125,12 @@ def test_ckpt_with_training_state_loads(tmp_path, parts, state, legacy, monkeypa
     same(checkpoint.load(tmp_path / "model.ckpt"), parts)
 
 
-def test_content_decides_not_the_name(tmp_path, parts, state):
+def test_safetensors_named_ckpt_loads(tmp_path, parts, state):
     save_file(state, tmp_path / "model.ckpt")
     same(checkpoint.load(tmp_path / "model.ckpt"), parts)
 
 
-def test_half_precision_file_and_request(tmp_path, state):
+def test_half_precision_files_and_dtypes(tmp_path, state):
     save_file({k: v.half() for k, v in state.items()}, tmp_path / "model.safetensors")
     full = checkpoint.load(tmp_path / "model.safetensors")
     assert full.unet.dtype == full.vae.dtype == full.text.dtype == torch.float32
@@ -141,7 +141,7 @@ def test_half_precision_file_and_request(tmp_path, state):
     assert half.text.encode(["(a:1.2)"], [""])[0].dtype == torch.bfloat16
 
 
-def test_sidecar_says_what_tensors_cannot(tmp_path):
+def test_sidecar_sets_what_tensors_do_not_determine(tmp_path):
     own = networks(rows=300 + 514, heads=2)
     save_file(single_file(own), tmp_path / "small.safetensors")
     symbols = tokenizer.byte_symbols()
@@ -179,7 +179,7 @@ def test_sidecar_says_what_tensors_cannot(tmp_path):
         checkpoint.load(tmp_path / "small.safetensors")
 
 
-def test_configuration_of_full_size_sd15_is_diffusers_own():
+def test_configuration_parity_with_diffusers_sd15():
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
         vae = AutoencoderKL(
@@ -271,7 +271,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("container", ["safetensors", "ckpt"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_other_files_are_named(tmp_path, case, container):
+def test_errors_say_what_other_files_are(tmp_path, case, container):
     shapes, message = REFUSED[case]
     if case == "UNet alone":
         tensors = keys.unet_to_ldm(networks()[0].state_dict())
@@ -310,7 +310,7 @@ class Dangerous:
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["in a torch file", "bare pickle"])
-def test_pickled_code_is_never_run(tmp_path, bare):
+def test_pickled_code_does_not_run(tmp_path, bare):
     content = {"state_dict": Dangerous(tmp_path / "ran")}
     path = tmp_path / "bad.ckpt"
     path.write_bytes(pickle.dumps(content)) if bare else torch.save(content, path)
@@ -334,6 +334,6 @@ def test_incomplete_and_odd_checkpoints(tmp_path, state):
     refused(wide, "text of width 24 and the text encoder gives 16")
 
 
-def test_a_torch_file_named_safetensors_loads(tmp_path, parts, state):
+def test_torch_file_named_safetensors_loads(tmp_path, parts, state):
     torch.save(state, tmp_path / "model.safetensors")
     same(checkpoint.load(tmp_path / "model.safetensors"), parts)

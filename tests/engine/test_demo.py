@@ -1,4 +1,4 @@
-"""The demo model as it ships: small enough, in the layouts it claims, and its clips show what the prompts say."""
+"""The demo model in the package: its size, its layout, and clips that match their prompts."""
 import pytest
 from safetensors import safe_open
 
@@ -14,7 +14,7 @@ def demo():
     return Pipeline.load()
 
 
-def test_weights_are_small_half_precision_and_named_as_users_know_them():
+def test_weights_are_small_in_half_precision_with_the_usual_names():
     files = {path.name: path for path in models.DEMO.glob("*.safetensors")}
     assert sum(path.stat().st_size for path in files.values()) <= 24e6
     with safe_open(files["demo.safetensors"], "pt") as file:
@@ -29,21 +29,21 @@ def test_weights_are_small_half_precision_and_named_as_users_know_them():
     assert f"{site}attention_blocks.1.pos_encoder.pe" in keys and f"{site}ff.net.0.proj.weight" in keys
 
 
-def test_family_is_read_from_the_shipped_tensors(demo):
+def test_family_of_the_demo_module(demo):
     assert demo.module.family.name == "v2"
     assert demo.module.max_frames == 32
 
 
 @pytest.mark.slow
-def test_clips_show_what_their_prompts_say(demo):
-    """A short version of `python -m benchmarks demo_quality`, which has 128 clips."""
+def test_clips_match_their_prompts(demo):
+    """A short version of `python -m benchmarks demo_quality`, which makes 128 clips."""
     asked = [p for p in prompts() if p.direction][:8]
     assert len({p.direction for p in asked}) == 8
     scores = score(demo, asked, [3], Settings(enable=True))
     assert scores["colour"] >= 7 / 8 and scores["shape"] >= 6 / 8 and scores["direction"] >= 6 / 8, scores
 
 
-def test_the_readmes_circle_moves_right(demo):
+def test_circle_of_the_readme_moves_right(demo):
     from benchmarks.measure import track
 
     sights, direction = track(list(demo.render(Settings(enable=True, prompt="a red circle moving right", seed=1))))
@@ -51,8 +51,8 @@ def test_the_readmes_circle_moves_right(demo):
     assert {s.colour for s in sights if s} == {"red"}
 
 
-def test_words_that_it_never_saw_are_named(demo):
-    """Against what the training's captions hold."""
+def test_unknown_words_are_noted(demo):
+    """Compared with the words of the training's captions."""
     from training.tokenizer import words
 
     def said(*prompts: str) -> str:
@@ -68,7 +68,7 @@ def test_words_that_it_never_saw_are_named(demo):
 LORAS = sorted(path.stem for path in models.DEMO_LORAS.glob("*.safetensors"))
 
 
-def test_motion_loras_are_small_and_found_by_their_names():
+def test_motion_loras_are_small_and_found_by_name():
     assert {"pan-left", "zoom-in"} <= set(LORAS)
     for name in LORAS:
         path = models.find_lora(name)
@@ -79,14 +79,14 @@ def test_motion_loras_are_small_and_found_by_their_names():
 
 @pytest.mark.parametrize("name", LORAS)
 @pytest.mark.slow
-def test_a_motion_lora_moves_the_camera_as_it_is_called(demo, name):
+def test_motion_lora_moves_the_camera_as_its_name_says(demo, name):
     [found] = motion_lora.score(demo, name, motion_lora.prompts()[:1], [7])
     assert name in found.cameras, found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LORAS)
-def test_motion_loras_move_the_camera_as_they_are_called(demo, name):
+def test_motion_loras_move_the_camera_as_their_names_say(demo, name):
     """A short version of `python -m benchmarks motion_lora`."""
     asked, seeds = motion_lora.prompts()[:3], [7]
     with_it, without = (motion_lora.score(demo, text, asked, seeds) for text in (name, ""))

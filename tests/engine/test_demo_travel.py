@@ -1,4 +1,4 @@
-"""Prompts that travel, measured on clips of the demo model: colours change where the key frames say."""
+"""Prompt travel with the demo model: measured colours change at the key frames."""
 from __future__ import annotations
 
 import numpy as np
@@ -18,7 +18,7 @@ def demo():
 
 
 def colours(demo: Pipeline, **settings) -> np.ndarray:
-    """The shape's mean colour in each of 16 frames, [16 3]."""
+    """Return the shape's mean colour in each of 16 frames, [16 3]."""
     found = []
     for frame in demo.render(Settings(enable=True, seed=3, **settings)):
         apart = np.abs(frame.astype(float) - look(frame).background).sum(-1)
@@ -27,19 +27,19 @@ def colours(demo: Pipeline, **settings) -> np.ndarray:
 
 
 def towards(goal: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Where colours lie on the line from red (0) to the goal (1)."""
+    """Return the position of colours on the line from red (0) to the goal (1)."""
     return (colour - RED) @ (goal - RED) / ((goal - RED) @ (goal - RED))
 
 
 @pytest.mark.slow
-def test_a_held_prompt_changes_the_colour_within_two_frames_of_its_key_frame(demo):
+def test_held_prompt_changes_the_colour_within_two_frames_of_its_key_frame(demo):
     share = towards(BLUE, colours(demo, prompt="0: a red circle at rest\n8: a blue circle at rest", travel_hold=1))
     assert share[:6].max() < 0.25 and share[11:].min() > 0.5, share
     assert 6 <= int(np.argmax(np.diff(share))) + 1 <= 10, share
 
 
 @pytest.mark.slow
-def test_a_mixed_prompt_passes_through_the_colours_between(demo):
+def test_interpolated_prompt_passes_through_the_colours_between(demo):
     found = colours(demo, prompt="0: a red circle at rest\n15: a yellow circle at rest")
     share = towards(YELLOW, found)
     assert share[0] < 0.2 and share[15] > 0.8, share
@@ -48,8 +48,8 @@ def test_a_mixed_prompt_passes_through_the_colours_between(demo):
 
 
 @pytest.mark.slow
-def test_a_travelling_negative_prompt_bites(demo):
-    """What the first half must not show is red, what the second must not is blue."""
+def test_travelling_negative_prompt_has_an_effect(demo):
+    """The negative prompt is red in the first half and blue in the second."""
     travelling = "0: a red circle at rest\n8: a blue circle at rest"
     share = towards(BLUE, colours(demo, prompt="a circle at rest", negative=travelling, travel_hold=1))
     still = towards(BLUE, colours(demo, prompt="a circle at rest", negative="a red circle at rest"))

@@ -1,4 +1,4 @@
-"""FreeInit in the engine: against diffusers' own pipeline with the same weights and noise, and what is counted."""
+"""FreeInit in the engine: parity with diffusers' pipeline with the same weights and noise, calls and events."""
 from __future__ import annotations
 
 import re
@@ -32,9 +32,14 @@ def settings(**more):
 
 @pytest.mark.parametrize("more", [{}, {"freeinit_fast": True}, {"freeinit_filter": "gaussian", "freeinit_d_t": 0.6},
                                   {"freeinit_filter": "ideal", "noise": "per clip"}], ids=str)
-def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
-    """Whole timesteps (2, 4, 8 steps); a module whose GroupNorms are diffusers'; an even number of frames, for which
-    the filters agree; and both start from noise as it is, where ours would scale it by √(1 − ᾱ)."""
+def test_parity_with_diffusers_free_init(pipeline, tiny, monkeypatch, more):
+    """The conditions make both implementations comparable.
+
+    * 2, 4 or 8 steps have integer timesteps.
+    * The module's GroupNorms are as in diffusers.
+    * The number of frames is even, so the filters agree.
+    * Both start from unscaled noise. Ours would otherwise scale it by √(1 − ᾱ).
+    """
     theirs_like = dict(module_norm_over_frames=True, resnet_norm_over_frames=False, out_norm_over_frames=False)
     loaded = engine.load_module(tiny.module)
     module = build(loaded.widths, replace(loaded.family, **theirs_like), frames=loaded.max_frames)
@@ -80,7 +85,7 @@ def test_it_is_diffusers_free_init(pipeline, tiny, monkeypatch, more):
     assert (found - once).abs().max() > 0.01 * scale
 
 
-def test_one_iteration_is_without(pipeline):
+def test_one_iteration_equals_no_freeinit(pipeline):
     plain = pipeline.sample(settings(freeinit_iterations=1))
     assert torch.equal(plain,
                        pipeline.sample(settings(freeinit_iterations=1, freeinit_fast=True, freeinit_filter="box")))
@@ -88,7 +93,7 @@ def test_one_iteration_is_without(pipeline):
 
 
 @pytest.mark.parametrize("kind", noise.KINDS)
-def test_the_seed_repeats_the_clip_whatever_the_noise(pipeline, kind):
+def test_same_seed_repeats_the_clip_with_all_kinds_of_noise(pipeline, kind):
     s = settings(noise=kind, sampler="Euler a", frames=7, freeinit_iterations=2)
     clip = pipeline.sample(s)
     assert torch.equal(clip, pipeline.sample(s))
@@ -96,12 +101,12 @@ def test_the_seed_repeats_the_clip_whatever_the_noise(pipeline, kind):
 
 
 @pytest.mark.slow
-def test_kinds_of_noise_differ(pipeline):
+def test_kinds_of_noise_give_different_clips(pipeline):
     clips = [pipeline.sample(settings(noise=kind, frames=9, freeinit_iterations=1)) for kind in noise.KINDS]
     assert all(not torch.allclose(a, b, atol=1e-2) for i, a in enumerate(clips) for b in clips[:i])
 
 
-def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
+def test_free_noise_is_shuffled_by_the_overlap(pipeline, monkeypatch):
     starts = []
     for overlap in (0, 3):
         s = settings(noise="FreeNoise", frames=12, overlap=overlap, freeinit_iterations=1, steps=1)
@@ -120,7 +125,7 @@ def test_the_overlap_says_how_far_free_noise_is_shuffled(pipeline, monkeypatch):
 @pytest.mark.parametrize("more, steps", [({}, [4, 4, 4]), ({"freeinit_fast": True}, [1, 2, 4]),
                                          ({"sampler": "Heun"}, [4, 4, 4])], ids=str)
 @pytest.mark.slow
-def test_all_iterations_are_counted(pipeline, more, steps):
+def test_calls_and_events_of_all_iterations(pipeline, more, steps):
     s = settings(steps=4, frames=6, overlap=2, context_schedule="static standard", cfg=1, **more)
     events, calls = [], []
     hook = pipeline.unet.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -135,13 +140,13 @@ def test_all_iterations_are_counted(pipeline, more, steps):
     assert ends == [(i, k, n) for i, n in enumerate(steps, 1) for k in range(1, n + 1)]
 
 
-def test_stills_do_not_know_it(pipeline):
+def test_stills_ignore_freeinit(pipeline):
     s = settings(enable=False)
     assert torch.equal(pipeline.sample(s), pipeline.sample(replace(s, freeinit_iterations=1)))
     assert pipeline.plan(s).calls() == 2
 
 
-def test_the_progress_bar_counts_to_its_end(pipeline, capsys):
+def test_progress_bar_reaches_its_end(pipeline, capsys):
     from animatediff.faces.cli.output import Progress
 
     s = settings(freeinit_iterations=2, cfg=1)
@@ -152,7 +157,7 @@ def test_the_progress_bar_counts_to_its_end(pipeline, capsys):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_nothing_is_left_by_what_ends_the_second_iteration(pipeline, error):
+def test_errors_in_the_second_iteration_leave_no_hooks(pipeline, error):
     def stop(event):
         if event.iteration == 2:
             raise error

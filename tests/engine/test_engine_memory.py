@@ -1,5 +1,4 @@
-"""What a run gives up when memory is short: in which order, that the clip is the same,
-and that nothing is left of it."""
+"""Memory fallbacks in the engine: their order, equal clips, and unchanged networks after the run."""
 from __future__ import annotations
 
 import json
@@ -28,7 +27,7 @@ def single(tiny):
 
 @pytest.fixture(scope="module")
 def pipeline(tiny):
-    """In float64, since at this size the innermost norms have one value in a group, and blow up what fp32 rounds."""
+    """A pipeline in float64. At this size the innermost norms have one value per group, which amplifies rounding."""
     pipeline = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
     pipeline.unet.double(), pipeline.module.double()
     return pipeline
@@ -40,7 +39,7 @@ def settings(**more):
 
 
 def state_of(pipeline):
-    """All that a rung may change."""
+    """Return everything that a fallback may change."""
     unet = pipeline.unet
     shadows = [name for network in (unet, pipeline.module) for name, part in network.named_modules()
                if {"forward", "most_positions"} & set(vars(part))]
@@ -49,12 +48,16 @@ def state_of(pipeline):
 
 
 def close(a, b):
-    """1e-5 of the largest value."""
+    """Compare with a tolerance of 1e-5 of the largest value."""
     assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
 
 class Short:
-    """The networks have memory for so many rows of the UNet, so many pictures, and attention at once or not."""
+    """Make the networks raise `error` for too many rows or pictures.
+
+    rows: most rows in a UNet call. whole: whether attention fits without being computed in parts. pictures: most
+    pictures in a VAE call.
+    """
 
     def __init__(self, monkeypatch, pipeline, *, rows=1000, whole=True, pictures=1000,
                  error=torch.OutOfMemoryError("no more")):
@@ -87,7 +90,7 @@ class Short:
     (dict(whole=False), [TWO, WINDOWS, APART, PARTS], {4}, "static standard"),
     (dict(rows=9), [TWO, WINDOWS, APART], {9}, "views"),
 ], ids=["two", "one", "apart", "parts", "views"])  # fmt: skip
-def test_each_rung_gives_the_same_clip(pipeline, monkeypatch, limits, rungs, rows, schedule):
+def test_each_fallback_gives_the_same_clip(pipeline, monkeypatch, limits, rungs, rows, schedule):
     asked, told = settings(windows_per_call=4, context_schedule=schedule), []
     expected = pipeline.sample(settings(windows_per_call=1, context_schedule=schedule))
     with monkeypatch.context() as patch:
@@ -97,11 +100,11 @@ def test_each_rung_gives_the_same_clip(pipeline, monkeypatch, limits, rungs, row
         left = state_of(pipeline)
     assert [event.text.removeprefix("memory was short: ") for event in told if event.kind == "note"] == rungs
     assert set(short.rows) == rows
-    assert left[1:] == before[1:] and left[0] == [""], "but for what the test itself has put there"
+    assert left[1:] == before[1:] and left[0] == [""], "only the test's own patch is left"
     close(found, expected)
 
 
-def test_in_fp32_too(single, monkeypatch):
+def test_fallbacks_in_fp32_give_the_same_clip(single, monkeypatch):
     asked = dict(size="128x128", frames=7)
     expected = single.sample(settings(**asked, windows_per_call=1))
     close(single.sample(settings(**asked, windows_per_call=2)), expected)
@@ -111,7 +114,7 @@ def test_in_fp32_too(single, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_rung_is_kept_for_the_run_and_forgotten_after_it(pipeline, monkeypatch):
+def test_fallbacks_last_until_the_end_of_the_run(pipeline, monkeypatch):
     short = Short(monkeypatch, pipeline, rows=4)
     for _ in range(2):
         short.calls, short.rows = 0, []
@@ -122,13 +125,13 @@ def test_a_rung_is_kept_for_the_run_and_forgotten_after_it(pipeline, monkeypatch
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError(
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: "
     "can't allocate memory: you tried to allocate 9")])
-def test_the_hosts_memory_counts_too(pipeline, monkeypatch, error):
+def test_errors_about_the_hosts_memory_are_recognised(pipeline, monkeypatch, error):
     expected = pipeline.sample(settings())
     Short(monkeypatch, pipeline, rows=4, error=error)
     close(pipeline.sample(settings()), expected)
 
 
-def test_at_the_end_of_the_ladder_the_error_is_the_first_ones(pipeline, monkeypatch):
+def test_error_without_fallbacks_left_is_raised(pipeline, monkeypatch):
     before = state_of(pipeline)
     with monkeypatch.context() as patch:
         Short(patch, pipeline, rows=3, error=MemoryError("of the host"))
@@ -140,7 +143,7 @@ def test_at_the_end_of_the_ladder_the_error_is_the_first_ones(pipeline, monkeypa
         pipeline.sample(settings())
 
 
-def test_stills_have_no_motion_module_to_cut(pipeline, monkeypatch):
+def test_fallbacks_of_stills_without_a_motion_module(pipeline, monkeypatch):
     asked = settings(enable=False)
     expected = pipeline.sample(asked)
     Short(monkeypatch, pipeline, whole=False)
@@ -148,7 +151,7 @@ def test_stills_have_no_motion_module_to_cut(pipeline, monkeypatch):
 
 
 @pytest.mark.parametrize("loop, order", [("none", list(range(11))), ("ping-pong", [*range(11), *range(9, 0, -1)])])
-def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loop, order):
+def test_pictures_are_decoded_together_if_they_fit(pipeline, monkeypatch, loop, order):
     asked = settings(frames=11, closed_loop=loop)
     latents = torch.randn(11, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     alone = [next(pipeline.decode(latents[i : i + 1])) for i in order]
@@ -166,15 +169,15 @@ def test_pictures_are_decoded_together_where_they_fit(pipeline, monkeypatch, loo
        loop=st.sampled_from(CLOSED_LOOPS), schedule=st.sampled_from(list(SCHEDULES)), stride=st.integers(1, 3),
        cfg=st.sampled_from([1.0, 5.0]), effect=st.sampled_from(["1", "0: 0.5, 3: 1.5"]))
 @pytest.mark.slow
-def test_several_windows_a_call_give_the_same_clip(pipeline, frames, context, overlap, together, loop, schedule, stride,
-                                                   cfg, effect):
+def test_several_windows_per_call_give_the_same_clip(pipeline, frames, context, overlap, together, loop, schedule,
+                                                     stride, cfg, effect):
     asked = dict(frames=frames, context_length=context, overlap=min(overlap, context - 1), closed_loop=loop,
                  context_schedule=schedule, stride=stride, cfg=cfg, motion_effect=effect, prompt="0: x\n1: y")
     one, several = (pipeline.sample(settings(**asked, windows_per_call=n)) for n in (1, together))
     close(several, one)
 
 
-def test_the_file_and_the_report_say_it(tiny, tmp_path, monkeypatch, capsys):
+def test_files_and_report_name_the_fallbacks(tiny, tmp_path, monkeypatch, capsys):
     from animatediff.faces.cli import main as cli
     from animatediff.media import metadata
 

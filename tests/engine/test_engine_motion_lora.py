@@ -1,4 +1,4 @@
-"""Motion LoRAs in the engine: by parameter and by tag, over key frames, undone, listed, recorded and refused."""
+"""Motion LoRAs in the engine: from parameter and tags, over key frames, undone after a run, listed and refused."""
 from __future__ import annotations
 
 import json
@@ -27,7 +27,7 @@ def pipeline(tiny):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, tiny, pipeline):
-    """A folder with motion LoRAs good, other and wide, a domain adapter, and an image LoRA."""
+    """A folder with the motion LoRAs good, other and wide, a domain adapter, and an image LoRA."""
     folder = tmp_path_factory.mktemp("files")
     save_file(by_hand.original(by_hand.pairs(WIDTHS)), folder / "good.safetensors")
     torch.save({"state_dict": by_hand.original(by_hand.pairs(WIDTHS, seed=9), "module.")}, folder / "other.ckpt")
@@ -62,7 +62,7 @@ def same(a, b):
         a[0][key][0] == b[0][key][0] and torch.equal(a[0][key][1], b[0][key][1]) for key in a[0])
 
 
-def test_the_tag_and_the_parameter_are_the_same_and_nothing_is_left(pipeline):
+def test_tag_and_parameter_give_the_same_clip_and_are_undone(pipeline):
     before, plain = snapshot(pipeline), pipeline.sample(settings())
     for named in ("good: 0.8", "good: 0.8; adapter: 0.5", "other: -1", "good: 0: 1, 3: 0"):
         found = pipeline.sample(settings(motion_lora=named))
@@ -72,20 +72,20 @@ def test_the_tag_and_the_parameter_are_the_same_and_nothing_is_left(pipeline):
     assert torch.equal(pipeline.sample(settings()), plain)
 
 
-def test_a_weight_of_0_is_none(pipeline):
+def test_weight_of_0_has_no_effect(pipeline):
     plain = pipeline.sample(settings())
     for named in ("good: 0", "good: 0: 0, 3: 0; adapter: 0"):
         assert torch.equal(pipeline.sample(settings(motion_lora=named)), plain)
     assert torch.equal(pipeline.sample(settings("a red circle <lora:good:0>")), plain)
 
 
-def test_a_folder_of_the_same_name_is_not_meant(files, tmp_path):
+def test_folder_of_the_same_name_is_ignored(files, tmp_path):
     (tmp_path / "good").mkdir()
     assert models.find_lora("good") == files / "good.safetensors"
 
 
-def test_a_tag_in_a_key_frame_is_a_curve(pipeline):
-    """As the weight that its prompt has in each frame."""
+def test_tag_in_a_key_frame_equals_a_curve(pipeline):
+    """The tag's weight in a frame is the share of its prompt."""
     prompt = {"travel_interpolation": "linear"}
     tagged = pipeline.sample(settings("0: a star <lora:good:1>\n3: a star", **prompt))
     expected = pipeline.sample(settings("0: a star\n3: a star", motion_lora="good: 0: 1, 3: 0", **prompt))
@@ -95,7 +95,7 @@ def test_a_tag_in_a_key_frame_is_a_curve(pipeline):
                        pipeline.sample(settings("0: a star\n3: a circle", motion_lora="good: 0.5", **prompt)))
 
 
-def test_an_interrupted_run_leaves_nothing(pipeline):
+def test_interrupted_run_is_undone(pipeline):
     before = snapshot(pipeline)
 
     def stop(event):
@@ -123,7 +123,7 @@ def test_refusals(pipeline, prompt, parameter, said):
         pipeline.plan(settings(prompt, motion_lora=parameter))
 
 
-def test_a_weight_that_is_none(pipeline):
+def test_invalid_weight_is_refused(pipeline):
     with pytest.raises(SettingsError, match="<lora:good:much>: 'much' is not a weight"):
         pipeline.plan(settings("x <lora:good:much>"))
 
@@ -139,7 +139,7 @@ def test_notices(pipeline):
     assert "motion LoRAs have no effect on stills" in said(motion_lora="good", enable=False)
 
 
-def test_a_module_without_a_middle_block_leaves_that_part_out(tiny, tmp_path):
+def test_module_without_a_middle_block_is_noted(tiny, tmp_path):
     pipeline = Pipeline.load(tiny.checkpoint, write_module(tmp_path / "v3.safetensors", "v3"),
                              device="cpu", dtype="fp32")
     assert "good.safetensors was trained on a motion module with a middle block, which v3.safetensors does not" in \
@@ -160,7 +160,7 @@ def command(tiny, capsys):
     return run
 
 
-def test_the_command_line(command, tiny, files, tmp_path):
+def test_motion_loras_on_the_command_line(command, tiny, files, tmp_path):
     here = ["--checkpoint", tiny.checkpoint, "--motion-module", tiny.module]
     done = command("render", "a red circle", *QUICK, *here,
                    "--motion-lora", f"{files / 'good.safetensors'}: 0.5; other")
@@ -177,13 +177,13 @@ def test_the_command_line(command, tiny, files, tmp_path):
     (["x <lora:image:1>"], 3, "image.safetensors is an image LoRA"),
     (["x", "--motion-lora", "a: b"], 2, "--motion-lora: entry 1, column 4"),
 ])
-def test_refusals_of_the_command_line_come_before_models_load(command, arguments, code, said, monkeypatch):
+def test_command_line_refuses_before_models_load(command, arguments, code, said, monkeypatch):
     monkeypatch.setattr(Pipeline, "load", None)
     done = command("render", *arguments, *QUICK)
     assert done.code == code and said in done.report["error"] and "Traceback" not in done.err
 
 
-def test_models_lists_them(command, files, capsys):
+def test_models_command_lists_motion_loras(command, files, capsys):
     found = {entry["name"]: entry for entry in command("models", "--folder", files, "--json").report["models"]}
     assert found["good.safetensors"] | {"path": ""} == {
         "name": "good.safetensors", "path": "", "kind": "motion LoRA", "usable": True, "rank": 4, "widths": [32] * 4}

@@ -1,4 +1,4 @@
-"""The speed presets on the command line and in the engine, and what they do to the demo model's clips."""
+"""Speed presets in the engine and on the command line, and their effect on the demo model's clips."""
 from __future__ import annotations
 
 import numpy as np
@@ -25,7 +25,7 @@ def settings(**more):
 
 @pytest.fixture
 def rows(pipeline):
-    """Of each call of the UNet."""
+    """The number of rows in each UNet call."""
     seen = []
     handle = pipeline.unet.conv_in.register_forward_hook(lambda m, args, out: seen.append(len(out)))
     yield seen
@@ -33,7 +33,7 @@ def rows(pipeline):
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
-def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sampler):
+def test_whole_steps_run_both_prompts_and_others_one(pipeline, rows, sampler):
     pipeline.sample(settings(sampler=sampler))
     whole = step_reuse.whole_steps("draft", 9)
     expected = [8 if step in whole else 4 for step in range(9) for _ in range(2 if sampler == "Heun" else 1)]
@@ -43,7 +43,7 @@ def test_whole_steps_ask_for_both_prompts_and_others_for_one(pipeline, rows, sam
 @pytest.mark.parametrize("more", [
     {}, {"cfg": 1}, pytest.param({"frames": 6, "closed_loop": "seamless"}, marks=pytest.mark.slow), {"enable": False},
     pytest.param({"freeinit_iterations": 2, "steps": 8}, marks=pytest.mark.slow)], ids=str)
-def test_the_same_seed_gives_the_same_clip_near_the_exact_one(pipeline, rows, more):
+def test_clip_is_reproducible_and_close_to_the_exact_one(pipeline, rows, more):
     before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]
     found = pipeline.sample(settings(**more))
     asked = sum(rows)
@@ -61,7 +61,7 @@ def test_few_steps_are_exact(pipeline):
     assert torch.equal(pipeline.sample(settings(**few)), pipeline.sample(settings(**few, speed="exact")))
 
 
-def test_an_interrupt_leaves_the_unet_as_it_was(pipeline):
+def test_interrupt_leaves_the_unet_unchanged(pipeline):
     def stop(event):
         if event.step == 9:
             raise KeyboardInterrupt
@@ -72,7 +72,7 @@ def test_an_interrupt_leaves_the_unet_as_it_was(pipeline):
     assert [(name, sorted(vars(m)), len(m._forward_hooks)) for name, m in pipeline.unet.named_modules()] == before
 
 
-def test_the_command_line_says_what_it_does(run, tmp_path):
+def test_command_line_reports_the_whole_steps(run, tmp_path):
     code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8",
                        "--speed", "draft", "--out", "a.gif")
     assert code == 0 and "speed draft: the whole UNet runs in 7 of 8 steps" in err
@@ -81,8 +81,8 @@ def test_the_command_line_says_what_it_does(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demos_clips_hold():
-    """25 dB is the least that a preset may come to."""
+def test_demo_clips_are_close_to_the_exact_ones():
+    """The PSNR of each preset is at least 25 dB."""
     demo = Pipeline.load()
     for prompt in ("a red circle moving right", "a green star moving up on a black background"):
         asked = {"enable": True, "prompt": prompt, "seed": 1}

@@ -1,4 +1,4 @@
-"""Notes on distilled models in the plan of a clip; the evidence in a file's title, and AnimateLCM's in its tensors."""
+"""Notes on distilled models in a clip's plan. Models are recognised by name or title, AnimateLCM by its tensors."""
 from __future__ import annotations
 
 from safetensors.torch import load_file, save_file
@@ -10,7 +10,7 @@ from animatediff.motion import describe, load
 from animatediff.settings import parse
 
 
-def test_a_plan_notes_what_does_not_suit_its_distilled_module(tmp_path):
+def test_plan_notes_settings_that_do_not_fit_a_distilled_module(tmp_path):
     image = checkpoint.load(write_checkpoint(tmp_path))
     plain = write_module(tmp_path / "v2.safetensors")
     titled = tmp_path / "renamed.safetensors"
@@ -31,7 +31,7 @@ def test_a_plan_notes_what_does_not_suit_its_distilled_module(tmp_path):
     assert "none was found for this clip" in notes(plain, preset="few steps")[0]
 
 
-def test_animatelcm_under_any_name(tmp_path):
+def test_animatelcm_is_recognised_under_any_name(tmp_path):
     path = write_module(tmp_path / "mine.safetensors", "AnimateLCM")
     assert describe(path).distilled.name == load(path).distilled.name == "AnimateLCM"
     assert describe(write_module(tmp_path / "v3.safetensors", "v3")).distilled is None

@@ -1,4 +1,4 @@
-"""Renaming is checked against diffusers' own single-file converter, a hand-written key list, and by round trip."""
+"""State dict keys, compared with diffusers' single-file converter and a hand-written list, and by round trip."""
 from __future__ import annotations
 
 import pytest
@@ -52,15 +52,15 @@ UNETS = [
 
 
 @pytest.mark.parametrize("shape", UNETS, ids=str)
-def test_unet_agrees_with_diffusers_converter_and_returns(shape):
+def test_unet_parity_with_diffusers_converter_and_round_trip(shape):
     model = unet(**shape)
     ours = keys.unet_to_ldm(model.state_dict())
     same(convert_ldm_unet_checkpoint(ours, {"layers_per_block": shape["layers"]}), model.state_dict())
     same(keys.unet_from_ldm(ours), model.state_dict())
 
 
-def test_unet_keys_are_those_of_a_real_sd15_file():
-    """Landmarks of v1-5-pruned-emaonly.safetensors, written down by hand."""
+def test_unet_keys_of_a_real_sd15_file():
+    """The list has keys and shapes of v1-5-pruned-emaonly.safetensors, written by hand."""
     with torch.device("meta"):
         model = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
     ours = {k: tuple(v.shape) for k, v in keys.unet_to_ldm(model.state_dict()).items()}
@@ -85,7 +85,7 @@ def test_unet_keys_are_those_of_a_real_sd15_file():
     assert len(ours) == 686 and not any(".op." in k for k in ours if "input_blocks.11" in k)
 
 
-def test_unet_with_unequal_layers_per_level_returns():
+def test_unet_with_unequal_layers_per_level_round_trip():
     model = UNet2DConditionModel(
         block_out_channels=(8, 8, 8), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"), layers_per_block=(1, 3, 2),
@@ -98,7 +98,7 @@ def test_unet_with_unequal_layers_per_level_returns():
 
 
 @pytest.mark.parametrize("levels,layers", [(4, 2), (4, 1), (2, 3), (1, 1)])
-def test_vae_agrees_with_diffusers_converter_and_returns(levels, layers):
+def test_vae_parity_with_diffusers_converter_and_round_trip(levels, layers):
     model = vae(levels, layers)
     ours = keys.vae_to_ldm(model.state_dict())
     config = {"down_block_types": ["x"] * levels, "up_block_types": ["x"] * levels}
@@ -109,7 +109,7 @@ def test_vae_agrees_with_diffusers_converter_and_returns(levels, layers):
     assert ours["first_stage_model.decoder.mid.attn_1.norm.weight"].shape == (width,)
 
 
-def test_vae_old_attention_names_mean_the_same():
+def test_vae_old_attention_names_give_the_same_keys():
     state = vae().state_dict()
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     renamed = {}
@@ -121,13 +121,13 @@ def test_vae_old_attention_names_mean_the_same():
     same(keys.vae_to_ldm(renamed), keys.vae_to_ldm(state))
 
 
-def test_vae_file_of_its_own_is_read_without_prefix():
+def test_separate_vae_file_has_no_prefix():
     model = vae()
     bare = {k.removeprefix(keys.VAE): v for k, v in keys.vae_to_ldm(model.state_dict()).items()}
     same(keys.vae_from_ldm(bare | {"loss.logvar": torch.zeros(())}, prefix=""), model.state_dict())
 
 
-def test_text_agrees_with_diffusers_converter_and_returns():
+def test_text_parity_with_diffusers_converter_and_round_trip():
     state = {k.removeprefix("text_model."): v for k, v in text().state_dict().items()}
     ours = keys.text_to_ldm(state)
     assert "cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc2.weight" in ours
@@ -139,7 +139,7 @@ def test_text_agrees_with_diffusers_converter_and_returns():
     same(keys.text_from_ldm(short | {"cond_stage_model.transformer.embeddings.position_ids": torch.zeros(1)}), state)
 
 
-def test_parts_merge_into_one_file_and_other_tensors_are_left_alone():
+def test_parts_merge_into_one_file_and_other_tensors_are_ignored():
     models = unet(), vae(), text()
     parts = [f(m.state_dict()) for f, m in zip((keys.unet_to_ldm, keys.vae_to_ldm, keys.text_to_ldm), models)]
     file = parts[0] | parts[1] | parts[2]
@@ -149,7 +149,7 @@ def test_parts_merge_into_one_file_and_other_tensors_are_left_alone():
     same(keys.vae_from_ldm(file), models[1].state_dict())
 
 
-def test_strange_tensor_is_named():
+def test_unknown_tensor_is_named():
     file = keys.unet_to_ldm(unet().state_dict())
     with pytest.raises(ModelError, match="middle_block.7.weight"):
         keys.unet_from_ldm(file | {"model.diffusion_model.middle_block.7.weight": torch.zeros(1)})

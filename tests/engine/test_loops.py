@@ -1,4 +1,4 @@
-"""Loops and their repair in the engine, on a tiny random model."""
+"""Loops and seam repair in the engine, with a tiny random model."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ def pipeline(tiny):
 
 
 @pytest.mark.parametrize("frames", [4, 9])
-def test_ping_pong_is_the_open_clip_to_and_fro(pipeline, frames):
+def test_ping_pong_plays_the_open_clip_forwards_and_backwards(pipeline, frames):
     there = list(pipeline.render(settings(frames=frames)))
     both = list(pipeline.render(settings(frames=frames, closed_loop="ping-pong")))
     assert len(both) == 2 * frames - 2
@@ -32,7 +32,7 @@ def test_ping_pong_is_the_open_clip_to_and_fro(pipeline, frames):
         np.testing.assert_array_equal(picture, there[min(k, 2 * frames - 2 - k)])
 
 
-def test_a_long_clip_that_plays_to_and_fro_keeps_few_pictures(pipeline, monkeypatch):
+def test_long_ping_pong_clip_keeps_few_pictures(pipeline, monkeypatch):
     from animatediff.engine import pipeline as engine
 
     asked = settings(frames=9, closed_loop="ping-pong")
@@ -43,16 +43,18 @@ def test_a_long_clip_that_plays_to_and_fro_keeps_few_pictures(pipeline, monkeypa
     assert all((a == b).all() for a, b in zip(pipeline.render(asked), whole)) and len(decoded) == 16 - 3
 
 
-def test_to_and_fro_the_prompt_is_not_closed(pipeline):
+def test_ping_pong_does_not_close_the_prompt_schedule(pipeline):
     travelling = dict(prompt="0: x\n8: y", frames=12)
     ends = {loop: pipeline.plan(settings(closed_loop=loop, **travelling)).inputs.prompt.mixes[-1]
             for loop in ("none", "ping-pong", "seamless", "A")}
     assert ends["none"] == ends["ping-pong"] != ends["seamless"] == ends["A"]
 
 
-def test_seamless_brings_the_ends_together(pipeline):
-    """A random motion module draws the frames of a window together; only where the seam is inside one,
-    its two frames."""
+def test_seamless_makes_the_ends_more_alike(pipeline):
+    """A random motion module makes the frames of a window more alike.
+
+    The frames at the seam are in one window only if the window wraps.
+    """
     def ends(loop):
         clips = [pipeline.sample(settings(frames=4, steps=6, closed_loop=loop, seed=s)) for s in range(2)]
         return float(np.mean([(x[-1] - x[0]).norm() / (x[1:] - x[:-1]).flatten(1).norm(dim=1).median() for x in clips]))
@@ -61,7 +63,7 @@ def test_seamless_brings_the_ends_together(pipeline):
 
 
 @pytest.mark.parametrize("sampler", sampler_table.SAMPLERS)
-def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sampler):
+def test_seam_repair_changes_only_the_frames_around_the_seam(pipeline, sampler):
     asked = dict(frames=8, context_length=6, steps=2, sampler=sampler, cfg=1)
     plain = pipeline.sample(settings(**asked))
     events = []
@@ -75,22 +77,24 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(pipeline, sam
 
 
 @pytest.mark.parametrize("share, steps", [(0.01, 1), (0.5, 11), (1, 20)])
-def test_a_repair_does_the_steps_of_the_webuis_img2img(pipeline, share, steps):
-    """modules/sd_samplers_common.py, setup_img2img_steps: int(strength * 20) + 1, and 20 at most."""
+def test_seam_repair_does_the_steps_of_the_webuis_img2img(pipeline, share, steps):
+    """setup_img2img_steps in modules/sd_samplers_common.py does int(strength * 20) + 1 steps, at most 20."""
     plan = pipeline.plan(settings(frames=6, steps=20, seam_repair=share))
     assert plan.repair.run.steps == plan.repair.seam.steps == len(plan.repair.calls()) == steps
 
 
 @pytest.mark.parametrize("more", [{"closed_loop": "ping-pong"}, {"frames": 3}, {"enable": False}])
-def test_where_there_is_nothing_to_repair_nothing_is_done(pipeline, more):
+def test_seam_repair_without_a_seam_has_no_effect(pipeline, more):
     asked = settings(**{"frames": 6, "seam_repair": 0.8, **more})
     assert torch.equal(pipeline.sample(asked), pipeline.sample(settings(**{"frames": 6, **more, "seam_repair": 0.0})))
 
 
 @pytest.mark.parametrize("name", [n for n, s in sampler_table.SAMPLERS.items() if not s.stochastic])
-def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
-    """Noise on a finished picture of N(μ, s²) at the level of step k, denoised by the exact denoiser: the ODE's map,
-    which is known in closed form; what is held keeps its finished value exactly."""
+def test_sampling_from_the_middle_follows_the_ode(name):
+    """Noise is added to a picture of N(μ, s²) at the level of a step, and denoised by the exact denoiser.
+
+    The expected result is the ODE's map in closed form. Held frames keep their finished values exactly.
+    """
     from test_samplers import MU, V2, Gaussian, S, unit
 
     run = samplers.Run(name, V2, 60, strength=0.5)
@@ -106,7 +110,7 @@ def test_sampling_from_the_middle_goes_on_where_the_whole_run_was(name):
     assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
 
 
-def test_the_command_line_says_the_score(tiny, tmp_path, monkeypatch, capsys):
+def test_command_line_and_files_have_the_loop_score(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["render", "x", "--frames", "5", "--context", "4", "--steps", "2", "--seed", "1", "--size", "64x64",
              "--checkpoint", str(tiny.checkpoint), "--motion-module", str(tiny.module), "--device", "cpu",

@@ -1,4 +1,4 @@
-"""Motion scale on the command line and in the engine, and what it does to the demo model's clips."""
+"""Motion scale in the engine and on the command line, and its effect on the demo model's clips."""
 from __future__ import annotations
 
 import os
@@ -39,8 +39,8 @@ def oval(path, width=64, height=64):
     return path
 
 
-def test_the_engine_scales_the_keys(pipeline, tiny, tmp_path):
-    """Against a module whose to_k weights are multiplied beforehand; over windows, with guidance."""
+def test_motion_scale_equals_scaled_keys(pipeline, tiny, tmp_path):
+    """Compared with a module whose to_k weights are scaled, over several windows and with CFG."""
     ordinary = pipeline.sample(settings())
     module = engine.load_module(tiny.module)
     with torch.no_grad():
@@ -52,20 +52,20 @@ def test_the_engine_scales_the_keys(pipeline, tiny, tmp_path):
     for more in ({"motion_scale": "0.4"}, {"motion_scale": "0.2", "motion_scale_steps": "2"},
                  {"motion_mask": tmp_path / "black.png", "motion_mask_min": 0.4}):
         off = (pipeline.sample(settings(**more)) - expected).abs().max()
-        assert off < 0.01 * (ordinary - expected).abs().max(), off  # rounding, which random weights magnify
+        assert off < 0.01 * (ordinary - expected).abs().max(), off  # random weights amplify rounding
     Image.new("L", (9, 9), 255).save(tmp_path / "white.png")
     for more in ({"motion_scale": "1, 1"}, {"motion_mask": tmp_path / "white.png"}):
         assert torch.equal(pipeline.sample(settings(**more)), ordinary)
 
 
-def test_no_effect_leaves_stills(pipeline):
+def test_motion_effect_0_gives_stills(pipeline):
     still = pipeline.sample(settings(enable=False, motion_effect="1"))
     module = pipeline.sample(settings(motion_effect="0"))
     assert module.shape == still.shape and not torch.allclose(module, pipeline.sample(settings()), atol=1e-2)
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM", "DPM++ SDE"])
-def test_the_step_is_the_samplers(pipeline, sampler, monkeypatch):
+def test_motion_scale_gets_the_samplers_step(pipeline, sampler, monkeypatch):
     seen, at = [], Steering.at
     monkeypatch.setattr(Steering, "at",
                         lambda self, step, steps, *site: seen.append((step, steps)) or at(self, step, steps, *site))
@@ -73,7 +73,7 @@ def test_the_step_is_the_samplers(pipeline, sampler, monkeypatch):
     assert list(dict.fromkeys(seen)) == [(0, 3), (1, 3), (2, 3)]
 
 
-def test_long_animatediffs_scales_are_told():
+def test_scales_of_long_animatediff_are_noted():
     def told(frames, scale="1"):
         wanted = Settings(frames=frames, context_length=frames, motion_scale=scale)
         return [note for note in of_clip(wanted, "long", FAMILIES["LongAnimateDiff"], "DDIM") if "motion scale" in note]
@@ -94,7 +94,7 @@ def test_long_animatediffs_scales_are_told():
     (["--motion-effect", "2.5"], 2, ["--motion-effect", "from 0 to 2"]),
     (["--motion-mask-min", "a"], 2, ["--motion-mask-min"]),
 ])
-def test_bad_input_is_one_message_before_anything_is_loaded(run, tmp_path, flags, code, said):
+def test_invalid_values_are_refused_before_models_load(run, tmp_path, flags, code, said):
     (tmp_path / "words.png").write_text("hunter2 is no picture")
     found, out, err = run("render", "x", *QUICK, *flags, "--out", "demo.gif")
     assert found == code and all(word in err for word in said) and "Loading" not in err and "hunter2" not in err
@@ -106,7 +106,7 @@ def frames(path):
         return [np.asarray(gif.seek(i) or gif.convert("RGB")) for i in range(gif.n_frames)]
 
 
-def test_a_clip_is_repeated_with_its_mask_or_it_is_said_that_it_is_gone(run, tmp_path):
+def test_repeated_clip_needs_its_mask(run, tmp_path):
     (tmp_path / "masks").mkdir()
     mask = oval(tmp_path / "masks" / "oval.png")
     steered = ["--motion-mask", "masks/oval.png", "--motion-mask-min", "0.4", "--motion-scale", "0: 1, 2: 1.5"]
@@ -115,7 +115,7 @@ def test_a_clip_is_repeated_with_its_mask_or_it_is_said_that_it_is_gone(run, tmp
     code, out, err = run(*again)
     assert code == 0 and "--motion-mask masks/oval.png" in out and "'0: 1, 2: 1.5'" in out and "another" not in err
     assert all(np.array_equal(a, b) for a, b in zip(frames("demo.gif"), frames("again.gif"), strict=True))
-    mask.rename(tmp_path / "oval.png")  # beside the clip
+    mask.rename(tmp_path / "oval.png")  # in the clip's folder
     assert run(*again)[0] == 0
     Image.new("L", (4, 4)).save(tmp_path / "oval.png")
     assert "another motion mask, oval.png" in run(*again)[2]
@@ -133,9 +133,11 @@ def render(out, *flags) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_the_demo_clips_background_falls_still_and_its_subject_moves_on(tmp_path):
-    """At 64x128 the demo model draws shapes outside the oval, too:
-    the change from frame to frame inside and outside."""
+def test_mask_reduces_motion_only_outside(tmp_path):
+    """Compare the change between frames inside and outside the mask.
+
+    At 64x128 the demo model also draws shapes outside the oval.
+    """
     mask = oval(tmp_path / "oval.png", 64, 128)
     inside = np.asarray(Image.open(mask)) > 127
     found = []
@@ -151,7 +153,7 @@ def test_the_demo_clips_background_falls_still_and_its_subject_moves_on(tmp_path
 
 
 @pytest.mark.slow
-def test_less_motion_scale_is_a_shorter_way(tmp_path):
+def test_smaller_motion_scale_gives_less_motion(tmp_path):
     from benchmarks.measure import look
 
     def way(scale):

@@ -1,4 +1,4 @@
-"""Damaged and odd image models end in a sentence with the file's name; numbers that are none are named with theirs."""
+"""Damaged and unusual image models: errors name the file, and the tensor with NaN or infinity."""
 from __future__ import annotations
 
 import json
@@ -23,7 +23,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, whole):
-    """The same model as diffusers keeps it."""
+    """The same model as a diffusers folder."""
     path = tmp_path_factory.mktemp("folder") / "sd"
     parts = checkpoint.load(whole)
     parts.unet.save_pretrained(path / "unet")
@@ -40,7 +40,7 @@ def copy(folder, tmp_path):
 
 
 def changed(whole, path, change):
-    """A copy of the checkpoint whose tensors were changed."""
+    """Write a copy of the checkpoint with tensors changed by `change(tensors)`, and return its path."""
     tensors = load_file(whole)
     change(tensors)
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save({"state_dict": tensors}, path)
@@ -68,14 +68,14 @@ TENSORS = {"UNet": "model.diffusion_model.middle_block.0.in_layers.2.bias",
     ("UNet", float("nan"), "NaN", "safetensors", torch.float32), ("VAE", float("nan"), "NaN", "ckpt", torch.half),
     ("text encoder", -float("inf"), "infinity", "ckpt", torch.float32),
 ])  # fmt: skip
-def test_numbers_that_are_none_are_named(part, value, word, suffix, dtype, whole, tmp_path):
+def test_nan_and_infinity_are_named(part, value, word, suffix, dtype, whole, tmp_path):
     key = TENSORS[part]
     path = changed(whole, tmp_path / f"bad.{suffix}", lambda tensors: tensors[key].view(-1)[-1:].fill_(value))
     refused(path, word, re.escape(key), dtype=dtype)
 
 
 @pytest.mark.parametrize("part, ending", [("unet", "bin"), ("vae", "safetensors"), ("text_encoder", "bin")])
-def test_numbers_that_are_none_in_a_folder(part, ending, copy):
+def test_nan_in_a_folder_is_named(part, ending, copy):
     file = next((copy / part).glob("*.safetensors"))
     tensors = load_file(file)
     key = sorted(tensors)[3]
@@ -89,7 +89,7 @@ def test_numbers_that_are_none_in_a_folder(part, ending, copy):
     refused(copy, "NaN", re.escape(key), rf"model\.{ending}")
 
 
-def test_a_number_that_half_precision_cannot_hold(whole, tmp_path):
+def test_number_too_large_for_half_precision(whole, tmp_path):
     key = TENSORS["UNet"]
     path = changed(whole, tmp_path / "large.safetensors", lambda tensors: tensors[key].view(-1)[0].fill_(1e5))
     refused(path, f"{re.escape(key)}.* too large for float16", "bf16", dtype=torch.float16)
@@ -97,7 +97,7 @@ def test_a_number_that_half_precision_cannot_hold(whole, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
-def test_formats_that_are_none_of_weights(dtype, whole, tmp_path):
+def test_dtypes_that_are_not_for_weights(dtype, whole, tmp_path):
     key = TENSORS["UNet"]
     path = changed(whole, tmp_path / "odd.safetensors", lambda tensors: tensors.update({key: tensors[key].to(dtype)}))
     refused(path, re.escape(key), str(dtype).removeprefix("torch."))
@@ -109,12 +109,12 @@ STRAYS = ["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight", "emb_pa
 
 
 @pytest.mark.parametrize("stray", STRAYS)
-def test_a_stray_tensor_does_not_make_it_something_else(stray, whole, tmp_path):
+def test_stray_tensor_does_not_change_the_kind(stray, whole, tmp_path):
     shapes = {key: tuple(tensor.shape) for key, tensor in load_file(whole).items()}
     assert kind_of(shapes).name == kind_of(shapes | {stray: (4, 4)}).name == CHECKPOINT
 
 
-def test_a_checkpoint_with_a_stray_tensor_loads(whole, tmp_path):
+def test_checkpoint_with_a_stray_tensor_loads(whole, tmp_path):
     path = changed(whole, tmp_path / "whole.safetensors", lambda tensors: tensors.update({STRAYS[0]: torch.ones(4)}))
     key = f"{keys.UNET}input_blocks.0.0.weight"
     assert torch.equal(checkpoint.load(path).unet.conv_in.weight, load_file(whole)[key])
@@ -137,8 +137,8 @@ def test_odd_shapes(case, whole, tmp_path):
 
 
 @pytest.mark.parametrize("part, end", [("UNet", 0), ("UNet", 12), ("VAE", 2), ("text encoder", 2)])
-def test_parts_that_are_not_whole(part, end, whole, tmp_path):
-    """Without its first tensors, in the order of their names."""
+def test_incomplete_networks(part, end, whole, tmp_path):
+    """The first tensors in the order of their names are missing."""
     prefix = ".".join(TENSORS[part].split(".")[: 1 + (part == "text encoder") + (part == "UNet")])
 
     def cut(tensors):
@@ -171,7 +171,7 @@ def test_odd_sidecars(text, whole, tmp_path):
     assert SIDECARS[text] in str(caught.value) and str(tmp_path / "m.") in str(caught.value) and caught.value.remedy
 
 
-def test_a_sidecar_with_a_byte_order_mark(whole, tmp_path):
+def test_sidecar_with_a_byte_order_mark(whole, tmp_path):
     path = changed(whole, tmp_path / "m.safetensors", lambda tensors: None)
     path.with_suffix(".yaml").write_bytes(b"\xef\xbb\xbf" + whole.with_suffix(".yaml").read_bytes())
     assert checkpoint.load(path).vae.config.scaling_factor == 0.5
@@ -181,12 +181,12 @@ def test_a_sidecar_with_a_byte_order_mark(whole, tmp_path):
     *(("model_index.json", content) for content in ("{", "", "[1]", "null", "{\"a\": " * 100_000, "\0\1", "\ufffe{}")),
     *((f"{part}.json", "{") for part in ("unet/config", "vae/config", "text_encoder/config", "tokenizer/vocab")),
 ])  # fmt: skip
-def test_a_folders_settings_that_are_damaged(file, content, copy):
+def test_damaged_json_files_in_a_folder(file, content, copy):
     (copy / file).write_text(content)
     refused(copy, file.split("/")[0].removesuffix("_encoder"))
 
 
-def test_a_byte_order_mark_is_no_damage(copy, folder):
+def test_json_files_with_a_byte_order_mark(copy, folder):
     for file in copy.rglob("*.json"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     loaded, plain = checkpoint.load(copy), checkpoint.load(folder)
@@ -195,7 +195,7 @@ def test_a_byte_order_mark_is_no_damage(copy, folder):
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])
-def test_a_folder_without_one_of_its_parts(part, copy):
+def test_folder_without_one_of_its_parts(part, copy):
     shutil.rmtree(copy / part)
     refused(copy, rf"sd\b.*{part}")
 
@@ -207,7 +207,7 @@ def test_a_folder_without_one_of_its_parts(part, copy):
     ("text_encoder", {"num_hidden_layers": 10**8}), ("text_encoder", {"hidden_size": 0}),
     ("text_encoder", {"hidden_act": "none"}),
 ])  # fmt: skip
-def test_settings_that_no_network_has(part, wrong, copy):
+def test_impossible_network_configurations(part, wrong, copy):
     file = copy / part / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
     refused(copy, part)
@@ -215,13 +215,13 @@ def test_settings_that_no_network_has(part, wrong, copy):
 
 @pytest.mark.parametrize("options", [{"beta_schedule": "squaredcos_cap_v2"}, {"beta_start": "x"}, {"beta_end": 7},
                                      {"num_train_timesteps": 10**12}, {"prediction_type": "sample"}])
-def test_noise_schedules_that_are_not_known(options, copy):
+def test_unknown_noise_schedules(options, copy):
     (copy / "scheduler").mkdir()
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(options))
     refused(copy, "scheduler_config.json")
 
 
-def test_bin_files_load_without_a_word(copy, folder, capfd):
+def test_bin_files_load_without_warnings(copy, folder, capfd):
     for file in list(copy.rglob("*.safetensors")):
         torch.save(load_file(file), file.with_name("pytorch_model.bin" if file.parent.name == "text_encoder" else
                                                    "diffusion_pytorch_model.bin"))
@@ -247,7 +247,7 @@ def test_weights_in_several_files(copy, folder):
         refused(copy, "unet")
 
 
-def test_a_motion_module_as_the_checkpoint_is_told_what_it_is(tmp_path):
+def test_motion_module_as_the_checkpoint_is_named(tmp_path):
     module = write_module(tmp_path / "v3_sd15_mm.ckpt", "v3")
     with pytest.raises(ModelError, match=r"mm.ckpt: is a motion module, not an image checkpoint. Give it as the"):
         Pipeline.load(module)

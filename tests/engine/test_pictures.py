@@ -1,4 +1,4 @@
-"""Clips from pictures in the engine: against diffusers' img2img pipeline, held frames, and what users get wrong."""
+"""Clips from pictures in the engine: parity with diffusers' img2img pipeline, held frames, and invalid values."""
 from __future__ import annotations
 
 import json
@@ -26,7 +26,7 @@ def pipeline(tiny):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """one.png, other.png, and moving/ with 2.png, 3.png and 10.png."""
+    """A folder with one.png, other.png, moving/ with 2.png, 3.png and 10.png, and invalid files."""
     folder = tmp_path_factory.mktemp("sources")
     (folder / "moving").mkdir()
     colours = np.random.default_rng(0)
@@ -47,15 +47,15 @@ def settings(**more):
 
 
 def latents_of(pipeline, path):
-    """The mean of the VAE, by diffusers' own preprocessing."""
+    """Return the mean of the VAE's distribution, with diffusers' preprocessing."""
     pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"), dtype=np.float32)).permute(2, 0, 1)[None]
     with torch.no_grad():
         return pipeline.vae.encode(pixels / 127.5 - 1).latent_dist.mean * pipeline.vae.config.scaling_factor
 
 
 @pytest.mark.parametrize("strength, theirs", [(0.5, 0.75), (0.3, 0.5), (1, 1)])
-def test_without_motion_it_is_diffusers_img2img(pipeline, sources, strength, theirs):
-    """Four whole timesteps; the pipeline there rounds the number of steps down, the WebUI and we up."""
+def test_stills_parity_with_diffusers_img2img(pipeline, sources, strength, theirs):
+    """Four steps have integer timesteps. diffusers rounds the number of steps down, the WebUI and this engine up."""
     s = settings(enable=False, init=sources / "one.png", denoising_strength=strength, negative="dull", cfg=4)
     scheduler = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
                                        timestep_spacing="linspace")
@@ -70,8 +70,8 @@ def test_without_motion_it_is_diffusers_img2img(pipeline, sources, strength, the
     torch.testing.assert_close(pipeline.sample(s), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
 
 
-def test_latent_power_and_scale_draw_each_frames_second_noise(pipeline, sources):
-    """Strength 0 leaves one step from the lowest level; what it starts from is the formula's."""
+def test_latent_power_and_scale_mix_in_the_second_noise(pipeline, sources):
+    """Strength 0 does one step from the lowest level. Its input is compared with the formula."""
     seen = []
     hook = pipeline.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     pipeline.sample(settings(init=sources / "one.png", denoising_strength=0, latent_scale=2, cfg=1))
@@ -90,7 +90,7 @@ def test_latent_power_and_scale_draw_each_frames_second_noise(pipeline, sources)
 
 @pytest.mark.parametrize("more", [{}, {"sampler": "LCM"}, {"sampler": "Heun"}, {"sampler": "DPM++ SDE"},
                                   {"frames": 7, "closed_loop": "R+P"}, {"frames": 9, "overlap": 1}], ids=str)
-def test_both_ends_are_the_given_pictures(pipeline, sources, more):
+def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
     s = settings(init=sources / "one.png", last_frame=sources / "other.png", frame_lock="1, 0",
                  denoising_strength=1, **more)
     clip = pipeline.sample(s)
@@ -109,9 +109,8 @@ def test_both_ends_are_the_given_pictures(pipeline, sources, more):
     {"seam_repair": 0.75, "frames": 9, "context_length": 8},
     {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
 @pytest.mark.parametrize("cfg", [1, 4])
-def test_a_lock_stands_beside_what_samples_again(pipeline, sources, more, cfg):
-    """FreeInit starts the clip anew, and the seam's repair its ends: the pictures stay at both,
-    and the rest changes."""
+def test_frame_lock_holds_in_freeinit_and_seam_repair(pipeline, sources, more, cfg):
+    """FreeInit samples the clip again, and seam repair its ends. The held pictures stay, and other frames change."""
     s = settings(**{"init": sources / "one.png", "last_frame": sources / "other.png",
                     "frame_lock": "1, 0", "cfg": cfg, **more})
     found = pipeline.sample(s)
@@ -121,19 +120,19 @@ def test_a_lock_stands_beside_what_samples_again(pipeline, sources, more, cfg):
     assert torch.isfinite(found).all() and (found[1:-1] - once[1:-1]).abs().max() > 0.01
 
 
-def test_neighbours_see_the_held_frame(pipeline, sources):
+def test_held_frame_changes_its_neighbours(pipeline, sources):
     s = settings(init=sources / "one.png", denoising_strength=1)
     free, held = pipeline.sample(s), pipeline.sample(parse({"frame_lock": "1, 0"}, s))
     assert not torch.allclose(free[1:], held[1:], atol=1e-3)
 
 
-def test_a_lock_of_zero_is_no_lock(pipeline, sources):
+def test_frame_lock_of_0_has_no_effect(pipeline, sources):
     s = settings(init=sources / "one.png")
     assert torch.equal(pipeline.sample(s), pipeline.sample(parse({"frame_lock": "0: 0, 2: 0"}, s)))
 
 
-def test_a_picture_for_each_frame(pipeline, sources):
-    """In the order of their numbers, and as many frames as pictures."""
+def test_folder_gives_a_picture_for_each_frame(pipeline, sources):
+    """The pictures are in the order of their numbers, and the clip has as many frames."""
     s = pipeline.plan(settings(init=sources / "moving", frames=0, denoising_strength=0.05, steps=20)).settings
     assert s.frames == 3 and s.size == "64x64"
     clip = pipeline.sample(s)
@@ -142,7 +141,7 @@ def test_a_picture_for_each_frame(pipeline, sources):
     assert distance.argmin(1).tolist() == [0, 1, 2]
 
 
-def test_an_animated_picture_and_its_first_frames(pipeline, sources, tmp_path):
+def test_animated_picture_and_its_first_frames(pipeline, sources, tmp_path):
     frames = [Image.open(sources / name) for name in ("one.png", "other.png", "moving/2.png")]
     frames[0].save(tmp_path / "clip.png", save_all=True, append_images=frames[1:], default_image=False)
     s = pipeline.plan(settings(init=tmp_path / "clip.png", frames=2)).settings
@@ -154,7 +153,7 @@ def test_an_animated_picture_and_its_first_frames(pipeline, sources, tmp_path):
 @pytest.mark.parametrize("mode, size, expected", [
     ("Crop and resize", "32x32", "middle"), ("Just resize", "32x32", "all"), ("Crop and resize", "", "all")])
 def test_sizes(pipeline, tmp_path, mode, size, expected):
-    """A picture of three stripes, red, green, blue; cut to a square, only green is left."""
+    """A picture has red, green and blue stripes. Cropped to a square, only green is left."""
     picture = np.zeros((40, 123, 3), np.uint8)
     for i in range(3):
         picture[:, 41 * i:41 * (i + 1), i] = 255
@@ -168,7 +167,7 @@ def test_sizes(pipeline, tmp_path, mode, size, expected):
 
 def test_transparent_pixels_are_white(sources):
     s = settings(init=sources / "clear.png", frames=1)
-    assert (pictures.read(s).first == 255).all()
+    assert (np.asarray(pictures.read(s).first) == 255).all()
 
 
 @pytest.mark.parametrize(("given", "error", "said"), [
@@ -180,7 +179,7 @@ def test_transparent_pixels_are_white(sources):
     ({"init": "moving", "frames": 5}, SettingsError, "frames: 5 frames are asked for, but .* has 3 pictures"),
     ({"init": "moving", "frames": 0, "last_frame": "one.png"}, SettingsError, "its own picture"),
 ], ids=str)
-def test_what_cannot_be_used(pipeline, sources, given, error, said):
+def test_unusable_pictures_are_refused(pipeline, sources, given, error, said):
     given = {k: sources / v if isinstance(v, str) else v for k, v in given.items()}
     for refuse in (pipeline.plan, pipeline.render):
         with pytest.raises(error, match=said):
@@ -208,7 +207,7 @@ def run(tiny, sources, tmp_path, monkeypatch, capsys):
     return command
 
 
-def test_a_clip_is_repeated_where_its_pictures_are_still_there(run, sources, tmp_path):
+def test_repeated_clip_needs_its_pictures(run, sources, tmp_path):
     (tmp_path / "one.png").write_bytes((sources / "one.png").read_bytes())
     asked = ["a red circle", "--init", tmp_path / "one.png", "--last-frame", "one.png", "--frame-lock", "0: 1, 2: 0",
              "--seed", "4"]
@@ -234,7 +233,7 @@ def test_a_clip_is_repeated_where_its_pictures_are_still_there(run, sources, tmp
     (["--init", "nowhere.png"], 4, "nowhere.png: cannot be read"), (["--last-frame", "x.png"], 2, "--last-frame"),
     (["--frame-lock", "2"], 2, "--frame-lock: '2' is out of range"),
     (["--denoising-strength", "1.5"], 2, "from 0 to 1"),
-    (["--latent-power", "0"], 2, "--latent-power"), (["--resize-mode", "fill"], 2, "Crop and resize")])
-def test_the_command_line_refuses(run, words, code, said):
+    (["--latent-power", "0"], 2, "--latent-power"), (["--fit", "fill"], 2, "crop, pad, stretch")])
+def test_command_line_refuses_invalid_values(run, words, code, said):
     found, out = run("x", *words)
     assert found == code and said in out.err and out.out == ""

@@ -1,4 +1,4 @@
-"""The engine on a tiny random model: against diffusers' own pipeline, frame by frame, and what is left afterwards."""
+"""The engine with a tiny random model: parity with diffusers' pipeline, prompts per frame, and unchanged networks."""
 from __future__ import annotations
 
 import json
@@ -33,7 +33,7 @@ def settings(**more):
 
 
 class Spy:
-    """Batch sizes and context lengths of all UNet calls in a block."""
+    """Record the number of rows and tokens of all UNet calls within the context."""
 
     def __init__(self, unet):
         self.unet, self.rows, self.tokens = unet, [], []
@@ -62,10 +62,10 @@ def plain(pipeline):
 
 @pytest.mark.parametrize("cfg", [1.0, 6.0])
 @pytest.mark.parametrize("enable", [False, True])
-def test_without_motion_it_is_diffusers_pipeline(pipeline, tiny, enable, cfg):
-    """A module whose proj_out is zero leaves a batch of stills, with the module's betas.
+def test_stills_parity_with_diffusers_pipeline(pipeline, tiny, enable, cfg):
+    """A module with zero proj_out gives a batch of stills with the module's noise schedule.
 
-    Four steps are whole timesteps.
+    Four steps have integer timesteps.
     """
     module = engine.load_module(tiny.module)
     for site in module.sites().values():
@@ -91,16 +91,16 @@ def test_without_motion_it_is_diffusers_pipeline(pipeline, tiny, enable, cfg):
     assert frames.dtype == np.uint8 and np.abs(frames - pictures * 255).max() <= 0.51
 
 
-def test_motion_makes_a_difference_and_the_seed_repeats(pipeline):
+def test_motion_changes_the_clip_and_the_seed_repeats_it(pipeline):
     clip = pipeline.sample(settings())
     assert torch.equal(clip, pipeline.sample(settings()))
     assert not torch.allclose(clip, pipeline.sample(settings(seed=4)), atol=1e-2)
     other = pipeline.sample(settings(prompt="x"))
     assert not torch.allclose(clip, other, atol=1e-4)
-    assert not torch.allclose(clip[:1], pipeline.sample(settings(frames=1)), atol=1e-2)  # neighbours are seen
+    assert not torch.allclose(clip[:1], pipeline.sample(settings(frames=1)), atol=1e-2)  # other frames have an effect
 
 
-def test_stills_are_the_pictures_of_their_seeds(pipeline):
+def test_each_still_is_the_picture_of_its_seed(pipeline):
     clip = pipeline.sample(settings(enable=False, frames=5))
     for i in (0, 4):
         still = pipeline.sample(settings(enable=False, frames=1, seed=3 + i))
@@ -108,8 +108,8 @@ def test_stills_are_the_pictures_of_their_seeds(pipeline):
 
 
 @pytest.mark.parametrize("which", ["prompt", "negative"])
-def test_without_motion_a_travelling_prompt_is_each_frames_own(pipeline, which):
-    """Cut, every frame is the still of its prompt; between two, it is neither."""
+def test_stills_of_a_travelling_prompt(pipeline, which):
+    """With cuts, each frame is the still of its prompt. A frame between two key frames differs from both stills."""
     def clip(text, **more):
         return pipeline.sample(settings(enable=False, frames=4, cfg=3.0, **{which: text}, **more))
 
@@ -121,8 +121,8 @@ def test_without_motion_a_travelling_prompt_is_each_frames_own(pipeline, which):
     assert (mixed[1] - a[1]).abs().max() > 1e-3 and (mixed[1] - b[1]).abs().max() > 1e-3
 
 
-def test_with_motion_windows_take_the_prompts_of_their_frames(pipeline):
-    """The two ends of a clip of several windows, far from each other, are those of the two prompts' own clips."""
+def test_windows_use_the_prompts_of_their_frames(pipeline):
+    """Each half of the clip equals that of the clip with its prompt alone, since windows do not overlap."""
     asked = dict(frames=40, context_length=4, overlap=0, context_schedule="static standard", steps=1)
     travelling = pipeline.sample(settings(prompt="0: x\n20: y", travel_interpolation="hold", **asked))
     for text, frames in (("x", slice(0, 20)), ("y", slice(20, 40))):
@@ -130,7 +130,7 @@ def test_with_motion_windows_take_the_prompts_of_their_frames(pipeline):
         torch.testing.assert_close(travelling[frames], own[frames], atol=1e-4, rtol=1e-4)
 
 
-def test_each_prompt_is_encoded_once_and_the_file_says_where_it_changes(pipeline, monkeypatch):
+def test_prompts_are_encoded_once_and_recorded_by_frame(pipeline, monkeypatch):
     seen = []
     encode = pipeline.text.encode
     monkeypatch.setattr(pipeline.text, "encode", lambda *texts: seen.append(texts) or encode(*texts))
@@ -140,7 +140,7 @@ def test_each_prompt_is_encoded_once_and_the_file_says_where_it_changes(pipeline
     assert provenance.metadata(pipeline.plan(asked), pipeline)["prompts"] == {"0": "x", "2": "y", "3": "x"}
 
 
-def test_a_prompt_that_cannot_be_read_is_refused_before_the_run(pipeline):
+def test_invalid_prompt_is_refused_before_the_run(pipeline):
     with pytest.raises(SettingsError, match="line 2, column 1: .* is between"):
         pipeline.plan(settings(prompt="0: a\nb\n2: c"))
 
@@ -153,7 +153,7 @@ def test_calls_events_and_memory(pipeline, sampler):
         frames = list(pipeline.render(s, events.append))
     assert len(frames) == 7 and all(f.shape == (64, 64, 3) and f.dtype == np.uint8 for f in frames)
     assert len(spy.rows) == pipeline.plan(s).calls() == sum(e.kind == "window" for e in events)
-    assert set(spy.rows) == {8}  # 4 frames, cond and uncond: never more
+    assert set(spy.rows) == {8}  # cond and uncond of 4 frames
     assert [e.index for e in events if e.kind == "step"] == [1, 2]
     assert [(e.index, e.total) for e in events if e.kind == "frame"] == [(i, 7) for i in range(1, 8)]
     step_one = [e.frames for e in events if e.kind == "window" and e.step == 1]
@@ -161,8 +161,8 @@ def test_calls_events_and_memory(pipeline, sampler):
     assert step_one == plan * (len(step_one) // len(plan))
 
 
-def test_views_call_the_unet_once_a_step(pipeline):
-    """And one window is the plain clip, bit for bit."""
+def test_views_call_the_unet_once_per_step(pipeline):
+    """A clip of one window is the same as without views, bit for bit."""
     s, events = settings(frames=9, overlap=1, context_schedule="views"), []
     with Spy(pipeline.unet) as spy:
         seen = pipeline.sample(s, events.append)
@@ -176,18 +176,20 @@ def test_views_call_the_unet_once_a_step(pipeline):
     assert hooks(pipeline.unet) == 0 and pipeline.module.window == ()
 
 
-def test_views_go_with_what_changes_from_frame_to_frame(pipeline):
-    """A motion scale for each frame, an effect, a seam that is repaired, and a seamless loop. With no effect, windows
-    make no difference."""
+def test_views_with_other_features(pipeline):
+    """Views with a motion scale per frame, a motion effect, seam repair and a seamless loop.
+
+    With the motion effect 0, windows make no difference.
+    """
     s = settings(frames=9, overlap=1, context_schedule="views", closed_loop="seamless", seam_repair=0.5)
     varied = settings(frames=9, overlap=1, context_schedule="views", motion_scale="0: 0.5, 8: 1.5")
     assert torch.isfinite(pipeline.sample(s)).all() and torch.isfinite(pipeline.sample(varied)).all()
     without = pipeline.sample(settings(frames=9, overlap=1, context_schedule="views", motion_effect="0"))
     windowed = pipeline.sample(settings(frames=9, overlap=1, context_schedule="batched", motion_effect="0"))
-    torch.testing.assert_close(without, windowed, atol=0.01, rtol=0.001)  # of values up to 50
+    torch.testing.assert_close(without, windowed, atol=0.01, rtol=0.001)  # the values reach 50
 
 
-def test_cfg_one_skips_the_negative(pipeline):
+def test_cfg_1_skips_the_negative_prompt(pipeline):
     with Spy(pipeline.unet) as spy:
         without = pipeline.sample(settings(cfg=1, negative="dull"))
     assert set(spy.rows) == {3}
@@ -196,24 +198,24 @@ def test_cfg_one_skips_the_negative(pipeline):
     torch.testing.assert_close(without, near, atol=0.02, rtol=0.02)
 
 
-def test_prompt_and_negative_of_different_length(pipeline):
+def test_prompt_and_negative_prompt_of_different_lengths(pipeline):
     with Spy(pipeline.unet) as spy:
         clip = pipeline.sample(settings(prompt="a " * 50, negative="b " * 200))
     assert set(spy.tokens) == {77 * 3} and torch.isfinite(clip).all()
 
 
-def test_a_clip_of_one_window_closes_by_playing_back(pipeline, monkeypatch):
+def test_clip_of_one_window_with_closed_loop_a_plays_back(pipeline, monkeypatch):
     decoded, picture = [], vae.decode
     monkeypatch.setattr(vae, "decode", lambda *given: decoded.append(given) or picture(*given))
     out = list(pipeline.render(settings(frames=4, closed_loop="A")))
-    assert len(decoded) == 4  # what comes back is not decoded again
+    assert len(decoded) == 4  # frames that play twice are decoded once
     straight = list(pipeline.render(settings(frames=4)))
     assert len(out) == 6
     for here, frame in zip(out, (0, 1, 2, 3, 2, 1)):
         np.testing.assert_array_equal(here, straight[frame])
 
 
-def test_frames_come_one_by_one(pipeline):
+def test_frames_are_yielded_one_by_one(pipeline):
     decoded = []
     frames = pipeline.render(settings(frames=4), lambda e: decoded.append(e.index) if e.kind == "frame" else None)
     next(frames)
@@ -238,7 +240,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
-def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monkeypatch):
+def test_packed_weights_are_released_after_the_run(pipeline, error, monkeypatch):
     monkeypatch.setattr(packed, "is_faster", lambda: True)
     sites, seen = [site.temporal_transformer for site in pipeline.module.sites().values()], []
 
@@ -256,7 +258,7 @@ def test_what_the_module_keeps_for_speed_goes_with_the_run(pipeline, error, monk
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("kind", ["window", "step", "frame"])
-def test_nothing_is_left_in_the_unet(pipeline, error, kind):
+def test_errors_leave_the_unet_unchanged(pipeline, error, kind):
     before, keys = plain(pipeline), list(pipeline.unet.state_dict())
 
     def interrupt(event):
@@ -268,11 +270,11 @@ def test_nothing_is_left_in_the_unet(pipeline, error, kind):
         list(pipeline.render(settings(), interrupt))
     assert hooks(pipeline.unet) == 0 and list(pipeline.unet.state_dict()) == keys
     assert torch.equal(plain(pipeline), before)
-    list(pipeline.render(settings()))  # and the next run works
+    list(pipeline.render(settings()))  # the next run works
     assert torch.equal(plain(pipeline), before)
 
 
-def test_problems_are_said_before_the_first_call(pipeline):
+def test_invalid_settings_are_refused_before_the_first_call(pipeline):
     with Spy(pipeline.unet) as spy:
         with pytest.raises(ModelError, match="40.*32"):
             pipeline.render(settings(frames=50, context_length=40))
@@ -282,10 +284,10 @@ def test_problems_are_said_before_the_first_call(pipeline):
             Pipeline(pipeline.components).render(settings())
     assert not spy.rows
     pipeline.plan(settings(frames=50, context_length=16))
-    pipeline.plan(settings(frames=20, context_length=40))  # the window is what counts
+    pipeline.plan(settings(frames=20, context_length=40))  # the window has only 20 frames
 
 
-def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
+def test_modules_that_do_not_fit_are_refused(pipeline, tiny, tmp_path):
     for name, options, words in (("wide", {"widths": (64, 64, 64, 64)}, "64/64/64/64.*32/32/32/32"),
                                  ("xl", {"widths": (32, 32, 32), "family": "AnimateDiff-SDXL"}, "SDXL.*SD1.5")):
         path = write_module(tmp_path / f"{name}.safetensors", **options)
@@ -297,7 +299,7 @@ def test_modules_that_do_not_fit(pipeline, tiny, tmp_path):
         Pipeline.load(tiny.checkpoint, tiny.checkpoint)
 
 
-def test_betas_are_the_familys(pipeline, tmp_path):
+def test_noise_schedule_is_the_familys(pipeline, tmp_path):
     lcm = engine.load_module(write_module(tmp_path / "lcm.safetensors", "AnimateLCM"))
     moving, still = settings(sampler="LCM", steps=60), settings(enable=False)
     planned = Pipeline(pipeline.components, lcm).plan(moving), pipeline.plan(still)
@@ -313,7 +315,7 @@ def test_metadata_repeats_the_clip(pipeline, tiny):
     assert told["seed"] == s.seed and told["motion_module"]["family"] == "v2"
     assert told["motion_module"]["name"] == told["settings"]["motion_module"] == tiny.module.name
     assert len(told["motion_module"]["sha256"]) == 64
-    assert str(tiny.folder.parent) not in text  # no folders of the user's machine
+    assert str(tiny.folder.parent) not in text  # no paths of the user's machine
     again = parse(told["settings"])
     assert torch.equal(pipeline.sample(again), pipeline.sample(s))
 
@@ -335,7 +337,7 @@ def test_half_precision(tiny, pipeline, dtype):
     assert next(half.decode(a.view(2, 4, 8, 8))).dtype == np.uint8
 
 
-def test_a_vae_that_overflows_is_run_in_fp32(tiny, monkeypatch):
+def test_vae_that_overflows_runs_in_fp32(tiny, monkeypatch):
     half = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp16")
     decode, dtypes = half.vae.decode, []
 
@@ -358,7 +360,7 @@ def test_a_vae_that_overflows_is_run_in_fp32(tiny, monkeypatch):
     assert half.vae.dtype == torch.float16
 
 
-def test_numbers_out_of_range_are_an_error(pipeline, monkeypatch):
+def test_nan_in_sampling_is_an_error(pipeline, monkeypatch):
     with torch.no_grad():
         bias = pipeline.unet.conv_out.bias.clone()
         pipeline.unet.conv_out.bias.fill_(float("nan"))
@@ -400,11 +402,11 @@ def test_modules_are_found_by_name(tiny, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("latent, size", [(8, "64x64"), (None, "512x512"), ((4, 6), "48x32")])
-def test_the_image_models_own_size(latent, size):
+def test_native_size_of_the_image_model(latent, size):
     model = SimpleNamespace(unet=SimpleNamespace(config=SimpleNamespace(sample_size=latent)), scale=8)
     assert Pipeline.own_size.fget(model) == size
 
 
-def test_a_clip_without_a_size_has_the_image_models(pipeline):
+def test_default_size_is_the_image_models(pipeline):
     assert pipeline.plan(parse({"enable": True})).settings.size == pipeline.own_size
     assert pipeline.plan(parse({"enable": True, "size": "32x40"})).settings.size == "32x40"

@@ -1,4 +1,4 @@
-"""Runs that were cut off by kill -9 go on and come to the very same clip."""
+"""Runs that were interrupted or killed continue and give the same clip, bit for bit."""
 from __future__ import annotations
 
 import json
@@ -37,7 +37,7 @@ def killed(tiny, tmp_path_factory):
 @pytest.mark.parametrize("name", [*sampler_table.SAMPLERS, "every 2", "repair", "decoding", "FreeInit",
                                   "FreeInit's beginning", "draft", "draft, FreeInit", "draft, repair"])
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit(killed, name):
+def test_killed_run_continues_bit_for_bit(killed, name):
     case = killed[name]
     assert case["ended"] == signal.SIGKILL and case["equal"]
     expected = {"every 2": ("sampling", 2), "repair": ("seam repair", 0), "decoding": ("decoding", 0),
@@ -45,13 +45,13 @@ def test_a_killed_run_goes_on_bit_for_bit(killed, name):
                 "draft": ("sampling", 7), "draft, FreeInit": ("FreeInit iteration 2", 7),  # the ninth step reuses
                 "draft, repair": ("seam repair", 0)}
     assert (case["stage"], case["step"]) == expected.get(name, ("sampling", 2))
-    assert case["calls"] == case["told"] < case["all"]
+    assert case["calls"] == case["planned"] < case["all"]
     if name == "decoding":
         assert case["calls"] == 0, "the latents were kept"
 
 
 @pytest.mark.slow
-def test_a_full_disk_does_not_stop_the_run(killed):
+def test_full_disk_does_not_stop_the_run(killed):
     assert killed["disk full"] == {"ended": 0, "left": []}
 
 
@@ -71,8 +71,8 @@ def kill_when(process, there):
 
 
 @pytest.mark.parametrize("when", ["sampling", pytest.param("decoding", marks=pytest.mark.slow)])
-def test_from_the_command_line(files, tmp_path, when):
-    """All in processes of one thread: sums of more threads are made in another order."""
+def test_killed_run_continues_on_the_command_line(files, tmp_path, when):
+    """All processes have one thread, because more threads would sum in another order."""
     def ended(*arguments):
         process = python(*command(files, *arguments), cwd=tmp_path)
         out, err = process.communicate()
@@ -83,7 +83,7 @@ def test_from_the_command_line(files, tmp_path, when):
     ended("--seed", "3", "--out", "whole.gif")
     assert not (tmp_path / "whole.state").exists()
     kill_when(python(*command(files, "--seed", "3", "--out", "a.gif"), cwd=tmp_path), there.exists)
-    # as the writer of a process that was killed leaves it
+    # A killed process may leave such a file of its writer.
     (tmp_path / ".a.gif.12345678.part").write_bytes(b"half a file")
     out, err = ended("--resume", "--out", "a.gif")
     assert "Continuing after" in err and "Wrote a.gif" in out
@@ -95,7 +95,7 @@ def test_from_the_command_line(files, tmp_path, when):
 
 @pytest.fixture
 def begun(run, tmp_path, monkeypatch):
-    """A run with a seed that was drawn, in a folder, cut off behind its fourth step."""
+    """The state of a run with a random seed, interrupted after its fourth step."""
     from animatediff.engine.pipeline import Pipeline
 
     whole = Pipeline.render
@@ -116,7 +116,7 @@ def begun(run, tmp_path, monkeypatch):
     return state
 
 
-def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp_path):
+def test_run_continues_after_ctrl_c_without_its_prompt(run, begun, tmp_path):
     code, out, err = run("render", "--resume", "--out", "clips/", "--json", models=False)
     told = json.loads(out)
     assert code == 0 and "4 steps of sampling" in err and told["frames"] == 6
@@ -131,7 +131,7 @@ def test_ctrl_c_can_be_gone_on_with_and_the_folder_knows_its_run(run, begun, tmp
     (["--motion-module", "other.safetensors"],
      "the motion module is another (other.safetensors, was good.safetensors)"),
 ])
-def test_another_run_is_refused(run, files, begun, words, said):
+def test_other_settings_are_refused(run, files, begun, words, said):
     from safetensors.torch import load_file, save_file
 
     other = {name: value * 1.01 for name, value in load_file(files / "model" / "good.safetensors").items()}
@@ -143,7 +143,7 @@ def test_another_run_is_refused(run, files, begun, words, said):
     (files / "model" / "other.safetensors").unlink()
 
 
-def test_another_version_is_refused(run, begun, monkeypatch):
+def test_other_version_is_refused(run, begun, monkeypatch):
     from animatediff.clip import provenance
 
     monkeypatch.setattr(provenance, "__version__", "99")
@@ -151,13 +151,13 @@ def test_another_version_is_refused(run, begun, monkeypatch):
     assert code == 2 and "animatediff is 99, was " in err
 
 
-def test_a_state_that_cannot_be_read(run, begun):
+def test_damaged_state_is_refused(run, begun):
     begun.write_bytes(begun.read_bytes()[:500])
     code, _, err = run("render", "--resume", "--out", "clips/", models=False)
     assert code == 4 and begun.name in err and "Delete it" in err
 
 
-def test_a_state_runs_no_code(tmp_path):
+def test_state_with_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
@@ -168,7 +168,7 @@ def test_a_state_runs_no_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_nothing_to_go_on_with(run):
+def test_resume_without_a_state(run):
     code, _, err = run("render", "--resume", "--out", "a.gif", models=False)
     assert code == 2 and "no run here" in err
     code, out, err = run("render", "x", *ASKED, "--steps", "1", "--resume", "--out", "a.gif")
@@ -177,12 +177,12 @@ def test_nothing_to_go_on_with(run):
     assert code == 2 and "--save-state" in err
 
 
-def test_no_state_is_kept_where_none_is_wanted(run, tmp_path, monkeypatch):
+def test_save_state_0_keeps_no_state(run, tmp_path, monkeypatch):
     monkeypatch.setattr(resume.Keeper, "save", lambda *_: pytest.fail("saved"))
     assert run("render", "x", *ASKED, "--steps", "3", "--save-state", "0", "--out", "a.gif")[0] == 0
 
 
-def test_what_a_file_holds_is_seen_anywhere_in_it(tmp_path):
+def test_content_hash_depends_on_the_whole_file(tmp_path):
     path, size = tmp_path / "model", 200_000
     path.write_bytes(bytes(size))
     digest = resume.content(path)

@@ -1,4 +1,4 @@
-"""Samplers against closed forms: data N(μ, s²) has an exact denoiser, an exact ODE map and exact moments."""
+"""Samplers, compared with closed forms. Data of N(μ, s²) has an exact denoiser, an exact ODE map and exact moments."""
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +11,7 @@ from animatediff.errors import SettingsError
 from animatediff.motion import FAMILIES
 from animatediff.sampling import from_pictures, noise
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy 2 in diffusers' schedulers
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from diffusers' schedulers with numpy 2
 
 MU, S = 0.6, 0.5
 V2, SDXL = FAMILIES["v2"].betas, FAMILIES["AnimateDiff-SDXL"].betas
@@ -22,7 +22,7 @@ TWO_CALLS = ("Heun", "DPM++ SDE")
 
 
 class Gaussian:
-    """ε of N(μ, s²) in float64, from a table of ᾱ made here."""
+    """The exact denoiser (ε prediction) of N(μ, s²) in float64, with a table of ᾱ computed here."""
 
     def __init__(self, schedule):
         a, b = schedule.start, schedule.end
@@ -32,7 +32,7 @@ class Gaussian:
         self.log_sigma = np.log(np.sqrt((1 - alpha) / alpha))
 
     def level(self, t):
-        """α, σ with α² + σ² = 1 at the continuous timestep t."""
+        """Return α and σ with α² + σ² = 1 at the continuous timestep t."""
         sigma = np.exp(np.interp(float(t), np.arange(1000), self.log_sigma))
         return 1 / np.sqrt(1 + sigma**2), sigma / np.sqrt(1 + sigma**2)
 
@@ -43,7 +43,7 @@ class Gaussian:
         return (x - alpha * x0) / sigma
 
     def ode(self, noise_):
-        """Where the probability flow takes the start: quantiles stay quantiles."""
+        """Return the result of the probability flow ODE, which maps quantiles to quantiles."""
         alpha, sigma = self.level(999)
         x = noise_.double() * sigma
         return MU + S * (x - alpha * MU) / np.sqrt(alpha**2 * S**2 + sigma**2)
@@ -63,7 +63,7 @@ def error(name, steps, schedule=V2, schedule_type="Automatic"):
 
 
 def levels(schedule_type, steps, schedule=V2):
-    """σ of each step and 0 behind them, in float64, as k-diffusion and the WebUI write it."""
+    """Return σ of each step and a final 0, in float64, with the formulas of k-diffusion and the WebUI."""
     log_sigma = Gaussian(schedule).log_sigma
     low, high = np.exp(log_sigma[0]), np.exp(log_sigma[-1])
     if schedule_type == "Karras":
@@ -83,7 +83,7 @@ def x0(x, sigma):
 
 
 def textbook(name, noise_, sigma):
-    """Each method as its paper (or k-diffusion) writes it, in float64 on x₀ + σε."""
+    """Sample with the formulas of the papers (or k-diffusion), in float64 on x₀ + σε."""
     x, old = noise_.double() * sigma[0], None
     for i, (here, there) in enumerate(pairwise(sigma)):
         d = x0(x, here)
@@ -106,7 +106,7 @@ def textbook(name, noise_, sigma):
 @pytest.mark.parametrize("name, schedule_type", [
     ("DDIM", "trailing"), *((name, kind) for name in ("Euler", "Heun", "DPM++ 2M") for kind in SCHEDULES),
 ])  # fmt: skip
-def test_against_the_textbook(name, schedule_type, steps):
+def test_parity_with_the_papers(name, schedule_type, steps):
     x, sources = unit()
     asked = "Automatic" if schedule_type == "trailing" else schedule_type
     out = samplers.Run(name, V2, steps, schedule_type=asked)(Gaussian(V2), x, sources)
@@ -114,22 +114,22 @@ def test_against_the_textbook(name, schedule_type, steps):
 
 
 def draws(seed, shape):
-    """A source of unit noise that goes on where the one of a run's start does."""
+    """Return a source of unit noise that continues after the noise of a run's start."""
     sources = noise.generators("per frame", seed, shape[0], 16)
     noise.draw(sources, shape)
     return lambda: noise.draw(sources, shape).double()
 
 
 def ancestral(here, there):
-    """Of k-diffusion: the level to go down to, and the noise to add, for η = 1."""
+    """Return the level of k-diffusion's ancestral step, and the noise that it adds, for η = 1."""
     up = min(there, np.sqrt(there**2 * (here**2 - there**2) / here**2))
     return np.sqrt(there**2 - up**2), up
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 12])
 @pytest.mark.parametrize("schedule_type", SCHEDULES)
-def test_dpmpp_sde_step_by_step(schedule_type, steps):
-    """k-diffusion's sample_dpmpp_sde with r = 1/2, its noise from a Brownian path W(σ) that is drawn here."""
+def test_dpmpp_sde_parity_with_k_diffusion(schedule_type, steps):
+    """Compared with k-diffusion's sample_dpmpp_sde with r = 1/2, with a Brownian path W(σ) that is drawn here."""
     x_, sources = unit()
     sigma, fresh = levels(schedule_type, steps), draws(0, tuple(x_.shape))
     x = x_.double() * sigma[0]
@@ -154,13 +154,13 @@ def test_dpmpp_sde_step_by_step(schedule_type, steps):
                                                  ("DPM++ 2M", "Karras"), ("DPM++ SDE", "Karras"),
                                                  ("DPM++ 2M SDE", "Exponential")])
 def test_automatic_is_the_webuis_choice(name, schedule_type):
-    """modules/sd_samplers_kdiffusion.py of the WebUI 1.10: the option "scheduler" of each sampler."""
+    """The values are the option "scheduler" of each sampler in modules/sd_samplers_kdiffusion.py of WebUI 1.10."""
     for steps in (1, 2, 20):
         np.testing.assert_allclose(samplers.Run(name, V2, steps).levels, levels(schedule_type, steps), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["DDIM", "UniPC", "LCM"])
-def test_samplers_with_steps_of_their_own_take_no_schedule_type(name):
+def test_samplers_with_their_own_grid_ignore_schedule_types(name):
     for kind in SCHEDULES:
         assert samplers.Run(name, V2, 7, schedule_type=kind).levels == samplers.Run(name, V2, 7).levels
     with pytest.raises(SettingsError, match="'Beta' is unknown.*Karras"):
@@ -170,7 +170,7 @@ def test_samplers_with_steps_of_their_own_take_no_schedule_type(name):
 @pytest.mark.parametrize("schedule", [V2, SDXL], ids=["linear", "scaled linear"])
 @pytest.mark.parametrize("name", ODE)
 def test_ode_samplers_reach_the_exact_map(name, schedule):
-    """Largest error over 1,024 values, in units of s; the last step from σ(0) alone costs 0.006."""
+    """The largest error over 1,024 values is in units of s. The last step from σ(0) alone adds 0.006."""
     bound = 0.045 if name in ("Euler", "DDIM") else 0.015
     assert error(name, 400, schedule) < bound
     assert error(name, 400, schedule) < error(name, 100, schedule) / 2 or error(name, 100, schedule) < 0.007
@@ -180,12 +180,12 @@ def test_ode_samplers_reach_the_exact_map(name, schedule):
     ("Euler", "Uniform", 0.47), ("DDIM", "Automatic", 0.51), ("DPM++ 2M", "Uniform", 0.54), ("Heun", "Uniform", 0.05),
     ("UniPC", "Automatic", 0.32), ("DPM++ 2M", "Karras", 0.06),
 ])  # fmt: skip
-def test_error_at_twenty_steps(name, schedule_type, expected):
+def test_error_of_twenty_steps(name, schedule_type, expected):
     assert error(name, 20, schedule_type=schedule_type) == pytest.approx(expected, abs=0.015)
 
 
 def spread(name, sigma):
-    """The standard deviation that a stochastic method ends with: x and the last x₀ are linear in the noise."""
+    """Return the standard deviation of a stochastic method's result. x and the last x₀ are linear in the noise."""
     cov, old_step = np.array([[sigma[0] ** 2, 0.0], [0.0, 0.0]]), None  # of (x, previous x₀)
     for here, there in pairwise(sigma):
         gain, added = S**2 / (S**2 + here**2), 0.0
@@ -197,7 +197,7 @@ def spread(name, sigma):
         elif name == "DPM++ SDE":
             middle = np.sqrt(here * there)
             (down, up), (down_2, up_2) = ancestral(here, middle), ancestral(here, there)
-            seen = (1 - down_2 / here) * S**2 / (S**2 + middle**2)  # what the middle's x has in the step's end
+            seen = (1 - down_2 / here) * S**2 / (S**2 + middle**2)  # weight of the middle's x in the step's result
             row = [down_2 / here + seen * (gain + (1 - gain) * down / here), 0.0]
             alike = np.sqrt((here - middle) / (here - there))  # correlation of the step's two noises
             added = (seen * up) ** 2 + up_2**2 + 2 * alike * seen * up * up_2
@@ -221,7 +221,7 @@ def test_sde_samplers_have_the_moments_of_their_formula(name, schedule_type, ste
     expected = spread(name, levels(schedule_type, steps))
     assert out.std().item() == pytest.approx(expected, rel=0.015)  # 5 standard errors of 65,536 values
     assert abs(out.mean().item() - MU) < 0.02
-    assert (out - Gaussian(V2).ode(x)).std() > 0.5 * S  # ... and do not simply follow the ODE
+    assert (out - Gaussian(V2).ode(x)).std() > 0.5 * S  # stochastic samplers do not follow the ODE
 
 
 @pytest.mark.parametrize("name", SDE)
@@ -233,7 +233,7 @@ def test_sde_samplers_converge_to_the_data(name):
 
 @pytest.mark.parametrize("steps", [1, 4, 8])
 def test_lcm_with_the_exact_consistency_function(steps):
-    """The consistency function of a Gaussian maps every level to N(μ, s²), so every number of steps does."""
+    """The consistency function of a Gaussian maps each level to N(μ, s²), with any number of steps."""
     gaussian = Gaussian(V2)
 
     def network(x, t, step):
@@ -258,7 +258,7 @@ def test_sampling_starts_at_sigma_max_of_the_family(name, family):
         assert float(run.times[0]) == pytest.approx(999)
         assert all(a >= b for a, b in zip(run.times, run.times[1:]))
         x = run.start(torch.ones(1, 4, 1, 1))
-        scaled = run.solver.scale_model_input(x, run.times[0])  # what the network sees: σ of unit variance
+        scaled = run.solver.scale_model_input(x, run.times[0])  # the network's input, of unit variance
         assert scaled.flatten()[0].item() == pytest.approx(sigma_max / (1 + sigma_max**2) ** 0.5, rel=1e-5)
 
 
@@ -282,8 +282,8 @@ def test_steps_calls_and_reports(name):
 
 
 @pytest.mark.parametrize("name", sampler_table.SAMPLERS)
-def test_a_frame_is_the_same_in_any_batch(name):
-    """Frame 3 of six is frame 0 of a clip whose seed is three higher, in stochastic samplers too."""
+def test_frame_does_not_depend_on_its_batch(name):
+    """Frame 3 of six equals frame 0 of a clip with a seed higher by 3, in stochastic samplers too."""
     model = Gaussian(V2)
     outs = []
     for seed, frames in ((10, 6), (13, 2)):
@@ -301,21 +301,21 @@ def test_stochastic_runs_repeat(kind):
     assert torch.equal(run(), run())
 
 
-def test_lcm_uses_the_modules_own_steps():
+def test_lcm_uses_the_modules_distillation_steps():
     assert samplers.Run("LCM", FAMILIES["AnimateLCM"].betas, 4).times.tolist() == [999, 749, 499, 249]
     with pytest.raises(SettingsError, match="at most 50"):
         samplers.Run("LCM", V2, 51)
 
 
-def test_unknown_sampler_names_the_known_ones():
+def test_error_about_an_unknown_sampler_lists_the_known_ones():
     with pytest.raises(SettingsError, match="Euler a"):
         sampler_table.get("euler z")
 
 
 @pytest.mark.parametrize("strength, done", [(1, 12), (0.75, 10), (0.5, 7), (0, 1)])
 @pytest.mark.parametrize("name", sampler_table.SAMPLERS)
-def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, done):
-    """It is the end of the whole run: the same levels, and at its first one x = α x₀ + σ ε."""
+def test_img2img_starts_in_the_middle_of_the_grid(name, strength, done):
+    """The levels are the last ones of the whole run. At the first, x = α x₀ + σ ε."""
     whole, run = samplers.Run(name, V2, 12), samplers.Run(name, V2, 12, strength=strength)
     assert run.steps == done and run.call_steps[-1] == done - 1 and sorted(set(run.call_steps)) == list(range(done))
     assert run.times.tolist() == whole.times.tolist()[-len(run.times):]
@@ -331,7 +331,7 @@ def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, do
     alpha, sigma = model.level(seen[0][1])
     expected = alpha * picture.double() + sigma * noise_.double()
     torch.testing.assert_close(seen[0][0].double(), expected, atol=1e-4, rtol=1e-4)
-    if strength == 1:  # almost the start from noise alone: α is 0.07
+    if strength == 1:  # almost like a start from noise: α is 0.07
         assert (seen[0][0] - sigma * noise_).abs().max() < 0.08 * picture.abs().max()
     if not strength:
         x0 = MU + alpha * S**2 / (alpha**2 * S**2 + sigma**2) * (seen[0][0].double() - alpha * MU)
@@ -339,8 +339,8 @@ def test_a_run_from_a_picture_starts_in_the_midst_of_the_grid(name, strength, do
 
 
 @pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun", "DPM++ 2M", "UniPC"])
-def test_a_run_from_a_picture_reaches_the_exact_map(name):
-    """The probability flow from the level in the midst, as `Gaussian.ode` from σmax."""
+def test_img2img_reaches_the_exact_map(name):
+    """Compared with the probability flow from the middle level, like `Gaussian.ode` from σmax."""
     run, model = samplers.Run(name, V2, 400, strength=0.6), Gaussian(V2)
     noise_, sources = unit()
     picture = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))
@@ -352,9 +352,11 @@ def test_a_run_from_a_picture_reaches_the_exact_map(name):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", sampler_table.SAMPLERS)
-def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, prediction):
-    """In every call; without noise of the sampler's own it is the same ε all along. Frames that are not held are bit
-    for bit as without the lock, since this model knows no neighbours."""
+def test_held_frames_are_noised_pictures_in_each_step(name, prediction):
+    """Held frames are noised pictures in each call, with the same ε if the sampler adds no noise.
+
+    Other frames are the same as without the lock, bit for bit, since this model treats frames independently.
+    """
     run, model, calls = samplers.Run(name, V2, 10, strength=0.8, prediction_type=prediction), Gaussian(V2), []
     noise_, sources = unit(4)
     pictures = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9))
@@ -383,7 +385,7 @@ def test_held_frames_are_their_pictures_noised_to_each_steps_level(name, predict
 
 
 @pytest.mark.parametrize("name", sampler_table.SAMPLERS)
-def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatch):
+def test_several_solvers_equal_one_bit_for_bit(name, monkeypatch):
     def clip(at_once):
         monkeypatch.setattr(samplers, "AT_ONCE", at_once)
         x, sources = unit(frames=7)
@@ -395,7 +397,7 @@ def test_solvers_of_some_frames_each_are_one_of_all_bit_for_bit(name, monkeypatc
     assert all(torch.equal(whole, clip(at_once)) for at_once in (1, 3, 7))
 
 
-def test_the_table_of_settings_offers_what_there_is():
+def test_table_of_settings_has_all_samplers():
     assert settings.BY_NAME["sampler"].choices == tuple(sampler_table.SAMPLERS)
     read = {older: settings.parse({"sampler": older}) for older in ("DPM++ 2M Karras", "DPM++ SDE Karras")}
     assert [s.sampler for s in read.values()] == ["DPM++ 2M", "DPM++ SDE"]

@@ -1,4 +1,4 @@
-"""Prompts against values recorded from the WebUI and CLIP's tokenizer; encoding against transformers and float64."""
+"""Prompts, compared with values recorded from the WebUI and CLIP's tokenizer; encoding, compared with transformers."""
 from __future__ import annotations
 
 import json
@@ -25,7 +25,7 @@ def spread(runs: list) -> list:
 
 
 def words() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A vocabulary of bytes and three words, written out by hand in CLIP's file format."""
+    """Return vocabulary and merges of bytes and three words, in CLIP's file format."""
     symbols = tokenizer.byte_symbols()
     merges = [("r", "e"), ("re", "d</w>"), ("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")]
     tokens = [*symbols, *(s + "</w>" for s in symbols), *("".join(m) for m in merges)]
@@ -51,7 +51,7 @@ def encoder() -> TextEncoder:
     )  # fmt: skip
     torch.manual_seed(0)
     model = CLIPTextModel(config).eval()
-    for parameter in model.parameters():  # larger than CLIP's initial values, so that states differ clearly
+    for parameter in model.parameters():  # larger than CLIP's initial values, so that outputs differ clearly
         torch.nn.init.normal_(parameter, 0.1, 0.4)
     return TextEncoder(model, tokenizer.ClipTokenizer(vocabulary, merges))
 
@@ -59,18 +59,18 @@ def encoder() -> TextEncoder:
 # --- tokenizer ---
 
 
-def test_shipped_vocabulary_is_clips():
+def test_shipped_vocabulary_parity_with_clip():
     clip = tokenizer.shipped()
     assert (clip.size, clip.start, clip.end, clip.comma) == (49408, 49406, 49407, 267)
-    assert clip(["a photo of a cat"]) == [[320, 1125, 539, 320, 2368]]  # as every CLIP tutorial prints it
+    assert clip(["a photo of a cat"]) == [[320, 1125, 539, 320, 2368]]  # as printed in tutorials of CLIP
 
 
 @pytest.mark.parametrize("text,ids", DATA["ids"], ids=[repr(t)[:30] for t, _ in DATA["ids"]])
-def test_ids_agree_with_clips_own_tokenizer(text, ids):
+def test_ids_parity_with_clips_tokenizer(text, ids):
     assert tokenizer.shipped()([text]) == [ids]
 
 
-def test_folders_of_either_format_agree_with_transformers(tmp_path):
+def test_folders_of_both_formats_parity_with_transformers(tmp_path):
     ours = tokenizer.from_folder(write_folder(tmp_path / "clip"))
     theirs = CLIPTokenizer.from_pretrained(tmp_path / "clip")
     theirs.save_pretrained(tmp_path / "saved")
@@ -82,7 +82,7 @@ def test_folders_of_either_format_agree_with_transformers(tmp_path):
     assert (ours.start, ours.end) == (theirs.bos_token_id, theirs.eos_token_id) == (again.start, again.end)
 
 
-def test_unreadable_folders_say_what_is_missing(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
     with pytest.raises(ModelError, match="no tokenizer.json"):
         tokenizer.from_folder(tmp_path)
     folder = write_folder(tmp_path / "clip")
@@ -113,7 +113,7 @@ def test_unknown_characters_are_reported(caplog):
 
 
 @pytest.mark.parametrize("prompt,expected", DATA["parse"], ids=[repr(p)[:40] for p, _ in DATA["parse"]])
-def test_brackets_mean_what_the_webui_reads(prompt, expected):
+def test_brackets_parity_with_the_webui(prompt, expected):
     got = emphasis.parse(prompt)
     breaks = [text == "BREAK" and weight == -1 for text, weight in expected]
     kept = [(None if b else t, w) for (t, w), b in zip(expected, breaks) if t]
@@ -121,7 +121,7 @@ def test_brackets_mean_what_the_webui_reads(prompt, expected):
     assert [p.weight for p in got if p.text] == pytest.approx([w for t, w in kept if t])
 
 
-def test_break_inside_brackets_still_breaks():
+def test_break_works_inside_brackets():
     assert emphasis.parse("(a BREAK b:1.3)") == [Piece("a", 1.3), Piece(None), Piece("b", 1.3)]
 
 
@@ -131,7 +131,7 @@ def test_malformed_weight_is_text():
 
 @given(st.text(alphabet="ab ,:()[]\\.12BREAK", max_size=40))
 @settings(max_examples=300, deadline=None)
-def test_any_prompt_parses_and_escaping_makes_it_literal(prompt):
+def test_any_prompt_parses_and_escapes_are_literal(prompt):
     assert all(p.text != "" for p in emphasis.parse(prompt))
     escaped = "".join("\\" + c if c in "()[]\\" else c for c in prompt)
     if "BREAK" not in prompt:
@@ -139,7 +139,7 @@ def test_any_prompt_parses_and_escaping_makes_it_literal(prompt):
 
 
 @pytest.mark.parametrize("row", DATA["chunks"], ids=[repr(r["prompt"])[:30] for r in DATA["chunks"]])
-def test_chunks_are_those_of_the_webui(row):
+def test_chunks_parity_with_the_webui(row):
     clip = tokenizer.shipped()
     weighted = [(p.text and clip([p.text])[0], p.weight) for p in emphasis.parse(row["prompt"])]
     chunks, count = emphasis.chunks(weighted, start=clip.start, end=clip.end, comma=clip.comma)
@@ -157,13 +157,13 @@ def test_no_token_is_lost_or_reordered(ids, backtrack):
     assert all(len(c.tokens) == len(c.weights) == 77 for c in chunks) and count >= len(ids)
 
 
-def test_without_a_comma_token_chunks_are_full():
+def test_chunks_without_a_comma_token_are_full():
     ids = [7, 1] * 80
     chunks, _ = emphasis.chunks([(ids, 1.0)], start=1000, end=1001, comma=None)
     assert [sum(t < 1000 for t in c.tokens) for c in chunks] == [75, 75, 10]
 
 
-def test_notices_name_what_is_read_as_words():
+def test_notices_name_unsupported_syntax():
     found = notices("a cat AND a dog, <lora:fox:1>, [day:night:0.5], [a|b], [soft], BREAK (x:1.2), SAND")
     assert [said in " ".join(found) for said in ("<lora:fox:1>", "[day:night:0.5]", "[a|b]", "AND is")] == [True] * 4
     assert len(found) == 4 and notices("a [soft] (cat:1.2) BREAK dog at 12:30") == []
@@ -173,14 +173,14 @@ def test_notices_name_what_is_read_as_words():
 
 
 def plain(encoder: TextEncoder, text: str) -> torch.Tensor:
-    """[77 d] by transformers alone, for text that fits one chunk."""
+    """Return [77 d], computed by transformers alone, for a text that fits into one chunk."""
     ids = encoder.tokenizer([text])[0]
     row = [encoder.tokenizer.start, *ids] + [encoder.tokenizer.end] * (76 - len(ids))
     with torch.no_grad():
         return encoder.model(input_ids=torch.tensor([row])).last_hidden_state[0]
 
 
-def test_short_prompt_is_the_models_own_output(encoder):
+def test_short_prompt_equals_the_models_output(encoder):
     cond, uncond = encoder.encode(["a red cat", "dog"], ["", "dog"])
     assert cond.shape == uncond.shape == (2, 77, 16) and not cond.requires_grad
     torch.testing.assert_close(cond[0], plain(encoder, "a red cat"))
@@ -189,7 +189,7 @@ def test_short_prompt_is_the_models_own_output(encoder):
 
 
 @pytest.mark.parametrize("long_side", [0, 1])
-def test_unequal_lengths_are_padded_with_the_empty_prompt(encoder, long_side):
+def test_shorter_prompts_are_padded_with_empty_chunks(encoder, long_side):
     sides = [["red"], ["red BREAK cat BREAK dog"]]
     short, long = encoder.encode(*(sides if long_side else sides[::-1]))[:: 1 if long_side else -1]
     assert short.shape == long.shape == (1, 231, 16)
@@ -197,7 +197,7 @@ def test_unequal_lengths_are_padded_with_the_empty_prompt(encoder, long_side):
     torch.testing.assert_close(long[0], torch.cat([plain(encoder, w) for w in ("red", "cat", "dog")]))
 
 
-def test_weights_multiply_states_and_the_mean_comes_back(encoder):
+def test_weights_multiply_states_and_the_mean_is_restored(encoder):
     unweighted = plain(encoder, "red cat")
     by_hand = unweighted.double().clone()
     by_hand[2] *= 1.5  # start, red, cat
@@ -217,6 +217,6 @@ def test_equal_chunks_are_encoded_once(encoder, monkeypatch):
     assert seen == [32, 32, 1]
 
 
-def test_the_counter(encoder):
+def test_token_counter(encoder):
     assert encoder.count("red cat") == (2, 75)
     assert encoder.count("red " * 76) == (76, 150)

@@ -387,7 +387,7 @@ def test_marks_survive_the_padding(host):
         return torch.cat([torch.full((3, 1, 8), mark), torch.randn(3, tokens, 8)], 1)
 
     empty = torch.randn(1, 77, 8)
-    cond, uncond = equal_lengths(marked(77, 1024.0), marked(154, -1024.0), empty)
+    cond, uncond = equal_lengths(marked(77, 1024.0), marked(154, -1024.0), lambda: empty)
     assert cond.shape == uncond.shape == (3, 155, 8)
     assert (cond[:, 0] == 1024).all() and (uncond[:, 0] == -1024).all()
     assert (cond[:, 1:].abs() < 100).all()

@@ -90,6 +90,8 @@ def values_of(p):
         return FILE_PART if p.form == "file name" else TEXT
     if p.name == "overlap":
         return st.integers(-1, 8)  # mostly below the context length
+    if p.name in ("fps", "video_fps", "video_end"):
+        return st.floats(0.01, 1000) if p.maximum else st.floats(2e12, 3e12)  # behind any start
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12
     return st.integers(int(low), int(high)) if p.type is int else st.floats(low, high, allow_nan=False)
 
@@ -143,7 +145,7 @@ def test_text_of_the_older_extension():
 
 def test_what_cannot_be_read_is_left_out():
     assert infotext.loads("") == infotext.loads("no text of ours") == {}
-    read = infotext.loads("enable: True, frames: many, fps: 0, from_the_future: 3, seed: 4, stride: 2")
+    read = infotext.loads("enable: True, frames: many, fps: -1, from_the_future: 3, seed: 4, stride: 2")
     assert (read["frames"], read["fps"], read["stride"]) == (0, 8.0, 2) and not {"from_the_future", "seed"} & set(read)
 
 

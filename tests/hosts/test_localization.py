@@ -205,7 +205,7 @@ ENGLISH = re.compile(r"[A-Za-z]{2,}[ ,][ ]?[a-z]{2,}")
 
 
 @pytest.mark.parametrize("values", [
-    {"overlap": 16}, {"fps": 0}, {"frames": -1}, {"formats": []}, {"motion_scale": "x"}, {"motion_lora": "a: b"},
+    {"overlap": 16}, {"fps": -1}, {"frames": -1}, {"formats": []}, {"motion_scale": "x"}, {"motion_lora": "a: b"},
     {"motion_lora": "gone"}, {"motion_mask": "/gone.png"}, {"request_id": "a/b"}, {"context_length": 64, "frames": 70},
     {"closed_loop": "R+P"}, {"closed_loop": "A", "seam_repair": 0.5}, {"speed": "draft"}, {"frame_lock": "1"},
     {"freeinit_iterations": 2, "freeinit_d_s": 0}, {"noise": "FreeNoise"}, {"fps": 60}, {"frames": 9000},

@@ -133,7 +133,7 @@ def test_facts_and_their_order():
     lora = LoraDescription("zoom.ckpt", "motion LoRA", {}), Curve.read("0: 1, 8: -0.5")
     found = told({"frames": 40, "overlap": -1, "interp": "blend", "interp_x": 3},
                  prompts=("0: a\n8: b", ""), loras=[lora])
-    assert [label for label, _ in found.facts] == list(LABELS)
+    assert [label for label, _ in found.facts] == [label for label in LABELS if label != "Source video"]
     assert fact(found, "Family") == "v3 (SD1.5)" and fact(found, "Noise schedule") == "linear 0.00085–0.012"
     assert fact(found, "Frame interpolation") == "40 → 120 frames, 24 fps, blend"
     assert fact(found, "Overlap") == "4" and fact(found, "Context length") == "16"

@@ -94,7 +94,7 @@ def test_something_else_in_place_of_the_object_is_refused(first):
         request.read((first,))
 
 
-@pytest.mark.parametrize(("values", "where"), [({"fps": 0}, "fps"), ({"format": ["AVI"]}, "format"),
+@pytest.mark.parametrize(("values", "where"), [({"fps": -1}, "fps"), ({"format": ["AVI"]}, "format"),
                                                ({"overlap": 16, "batch_size": 16}, "overlap"),
                                                ({"video_length": -1}, "video_length"), ({"model": 3.5}, "model")])
 def test_bad_values_are_refused_under_the_clients_name(values, where):

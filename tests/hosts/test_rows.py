@@ -64,7 +64,7 @@ def test_take_reaches_into_the_hosts_conditioning_and_leaves_the_rest():
 def test_equal_lengths_adds_empty_prompts_behind_the_shorter(positive, negative):
     empty = torch.full((1, 77, 4), 7.0)
     cond, uncond = torch.ones(3, positive, 4), torch.zeros(3, negative, 4)
-    a, b = equal_lengths(cond, {"crossattn": uncond, "vector": torch.ones(3, 5)}, empty)
+    a, b = equal_lengths(cond, {"crossattn": uncond, "vector": torch.ones(3, 5)}, lambda: empty)
     b = b["crossattn"]
     assert a.shape == b.shape == (3, max(positive, negative), 4)
     assert torch.equal(a[:, :positive], cond) and torch.equal(b[:, :negative], uncond)

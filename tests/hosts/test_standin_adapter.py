@@ -329,7 +329,7 @@ CASES = {
     "not there": lambda host: animate(host, {"model": "gone.ckpt"}),
     "broken": lambda host: animate(host, {"model": "broken.safetensors"}),
     "too long a window": lambda host: animate(host, {"model": "short.safetensors", "batch_size": 6, "overlap": 1}),
-    "no frames a second": lambda host: animate(host, {"fps": 0}),
+    "no frames a second": lambda host: animate(host, {"fps": -1}),
     "overlap": lambda host: animate(host, {"overlap": 16}),
 }
 REFUSED = {  # what the message says: the fact, and what to do about it
@@ -338,7 +338,7 @@ REFUSED = {  # what the message says: the fact, and what to do about it
     "not there": ("gone.ckpt",),
     "broken": ("broken.safetensors",),
     "too long a window": ("short.safetensors", "4", "context"),
-    "no frames a second": ("fps", "0.01"),
+    "no frames a second": ("fps", "from 0 to 1000"),
     "overlap": ("overlap", "16"),
 }
 ERRORS = {"an error", "an error in a window", "an error in Hires. fix"}

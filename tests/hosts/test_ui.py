@@ -204,7 +204,7 @@ def test_what_the_lines_say(host):
     assert "UNet calls| |19|" in page.told(txt2img_sampling="DDIM")
     xl = page.told(motion_module="xl.safetensors")
     assert "xl.safetensors is an SDXL motion module but the checkpoint is SD1.5" in xl
-    assert "FPS: 0 is out of range" in page.told(fps=0)
+    assert "FPS: -1 is out of range" in page.told(fps=-1)
     assert "Frames" in page.told(fps=None)  # an emptied box asks for nothing
     assert "names none" in page.told(formats=[])
     assert "no such motion module" in page.told(motion_module="<b>gone</b>")

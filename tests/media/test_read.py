@@ -64,7 +64,7 @@ def test_transparent_is_white(tmp_path):
 def test_cut_and_stretched():
     wide = Image.fromarray(np.repeat(np.arange(60, dtype=np.uint8)[None], 20, 0))
     assert np.asarray(read.fitted(wide, 20, 20)).mean() == pytest.approx(29.5, abs=0.6)
-    cut, stretched = read.fitted(wide, 20, 20), read.fitted(wide, 20, 20, crop=False)
+    cut, stretched = read.fitted(wide, 20, 20), read.fitted(wide, 20, 20, "stretch")
     assert np.ptp(np.asarray(cut)) < 22 < np.ptp(np.asarray(stretched))
     assert read.fitted(wide, 60, 20) is wide
 

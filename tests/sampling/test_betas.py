@@ -5,7 +5,7 @@ import torch
 from animatediff.motion import FAMILIES
 from animatediff.sampling import betas
 
-SIGMA_MAX = {  # the noise at the last step, as published
+SIGMA_MAX = {  # published values of σ at the last timestep
     "v1": 25.15, "v2": 25.15, "v3": 25.15, "LongAnimateDiff": 25.15, "AnimateLCM": 25.15, "HotShot-XL": 14.61,
     "AnimateDiff-SDXL": 65.93,
 }
@@ -17,7 +17,7 @@ def test_sigma_max_of_each_family(name):
 
 
 @pytest.mark.parametrize("name", SIGMA_MAX)
-def test_against_plain_numpy_in_longdouble(name):
+def test_alphas_cumprod_parity_with_numpy_longdouble(name):
     schedule = FAMILIES[name].betas
     t = np.arange(1000, dtype=np.longdouble) / 999
     a, b = np.longdouble(schedule.start), np.longdouble(schedule.end)

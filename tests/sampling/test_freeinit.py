@@ -1,4 +1,4 @@
-"""FreeInit against the authors' formulas as plain loops, against diffusers, and against a Fourier transform by hand."""
+"""FreeInit, compared with the authors' formulas in plain loops, with diffusers, and with the definition of the DFT."""
 from __future__ import annotations
 
 import math
@@ -21,7 +21,7 @@ SHARES = st.floats(0.01, 1)
 
 
 def by_loops(kind, shape, d_s, d_t, n=4):
-    """As the authors wrote it (facts/image-and-noise.md), for even sizes; the box has each side's own size."""
+    """Return the authors' filter for even sizes, except that the box has each side's own size."""
     mask = np.zeros(shape)
     if d_s == 0 or d_t == 0:
         return mask
@@ -40,7 +40,7 @@ def by_loops(kind, shape, d_s, d_t, n=4):
 
 
 def at_frequencies(mask):
-    """{(kt, kh, kw): value} with whole frequencies, found by numpy."""
+    """Return {(kt, kh, kw): value}, with the integer frequencies of numpy's fftfreq."""
     axes = [np.fft.fftshift(np.fft.fftfreq(size, 1 / size)).round().astype(int).tolist() for size in mask.shape]
     return {(a, b, c): float(mask[i, j, k]) for i, a in enumerate(axes[0]) for j, b in enumerate(axes[1])
             for k, c in enumerate(axes[2])}
@@ -49,20 +49,20 @@ def at_frequencies(mask):
 @pytest.mark.parametrize("stops", STOPS)
 @pytest.mark.parametrize("shape", EVEN)
 @pytest.mark.parametrize("kind", FREEINIT_FILTERS)
-def test_the_filter_is_the_authors(kind, shape, stops):
+def test_filter_parity_with_the_authors_formulas(kind, shape, stops):
     found = freeinit.low_pass(kind, shape, *stops)
     assert found.dtype == torch.float64 and found.shape == shape
     np.testing.assert_allclose(found.numpy(), by_loops(kind, shape, *stops), rtol=1e-12, atol=1e-300)
 
 
 @pytest.mark.parametrize("order", [1, 2, 20])
-def test_the_order_is_butterworths(order):
+def test_order_of_the_butterworth_filter(order):
     found = freeinit.low_pass("butterworth", (8, 8, 8), 0.4, 0.2, order)
     np.testing.assert_allclose(found.numpy(), by_loops("butterworth", (8, 8, 8), 0.4, 0.2, order), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["butterworth", "gaussian", "ideal"])
-def test_diffusers_has_the_same_filter_and_is_beside_the_middle_for_odd_sizes(kind):
+def test_filter_parity_with_diffusers_except_for_its_odd_sizes(kind):
     mixin = pytest.importorskip("diffusers.pipelines.free_init_utils").FreeInitMixin()
 
     def theirs(shape):
@@ -77,20 +77,20 @@ def test_diffusers_has_the_same_filter_and_is_beside_the_middle_for_odd_sizes(ki
 
 @budget(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(FREEINIT_FILTERS), shape=SIZES, d_s=SHARES, d_t=SHARES, order=st.integers(1, 20))
-def test_any_size_gives_a_filter_that_keeps_low_frequencies(kind, shape, d_s, d_t, order):
+def test_filters_keep_low_frequencies_more_than_high_ones(kind, shape, d_s, d_t, order):
     values = at_frequencies(freeinit.low_pass(kind, shape, d_s, d_t, order))
     assert all(0 <= value <= 1 for value in values.values())
     if kind == "box":
         return
     assert values[0, 0, 0] == 1
     for place, value in values.items():
-        mirrored = values.get(tuple(-k for k in place), value)  # a real signal stays one; the highest have no mirror
+        mirrored = values.get(tuple(-k for k in place), value)  # symmetric, so that a real signal stays real
         assert value == pytest.approx(mirrored, rel=1e-12)
         nearer = tuple(k - (k > 0) + (k < 0) for k in place)
         assert value <= values[nearer]
 
 
-def test_extremes_of_numbers_are_no_error():
+def test_extreme_stop_frequencies_give_finite_filters():
     for kind in FREEINIT_FILTERS:
         for stops in ((1e-300, 1), (1, 1e-300), (5e-324, 5e-324)):
             assert torch.isfinite(freeinit.low_pass(kind, (4, 4, 4), *stops, 20)).all()
@@ -104,7 +104,7 @@ def clip(seed, shape=(6, 4, 4, 8)):
 
 
 def transform(sizes, x, inverse=False):
-    """The discrete Fourier transform [f c h w] over all but c, by its definition, in complex128."""
+    """Return the discrete Fourier transform of [f c h w] over f, h and w, by its definition, in complex128."""
     sign = 2j if inverse else -2j
     for axis, size in zip((0, 2, 3), sizes):
         k = np.arange(size)
@@ -115,14 +115,14 @@ def transform(sizes, x, inverse=False):
 
 @pytest.mark.parametrize("kind", FREEINIT_FILTERS)
 @pytest.mark.parametrize("shape", [(6, 4, 4, 8), (5, 4, 3, 7), (1, 4, 8, 8)])
-def test_mixing_by_hand(kind, shape):
+def test_mixing_parity_with_the_definition(kind, shape):
     low, high = clip(0, shape), clip(1, shape)
     keep = freeinit.low_pass(kind, (shape[0], *shape[2:]), 0.6, 0.5)
     at = at_frequencies(keep)
     sizes = (shape[0], *shape[2:])
     mask = np.zeros(sizes)
     for place, value in at.items():
-        mask[place] = value  # frequency -1 is the last place, as the transform has it
+        mask[place] = value  # frequency -1 is the last index, as in the transform
     spectra = [transform(sizes, x.double().numpy().astype(complex)) for x in (low, high)]
     expected = transform(sizes, spectra[0] * mask[:, None] + spectra[1] * (1 - mask[:, None]), inverse=True).real
     found = freeinit.mixed(low, high, keep)
@@ -130,7 +130,7 @@ def test_mixing_by_hand(kind, shape):
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
 
 
-def test_diffusers_mixes_the_same_way():
+def test_mixing_parity_with_diffusers():
     mixin = pytest.importorskip("diffusers.pipelines.free_init_utils").FreeInitMixin()
     low, high = clip(0), clip(1)
     keep = freeinit.low_pass("butterworth", (6, 4, 8), 0.4, 0.6)
@@ -138,7 +138,7 @@ def test_diffusers_mixes_the_same_way():
     torch.testing.assert_close(freeinit.mixed(low, high, keep), theirs[0].transpose(0, 1), atol=1e-6, rtol=1e-5)
 
 
-def test_all_or_nothing():
+def test_filters_of_ones_and_zeros_return_one_input():
     low, high = clip(0), clip(1)
     ones = torch.ones(6, 4, 8, dtype=torch.float64)
     torch.testing.assert_close(freeinit.mixed(low, high, ones), low, atol=1e-6, rtol=0)
@@ -146,9 +146,8 @@ def test_all_or_nothing():
 
 
 @pytest.mark.parametrize("kind", FREEINIT_FILTERS)
-def test_mixed_noise_has_the_variance_that_the_filter_says(kind):
-    """Parseval: the mean of |F|² + |1 − F|², which is 1 for a filter that cuts;
-    the mean of each channel is the low one's."""
+def test_variance_and_mean_of_mixed_noise(kind):
+    """By Parseval's theorem the variance is the mean of |F|² + |1 − F|². The channels' means are those of `low`."""
     shape = (16, 4, 32, 32)
     low, high = clip(0, shape), clip(1, shape)
     keep = freeinit.low_pass(kind, (16, 32, 32))
@@ -159,15 +158,15 @@ def test_mixed_noise_has_the_variance_that_the_filter_says(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_number_formats_are_mixed_in_float32(dtype):
+def test_other_dtypes_are_mixed_in_float32(dtype):
     low, high, keep = clip(0).to(dtype), clip(1).to(dtype), freeinit.low_pass("gaussian", (6, 4, 8))
     assert torch.equal(freeinit.mixed(low, high, keep), freeinit.mixed(low.float(), high.float(), keep))
 
 
-# -- the clip in the noise ---------------------------------------------------------------------------------------------
+# -- diffusing the clip ------------------------------------------------------------------------------------------------
 
 
-def test_the_clip_is_diffused_as_ddpm_does():
+def test_diffused_parity_with_diffusers_ddim_scheduler():
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012)
     x, noise = clip(0), clip(1)
@@ -175,21 +174,21 @@ def test_the_clip_is_diffused_as_ddpm_does():
     torch.testing.assert_close(freeinit.diffused(x, noise, float(scheduler.alphas_cumprod[-1])), theirs)
 
 
-def test_over_a_picture_sampling_starts_where_the_clip_leads():
+def test_diffused_over_a_picture_starts_from_the_clip():
     picture, x, noise, sigma = clip(2), clip(0), clip(1), 1.7
     seen = freeinit.diffused_over(picture, x, noise, sigma)
     torch.testing.assert_close(picture + sigma * seen, x + sigma * noise, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(freeinit.diffused_over(picture, picture, noise, sigma), noise)
 
 
-def test_over_no_picture_it_is_the_same_but_for_the_scale():
+def test_diffused_over_zeros_equals_diffused_except_for_the_scale():
     x, noise, alpha = clip(0), clip(1), 0.0047
     sigma = ((1 - alpha) / alpha) ** 0.5
     expected = freeinit.diffused(x, noise, alpha) / (1 - alpha) ** 0.5
     torch.testing.assert_close(freeinit.diffused_over(torch.zeros_like(x), x, noise, sigma), expected)
 
 
-def test_renewed_noise_is_filtered_as_the_settings_say():
+def test_renewed_noise_uses_the_settings_filter():
     settings = Settings(freeinit_filter="box", freeinit_d_s=0.5, freeinit_d_t=0.3, freeinit_order=2)
     last, first, fresh, picture = (clip(i) for i in range(4))
     keep = freeinit.low_pass("box", (6, 4, 8), 0.5, 0.3)
@@ -204,8 +203,8 @@ def test_renewed_noise_is_filtered_as_the_settings_say():
 
 @budget(max_examples=200, deadline=None)
 @given(steps=st.integers(1, 200), iterations=st.integers(1, 20))
-def test_fast_sampling_has_diffusers_steps(steps, iterations):
-    """Where its division in floating point loses a step, ours does not: the last iteration has all of them."""
+def test_steps_of_fast_sampling_match_diffusers(steps, iterations):
+    """Rounding in diffusers may lose a step. Here the last iteration always has all steps."""
     ours = Settings(freeinit_iterations=iterations, freeinit_fast=True).iterations(steps)
     theirs = [max(1, int(steps / iterations * (i + 1))) for i in range(iterations)]
     assert all(0 <= a - b <= 1 for a, b in zip(ours, theirs)) and len(ours) == iterations and ours[-1] == steps
@@ -213,7 +212,7 @@ def test_fast_sampling_has_diffusers_steps(steps, iterations):
     assert Settings(freeinit_iterations=iterations).iterations(steps) == [steps] * iterations
 
 
-def test_the_steps_of_the_example():
+def test_steps_of_fast_sampling_in_an_example():
     assert Settings(freeinit_iterations=3, freeinit_fast=True).iterations(20) == [6, 13, 20]
     mixin = pytest.importorskip("diffusers.pipelines.free_init_utils").FreeInitMixin()
     mixin.enable_free_init(num_iters=3, use_fast_sampling=True)

@@ -1,4 +1,4 @@
-"""Conditionings between two prompts, against closed forms in float64."""
+"""Interpolation between two prompts' conditionings, compared with closed forms in float64."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +14,7 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_slerp_is_the_closed_form(share):
+def test_slerp_parity_with_the_closed_form(share):
     a, b = random(0, 77, 16), random(1, 77, 16) * 3
     x, y = a.double().numpy(), b.double().numpy()
     angle = np.arccos((x * y).sum() / np.linalg.norm(x) / np.linalg.norm(y))
@@ -30,7 +30,7 @@ def test_slerp_keeps_the_length_of_unit_vectors_and_turns_evenly():
 
 
 @pytest.mark.parametrize("b", [random(0, 40) * 2, -random(0, 40), torch.zeros(40), random(0, 40) + 1e-4])
-def test_where_no_angle_is_the_way_is_straight(b):
+def test_slerp_of_parallel_and_zero_tensors_is_linear(b):
     a = random(0, 40)
     torch.testing.assert_close(slerp(a, b, 0.25), 0.75 * a + 0.25 * b)
 
@@ -44,7 +44,7 @@ def test_half_precision_is_mixed_in_float32(dtype):
         torch.testing.assert_close(got.float(), mix(a, b, 0.3), atol=2e-2, rtol=2e-2)
 
 
-def test_rows_of_a_window():
+def test_conditioning_of_a_window():
     schedule = travel.schedule("0: a\n4: b\n5: a", 8, travel.Options(interpolation="linear"))
     a, b = random(0, 3, 2), random(1, 3, 2)
     prompt = TravellingPrompt(schedule, torch.stack([a, b]))

@@ -1,4 +1,4 @@
-"""Which frames a seam repair makes anew, from which step on, and what it holds in place until then."""
+"""Seam repair: the frames that are denoised again, from which step, and the frames that are held until then."""
 from __future__ import annotations
 
 import pytest
@@ -15,13 +15,13 @@ from animatediff.sampling.seam import Seam
     ((4, 16, 5), (2, 3, 0, 1), (5, 0, 0, 5)), ((7, 7, 4), (4, 5, 6, 0, 1, 2, 3), (4, 0, 0, 0, 0, 4, 4)),
     ((40, 12, 10), (34, 35, 36, 37, 38, 39, 0, 1, 2, 3, 4, 5), (10, 6, 2, 0, 0, 0, 0, 0, 0, 2, 6, 10)),
 ])  # fmt: skip
-def test_by_hand(case, window, joins):
+def test_windows_and_joins_computed_by_hand(case, window, joins):
     seam = Seam.of(*case)
     assert (seam.window, seam.joins) == (window, joins)
 
 
 @given(st.integers(1, 60), st.integers(1, 32), st.integers(0, 50))
-def test_the_ends_stay_and_the_seam_is_made_anew(frames, context, steps):
+def test_ends_of_the_window_stay_and_the_seam_is_denoised_first(frames, context, steps):
     seam = Seam.of(frames, context, steps)
     if seam is None:
         assert steps == 0 or min(frames, context) < 4
@@ -49,7 +49,7 @@ def test_frames_are_held_until_they_join():
     assert held.pinned(new).flatten().int().tolist() == [-1] * 3 + [*range(3, 13)] + [-1] * 3
 
 
-def test_frames_that_pictures_hold_to_the_end_stay():
+def test_frames_held_to_pictures_to_the_end_stay():
     clip = torch.zeros(16, 1, 1, 1)
     pictures = Held(clip, torch.tensor([1.0] + [0.9] * 15, dtype=torch.float64))
     until = Seam.of(16, 8, 6).held(clip, pictures).until

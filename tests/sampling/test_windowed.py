@@ -18,14 +18,14 @@ def clip(frames, seed=0):
 
 
 def frame_wise(x, sigma, frames):
-    """Knows the frame's number and nothing of its neighbours; not linear."""
+    """A nonlinear denoiser that depends on the frame's number and not on other frames."""
     number = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1)
     return torch.sin(x * sigma) + number
 
 
 @settings(deadline=None, max_examples=150)
 @given(**ANY)
-def test_a_frame_wise_denoiser_gives_the_plain_result(frames, context, overlap, step, **options):
+def test_frame_wise_denoiser_gives_the_same_with_and_without_windows(frames, context, overlap, step, **options):
     overlap = min(overlap, context - 1)
     x = clip(frames)
     loop = WindowedDenoiser(frame_wise, frames, context, overlap=overlap, **options)
@@ -35,7 +35,7 @@ def test_a_frame_wise_denoiser_gives_the_plain_result(frames, context, overlap, 
 @pytest.mark.parametrize("schedule", windows.SCHEDULES)
 @pytest.mark.parametrize("method", fuse.METHODS)
 @pytest.mark.parametrize("frames", [5, 16])
-def test_one_window_is_the_plain_call_bit_for_bit(frames, schedule, method):
+def test_one_window_equals_the_plain_call_bit_for_bit(frames, schedule, method):
     def mixes_frames(x, sigma, numbers):
         return (x * 0.1 + x.mean(0) * 0.7 + x.flip(0) * sigma) / 3
 
@@ -46,7 +46,7 @@ def test_one_window_is_the_plain_call_bit_for_bit(frames, schedule, method):
 
 
 def test_overlaps_are_weighted_means():
-    """Windows 0–3 and 2–5 answer 10 and 20: the four-line sum by hand."""
+    """Windows 0–3 and 2–5 return 10 and 20. The expected means are computed by hand."""
     answers = iter([10.0, 20.0])
     loop = WindowedDenoiser(
         lambda x, sigma, numbers: torch.full_like(x, next(answers)), 6, 4, overlap=2, schedule="static standard",
@@ -57,7 +57,7 @@ def test_overlaps_are_weighted_means():
     torch.testing.assert_close(out, expected)
 
 
-def test_a_denoiser_sees_one_window_with_its_frames():
+def test_denoiser_gets_the_frames_of_each_window():
     seen = []
 
     def denoise(x, sigma, numbers):
@@ -74,7 +74,7 @@ def test_a_denoiser_sees_one_window_with_its_frames():
 
 
 def test_sums_are_kept_in_float32():
-    """Eight overlapping windows give a frame shares that bfloat16 sums to something else than the value itself."""
+    """A frame is in eight windows. Their shares, summed in bfloat16, would not give back its value."""
     x = clip(40).bfloat16()
     loop = WindowedDenoiser(lambda x, sigma, n: x, 40, 8, overlap=7, schedule="static standard", method="relative")
     assert torch.equal(loop(x, 1.0), x)
@@ -88,12 +88,12 @@ def test_events_count_windows_and_steps():
     assert events[1].frames == tuple(range(12, 28)) and events[1].latents.shape == (36, 4, 2, 3)
 
 
-def test_a_clip_of_another_length_is_refused():
+def test_clip_of_another_length_is_refused():
     with pytest.raises(ValueError, match="16 frames"):
         WindowedDenoiser(frame_wise, 16, 16)(clip(15), 1.0)
 
 
-def test_a_window_that_comes_twice_is_denoised_once():
+def test_window_that_occurs_twice_is_denoised_once():
     options = dict(stride=2, overlap=0, closed_loop="seamless")
     plan = windows.plan(2, 1, **options)
     assert plan == [(0,), (1,), (0,)]
@@ -104,7 +104,7 @@ def test_a_window_that_comes_twice_is_denoised_once():
     assert seen == [((0,),), ((1,),)] and loop.plan(0) == [(0,), (1,)]
 
 
-def test_the_shares_of_a_window_that_comes_twice_add_up(monkeypatch):
+def test_shares_of_a_window_that_occurs_twice_add_up(monkeypatch):
     plan = [(0, 1), (1, 2), (0, 1)]
     monkeypatch.setattr(windows, "calls", lambda *args, **options: plan)
     answers = {(0, 1): 1.0, (1, 2): 4.0}
@@ -114,7 +114,7 @@ def test_the_shares_of_a_window_that_comes_twice_add_up(monkeypatch):
 
 @settings(deadline=None, max_examples=60)
 @given(**ANY, together=st.integers(2, 5))
-def test_several_windows_at_once_give_the_same(frames, context, overlap, step, together, **options):
+def test_several_windows_per_call_give_the_same(frames, context, overlap, step, together, **options):
     def mixes_frames(x, sigma, *numbers):
         return torch.cat([part * 0.1 + part.mean(0) * 0.7 for part in x.split([*map(len, numbers)])])
 

@@ -1,4 +1,7 @@
-"""Schedules as scripts, editors, other programs and hurried people write them: read, refused with a line, or noted."""
+"""Schedules as keyboards, editors, other programs and hurried people write them.
+
+Each is parsed, refused with its line, or noted.
+"""
 from __future__ import annotations
 
 import ast
@@ -14,7 +17,7 @@ FRAMES = 16
 
 
 def keys(prompt: str, frames: int = FRAMES) -> dict[int, str]:
-    """The frames that show one text alone where it differs from the one before."""
+    """Return the text of each frame that has a single text, other than the frame before."""
     found = travel.schedule(prompt, frames)
     alone = {frame: found.texts[mix.first] for frame, mix in enumerate(found.mixes) if not mix.share}
     return {frame: text for frame, text in alone.items() if alone.get(frame - 1) != text}
@@ -33,7 +36,7 @@ def keys(prompt: str, frames: int = FRAMES) -> dict[int, str]:
     '{"prompt_map": {"0": "a", "8": "b"}}', '{"prompts": {"0": "a", "max_f/2": "b"}}', '{"0": "a", "8": "b"',
     '"0%": "a", "8": "b"', "0: a\n-8: b", "0: a\n54%: b",
 ])
-def test_all_of_these_are_two_key_frames(prompt):
+def test_variants_of_two_key_frames(prompt):
     assert keys(prompt) == {0: "a", 8: "b"}
     assert not [note for note in travel.schedule(prompt, FRAMES).notes if "is read as words" in note]
 
@@ -46,13 +49,13 @@ def test_single_quotes_inside_texts_are_apostrophes(quotes):
     assert keys(prompt) == {0: text, 8: "b"}
 
 
-def test_shares_of_the_clip_and_frames_from_its_end():
+def test_key_frames_in_percent_and_from_the_end():
     assert keys("0%: a\n50%: b\n100%: c", 9) == {0: "a", 4: "b", 8: "c"}
     assert keys("0: a\n33.3 %: b\n-1: c", 10) == {0: "a", 3: "b", 9: "c"}
     assert keys('"0": "a", "50%": "b", "100%": "c"', 9) == {0: "a", 4: "b", 8: "c"}
 
 
-def test_a_whole_file_of_another_program():
+def test_prompt_travel_json_file():
     file = {"name": "x", "seed": [1], "head_prompt": "best,", "prompt_map": {"0": 'a "b" \\(c\\)', "8": "d\ne"},
             "tail_prompt": "end", "n_prompt": ["bad"]}
     for text in (json.dumps(file), json.dumps(file, indent=2, ensure_ascii=False)):
@@ -63,7 +66,7 @@ def test_a_whole_file_of_another_program():
     assert keys(commented) == {0: "a # b", 8: "b"}
 
 
-# Texts with what JSON escapes, as FizzNodes itself reads them.
+# FizzNodes reads its texts as JSON strings.
 @pytest.mark.parametrize("text", ["saber \\(fate\\)", "a\nb\tc", "café 日本 😀", 'say "hi"', "a\\\\b", "it's"])
 def test_fizz_texts_are_json(text):
     for written in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
@@ -72,7 +75,7 @@ def test_fizz_texts_are_json(text):
 
 
 @pytest.mark.parametrize("text", ["saber \\(fate\\), (x:1.2)", 'say "hi"', "it's", "a\\b", "a, b", "日本", "a {b|c}"])
-def test_what_is_written_for_fizznodes_is_json_and_comes_back(text):
+def test_converted_fizz_text_is_json_and_converts_back(text):
     written = travel.convert(f"0: {text}\n4: b", "fizz", 8)
     assert json.loads("{" + written + "}") == {"0": text, "4": "b"}
     assert travel.convert(written, "native", 8) == f"0: {text}\n4: b"
@@ -84,12 +87,12 @@ def test_what_is_written_for_fizznodes_is_json_and_comes_back(text):
     ('"0": "a --neg b", "1": "c"', "cyclic", {"interpolation": "hold"}),
     ("0 hold: a$$b\n1 hold: c", "cyclic", {}), ("0 hold: a\n1 hold: 2::b", "cyclic", {}),
 ])
-def test_what_would_change_a_frame_is_not_converted(prompt, to, options):
+def test_conversion_that_would_change_a_frame_is_refused(prompt, to, options):
     with pytest.raises(SettingsError, match="cannot be expressed"):
         travel.convert(prompt, to, 2 if to == "cyclic" else 8, options=travel.Options(**options))
 
 
-def test_what_else_changes_is_said():
+def test_changes_lists_other_differences():
     native = "0: a\n4: b"
     fizz = travel.convert(native, "fizz", 8)
     assert "slerp" in travel.changes(native, fizz, 8)[0]
@@ -115,7 +118,7 @@ def test_expressions(expression, value):
     "lambda: 1", "f'{t}'", "open('x')", "__import__('os')", "t(1)", "sin", "sin(x=1)", "min()", "1j", "1" * 400,
     "-" * 500 + "1", "", "a", "1;2", "t = 1", "exp(exp(exp(9)))", "(" * 300 + "1" + ")" * 300,
 ])
-def test_what_no_expression_can_be(expression):
+def test_invalid_expressions_are_refused(expression):
     for prompt in (f'"0": "`{expression}`"', '"0": "`pw_a`"'):
         with pytest.raises(SettingsError, match="cannot be computed"):
             travel.schedule(prompt, 8, travel.Options(weights={"pw_a": expression}))
@@ -127,7 +130,7 @@ def test_what_no_expression_can_be(expression):
     ('{"prompt_map": {"0": "a", "0.5.1": 1}}', None), ("0: a\n-99: b", 2), ("0: a\n-16: b", 2), ("0: a\n0%: b", 2),
     ('"-1": "a"', 1), ('"0": "\\ud83d"', 1), ('"0": "\\u0000"', 1), ("a\n{@b|c", 2),
 ])
-def test_what_cannot_be_read_is_refused_with_its_line(prompt, line):
+def test_unreadable_prompts_are_refused_with_their_line(prompt, line):
     with pytest.raises(SettingsError) as caught:
         travel.schedule(prompt, FRAMES)
     assert line is None or f"line {line}" in caught.value.where
@@ -146,7 +149,7 @@ def test_what_cannot_be_read_is_refused_with_its_line(prompt, line):
     ("<lora:zoom-in:1 a", [1]), ("a\n<lora zoom-in:1>", [2]), ("(lora:zoom-in:1)", [1]), ("lora:zoom-in:1", [1]),
     ("{ @a|b}", [1]), ("｛@a｜b｝", [1]),
 ])
-def test_what_only_looks_like_more_is_noted(prompt, lines):
+def test_text_that_looks_like_syntax_is_noted(prompt, lines):
     notes = travel.schedule(prompt, FRAMES).notes
     assert [f"line {line}:" in note for line, note in zip(lines, notes, strict=True)] == [True] * len(lines), notes
 
@@ -157,7 +160,7 @@ def test_what_only_looks_like_more_is_noted(prompt, lines):
     "{a|b}", "1 girl, best\n0: a\n8: b\nwhite background", "0: a\n8: 2 cats, 16:9", "a > b", "8k, best",
     "steps in the snow",
 ])
-def test_what_is_just_words_has_no_note(prompt):
+def test_plain_words_have_no_note(prompt):
     assert travel.schedule(prompt, FRAMES).notes == ()
 
 
@@ -166,7 +169,7 @@ def test_what_is_just_words_has_no_note(prompt):
     "＜LORA：zoom-in：０．８＞", "< lora : zoom-in:0.8 >", "&lt;lora:zoom-in:0.8&gt;",
     "〈lora：zoom-in：0.8〉", "<lyco:zoom-in:0.8>",
 ])
-def test_loras_as_keyboards_and_pages_write_them(tag):
+def test_variants_of_lora_tags(tag):
     for prompt in (f"a {tag} circle", f"0: a {tag} circle"):
         assert loras.tags(travel.schedule(prompt, 1).texts[0]) == [("zoom-in", 0.8)]
 
@@ -178,8 +181,8 @@ def test_long_texts_and_clips_are_refused_before_they_fill_memory():
             travel.schedule(prompt, frames)
 
 
-def test_nothing_evaluates_python():
-    """The evaluator knows no attribute, subscript, string or keyword: each node that Python can parse is refused."""
+def test_expressions_are_not_evaluated_as_python():
+    """Nodes that Python can parse but the evaluator does not know are refused: attributes, subscripts, strings, …"""
     for node in ("t.x", "t['x']", "'x'", "sin(*t)", "sin(a=t)", "(t, t)", "{t}", "{t: t}", "[t for t in t]", "(t := 1)",
                  "await t", "lambda: t", "...", "None", "b'x'", "t @ t", "t << 9", "t is t", "t in t"):
         ast.parse(node, mode="eval")

@@ -1,4 +1,4 @@
-"""Prompt travel: what each syntax says of each frame."""
+"""Prompt travel: the prompts of each frame in each syntax."""
 from __future__ import annotations
 
 import json
@@ -20,7 +20,7 @@ def shares(prompt: str, frames: int, **how) -> list[dict[str, float]]:
 
 
 def cuts(prompt: str, frames: int, **how) -> list[str]:
-    """The one text of each frame."""
+    """Return the text of each frame, none of which may be mixed."""
     found = travel.schedule(prompt, frames, travel.Options(**how))
     assert not any(mix.share for mix in found.mixes)
     return [found.texts[mix.first] for mix in found.mixes]
@@ -30,7 +30,7 @@ def cuts(prompt: str, frames: int, **how) -> list[str]:
     "a red circle", "a (red:1.2) circle, AND [a:b:0.5]", "", "16:9, cinematic", "aspect 1:1", "16:9 wide\nsecond line",
     "3 cats: a story", 'she said "0": nothing', "{a|b}", "a:b\nc: d",
 ])
-def test_a_plain_prompt_is_itself_in_every_frame(prompt):
+def test_plain_prompt_is_unchanged_in_every_frame(prompt):
     found = travel.schedule(prompt, 5)
     assert found.texts == (prompt,) and not found.travels and found.notes == ()
     assert travel.syntax_of(prompt) == "plain"
@@ -52,23 +52,23 @@ def test_ways_to_write_key_frames(prompt):
     assert shares(prompt, 3) == [{"a": 1}, {"a": 0.5, "b": 0.5}, {"b": 1}]
 
 
-def test_marks_of_extra_networks_leave_no_comma():
+def test_lora_tags_are_joined_without_commas():
     assert cuts("<lora:a:1>\n0: red <lora:b:1>,\n1: blue\n<lora:c:1> <lora:d:1>", 2) == [
         "<lora:a:1> red <lora:b:1> <lora:c:1> <lora:d:1>", "<lora:a:1> blue <lora:c:1> <lora:d:1>"]
 
 
-def test_a_tag_that_begins_with_a_digit_is_no_ratio():
+def test_text_that_begins_with_a_digit_is_no_ratio():
     assert cuts("0:1girl", 2) == ["1girl"] * 2
-    assert travel.syntax_of("0:2 girls") == "plain"  # as 16:9 would be; a blank behind the colon makes it a key frame
+    assert travel.syntax_of("0:2 girls") == "plain"  # as 16:9 is; a blank after the colon makes it a key frame
     assert cuts("0: 2 girls", 1) == ["2 girls"]
 
 
-def test_frames_before_the_first_key_have_its_prompt():
+def test_frames_before_the_first_key_frame_have_its_prompt():
     assert cuts("3: a", 5) == ["a"] * 5
     assert shares("2: a\n4: b", 5)[:3] == [{"a": 1}] * 3
 
 
-def test_a_key_frame_behind_the_end_is_approached_and_noted():
+def test_key_frame_after_the_clips_end_is_approached_and_noted():
     found = travel.schedule("0: a\n8: b\n20: c", 4)
     assert found.shares(2) == [("a", 0.75), ("b", 0.25)]
     assert [note.split(";")[1].strip() for note in found.notes] == [
@@ -76,7 +76,7 @@ def test_a_key_frame_behind_the_end_is_approached_and_noted():
     assert "line 2: key frame 8 is after the last frame, 3" in found.notes[0]
 
 
-def test_closed_the_last_key_leads_back_to_the_first():
+def test_closed_interpolates_from_the_last_key_frame_to_the_first():
     assert shares("0: a\n4: b", 8, closed=True) == [
         {"a": 1}, {"a": 0.75, "b": 0.25}, {"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 0.75},
         {"b": 1}, {"b": 0.75, "a": 0.25}, {"a": 0.5, "b": 0.5}, {"b": 0.25, "a": 0.75}]
@@ -99,7 +99,7 @@ def test_easing(easing, half, quarter):
         assert found[2] == {"a": 1 - half, "b": half}
 
 
-def test_a_key_frames_own_easing_goes_before_the_clips():
+def test_key_frames_easing_overrides_the_clips():
     assert shares("0 linear: a\n4: b\n8: c", 9, easing="hold")[2] == {"a": 0.5, "b": 0.5}
     assert cuts("0 HOLD: a\n4: b", 5) == ["a"] * 4 + ["b"]
 
@@ -117,7 +117,7 @@ def test_a_key_frames_own_easing_goes_before_the_clips():
     ('"0": "a `9**9**9`"', "line 1", "cannot be computed"),
     ("x, {@a|b", "line 1, column 4", "never closed"),
 ])
-def test_what_cannot_be_read_is_named_with_its_place(prompt, place, what):
+def test_errors_name_line_and_column(prompt, place, what):
     with pytest.raises(SettingsError) as caught:
         travel.schedule(prompt, 8)
     assert caught.value.where.endswith(place), caught.value.where
@@ -154,7 +154,7 @@ def test_fizz_negative():
         travel.both('"0": "cat --neg dog"', "0: a\n2: b", 3)
 
 
-def test_negative_travels_alike():
+def test_negative_prompt_can_travel():
     positive, negative = travel.both("cat", "0: a\n2: b", 3)
     assert positive.texts == ("cat",) and dict(negative.shares(1)) == {"a": 0.5, "b": 0.5}
 
@@ -183,7 +183,7 @@ HOW = st.fixed_dictionaries({"closed": st.booleans(), "hold": st.floats(0, 1),
 
 @settings(deadline=None)
 @given(KEYS, st.integers(1, 32), HOW)
-def test_every_frame_has_shares_that_sum_to_one(keys, frames, how):
+def test_shares_of_each_frame_sum_to_one(keys, frames, how):
     prompt = "\n".join(f"{frame}: {text}" for frame, text in keys.items())
     found = travel.schedule(prompt, frames, travel.Options(**how))
     assert len(found.mixes) == frames and set(found.texts) <= {text.strip(", ") for text in keys.values()}
@@ -205,7 +205,7 @@ def same(a: str, b: str, frames: int) -> bool:
 
 @settings(deadline=None)
 @given(KEYS, st.sampled_from(["", "head"]), st.sampled_from(["", "tail"]), st.integers(1, 32))
-def test_native_and_fizz_say_the_same(keys, head, tail, frames):
+def test_native_and_fizz_give_the_same_schedule(keys, head, tail, frames):
     native = "\n".join(filter(None, (head, *(f"{frame}: {text}" for frame, text in sorted(keys.items())), tail)))
     fizz = travel.convert(native, "fizz", frames)
     assert travel.syntax_of(fizz) == "fizz" and same(native, fizz, frames)
@@ -226,7 +226,7 @@ def test_cyclic_to_the_others_and_back(options):
     ("0: a\n4: b", "cyclic", "between two"), ("0 ease-in: a\n4: b", "fizz", "easing"),
     ('"0": "(a:`t`)"', "native", "expression"), ('"0": "a --neg b"', "native", "--neg"), ("a", "other", "syntax"),
 ])
-def test_what_a_syntax_has_no_words_for_is_refused(prompt, to, why):
+def test_conversion_refuses_what_the_syntax_cannot_express(prompt, to, why):
     with pytest.raises(SettingsError, match=why):
         travel.convert(prompt, to, 8)
 
@@ -241,10 +241,11 @@ NUMBER = re.compile(r"-?\d+\.\d+")
 
 @pytest.mark.parametrize("case", json.loads((Path(__file__).parent / "data" / "fizz.json").read_text("utf-8")),
                          ids=lambda case: case["prompt"].strip()[:30])
-def test_fizz_is_what_fizznodes_makes_of_it(case):
-    """Recorded from ComfyUI_FizzNodes 1.0.2's BatchFuncs (interpolate_prompt_seriesA), per frame: prompt -> share.
+def test_fizz_parity_with_fizznodes(case):
+    """The data is recorded from BatchFuncs (interpolate_prompt_seriesA) of ComfyUI_FizzNodes 1.0.2.
 
-    There a number has all its decimals, and blanks double where a part is empty.
+    It has {prompt: share} for each frame. FizzNodes writes numbers with all decimals, and leaves two blanks around an
+    empty part.
     """
     def alike(shares: dict[str, float]) -> dict[str, float]:
         return {NUMBER.sub(lambda found: f"{float(found[0]):.3f}", " ".join(text.split())): round(share, 5)
@@ -256,7 +257,7 @@ def test_fizz_is_what_fizznodes_makes_of_it(case):
         assert [alike(dict(found.shares(i))) for i in range(case["frames"])] == [alike(frame) for frame in expected]
 
 
-def test_a_glance_at_a_long_clip_sees_its_beginning_and_its_key_frames():
+def test_preview_of_a_long_clip_has_its_beginning_and_its_key_frames():
     text = "0: a\n10: b\n50000: c"
     whole = travel.schedule(text, 60_000)
     glance = travel.schedule(text, 60_000, travel.Options(most=100))
@@ -266,7 +267,7 @@ def test_a_glance_at_a_long_clip_sees_its_beginning_and_its_key_frames():
 
 
 @pytest.mark.parametrize("text", ["{@a|b|c} d", "0: {@a|{@b|c}}\n70000: e", '"0": "a (b:`t/max_f`)", "max_f-1": "c"'])
-def test_a_glance_computes_no_more_frames_than_it_shows(text):
+def test_preview_evaluates_no_more_frames_than_it_shows(text):
     frames = 100_000
     glance = travel.schedule(text.replace("max_f-1", str(frames - 1)), frames, travel.Options(most=100))
     assert 100 <= len(glance.mixes) <= 102

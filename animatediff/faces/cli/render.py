@@ -45,6 +45,9 @@ def render(arguments: argparse.Namespace) -> int:
     if begun and found:
         resume.refuse_differences(found, identity, begun)
         note(f"Continuing after {counted(found['step'], 'step')} of {found['stage']}")
+    given = plan.inputs.pictures
+    if given is not None and given.source.count > 1:
+        note(f"Source: {given.source.chosen.told}")
     notices = [*plan.notices, *request.differences(source, about)]
     for line in notices:
         note(f"Note: {line}")

@@ -18,6 +18,8 @@ from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import stop
 from animatediff.sampling import OnEvent
 
+UNDO = "animatediff_undo"  # attribute of a sampler whose next call has motion
+
 
 def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pass], None],
              around: Callable[[Pass], AbstractContextManager[None]] = nullcontext) -> None:
@@ -26,7 +28,11 @@ def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pas
     on_event: told of every window. on_end: told how far the pass has come, however it ended. around: makes a context
     that is entered together with the pass.
     """
-    sampler, again, undo = p.sampler, p.sampler.sample_img2img, ExitStack()
+    sampler, undo = p.sampler, ExitStack()
+    if before := vars(sampler).get(UNDO):  # Forge has this hook twice before the second pass of Hires. fix
+        before.close()
+    again = sampler.sample_img2img
+    undo.enter_context(attribute(sampler, UNDO, undo))
 
     def sample(method: Callable[..., Any], from_picture: bool, *args: Any, **kwargs: Any) -> Any:
         undo.close()

@@ -61,7 +61,7 @@ class Source:
     def read(self, fps: float | None = None) -> Finished:
         """Its times from the file that plays, its pixels from the PNG frames beside it, if they are all there."""
         settings = self.settings
-        if fps is None and settings and self.path.is_dir():
+        if fps is None and settings and settings.fps and self.path.is_dir():
             fps = float(interpolation.played_fps(settings))
         try:
             clip = Finished.read(self.path, fps)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import prompt_parser, sd_models, shared
+from modules import prompt_parser, shared
 from modules.sd_samplers_common import setup_img2img_steps
 
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.scope import Pass
 from animatediff.sampling import Event, freeinit
 
@@ -80,14 +81,13 @@ def _back_to(info: Any, run: Pass) -> None:
     """To the checkpoint that the pass began with, where the refiner has taken over."""
     if shared.sd_model.sd_checkpoint_info == info:
         return
-    with sd_models.SkipWritingToConfig():
-        sd_models.reload_model_weights(info=info)
+    BACKEND.back_to(info, run.p)
     run.move_to(shared.sd_model)
 
 
 def _sooner(cond: Any, share: float) -> Any:
     """The host's conditioning whose changes, as in [a:b:0.5], come at this share of their steps."""
-    if share == 1:
+    if share == 1 or cond is None:
         return cond
 
     def entries(schedules: Any) -> list[Any]:

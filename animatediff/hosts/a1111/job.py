@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff import notices
@@ -29,6 +30,7 @@ from animatediff.hosts.a1111 import (
     words,
 )
 from animatediff.hosts.a1111.animated import animated
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
@@ -91,13 +93,13 @@ class Job:
     def load(self) -> None:
         """`process`: the checkpoint is there."""
         model = shared.sd_model
-        unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+        unet = BACKEND.unet(model)
         if unet is None:
             raise ModelError("this kind of checkpoint has no UNet",
                              where=shared.opts.sd_model_checkpoint or "checkpoint",
                              remedy="Choose an SD1.5 or SDXL checkpoint.")
         path = library.find(self.settings.motion_module)
-        self.module = loaded(str(path), path.stat().st_mtime_ns)
+        self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(model))
         with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
             pass
         self.module.check_frames(min(self.settings.frames, self.settings.context_length))
@@ -137,7 +139,7 @@ class Job:
         p = self.p
         if self.error:
             raise self.error
-        if p.is_hr_pass and self.settings.noise == "per clip":
+        if p.is_hr_pass and self.settings.noise == "per clip" and not isinstance(p.rng, OneGenerator):
             p.rng = OneGenerator(p.rng)
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
@@ -281,10 +283,10 @@ class Job:
 
 
 @lru_cache(maxsize=2)
-def loaded(path: str, changed: int) -> MotionModule:
+def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
     """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
     `changed`: the file's time; a new file is read."""
-    return load_module(Path(path), dtype=devices.dtype_unet)
+    return load_module(Path(path), dtype=dtype)
 
 
 def guarded(p: Any, stopping: Any, hook: Any) -> bool:

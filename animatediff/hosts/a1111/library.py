@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modules import paths, paths_internal, sd_models, shared
+from modules import paths, paths_internal, shared
 
 from animatediff.clip import interpolation
 from animatediff.clip.preflight import Checkpoint
 from animatediff.errors import AnimateDiffError, ModelError
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.options import FOLDER_OPTION, OWN_FOLDER
 from animatediff.motion import library
 from animatediff.motion.inject import check_fit
@@ -62,10 +63,10 @@ def _listed(places: list[Path]) -> list[Entry]:
 
 def checkpoint() -> Checkpoint | None:
     """The checkpoint in memory; None if there is none yet. `shared.sd_model` would load one, and block."""
-    model = getattr(sd_models.model_data, "sd_model", None)
+    model = BACKEND.loaded()
     if model is None:
         return None
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+    unet = BACKEND.unet(model)
     name = getattr(getattr(model, "sd_checkpoint_info", None), "name_for_extra", "") or ""
     if unet is None:
         return Checkpoint(name, problem=_no_unet(name))

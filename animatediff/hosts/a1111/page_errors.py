@@ -21,9 +21,15 @@ from animatediff.hosts.shared.stop import AnimateDiffStopped
 def told_on_the_page() -> AbstractContextManager[Any]:
     """While it lasts, the page that is built shows our errors as such."""
     stack = ExitStack()
-    stack.enter_context(wrapped(txt2img, "txt2img", _told))
-    stack.enter_context(wrapped(img2img, "img2img", _told))
+    for module, name in ((txt2img, "txt2img"), (img2img, "img2img")):
+        stack.enter_context(wrapped(module, function(module, name), _told))
     return stack
+
+
+def function(module: Any, name: str) -> str:
+    """The function that makes a job of the page. Forge runs it in a thread of its own, which drops what it raises."""
+    of_thread = f"{name}_function"
+    return of_thread if hasattr(module, of_thread) else name
 
 
 def markup(text: str) -> str:

@@ -23,7 +23,10 @@ CLIP = "animatediff_clip"  # attribute of a picture that is the first frame of t
 def saving_clips() -> AbstractContextManager[Any]:
     """While it lasts, the page that is built saves clips as files."""
     stack = ExitStack()
-    stack.enter_context(wrapped(ui_common, "image_from_url_text", _remembering))
+    if hasattr(ui_common, "image_from_url_text"):
+        stack.enter_context(wrapped(ui_common, "image_from_url_text", _remembering))
+    else:  # Forge: gradio has opened the files
+        stack.enter_context(wrapped(ui_common, "save_files", _marking))
     stack.enter_context(wrapped(images, "save_image", _copying))
     return stack
 
@@ -40,6 +43,18 @@ def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return picture
 
     return image_from_url_text
+
+
+def _marking(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def save_files(about: Any, pictures: Any, *args: Any) -> Any:
+        for picture, *_ in pictures or ():
+            path = Path(getattr(picture, "filename", ""))
+            if _plays(path):
+                setattr(picture, CLIP, path)
+        return plain(about, pictures, *args)
+
+    return save_files
 
 
 def _copying(plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,21 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from modules import devices, sd_models, shared
+from modules import devices, shared
 from modules.sd_samplers_common import InterruptedException
 
 from animatediff.attribute import attribute
 from animatediff.clip.call import NOTHING
 from animatediff.clip.context import Context
 from animatediff.clip.scope import in_unet
-from animatediff.errors import ModelError
 from animatediff.hosts.a1111 import jobs, options, seen_options
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.run_facts import sampler as sampler_of
-from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
+from animatediff.hosts.shared.backend import OfRows
+from animatediff.hosts.shared.cfg_rows import Rows
 from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
 from animatediff.motion import MotionModule, Steering, lora
 from animatediff.motion.moving import on_device
-from animatediff.sampling import Event, OnEvent, WindowedDenoiser, betas
+from animatediff.sampling import Event, OnEvent, WindowedDenoiser
 from animatediff.sampling.from_pictures import FromPictures, Held, answer
 from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
@@ -59,7 +60,7 @@ class Pass:
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(settings.speed)
         self.from_picture = False  # whether the host samples as in img2img
-        self.parts: list[int] | None = None  # rows of each frame in the call that comes next
+        self.parts: list[list[float]] | None = None  # of each frame in the denoiser's call, see `backend.Run`
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
         self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
         self.finished = 0  # of several iterations
@@ -84,12 +85,14 @@ class Pass:
     def __enter__(self) -> Pass:
         with self.whole_pass:
             self.whole_pass.enter_context(attribute(self.denoiser, jobs.PASS, self))  # for `entry`'s callback
-            self.apart = not shared.opts.batch_cond_uncond
+            self.apart = not getattr(shared.opts, "batch_cond_uncond", True)
             # One call for all roles; WindowCall splits it again where the user wants it split.
             self.whole_pass.enter_context(seen_options.seen(seen_options.DENOISER, batch_cond_uncond=True))
             # Before the module moves, so that its own weights stay where they are and take no memory of the device.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
-            self.whole_pass.enter_context(on_device(self.module, devices.device, devices.dtype_unet))
+            dtype = BACKEND.unet_dtype(shared.sd_model)
+            BACKEND.make_room(sum(weight.numel() for weight in self.module.parameters()) * dtype.itemsize)
+            self.whole_pass.enter_context(on_device(self.module, devices.device, dtype))
             self.move_to(shared.sd_model)
             self.whole_pass.enter_context(attribute(self.denoiser, "forward", self._holding(self.denoiser.forward)))
             self.whole_pass = self.whole_pass.pop_all()
@@ -106,15 +109,13 @@ class Pass:
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():
                 self.move_to(shared.sd_model)
-            self.parts = [len(parts) for parts in self.sampler.sampler_extra_args["cond"].batch]
-            if not shared.opts.pad_cond_uncond_v0:
-                params.text_cond, params.text_uncond = equal_lengths(
-                    params.text_cond, params.text_uncond, shared.sd_model.cond_stage_model_empty_prompt)
+            self.parts = [[part.weight for part in parts] for parts in self.sampler.sampler_extra_args["cond"].batch]
+            params.text_cond, params.text_uncond = BACKEND.equal_lengths(
+                shared.sd_model, params.text_cond, params.text_uncond)
         except Exception as error:  # the host would log it and go on without motion
             self.error = error
             if self.model is not shared.sd_model:
-                shared.sd_model.apply_model = self._apply_model(shared.sd_model.apply_model)
-                self.on_model.callback(delattr, shared.sd_model, "apply_model")
+                self.on_model.enter_context(BACKEND.called(shared.sd_model, self))
 
     @contextmanager
     def at_seam(self, seam: Seam, held: Held) -> Iterator[None]:
@@ -135,12 +136,13 @@ class Pass:
         self.on_model.close()
         self.model = None
         with ExitStack() as stack:
-            self.alphas = stack.enter_context(_schedule(model, self.module, self.p))
-            self._renew_denoiser(model)
-            stack.enter_context(attribute(model, "apply_model", self._apply_model(model.apply_model)))
-            unet = model.model.diffusion_model
+            stack.enter_context(BACKEND.scheduled(model, self.module.family.betas, self.p))
+            self.alphas = BACKEND.alphas_cumprod(model).clone()
+            BACKEND.renew(self.denoiser)
+            stack.enter_context(BACKEND.called(model, self))
+            unet: Any = BACKEND.unet(model)
             self.memory = stack.enter_context(
-                WhileSampling(devices.device, self.given_up.append, lambda: _waiting(model),
+                WhileSampling(devices.device, self.given_up.append, lambda: BACKEND.waiting(model),
                               self.settings.windows_per_call or options.windows_per_call(), unet, self.module,
                               self.apart))
             stack.enter_context(in_unet(unet, self.module, self.loras, self.settings.frames, self))
@@ -148,14 +150,7 @@ class Pass:
 
     def _schedule_holds(self) -> bool:
         """Loading other weights into the same model overwrites its schedule."""
-        return torch.equal(self.model.alphas_cumprod.cpu(), self.alphas)
-
-    def _renew_denoiser(self, model: Any) -> None:
-        """The sampler took σ from the model when it was made, and the motion module has others."""
-        self.denoiser.model_wrap = None
-        self.sampler.model_wrap = self.denoiser.inner_model
-        if hasattr(self.denoiser, "alphas"):
-            self.denoiser.alphas = model.alphas_cumprod
+        return torch.equal(BACKEND.alphas_cumprod(self.model), self.alphas)
 
     def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of `sample_img2img(p, x, noise, …)` with the x that the clip starts from."""
@@ -174,6 +169,7 @@ class Pass:
             # what a mask keeps, and an interrupt leaves, is the host's own start
             if self.pictures is not None and self.denoiser.step == 0 and not self.seam:
                 self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
+            self.parts = None  # until the host's callback
             progress = self.steps_done / self.steps
             out = plain(x, sigma, *args, **kwargs)
             if self.held is None:
@@ -186,37 +182,17 @@ class Pass:
 
     def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
         """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
-        if not hasattr(self.denoiser, "alphas"):
-            return x0
-        return answer(x, x0, self.denoiser.alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1))
+        alphas = BACKEND.timestep_alphas(self.denoiser)
+        return x0 if alphas is None else answer(x, x0, alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1))
 
-    def _apply_model(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """The model's `apply_model(x [rows c h w], t [rows], cond)`, window by window."""
-
-        def apply_model(x: torch.Tensor, t: torch.Tensor, cond: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if self.error is not None:
-                raise self.error
-            if self.parts is None:  # not from the denoiser: somebody's single picture
-                return plain(x, t, cond, *args, **kwargs)
-            parts, self.parts = self.parts, None
-            try:
-                rows = Rows.of_call(parts, x.shape[0])
-            except ValueError as error:
-                raise ModelError(f"the UNet is called with a batch that is not the clip's: {error}",
-                                 remedy="Another extension changes the batch; disable it for this clip.") from error
-
-            self.step = self.steps_done
-            called = sampler_of(self.sampler.config.name).steps(
-                self.steps, from_picture=self.from_picture or self.seam is not None)
-
-            def of_rows(batch: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-                return plain(batch, t[chosen.to(t.device)], take(cond, chosen, x.shape[0]), *args, **kwargs)
-
-            call = of_rows_call(self, rows, of_rows, called)
-            whole = self._one_window(call) if self.seam else self._windows(len(parts), call)
-            return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
-
-        return apply_model
+    def answer(self, rows: Rows, x: torch.Tensor, t: torch.Tensor, of_rows: OfRows) -> torch.Tensor:
+        """The model's answer for the clip [rows c h w], window by window."""
+        self.step = self.steps_done
+        called = sampler_of(self.sampler.config.name).steps(
+            self.steps, from_picture=self.from_picture or self.seam is not None)
+        call = of_rows_call(self, rows, of_rows, called)
+        whole = self._one_window(call) if self.seam else self._windows(len(rows.table), call)
+        return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
     def _one_window(self, denoise: Any) -> Callable[..., torch.Tensor]:
         """The frames around the seam; the answer for the others is nothing, and is not looked at."""
@@ -237,24 +213,3 @@ class Pass:
         self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
         if shared.state.interrupted or shared.state.skipped:
             raise InterruptedException
-
-
-@contextmanager
-def _schedule(model: Any, module: MotionModule, p: Any) -> Iterator[torch.Tensor]:
-    """The module's ᾱ in place of the model's, with the host's own options for schedules applied to it."""
-    before = model.alphas_cumprod, model.alphas_cumprod_original
-    try:
-        ours = betas.alphas_cumprod(module.family.betas)
-        model.alphas_cumprod_original = ours.to(before[1])
-        sd_models.apply_alpha_schedule_override(model, p)
-        yield model.alphas_cumprod.detach().cpu().clone()
-    finally:
-        model.alphas_cumprod, model.alphas_cumprod_original = before
-
-
-def _waiting(model: Any) -> list[Any]:
-    """Networks of which sampling makes no use. The VAE may be drawing a live preview; where the host itself moves
-    networks (--medvram), it knows best."""
-    encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
-    return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from modules import extra_networks, prompt_parser, shared
 
 from animatediff.attribute import attribute
 from animatediff.hosts.a1111 import library
+from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.shared.cfg_rows import lengthened, tokens
 from animatediff.sampling.mixing import MIX
 from animatediff.settings import Settings
@@ -75,12 +77,15 @@ def in_clip(p: Any, settings: Settings) -> Iterator[None]:
 
 def of_frames(encoded: Any, schedule: Schedule) -> Any:
     """The host's conditioning of each text -> that of each frame. `encoded` is not changed: the host keeps it."""
-    empty = shared.sd_model.cond_stage_model_empty_prompt
+    empty = cache(lambda: BACKEND.empty_prompt(shared.sd_model))
     if isinstance(encoded, prompt_parser.MulticondLearnedConditioning):
         texts = [[(part.schedules, part.weight) for part in parts] for parts in encoded.batch]
         longest = max(tokens(entry.cond) for parts in texts for schedules, _ in parts for entry in schedules)
         texts = [[(_lengthened(schedules, longest, empty), weight) for schedules, weight in parts] for parts in texts]
         frames = [_mixed_parts(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
+        if BACKEND.equal_parts:
+            most = max(map(len, frames))
+            frames = [[*parts, *[(parts[-1][0], 0.0)] * (most - len(parts))] for parts in frames]
         batch = [[prompt_parser.ComposableScheduledPromptConditioning(*part) for part in parts] for parts in frames]
         return prompt_parser.MulticondLearnedConditioning(shape=(len(batch),), batch=batch)
     longest = max(tokens(entry.cond) for schedules in encoded for entry in schedules)
@@ -150,7 +155,7 @@ def _networks_apart(texts: Sequence[str]) -> list[str]:
     return [f"extra networks act on the whole clip, not only at the key frames that name them: {', '.join(names)}"]
 
 
-def _lengthened(schedules: Sequence[Any], length: int, empty: torch.Tensor) -> list[Any]:
+def _lengthened(schedules: Sequence[Any], length: int, empty: Callable[[], torch.Tensor]) -> list[Any]:
     return [prompt_parser.ScheduledPromptConditioning(entry.end_at_step, lengthened(entry.cond, length, empty))
             for entry in schedules]
 

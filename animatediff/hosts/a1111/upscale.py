@@ -44,7 +44,7 @@ class FirstPass:
 
 def upscaling_clips() -> AbstractContextManager[None]:
     """While it lasts, the page that is built has the button for clips, too."""
-    return wrapped(txt2img, "txt2img_upscale", _for_clips)
+    return wrapped(txt2img, page_errors.function(txt2img, "txt2img_upscale"), _for_clips)
 
 
 def of(p: Any) -> FirstPass | None:
@@ -139,7 +139,8 @@ def is_shown(path: str) -> bool:
 def path_of(item: Any) -> str:
     """The file of one of the gallery's items: a path, or what gradio 3 has, alone or with a caption."""
     item = item[0] if isinstance(item, (list, tuple)) else item
-    return str(item["name"] if isinstance(item, dict) else item).rsplit("?", 1)[0]
+    name = item["name"] if isinstance(item, dict) else getattr(item, "filename", item)  # gradio 4 has opened the file
+    return str(name).rsplit("?", 1)[0]
 
 
 def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:

@@ -4,10 +4,14 @@ A unit with one picture controls every frame. A unit with a folder, one picture 
 AnimateDiff batch: it then makes a hint [frames c h w] (twice as many rows where the host batches cond and uncond). A
 clip is computed in windows, so around each call of the UNet those hints are cut to the rows of that call; ControlNet
 reads them anew every time. Nothing of its code is replaced: parameters of its own go in, and come out as they were.
+
+Forge has a ControlNet built in, with units of another class. It computes what it adds to the UNet for all frames of the
+clip before the UNet is called, and the call's windows take their rows of that (hosts/forge/calls.py).
 """
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
@@ -28,6 +32,7 @@ from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
 A_FOLDER = "Give a folder with one picture for each frame."
+FORGES_FOLDER = "batch_image_dir"  # attribute of its units
 ELSEWHERE = "Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder."
 
 # -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
@@ -145,7 +150,7 @@ def folders(p: Any) -> list[Folder]:
         unit = _unit(p.script_args[place], name)
         if unit is None or not unit.enabled:
             continue
-        if _mode(unit) == "BATCH" or (unit.image is None and isinstance(unit.batch_images, str) and unit.batch_images):
+        if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit)):
             found.append(_folder(p, unit, name, place))
     return found
 
@@ -179,11 +184,16 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
 def check(p: Any) -> None:
     """Before sampling: whether ControlNet is set up. What goes wrong there, the host only prints."""
     script = _script(p)
-    if script is None or not hasattr(script, "latest_network"):
+    if script is None:
         return
     units = p.script_args[script.args_from:script.args_to]
-    enabled = (unit.get("enabled") if isinstance(unit, dict) else getattr(unit, "enabled", False) for unit in units)
-    if any(enabled) and getattr(script.latest_network, "control_params", None) is None:
+    enabled = sum(bool(unit.get("enabled") if isinstance(unit, dict) else getattr(unit, "enabled", False))
+                  for unit in units)
+    if hasattr(script, "latest_network"):
+        ready = not enabled or getattr(script.latest_network, "control_params", None) is not None
+    else:
+        ready = len(getattr(script, "current_params", ())) >= enabled  # Forge's
+    if not ready:
         raise ModelError("it could not set up its units for this clip; the log has the reason", where="ControlNet",
                          remedy="Correct the unit, or disable it.")
 
@@ -191,18 +201,30 @@ def check(p: Any) -> None:
 def _unit(value: Any, name: str) -> Any:
     """A unit of our own to change: the page gives the same objects for every job."""
     if isinstance(value, dict):
-        # ControlNet's API for other extensions
-        from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
-
         try:
-            return external_code.to_processing_unit(value)
+            return _of_api(value)
         except Exception as error:
             raise SettingsError(f"ControlNet does not accept it ({error})", where=name) from error
-    return copy(value) if hasattr(value, "batch_images") else None
+    return copy(value) if hasattr(value, "batch_images") or hasattr(value, FORGES_FOLDER) else None
+
+
+def _of_api(value: dict[str, Any]) -> Any:
+    """A request's unit, made by ControlNet's API for other extensions."""
+    if forges := sys.modules.get("lib_controlnet.external_code"):
+        return forges.ControlNetUnit.from_dict(value)
+    from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
+
+    return external_code.to_processing_unit(value)
+
+
+def _batch(unit: Any) -> str:
+    """The folder of a unit's pictures, and lines behind it; "" for none."""
+    found = getattr(unit, FORGES_FOLDER, None) or getattr(unit, "batch_images", None)
+    return found if isinstance(found, str) else ""
 
 
 def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
-    lines = [line.strip() for line in str(unit.batch_images or "").split("\n")]
+    lines = [line.strip() for line in _batch(unit).split("\n")]
     if not lines[0]:
         raise SettingsError("its batch has no folder", where=name, remedy=A_FOLDER)
     pictures = _pictures(lines[0], name, anywhere=server_files.job_may_read_all(p))
@@ -214,6 +236,8 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
             except ValueError:
                 raise SettingsError(f"{quoted(line)} does not name frames", where=name,
                                     remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
+    if keys and hasattr(unit, FORGES_FOLDER):
+        raise SettingsError("Forge's ControlNet has no key frames", where=name, remedy=A_FOLDER)
     if len(keys) > len(pictures):
         raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
                             where=name, remedy="Give a picture for each key frame.")

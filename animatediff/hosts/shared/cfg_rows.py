@@ -5,7 +5,7 @@ negative rows, or the positives alone where it skips the negative. Some checkpoi
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +65,10 @@ def take(value: Any, index: Tensor, rows: int) -> Any:
     return value
 
 
-def equal_lengths(cond: Any, uncond: Any, empty: Tensor) -> tuple[Any, Any]:
+def equal_lengths(cond: Any, uncond: Any, empty: Callable[[], Tensor]) -> tuple[Any, Any]:
     """Positive and negative conditioning with equal numbers of tokens, so that they fit one call.
 
-    [n tokens d] tensors or dicts with one as "crossattn"; the shorter gets chunks of the empty prompt `empty`
+    [n tokens d] tensors or dicts with one as "crossattn"; the shorter gets chunks of the empty prompt `empty()`
     [1 chunk d], as the host does with "Pad prompt/negative prompt to be same length".
     """
     longest = max(tokens(cond), tokens(uncond))
@@ -80,12 +80,13 @@ def tokens(cond: Any) -> int:
     return (cond["crossattn"] if isinstance(cond, dict) else cond).shape[-2]
 
 
-def lengthened(cond: Any, length: int, empty: Tensor) -> Any:
-    """The conditioning with chunks of the empty prompt `empty` [1 chunk d] behind it, `length` tokens in all."""
+def lengthened(cond: Any, length: int, empty: Callable[[], Tensor]) -> Any:
+    """The conditioning with chunks of the empty prompt `empty()` [1 chunk d] behind it, `length` tokens in all."""
     missing = length - tokens(cond)
     if not missing:
         return cond
     short = cond["crossattn"] if isinstance(cond, dict) else cond
-    filler = empty.to(short).repeat(1, -(-missing // empty.shape[1]), 1)[0, :missing]
+    chunk = empty().to(short)
+    filler = chunk.repeat(1, -(-missing // chunk.shape[1]), 1)[0, :missing]
     long = torch.cat([short, filler.expand(*short.shape[:-2], -1, -1)], -2)
     return type(cond)({**cond, "crossattn": long}) if isinstance(cond, dict) else long

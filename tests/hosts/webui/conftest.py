@@ -1,19 +1,20 @@
 """The real WebUI for the tests in this folder; webui_host.py says what they need of the environment."""
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
-from webui_host import DEMO, ROOT, Host
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "standin" / "traces"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "standin" / "traces")]
+
+from real_host import files, host, started  # noqa: E402, F401
+from webui_host import A1111  # noqa: E402
 
 
 def pytest_collection_modifyitems(config, items):
-    if os.environ.get("WEBUI_DIR"):
+    if A1111.folder:
         return
     reason = ("needs a real WebUI: WEBUI_DIR=/path/to/stable-diffusion-webui pytest tests/hosts/webui "
               "(see webui_host.py)")
@@ -24,78 +25,5 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def clean_host(tmp_path_factory):
-    """The WebUI with this checkout as its extension, and how it is at a clean start."""
-    extensions = {"animatediff": ROOT, "animatediff-test-probe": HERE / "probe"}
-    data = tmp_path_factory.mktemp("webui")
-    motion = data / "motion"
-    motion.mkdir()
-    (motion / "motion.safetensors").symlink_to(DEMO / "motion.safetensors")
-    host = Host(data, extensions, {"animatediff_model_path": str(motion)})
-    host.motion = motion
-    try:
-        host.start()
-        learn(host)
+    with started(A1111, tmp_path_factory.mktemp("webui")) as host:
         yield host
-    finally:
-        host.stop()
-
-
-def learn(host: Host) -> None:
-    """What the host is like before anybody animated anything."""
-    host.clean_pictures, host.clean_state, host.dirty = host.plain(), host.state(), ""
-
-
-def differences(host: Host) -> str:
-    """What a case has left behind, "" for nothing."""
-    try:
-        host.post("/test-probe/reset", {}).expect()
-        pictures, state = host.plain(), host.state()
-    except (OSError, AssertionError) as error:
-        return f"the WebUI does not answer as it did: {error}"
-    found = [f"the plain {name} picture differs" for name, bytes_ in pictures.items()
-             if bytes_ != host.clean_pictures[name]]
-    for key, value in state.items():
-        before = host.clean_state[key]
-        if value == before:
-            continue
-        if isinstance(value, dict):
-            names = [k for k in {**before, **value} if before.get(k, "nothing") != value.get(k, "nothing")]
-            found += [f"{key}: {k} was {before.get(k, 'not there')!r:.80}, is {value.get(k, 'not there')!r:.80}"
-                      for k in names]
-        elif isinstance(value, list):
-            found.append(f"{key}: gone {sorted(set(before) - set(value))[:5]}, "
-                         f"new {sorted(set(value) - set(before))[:5]}")
-        else:
-            found.append(f"{key}: was {before!r:.80}, is {value!r:.80}")
-    return "\n".join(found)
-
-
-@pytest.fixture
-def host(clean_host):
-    """The WebUI, as at its clean start before the case, and compared with it, bit for bit, after the case.
-
-    Nothing happens between two cases, so one comparison is the former's "after" and the latter's "before". A
-    case that leaves something behind fails, and the next one gets a WebUI started anew.
-    """
-    if clean_host.dirty:
-        clean_host.restart()
-        now = differences(clean_host)
-        assert not now, f"a WebUI started anew is not as the first was: {now}"
-        clean_host.dirty = ""
-    clean_host.mark()
-    yield clean_host
-    clean_host.dirty = differences(clean_host)
-    if clean_host.dirty:
-        pytest.fail(f"the case left behind: {clean_host.dirty}\n--- the WebUI printed\n{clean_host.log()[-3000:]}")
-
-
-@pytest.fixture
-def files(host):
-    """files(): what has been written under the outputs folder since the case began, as paths relative to it."""
-    outputs = host.data / "outputs"
-
-    def listed() -> set[Path]:
-        return {p.relative_to(outputs) for p in outputs.rglob("*") if p.is_file()}
-
-    before = listed()
-    return lambda: sorted(listed() - before)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import differences, learn
+from real_host import differences, learn
 from test_webui_generation import EIGHT
 from webui_host import Host
 

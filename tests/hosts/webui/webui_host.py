@@ -3,6 +3,7 @@
 Environment
     WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
     WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
+    FORGE_DIR, FORGE_PYTHON  the same for Forge; see KINDS for the others of its family
     WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the
                       tests' Python is of the same version and has it; else the MP4 and WebM cases are skipped.
     WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
@@ -23,20 +24,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "animatediff" / "engine" / "demo"
 LENT = ("av", "dynamicprompts", "pyparsing")  # what install.py adds
-FLAGS = [
+FLAGS = (
     "--api", "--api-server-stop", "--skip-torch-cuda-test", "--skip-version-check", "--skip-python-version-check",
-    "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--use-cpu", "all",
-    "--do-not-download-clip", "--no-download-sd-model", "--disable-console-progressbars",
-]  # fmt: skip
+    "--skip-prepare-environment", "--skip-install", "--no-half", "--no-half-vae", "--no-download-sd-model",
+    "--disable-console-progressbars",
+)  # fmt: skip
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1",
@@ -50,6 +51,42 @@ SETTINGS = {  # of the WebUI, beside those that are its defaults
 }
 START_SECONDS = 600  # a full-size WebUI on one busy core
 REQUEST_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A program with the WebUI's API, and how it runs on the CPU with the demo checkpoint."""
+
+    name: str
+    prefix: str  # of the environment variables that name its folder and its Python
+    flags: tuple[str, ...]
+    extensions: Mapping[str, Path] = field(default_factory=dict)  # of the tests
+    hires: Mapping[str, Any] = field(default_factory=dict)  # what a request with Hires. fix has to say
+
+    @property
+    def folder(self) -> Path | None:
+        found = os.environ.get(f"{self.prefix}_DIR")
+        return Path(found).resolve() if found else None
+
+    @property
+    def python(self) -> Path:
+        assert self.folder is not None, f"{self.prefix}_DIR is not set"
+        return Path(os.environ.get(f"{self.prefix}_PYTHON", self.folder / "venv" / "bin" / "python"))
+
+    def can_import(self, name: str, extra: str = "") -> bool:
+        """Whether its Python has a package."""
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+        environment = {**os.environ, "PYTHONPATH": extra}
+        return subprocess.run([self.python, "-c", code], env=environment, capture_output=True).returncode == 0
+
+
+A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-clip"))
+FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
+             {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow"},
+             {"hr_additional_modules": ["Use same choices"]})
+REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
+               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
+KINDS = (A1111, FORGE, REFORGE)
 
 
 @dataclass
@@ -81,16 +118,6 @@ class Answer:
         """This answer if it is one of success; the message in the assertion otherwise."""
         assert self.ok, f"HTTP {self.status}: {json.dumps(self.body)[:2000]}"
         return self
-
-
-def webui_dir() -> Path | None:
-    found = os.environ.get("WEBUI_DIR")
-    return Path(found).resolve() if found else None
-
-
-def webui_python() -> Path:
-    own = webui_dir() / "venv" / "bin" / "python"
-    return Path(os.environ.get("WEBUI_PYTHON", own))
 
 
 def free_port() -> int:
@@ -128,18 +155,11 @@ def write_checkpoints(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
-def can_import(name: str, extra: str = "") -> bool:
-    """Whether the WebUI's Python has a package."""
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
-    environment = {**os.environ, "PYTHONPATH": extra}
-    return subprocess.run([webui_python(), "-c", code], env=environment, capture_output=True).returncode == 0
-
-
-def lend(folder: Path, names: list[str]) -> str:
+def lend(python: Path, folder: Path, names: list[str]) -> str:
     """A folder for PYTHONPATH with these packages of the tests' own and nothing else, "" if none can be lent."""
     import importlib.util
 
-    version = subprocess.run([webui_python(), "-c", "import sys; print(sys.version_info[:2])"], capture_output=True,
+    version = subprocess.run([python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True,
                              text=True).stdout.strip()
     specs = [importlib.util.find_spec(name) for name in names] if version == str(sys.version_info[:2]) else []
     folder.mkdir(parents=True)
@@ -153,22 +173,22 @@ def lend(folder: Path, names: list[str]) -> str:
 
 class Host:
     """One WebUI. `extensions`: name -> folder, linked into its extensions folder; `flags`: more of its command line;
-    `without`: those of FLAGS that it does not get. `headers`: sent with every request."""
+    `without`: those of its kind's flags that it does not get. `headers`: sent with every request."""
 
     def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
-                 flags: Sequence[str] = (), without: Sequence[str] = ()):
-        self.data, self.process = data, None
-        self.flags = [flag for flag in FLAGS if flag not in without] + [*flags]
+                 flags: Sequence[str] = (), without: Sequence[str] = (), kind: Kind = A1111):
+        self.data, self.process, self.kind = data, None, kind
+        self.flags = [flag for flag in kind.flags if flag not in without] + [*flags]
         self.headers: dict[str, str] = {}
         (data / "extensions").mkdir(parents=True)
-        for name, folder in extensions.items():
+        for name, folder in {**extensions, **kind.extensions}.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         write_checkpoints(data / "models" / "Stable-diffusion")
         (data / "config.json").write_text(json.dumps(SETTINGS | (settings or {})))
         self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
-        if not self.extra and (missing := [name for name in LENT if not can_import(name)]):
-            self.extra = lend(data / "lent", missing)
-        self.has_pyav = can_import("av", self.extra)
+        if not self.extra and (missing := [name for name in LENT if not kind.can_import(name)]):
+            self.extra = lend(kind.python, data / "lent", missing)
+        self.has_pyav = kind.can_import("av", self.extra)
         self.log_path = data / "webui.log"
         self._mark = 0
 
@@ -179,11 +199,11 @@ class Host:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
         environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
         environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
-        command = [webui_python(), "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data]
+        command = [self.kind.python, "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data]
         self.log_path.touch()
         self.mark()
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(list(map(str, command)), cwd=webui_dir(), env=environment, stdout=log,
+            self.process = subprocess.Popen(list(map(str, command)), cwd=self.kind.folder, env=environment, stdout=log,
                                             stderr=subprocess.STDOUT, start_new_session=True)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
@@ -257,11 +277,11 @@ class Host:
 
     def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
         """`animatediff`: a dict of its settings, or a list of positional arguments; None for a plain picture."""
-        return self.post("/sdapi/v1/txt2img", _request(animatediff, fields))
+        return self.post("/sdapi/v1/txt2img", self._request(animatediff, fields))
 
     def img2img(self, images: list[str], animatediff: Any = None, **fields: Any) -> Answer:
         fields = {"denoising_strength": 0.6, **fields}
-        return self.post("/sdapi/v1/img2img", {**_request(animatediff, fields), "init_images": images})
+        return self.post("/sdapi/v1/img2img", {**self._request(animatediff, fields), "init_images": images})
 
     def options(self, **values: Any) -> None:
         """Settings of the WebUI, put back after each case."""
@@ -295,11 +315,10 @@ class Host:
         """`rows`, `size` and `began` (seconds) of each of the UNet's calls since `watch`."""
         return self.get("/test-probe/calls").expect().body
 
-
-def _request(animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    body = {"prompt": "a red circle moving right", "width": 64, "height": 64, "steps": 4, "cfg_scale": 5, "seed": 1,
-            "sampler_name": "DDIM", **fields}
-    if animatediff is not None:
-        args = animatediff if isinstance(animatediff, list) else [animatediff]
-        body["alwayson_scripts"] = {**body.get("alwayson_scripts", {}), "AnimateDiff": {"args": args}}
-    return body
+    def _request(self, animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        body = {"prompt": "a red circle moving right", "width": 64, "height": 64, "steps": 4, "cfg_scale": 5, "seed": 1,
+                "sampler_name": "DDIM", **(self.kind.hires if fields.get("enable_hr") else {}), **fields}
+        if animatediff is not None:
+            args = animatediff if isinstance(animatediff, list) else [animatediff]
+            body["alwayson_scripts"] = {**body.get("alwayson_scripts", {}), "AnimateDiff": {"args": args}}
+        return body

@@ -36,13 +36,46 @@ def digest(tensors):
     return total.hexdigest()
 
 
+def networks():
+    """The parts of the model by name; Forge's is no network itself."""
+    model = shared.sd_model
+    if not hasattr(model, "forge_objects"):
+        return {"": model}
+    parts = model.forge_objects
+    return {"unet": parts.unet.model, "clip": parts.clip.cond_stage_model, "vae": parts.vae.first_stage_model}
+
+
+def unet_of_model():
+    parts = networks()
+    return parts["unet"].diffusion_model if "unet" in parts else parts[""].model.diffusion_model
+
+
+def schedule():
+    parts = networks()
+    if "unet" in parts:
+        return sorted(parts["unet"].predictor.named_buffers())
+    return [("alphas", parts[""].alphas_cumprod), ("original", parts[""].alphas_cumprod_original)]
+
+
+def lent():
+    """What Forge's patchers have that is not in a network."""
+    parts = getattr(shared.sd_model, "forge_objects", None)
+    if parts is None:
+        return []
+    return sorted([f"model_options: {name}" for name in parts.unet.model_options]
+                  + [f"transformer_options: {name}" for name in parts.unet.model_options["transformer_options"]]
+                  + [f"sd_model: {name}" for name in vars(shared.sd_model)])
+
+
 def state():
     model = shared.sd_model
-    modules = list(model.named_modules())
+    modules = [(f"{part}.{n}", m) for part, network in networks().items() for n, m in network.named_modules()]
     return {
         "checkpoint": model.sd_checkpoint_info.name,
-        "weights": digest(sorted(model.state_dict().items())),
-        "alphas_cumprod": digest([("alphas", model.alphas_cumprod), ("original", model.alphas_cumprod_original)]),
+        "weights": digest(sorted((f"{part}.{n}", t) for part, network in networks().items()
+                                 for n, t in network.state_dict().items())),
+        "alphas_cumprod": digest(schedule()),
+        "lent": lent(),
         "modules": hashlib.sha256("\n".join(f"{n} {type(m).__qualname__}" for n, m in modules).encode()).hexdigest(),
         "hooks": {f"{n} {kind}": len(found) for n, m in modules for kind in COUNTED if (found := getattr(m, kind))},
         # Functions on instances: a patched forward, apply_model, …
@@ -81,7 +114,7 @@ class TestProbe(scripts.Script):
 
     def process(self, p, *args):
         take_off()
-        unet = shared.sd_model.model.diffusion_model
+        unet = unet_of_model()
         fault, wish["fault"] = wish["fault"], None
         watch, wish["watch"] = wish["watch"], False
         if not fault and not watch:

@@ -1,0 +1,23 @@
+"""The backend of the host that runs, told by its packages: Forge and Forge Neo, reForge, or the WebUI itself."""
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from animatediff.hosts.shared.backend import Backend
+
+
+def _of_host() -> Backend:
+    if find_spec("modules_forge") is not None and find_spec("backend") is not None:
+        from animatediff.hosts.forge.objects import Forge
+
+        return Forge()
+    if find_spec("modules_forge") is not None:
+        from animatediff.hosts.forge.reforge import ReForge
+
+        return ReForge()
+    from animatediff.hosts.a1111.ldm import LatentDiffusion
+
+    return LatentDiffusion()
+
+
+BACKEND = _of_host()

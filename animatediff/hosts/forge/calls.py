@@ -1,0 +1,132 @@
+"""Forge's calls of the UNet, answered window by window.
+
+A call holds chunks, each of them all frames of the clip in one role, the last role first: `cond_or_uncond` [1, 0] is
+the negative prompt and then the prompt, and with AND [1, 0, 0] has the last part before the first. While a pass runs,
+the patcher has our `model_function_wrapper`, and the host estimates memory for a window in place of the clip.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from animatediff.attribute import attribute
+from animatediff.hosts.shared.backend import Run
+from animatediff.hosts.shared.cfg_rows import Rows, take
+
+WRAPPER = "model_function_wrapper"
+ESTIMATE = "memory_peak_estimation_modifier"
+PROMPT, NEGATIVE = 0, 1  # kinds of chunks in `cond_or_uncond`
+
+
+@contextmanager
+def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Iterator[None]:
+    """Calls of this `UnetPatcher` go through `run` for the length of the block. free: bytes of memory on a device, as
+    the host counts them."""
+    kind = type(patcher.model)
+    limited = _limited(run)
+    options = dict(patcher.model_options)
+    if ESTIMATE in options:
+        plain = options[ESTIMATE]
+        options[ESTIMATE] = lambda shape, *args, **kwargs: plain(limited(shape), *args, **kwargs)
+    required = kind.memory_required
+
+    def fits(rows: int, x: Tensor) -> bool:
+        return required(patcher.model, [rows, *x.shape[1:]]) < free(x.device)
+
+    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), fits)
+
+    def memory_required(model: Any, input_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+        return required(model, limited(input_shape), *args, **kwargs)
+
+    # On the class: the host estimates for the refiner's UNet before anybody hears of it.
+    with attribute(patcher, "model_options", options), attribute(kind, "memory_required", memory_required):
+        yield
+
+
+def rows_of(kinds: Sequence[int], rows: int) -> Rows:
+    """The rows of a call with these chunks; the prompt is role 0."""
+    frames = rows // len(kinds)
+    table = torch.arange(rows).view(len(kinds), frames).flip(0).T
+    return Rows(table, torch.ones_like(table, dtype=torch.bool))
+
+
+def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> tuple[dict[str, Any], list[int]]:
+    """Conditioning of a call for some of its rows, which are [(role frame)], and the kinds of its chunks."""
+    chunks, counts = torch.unique_consecutive(chosen // (rows // len(kinds)), return_counts=True)
+    of_chunks, frames = [kinds[int(chunk)] for chunk in chunks], int(counts[0])
+    told = dict(c["transformer_options"])
+    told["cond_or_uncond"] = of_chunks
+    told["sigmas"] = told["sigmas"][:frames]
+    if "cond_mark" in told:
+        told["cond_mark"] = take(told["cond_mark"], chosen, rows)
+        of_rows = [kind for kind in of_chunks for _ in range(frames)]
+        told["cond_indices"] = [i for i, kind in enumerate(of_rows) if kind == PROMPT]
+        told["uncond_indices"] = [i for i, kind in enumerate(of_rows) if kind != PROMPT]
+    apart = {"transformer_options": told}
+    if "control_model" in c:
+        apart["control_model"] = c["control_model"]
+    return {**take({k: v for k, v in c.items() if k not in apart}, chosen, rows), **apart}, of_chunks
+
+
+def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[float]]) -> Tensor:
+    """The answer of a call [(chunk frame) c h w] from which the host makes what each frame's own weights of AND's parts
+    say: it takes those of the last frame for all."""
+    parts = [chunk for chunk, kind in enumerate(kinds) if kind == PROMPT][::-1]  # the first part first
+    own = torch.tensor([of_frame[:len(parts)] for of_frame in weights])
+    last, heaviest = own[-1], int(own[-1].abs().argmax()) if parts else 0
+    if torch.equal(own, last.expand_as(own)) or not last[heaviest]:
+        return answer
+    chunks = answer.unflatten(0, (len(kinds), -1))
+    negative = chunks[kinds.index(NEGATIVE)] if NEGATIVE in kinds else torch.zeros_like(chunks[0])
+    own = own.to(answer)[..., None, None, None]
+    change = sum(own[:, place] * (chunks[part] - negative) for place, part in enumerate(parts))
+    made = chunks.clone()
+    made[parts] = negative
+    made[parts[heaviest]] += change / last[heaviest]
+    return made.flatten(0, 1)
+
+
+def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
+    """The shape for which the host is to estimate memory: a window's, in two roles. While the denoiser works it is
+    nothing, so that the host does not take prompt and negative prompt apart; `run` does so where memory is short."""
+    def limited(shape: Sequence[int]) -> list[int]:
+        rows = 0 if run.parts is not None else min(shape[0], 2 * run.settings.context_length)
+        return [rows, *shape[1:]]
+
+    return limited
+
+
+def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Callable[..., Tensor]:
+    """A plain function: the host deep-copies options."""
+    asked = False  # whether a window in all its roles fits into memory
+
+    def wrapper(apply_model: Callable[..., Tensor], call: dict[str, Any]) -> Tensor:
+        if run.error is not None:
+            raise run.error
+        x, t, c, kinds = call["input"], call["timestep"], call["c"], call["cond_or_uncond"]
+
+        def ask(batch: Tensor, t: Tensor, c: dict[str, Any], kinds: Sequence[int]) -> Tensor:
+            if before is None:
+                return apply_model(batch, t, **c)
+            return before(apply_model, {"input": batch, "timestep": t, "c": c, "cond_or_uncond": kinds})
+
+        if run.parts is None or len(x) != len(kinds) * len(run.parts):  # not from the denoiser, or not the clip's
+            return ask(x, t, c, kinds)
+
+        nonlocal asked
+        if not asked:  # now that the host has loaded what it wants on the device
+            window = min(run.settings.context_length, len(run.parts)) * len(kinds)
+            asked, run.memory.apart = True, run.memory.apart or not fits(window, x)
+
+        def of_rows(batch: Tensor, chosen: Tensor) -> Tensor:
+            some, of_chunks = cut(c, kinds, len(x), chosen)
+            return ask(batch, t[chosen.to(t.device)], some, of_chunks)
+
+        weights = run.parts
+        return reweighted(run.answer(rows_of(kinds, len(x)), x, t, of_rows), kinds, weights)
+
+    return wrapper

@@ -1,0 +1,44 @@
+"""reForge: Forge's calls around a model that is a `LatentDiffusion` as well."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from modules import sd_models
+from torch import Tensor
+
+from animatediff.hosts.forge.objects import Forge
+
+
+class ReForge(Forge):
+    memory = "ldm_patched.modules.model_management"
+    prediction = "ldm_patched.modules.model_sampling"
+
+    def unet_dtype(self, model: Any) -> torch.dtype:
+        network = model.forge_objects.unet.model
+        return network.manual_cast_dtype or network.get_dtype()
+
+    def noise_levels(self, model: Any) -> Any:
+        return model.forge_objects.unet.model.model_sampling
+
+    def empty_prompt(self, model: Any) -> Tensor:
+        return model.cond_stage_model_empty_prompt
+
+    @contextmanager
+    def model_alphas(self, model: Any, alphas: Tensor) -> Iterator[None]:
+        before = model.alphas_cumprod  # a buffer
+        model.alphas_cumprod = alphas.to(before)
+        try:
+            yield
+        finally:
+            model.alphas_cumprod = before
+
+    def timestep_alphas(self, denoiser: Any) -> Tensor | None:
+        return getattr(denoiser, "alphas", None)
+
+    def back_to(self, info: Any, p: Any) -> None:
+        with sd_models.SkipWritingToConfig():
+            sd_models.reload_model_weights(info=info)
+        self.with_loras(p)

@@ -1,0 +1,63 @@
+"""Pictures of one size that are kept in a temporary file, since those of a long video are more than memory holds."""
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from animatediff.errors import MediaError
+
+IN_MEMORY = 2**22  # bytes that are held without a file
+
+
+class StoredPictures(Sequence[np.ndarray]):
+    """uint8 [h w 3] or [h w], one of them in memory at a time. The file goes with the object. sha256: of all pixels."""
+
+    def __init__(self, pictures: Iterable[np.ndarray]):
+        """At least one picture, all in the size of the first. MediaError where the disk is full."""
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="animatediff")  # noqa: SIM115
+        self._count, self._picture = 0, ()
+        digest = hashlib.sha256()
+        for picture in pictures:
+            data = np.ascontiguousarray(picture, np.uint8)
+            self._picture = data.shape
+            digest.update(data.data)
+            try:
+                self._file.write(data.data)
+            except OSError as error:
+                raise MediaError(f"{self._count} pictures were read, and no more could be stored "
+                                 f"({error.strerror or error})", where=tempfile.gettempdir(),
+                                 remedy="Free the disk, or ask for fewer frames") from error
+            self._count += 1
+        self.sha256 = digest.hexdigest()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[f h w 3] or [f h w]."""
+        return (self._count, *self._picture)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        numbers = range(self._count)[index]
+        return self._read(numbers) if isinstance(numbers, int) else list(map(self._read, numbers))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self._read, range(self._count))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, in memory."""
+        return np.stack(list(self)).astype(dtype or np.uint8, copy=False)
+
+    def _read(self, number: int) -> np.ndarray:
+        size = int(np.prod(self._picture))
+        self._file.seek(number * size)
+        return np.frombuffer(self._file.read(size), np.uint8).reshape(self._picture)

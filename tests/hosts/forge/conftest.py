@@ -1,0 +1,36 @@
+"""The hosts of Forge's family for the tests in this folder, which are those of ../webui; see webui_host.py."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "webui"), str(HERE.parent / "standin" / "traces")]
+
+from cannot import CANNOT  # noqa: E402
+from real_host import files, host, started  # noqa: E402, F401
+from webui_host import A1111, KINDS  # noqa: E402
+
+FAMILY = [kind for kind in KINDS if kind is not A1111]
+THERE = [kind for kind in FAMILY if kind.folder]
+
+
+def pytest_collection_modifyitems(config, items):
+    variables = ", ".join(f"{kind.prefix}_DIR" for kind in FAMILY)
+    for item in items:
+        if HERE not in item.path.parents or "clean_host" not in item.fixturenames:
+            continue
+        if not THERE:
+            item.add_marker(pytest.mark.skip(reason=f"needs a real host: {variables} (see webui_host.py)"))
+            continue
+        for part, reason in CANNOT[item.callspec.params["clean_host"].name].items():
+            if part in item.name:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", params=THERE or FAMILY[:1], ids=lambda kind: kind.name)
+def clean_host(request, tmp_path_factory):
+    with started(request.param, tmp_path_factory.mktemp(request.param.name.lower())) as host:
+        yield host

@@ -1,0 +1,115 @@
+"""A stand-in for Forge's calls of its UNet, built by the traces and compared with them in test_forge_call.py."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PROMPT, NEGATIVE = 0, 1
+
+
+class Predictor(nn.Module):
+    """Noise levels as two buffers."""
+
+    def __init__(self, alphas: Tensor):
+        super().__init__()
+        self.set_sigmas(((1 - alphas) / alphas).sqrt())
+
+    def set_sigmas(self, sigmas: Tensor) -> None:
+        self.register_buffer("sigmas", sigmas.float())
+        self.register_buffer("log_sigmas", sigmas.log().float())
+
+
+class KModel(nn.Module):
+    """Its answer for a row depends on that row alone, so that windows change nothing. `calls`: what it was called with;
+    `estimates`: the shapes for which memory was estimated."""
+
+    computation_dtype = torch.float32
+    needed = 1  # bytes for each row
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.diffusion_model = nn.Identity()
+        self.predictor = Predictor(torch.linspace(0.999, 0.005, 1000))
+        self.calls: list[dict[str, Any]] = []
+        self.estimates: list[list[int]] = []
+
+    def memory_required(self, input_shape: Sequence[int]) -> int:
+        self.estimates.append(list(input_shape))
+        return input_shape[0] * self.needed
+
+    def apply_model(self, x: Tensor, t: Tensor, c_crossattn: Any = None, control: Any = None, y: Any = None,
+                    transformer_options: Any = None) -> Tensor:
+        frames = len(transformer_options["sigmas"])
+        kinds = transformer_options["cond_or_uncond"]
+        assert len(x) == len(t) == len(c_crossattn) == len(transformer_options["cond_mark"]) == frames * len(kinds)
+        self.calls.append({"rows": len(x), "chunks": kinds, "told": transformer_options})
+        added = c_crossattn.mean((1, 2))[:, None, None, None]
+        if control is not None:
+            added = added + control["output"].pop()  # as the UNet does: what is left is for the next window
+        return x * 0.5 + added
+
+
+class Patcher:
+    def __init__(self, model: KModel):
+        self.model = model
+        self.model_options: dict[str, Any] = {"transformer_options": {}}
+
+    def memory_required(self, shape: Sequence[int]) -> int:
+        return self.model.memory_required(input_shape=shape)
+
+
+def prepared(patcher: Patcher, x: Tensor) -> int:
+    """Bytes that the host wants free before it samples."""
+    estimate = patcher.model_options.get("memory_peak_estimation_modifier", patcher.memory_required)
+    return estimate([len(x) * 2, *x.shape[1:]])
+
+
+def denoised(patcher: Patcher, x: Tensor, sigma: Tensor, cond: Tensor, weights: Sequence[Sequence[float]],
+             uncond: Tensor | None, scale: float, free: float = math.inf, control: Tensor | None = None) -> Tensor:
+    """x₀ [frame c h w] with guidance. cond [(frame part) tokens d]; uncond [frame tokens d]; weights of each frame's
+    parts; free: bytes of memory; control [frame c h w] is added for prompts."""
+    if math.isclose(scale, 1):
+        uncond = None
+    parts = len(weights[0])
+    waiting = [(cond[part::parts], weights[-1][part], PROMPT) for part in range(parts)]
+    waiting += [] if uncond is None else [(uncond, 1.0, NEGATIVE)]
+    answers = {kind: torch.zeros_like(x) for kind in (PROMPT, NEGATIVE)}
+    counts = dict.fromkeys((PROMPT, NEGATIVE), 1e-37)
+    while waiting:
+        fitting = [i for i, one in enumerate(waiting) if one[0].shape == waiting[0][0].shape][::-1]
+        some = fitting[:1]
+        for share in range(1, len(fitting) + 1):
+            tried = fitting[: len(fitting) // share]
+            if patcher.model.memory_required([len(tried) * len(x), *x.shape[1:]]) < free:
+                some = tried
+                break
+        chosen = [waiting.pop(i) for i in some]
+        for (_, weight, kind), answer in zip(chosen, _asked(patcher, x, sigma, chosen, control)):
+            answers[kind] += answer * weight
+            counts[kind] += weight
+    prompt, negative = (answers[kind] / counts[kind] for kind in (PROMPT, NEGATIVE))
+    return negative + (prompt - negative) * scale * sum(weights[-1])
+
+
+def _asked(patcher: Patcher, x: Tensor, sigma: Tensor, chosen: Sequence[Any],
+           control: Tensor | None) -> Sequence[Tensor]:
+    kinds = [kind for _, _, kind in chosen]
+    rows = [kind for kind in kinds for _ in range(len(x))]
+    told = {**patcher.model_options["transformer_options"], "cond_or_uncond": kinds, "sigmas": sigma,
+            "cond_mark": torch.tensor(rows, dtype=sigma.dtype),
+            "cond_indices": [i for i, kind in enumerate(rows) if kind == PROMPT],
+            "uncond_indices": [i for i, kind in enumerate(rows) if kind == NEGATIVE]}
+    c: dict[str, Any] = {"c_crossattn": torch.cat([one for one, _, _ in chosen]), "transformer_options": told}
+    if control is not None:
+        c["control"] = {"output": [torch.cat([control if kind == PROMPT else torch.zeros_like(control)
+                                              for kind in kinds])]}
+    batch, t = torch.cat([x] * len(chosen)), torch.cat([sigma] * len(chosen))
+    if wrapper := patcher.model_options.get("model_function_wrapper"):
+        out = wrapper(patcher.model.apply_model, {"input": batch, "timestep": t, "c": c, "cond_or_uncond": kinds})
+    else:
+        out = patcher.model.apply_model(batch, t, **c)
+    return out.chunk(len(chosen))

@@ -1,0 +1,80 @@
+"""Extension for tests only: how Forge calls its UNet.
+
+    POST /call-recorder/begin   from here on every call of the UNet is recorded, and every estimate of memory
+    POST /call-recorder/end     what was recorded, in order
+
+A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": of transformer_options what depends on rows,
+"marks": cond_mark, "same σ": whether all rows have one}; an estimate is {"estimate": the shape that it is for}.
+"""
+from contextlib import ExitStack
+
+import torch
+from modules import script_callbacks, scripts, shared
+
+recording = False
+events = []
+undo = ExitStack()
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        return list(value.shape)
+    return list(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def wrapper(apply_model, call):
+    told = call["c"]["transformer_options"]
+    events.append({
+        "chunks": list(call["cond_or_uncond"]), "rows": len(call["input"]),
+        "c": {name: plain(value) for name, value in call["c"].items() if isinstance(value, torch.Tensor)},
+        "told": {name: plain(told[name]) for name in sorted(told)
+                 if name in ("cond_or_uncond", "cond_indices", "uncond_indices", "cond_mark", "sigmas")},
+        "marks": told["cond_mark"].tolist(), "same σ": bool((call["timestep"] == call["timestep"][0]).all())})
+    return apply_model(call["input"], call["timestep"], **call["c"])
+
+
+class CallRecorder(scripts.Script):
+    def title(self):
+        return "AnimateDiff call recorder"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return []
+
+    def process_before_every_sampling(self, p, *args, **kwargs):
+        if not recording:
+            return
+        events.append({"hook": "process_before_every_sampling", "Hires. pass": bool(p.is_hr_pass)})
+        unet = shared.sd_model.forge_objects.unet.clone()
+        unet.set_model_unet_function_wrapper(wrapper)
+        shared.sd_model.forge_objects.unet = unet
+
+
+def routes(_, app):
+    @app.post("/call-recorder/begin")
+    def begin():
+        global recording
+        from backend.modules.k_model import KModel
+
+        recording = True
+        events.clear()
+        required = KModel.memory_required
+
+        def memory_required(self, input_shape):
+            events.append({"estimate": list(input_shape)})
+            return required(self, input_shape)
+
+        KModel.memory_required = memory_required
+        undo.callback(setattr, KModel, "memory_required", required)
+
+    @app.post("/call-recorder/end")
+    def end():
+        global recording
+        recording = False
+        undo.close()
+        return events
+
+
+script_callbacks.on_app_started(routes)

@@ -1,0 +1,190 @@
+"""Forge's calls of the UNet, answered window by window: a stand-in that calls as the real one does."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import calls_traced
+import forge_call
+import pytest
+import torch
+from torch import nn
+
+from animatediff.clip.call import NOTHING
+from animatediff.clip.context import Context
+from animatediff.hosts.forge import calls
+from animatediff.hosts.shared.unet_call import of_rows_call
+from animatediff.sampling.memory import WhileSampling
+from animatediff.settings import Settings
+from animatediff.unet.reuse import Reuse
+
+FRAMES, WINDOW = 9, 4
+
+
+def plenty(device):
+    return 1e9
+
+
+class Run:
+    """A sampling pass."""
+
+    def __init__(self, **settings):
+        self.settings = Settings(enable=True, frames=FRAMES, context_length=WINDOW, overlap=1, **settings)
+        self.memory = WhileSampling(torch.device("cpu"), print, list, 1, nn.Identity(), None)
+        self.reuse, self.layout, self.step, self.around_window = Reuse("exact"), NOTHING, 0, ()
+        self.error, self.parts = None, None
+
+    def answer(self, rows, x, t, of_rows):
+        whole = Context.of(self.settings, FRAMES).denoiser(of_rows_call(self, rows, of_rows, 2), 2)
+        return rows.by_row(whole(rows.by_frame(x), t, step=0))
+
+
+@pytest.fixture
+def patcher():
+    return forge_call.Patcher(forge_call.KModel())
+
+
+def ask(patcher, run=None, parts=1, weights=None, negative=True, frames=FRAMES, **more):
+    random = torch.Generator().manual_seed(parts)
+    x = torch.randn(frames, 4, 8, 8, generator=random)
+    cond = torch.randn(frames * parts, 77, 16, generator=random)
+    uncond = torch.randn(frames, 77, 16, generator=random) if negative else None
+    weights = weights or [[1.0] * parts] * frames
+    if run:
+        run.parts = weights
+    try:
+        return forge_call.denoised(patcher, x, torch.full((frames,), 3.0), cond, weights, uncond, 5.0, **more)
+    finally:
+        if run:
+            run.parts = None
+
+
+@pytest.mark.parametrize("name", ["prompt_and_negative", "cfg_1", "and"])
+def test_the_stand_in_calls_as_forge_does(patcher, name):
+    fields = {**calls_traced.COMMON, **calls_traced.JOBS[name]}
+    parts = 1 + fields["prompt"].count(" AND ")
+    forge_call.prepared(patcher, torch.zeros(3, 4, 8, 8))
+    ask(patcher, parts=parts, negative=fields["cfg_scale"] != 1, frames=3)
+    trace = calls_traced.read(name)
+    call = next(event for event in trace if "chunks" in event)
+    assert [event["estimate"] for event in trace if "estimate" in event][: len(patcher.model.estimates)] \
+        == patcher.model.estimates
+    [made] = patcher.model.calls
+    assert (made["rows"], made["chunks"]) == (call["rows"], call["chunks"])
+    assert made["told"]["cond_mark"].tolist() == call["marks"]
+    for name in ("cond_indices", "uncond_indices"):
+        assert made["told"][name] == call["told"][name]
+
+
+@pytest.mark.parametrize("asked", [{}, {"parts": 2}, {"parts": 3, "weights": [[1.0, 0.5, 2.0]] * FRAMES},
+                                   {"negative": False}, {"control": torch.ones(FRAMES, 4, 8, 8)}],
+                         ids=["prompt and negative", "AND", "AND of three", "prompt alone", "ControlNet"])
+def test_windows_answer_what_the_whole_clip_would(patcher, asked):
+    expected = ask(patcher, **asked)
+    [whole] = patcher.model.calls
+    patcher.model.calls.clear()
+    run = Run()
+    with calls.called(patcher, run, plenty):
+        found = ask(patcher, run, **asked)
+    assert torch.allclose(found, expected, atol=1e-5)
+    roles = len(whole["chunks"])
+    assert {call["rows"] for call in patcher.model.calls} == {WINDOW * roles}
+    assert all(sorted(call["chunks"]) == sorted(whole["chunks"]) for call in patcher.model.calls)
+    for call in patcher.model.calls:
+        told = call["told"]
+        kinds = [kind for kind in call["chunks"] for _ in range(WINDOW)]
+        assert told["cond_mark"].tolist() == kinds
+        assert sorted(told["cond_indices"] + told["uncond_indices"]) == list(range(WINDOW * roles))
+
+
+def test_ands_weights_are_each_frames_own(patcher):
+    """Forge takes the last frame's weights for all; every frame alone shows what it is to be."""
+    weights = [[1.0 - f / 10, f / 8] for f in range(FRAMES)]
+    run = Run()
+    with calls.called(patcher, run, plenty):
+        found = ask(patcher, run, parts=2, weights=weights)
+    each = [ask(patcher, parts=2, weights=[own] * FRAMES)[f] for f, own in enumerate(weights)]
+    assert torch.allclose(found, torch.stack(each), atol=1e-5)
+    assert not torch.allclose(ask(patcher, parts=2, weights=weights), torch.stack(each), atol=1e-2)
+
+
+def test_memory_is_estimated_for_a_window(patcher):
+    run = Run()
+    with calls.called(patcher, run, plenty):
+        assert forge_call.prepared(patcher, torch.zeros(FRAMES, 4, 8, 8)) == 2 * WINDOW
+    patcher.model_options["memory_peak_estimation_modifier"] = lambda shape: 7 * shape[0]
+    with calls.called(patcher, run, plenty):
+        assert forge_call.prepared(patcher, torch.zeros(FRAMES, 4, 8, 8)) == 7 * 2 * WINDOW
+
+
+@pytest.mark.parametrize(("free", "chunks"), [(2 * WINDOW + 1, {(0, 1)}), (2 * WINDOW, {(0,), (1,)})])
+def test_little_memory_takes_the_windows_roles_apart(patcher, free, chunks):
+    """And never the clip's, as Forge would where it has not enough for all frames."""
+    expected = ask(patcher)
+    patcher.model.calls.clear()
+    run = Run()
+    with calls.called(patcher, run, lambda device: free):
+        found = ask(patcher, run, free=free)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert {tuple(call["chunks"]) for call in patcher.model.calls} == chunks
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("on purpose"), KeyboardInterrupt()], ids=repr)
+def test_everything_is_as_before_however_it_ends(patcher, error):
+    options, kind = patcher.model_options, type(patcher.model)
+    inside, required = dict(options), kind.memory_required
+    try:
+        with calls.called(patcher, Run(), plenty):
+            assert patcher.model_options is not options
+            if error:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    assert patcher.model_options is options and options == inside
+    assert vars(kind)["memory_required"] is required and "memory_required" not in vars(patcher.model)
+
+
+def test_a_wrapper_that_was_there_is_called_for_each_window(patcher):
+    seen = []
+
+    def theirs(apply_model, call):
+        seen.append((len(call["input"]), call["cond_or_uncond"]))
+        return apply_model(call["input"], call["timestep"], **call["c"])
+
+    expected = ask(patcher)
+    patcher.model_options["model_function_wrapper"] = theirs
+    run = Run()
+    with calls.called(patcher, run, plenty):
+        found = ask(patcher, run)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert set(map(str, seen)) == {str((2 * WINDOW, [0, 1]))}
+    assert patcher.model_options["model_function_wrapper"] is theirs
+
+
+def test_calls_that_are_not_the_clips_are_the_hosts(patcher):
+    with calls.called(patcher, Run(), plenty):
+        ask(patcher, frames=3)
+    assert [call["rows"] for call in patcher.model.calls] == [6]
+
+
+def test_an_error_of_the_callback_comes_out_of_the_call(patcher):
+    run = Run()
+    run.error = ValueError("told")
+    with calls.called(patcher, run, plenty), pytest.raises(ValueError, match="told"):
+        ask(patcher, run)
+
+
+def test_the_schedule_comes_back_bit_for_bit(bare_host, patcher):
+    from animatediff.hosts.forge.objects import Forge
+    from animatediff.motion.families import FAMILIES
+    from animatediff.sampling import betas
+
+    predictor = patcher.model.predictor
+    predictor.register_buffer("log_sigmas", predictor.log_sigmas + 1e-3)  # not the logarithms of its σ
+    model = SimpleNamespace(forge_objects=SimpleNamespace(unet=patcher), model_config=None)
+    before, schedule = (predictor.sigmas, predictor.log_sigmas), FAMILIES["v2"].betas
+    host = Forge()
+    with host.scheduled(model, schedule, None):
+        assert torch.allclose(host.alphas_cumprod(model), betas.alphas_cumprod(schedule), atol=1e-6)
+        assert torch.equal(predictor.log_sigmas, predictor.sigmas.log())
+    assert predictor.sigmas is before[0] and predictor.log_sigmas is before[1]
+    assert not hasattr(model, "alphas_cumprod")

@@ -1,0 +1,103 @@
+"""Units of Forge's own ControlNet, which have other names, in a request for a clip."""
+from __future__ import annotations
+
+import sys
+from copy import copy
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+class InputMode(Enum):
+    SIMPLE = "simple"
+    BATCH = "batch"
+    MERGE = "merge"
+
+
+@dataclass
+class ControlNetUnit:
+    """As much of Forge's class as others may touch (extensions-builtin/sd_forge_controlnet/lib_controlnet)."""
+
+    input_mode: InputMode = InputMode.SIMPLE
+    batch_image_dir: str = ""
+    enabled: bool = True
+    image: Any = None
+    model: str = "None"
+
+    @staticmethod
+    def from_dict(d):
+        return ControlNetUnit(**{key: value for key, value in d.items() if key in vars(ControlNetUnit)})
+
+
+@pytest.fixture
+def control(lasting_host, monkeypatch):
+    external = ModuleType("lib_controlnet.external_code")
+    external.ControlNetUnit = ControlNetUnit
+    monkeypatch.setitem(sys.modules, "lib_controlnet.external_code", external)
+    listed = lambda folder: sorted(str(path) for path in Path(folder).iterdir() if path.is_file())  # noqa: E731
+    monkeypatch.setattr(lasting_host.shared, "listfiles", listed, raising=False)
+    from animatediff.hosts.neighbours import controlnet
+
+    return controlnet
+
+
+@pytest.fixture
+def pictures(lasting_host):
+    folder = lasting_host.data / "hints"
+    folder.mkdir(exist_ok=True)
+    for i in range(5):
+        Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    return folder
+
+
+def job(*units, ready: int = 9):
+    script = SimpleNamespace(title=lambda: "ControlNet", args_from=0, args_to=len(units),
+                             current_params=dict.fromkeys(range(ready)))
+    return SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[script]), script_args=units, is_api=True)
+
+
+@pytest.mark.parametrize("unit", [{"enabled": False}, {"enabled": True, "image": "a picture"}, ControlNetUnit(image=1),
+                                  ControlNetUnit(enabled=False, batch_image_dir="/gone"), None], ids=str)
+def test_units_without_a_folder_stay_as_they_are(control, unit):
+    p = job(unit)
+    found = control.folders(p)
+    control.use(p, found, 16)
+    assert found == [] and control.limit(found) is None and p.script_args == (unit,)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_a_folder_gives_a_picture_to_each_frame(control, pictures, as_dict):
+    unit = ControlNetUnit(batch_image_dir=str(pictures))
+    p = job({"batch_image_dir": str(pictures)} if as_dict else unit)
+    before = copy(unit)
+    found = control.folders(p)
+    assert control.limit(found) == 5
+    control.use(p, found, 3)
+    [used] = p.script_args
+    assert used.input_mode is InputMode.BATCH and unit == before, "the page's own unit is not changed"
+    files = ["any"]
+    for modifier in used.batch_modifiers:
+        files = modifier(files, p)
+    assert [Path(file).name for file in files] == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize(("text", "words"), [("/gone", "does not read files there"),
+                                             ("{}\nkeyframe: 0, 2", "no key frames")])
+def test_what_cannot_work_is_refused(control, pictures, text, words):
+    from animatediff.errors import AnimateDiffError
+
+    with pytest.raises(AnimateDiffError, match=words):
+        control.folders(job({"batch_image_dir": text.format(pictures)}))
+
+
+def test_a_unit_that_was_not_set_up_stops_the_clip(control):
+    from animatediff.errors import ModelError
+
+    control.check(job({"enabled": True}, {"enabled": False}, ready=1))
+    with pytest.raises(ModelError, match="could not set up"):
+        control.check(job({"enabled": True}, {"enabled": True}, ready=1))

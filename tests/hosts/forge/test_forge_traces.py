@@ -1,0 +1,31 @@
+"""The real host against the stored traces of its calls. FORGE_RECORD=1 writes them anew."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import calls_traced
+import pytest
+from webui_host import FORGE, Host
+
+pytestmark = pytest.mark.skipif(FORGE.folder is None, reason="needs FORGE_DIR (see webui_host.py)")
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory):
+    host = Host(tmp_path_factory.mktemp("calls"), {"call-recorder": Path(__file__).parent / "recorder"}, kind=FORGE)
+    try:
+        yield host.start()
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize("name", calls_traced.JOBS)
+def test_the_host_calls_its_unet_as_stored(recorder, name):
+    recorder.txt2img(steps=1).expect()  # the checkpoint is there
+    recorder.post("/call-recorder/begin", {}).expect()
+    recorder.txt2img(**{**calls_traced.COMMON, **calls_traced.JOBS[name]}).expect()
+    events = recorder.post("/call-recorder/end", {}).expect().body
+    if os.environ.get("FORGE_RECORD"):
+        calls_traced.write(name, events)
+    assert events == calls_traced.read(name)
