@@ -420,8 +420,9 @@ def json_schema(groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
 
 
 def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] = GROUPS,
-                      names: tuple[str, ...] = ()) -> None:
-    """A flag for each parameter that has one, or for `names` only. Only flags that were given appear in the namespace.
+                      names: tuple[str, ...] = (), *, otherwise: str = "") -> None:
+    """A flag for each parameter that has one, or for `names` only. otherwise: what holds where a flag is not given, if
+    it is not the default. Only flags that were given appear in the namespace.
 
     Values stay text there; `from_namespace` reads them by the table, which says more of a bad value than argparse.
     Lists are given with commas or by repeating the flag.
@@ -433,7 +434,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
             if names and p.name not in names:
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
-            shown = f"{p.help} ({p.range}; default: {default if default != '' else 'empty'})"
+            shown = f"{p.help} ({p.range}; default: {otherwise or (default if default != '' else 'empty')})"
             text = {"size": "WxH", "prose": "TEXT", **dict.fromkeys(("picture", "mask", "path"), "PATH")}.get(
                 p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)

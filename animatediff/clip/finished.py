@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,16 +12,20 @@ from typing import Any
 import numpy as np
 
 from animatediff import settings as table
+from animatediff.clip import infotext
 from animatediff.clip.interpolation import Interpolation, closes
 from animatediff.clip.provenance import metadata_text
 from animatediff.errors import AnimateDiffError
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
+from animatediff.media.sound import Sound
+from animatediff.media.sound import find as find_sound
 from animatediff.media.timing import rate
+from animatediff.media.write import format_of
 from animatediff.settings import Settings
 
+INTERPOLATION, REFINED = "interpolation", "refined"  # what the text says of what was done to a clip
 CLOSE_ENOUGH = Fraction(1, 25)  # by which a container's times may differ from the rate that the settings say
-_LOOP_OF_INFOTEXT = re.compile(r"\bclosed_loop: ([\w+-]+)")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Finished:
 
     @classmethod
     def _timed(cls, path: Path, seconds: list[Fraction], fps: float | None, text: str) -> Finished:
-        stated, steady, whole = _stated_rate(_about(text)), plan.steady_rate(seconds), sum(seconds, Fraction(0))
+        stated, steady, whole = _stated_rate(about(text)), plan.steady_rate(seconds), sum(seconds, Fraction(0))
         if fps is None and whole and steady is None:
             return cls(path, tuple(seconds), (len(seconds) / whole).limit_denominator(1001), text)
         if fps is not None:
@@ -59,26 +62,49 @@ class Finished:
 
     @property
     def settings(self) -> Settings | None:
-        """None where it carries none, or such as this version does not know."""
-        with suppress(AnimateDiffError, KeyError):
-            return table.parse(_about(self.text)["settings"])
+        """Of the run that made it; None where it carries none, or such as this version does not know."""
+        with suppress(AnimateDiffError):
+            values = about(self.text).get("settings") or infotext.of_webui(self.text)
+            return table.parse(values) if values else None
         return None
 
     @property
     def closes(self) -> bool:
         """Whether the last frame leads to the first, by the settings."""
-        if s := self.settings:
-            return closes(s, s.frame_count())
-        found = _LOOP_OF_INFOTEXT.search(self.text)  # of the WebUI
-        return found is not None and found[1] not in ("none", "N", "False")
+        return (s := self.settings) is not None and closes(s, s.frame_count())
+
+    @property
+    def loop_number(self) -> int:
+        """How many times it plays, 0 for ever: by its settings, or by its file."""
+        return self.settings.loop_number if self.settings else read.plays(self.path)
+
+    @property
+    def sound(self) -> Sound | None:
+        """None where it has none, or where that cannot be read."""
+        with suppress(AnimateDiffError):
+            return find_sound(self.path)
+        return None
+
+    @property
+    def format(self) -> str:
+        """The format of its file, for what is made of it; MP4 for formats that are not written."""
+        if self.path.is_dir():
+            return "PNG"
+        found = format_of(self.path) or "MP4"
+        return "APNG" if found == "PNG" else found  # one picture is no clip
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its first frame."""
+        return next(read.pictures(self.path)).size
 
     def described(self, interpolation: Interpolation, plays: Fraction) -> str:
         """The clip's text with a note of the interpolation. plays: frames per second of the result."""
         note = interpolation.note() | {"fps": round(float(plays), 3)}
-        if about := _about(self.text):
-            return metadata_text(about | {"interpolation": [*_steps(about), note]})
+        if made := about(self.text):
+            return metadata_text(made | {INTERPOLATION: [*steps(made, INTERPOLATION), note]})
         if not self.text:
-            return metadata_text({"interpolation": [note]})
+            return metadata_text({INTERPOLATION: [note]})
         return f"{self.text}, AnimateDiff interpolation: {note['method']} {note['from_fps']:g} to {note['fps']:g} fps"
 
     def count(self, fps: Fraction) -> int:
@@ -92,21 +118,24 @@ class Finished:
         yield from stream.finish()
 
 
-def _about(text: str) -> dict[str, Any]:
+def about(text: str) -> dict[str, Any]:
+    """What a file's text says, as far as it is this program's own; {} for other texts."""
     with suppress(ValueError, RecursionError):
-        about = json.loads(text)
-        return about if isinstance(about, dict) and isinstance(about.get("settings"), dict) else {}
+        found = json.loads(text)
+        if isinstance(found, dict) and found.keys() & {"settings", INTERPOLATION, REFINED}:
+            return found
     return {}
 
 
-def _steps(about: dict[str, Any]) -> list[dict[str, Any]]:
-    """The interpolations that a clip has been through."""
-    steps = about.get("interpolation")
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+def steps(about: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """What has been done to a clip since it was made, of this kind: INTERPOLATION or REFINED."""
+    found = about.get(kind)
+    return [step for step in found if isinstance(step, dict)] if isinstance(found, list) else []
 
 
 def _stated_rate(about: dict[str, Any]) -> Fraction | None:
-    value = [about.get("settings", {}), *_steps(about)][-1].get("fps")
+    made = about.get("settings")
+    value = [made if isinstance(made, dict) else {}, *steps(about, INTERPOLATION)][-1].get("fps")
     with suppress(AnimateDiffError):
         return rate(value) if isinstance(value, (int, float)) else None
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from animatediff import loras
 from animatediff.clip import pictures
-from animatediff.clip.pictures import Pictures
+from animatediff.clip.pictures import Enlarged, Pictures
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.motion import Mask
@@ -40,9 +40,10 @@ class Inputs:
     loras: tuple[NamedLora, ...] = ()
 
     @classmethod
-    def read(cls, settings: Settings, find_lora: Callable[[str], Path]) -> Inputs:
-        """Whatever cannot be read is refused here. find_lora: the file of a name; ModelError where there is none."""
-        found = pictures.read(settings)
+    def read(cls, settings: Settings, find_lora: Callable[[str], Path], enlarged: Enlarged | None = None) -> Inputs:
+        """Whatever cannot be read is refused here. find_lora: the file of a name; ModelError where there is none.
+        enlarged: as in pictures.read."""
+        found = pictures.read(settings, enlarged)
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
         settings = replace(settings, frames=frames)

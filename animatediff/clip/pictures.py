@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,11 +20,13 @@ from animatediff.media.stored import StoredPictures
 from animatediff.settings import BY_NAME, Settings
 
 SOURCES = (*source.NAMES, "last_frame", "mask_path")
+Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 [f h w 3] in the clip's size: `first`, one or one for each frame, and `last`, [0 h w 3] for none.
+    """uint8 [f h w 3] in the clip's size, or in one whose latents are enlarged to it: `first`, one or one for each
+    frame, and `last`, [0 h w 3] for none.
 
     source: what `first` was taken from. mask: where it may change, None for everywhere. digests: SHA-256 of the pixels,
     by the parameter that names them.
@@ -39,8 +41,8 @@ class Pictures:
     def of(self, settings: Settings) -> Settings:
         """The settings, with frames, rate and size from the pictures where they leave them open."""
         count, height, width, _ = self.first.shape
-        return replace(settings, size=f"{width}x{height}", frames=settings.frames or (count if count > 1 else 0),
-                       fps=settings.played_fps(self.source.fps))
+        return replace(settings, size=settings.size or f"{width}x{height}",
+                       frames=settings.frames or (count if count > 1 else 0), fps=settings.played_fps(self.source.fps))
 
     def kept(self, picture: np.ndarray, frame: int) -> np.ndarray:
         """A finished frame of the clip, with the source's own pixels where the mask lets nothing change."""
@@ -68,8 +70,9 @@ def check(settings: Settings, count: int, source: str) -> None:
                             where="last_frame", remedy="Leave one of the two out.")
 
 
-def read(settings: Settings) -> Pictures | None:
-    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`."""
+def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | None:
+    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`. enlarged: brings
+    start pictures to the clip's size in another way."""
     found = SourceFrames.of(settings)
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
@@ -77,7 +80,8 @@ def read(settings: Settings) -> Pictures | None:
     images = found.source.pictures(found.chosen.indices)
     begin = next(images)
     size = _size(settings.size, begin)
-    first = StoredPictures(np.asarray(media.fitted(image, *size, settings.fit)) for image in chain([begin], images))
+    fit = enlarged or (lambda image: np.asarray(media.fitted(image, *size, settings.fit)))
+    first = StoredPictures(map(fit, chain([begin], images)))
     last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
         picture = next(_first_of(settings.last_frame))

@@ -24,6 +24,7 @@ from animatediff.media.write.base import reason
 
 SUFFIX = ".state"
 FORMAT = 1
+REFINED = "refined by"  # what the state of a run that refines a clip says beside others
 _OTHERWISE = ("checkpoint", "motion_module", "device", "dtype")  # settings that are compared by what they came to
 _SAMPLES, _SAMPLE = 64, 1 << 16  # pieces of a file, and bytes of each
 

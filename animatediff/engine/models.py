@@ -103,6 +103,13 @@ def find_rife(name: str) -> Path | None:
     return found
 
 
+def find_upscaler(name: str) -> Path:
+    """The upscaler model that a user named: a path, or a name in a folder of motion modules."""
+    from animatediff.clip import refine
+
+    return refine.find_in(name, folders())
+
+
 def find_checkpoint(name: str) -> Path:
     """Return the path of an image model. Raise ModelError if there is none. name: a path, or "" for the demo's."""
     if not name:

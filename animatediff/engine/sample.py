@@ -20,7 +20,7 @@ from animatediff.errors import ModelError
 from animatediff.motion import MotionModule, lora
 from animatediff.sampling import Event, OnEvent, memory, noise
 from animatediff.sampling.events import report_fallbacks
-from animatediff.sampling.from_pictures import FromPictures
+from animatediff.sampling.from_pictures import FromPictures, enlarged
 from animatediff.sampling.mixing import TravellingPrompt
 
 
@@ -104,6 +104,7 @@ class Sampling:
         if given is None:
             return None
         first = torch.cat([vae.encode(self.parts.vae, picture) for picture in given.first])
+        first = enlarged(first, self.settings.height // self.parts.scale, self.settings.width // self.parts.scale)
         last = vae.encode(self.parts.vae, given.last[0]) if len(given.last) else None
         until = strength.until(self.settings, self.settings.steps, given.mask, (first.shape[2], first.shape[3]))
         return FromPictures(self.settings, first, last, each=len(first) > 1, until=until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +38,18 @@ def durations(path: str | Path) -> list[float]:
     if path.is_dir():
         return [0.0] * len(in_folder(path))
     return [seconds for seconds, _ in _of_file(path, lambda make: None)]
+
+
+def plays(path: str | Path) -> int:
+    """How many times a GIF, WebP or APNG plays by itself; 0 for ever, as also for what does not say."""
+    path = Path(path)
+    with suppress(Exception), open(path, "rb") as file:  # whatever is wrong, `pictures` says so
+        found = kind(file.read(HEAD))
+        if found is not None and found.picture in ("GIF", "WEBP", "PNG"):
+            with decode.still(file, found) as image:
+                times = image.info.get("loop")
+                return times + 1 if found.picture == "GIF" and times else 1 if times is None else times
+    return 0
 
 
 def in_folder(path: Path) -> list[Path]:

@@ -115,6 +115,13 @@ def answer(x: Tensor, x0: Tensor, alpha: Tensor, prediction: str = "epsilon") ->
     return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
 
 
+def enlarged(latents: Tensor, height: int, width: int) -> Tensor:
+    """Latents [f c h w] in this size, as the WebUI's upscaler "Latent" enlarges them."""
+    if latents.shape[2:] == (height, width):
+        return latents
+    return torch.nn.functional.interpolate(latents, (height, width), mode="bilinear")
+
+
 class FromPictures:
     """The start of a clip from pictures, in latents.
 

@@ -245,3 +245,16 @@ def test_the_page_has_a_place_for_each_measurement():
     page = (ROOT / "docs" / "performance.md").read_text("utf-8")
     for name in ("machine", "unet_step", "writers", "memory"):
         assert page.count(f"<!-- {name} -->\n") == page.count(f"<!-- end {name} -->\n") == 1
+
+
+@pytest.mark.slow
+def test_refine():
+    """Also that windows win, which is what the page says of the demo model."""
+    pytest.importorskip("diffusers")
+    from benchmarks import refine
+
+    rows = refine.run(quick=True)
+    check(rows)
+    error = {(row["refined"], row["noise"]): row["error"] for row in rows}
+    for noise in refine.NOISE:
+        assert error[refine.WINDOWS, noise] < error[refine.PICTURES, noise]

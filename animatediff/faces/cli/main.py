@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.faces.cli import interpolate, output, score
+from animatediff.faces.cli import interpolate, output, refine, score
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if out.is_full:
             output.say(f"animatediff: standard output cannot be written ({getattr(out.error, 'strerror', out.error)})")
             # A clip without its report is a clip.
-            if code == 0 and (words[:1] not in (["render"], ["interpolate"]) or "--json" in words):
+            if code == 0 and (words[:1] not in (["render"], ["interpolate"], ["refine"]) or "--json" in words):
                 code = MediaError.exit_code
         return code
 
@@ -127,6 +127,11 @@ def parser() -> argparse.ArgumentParser:
     interpolate.add_arguments(between)
     between.set_defaults(command=interpolate.interpolate)
 
+    again = commands.add_parser("refine", help="enlarge a clip and sample it again",
+                                description="Enlarge a finished clip, and sample it again with the motion module.")
+    refine.add_arguments(again)
+    again.set_defaults(command=refine.refine)
+
     measured = commands.add_parser("score", help="measure the flicker and colour drift of a clip",
                                    description="Measure flicker, temporal error, colour drift and loop of a clip.")
     score.add_arguments(measured)
@@ -142,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
                                  "be used.")
     models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
-    for command in (render, schedule, between, measured, info, models):
+    for command in (render, schedule, between, again, measured, info, models):
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 

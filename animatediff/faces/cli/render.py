@@ -26,7 +26,7 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 def render(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    begun, found = _begun(arguments)
+    begun, found = resumed(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     from animatediff.media.write import Target
 
@@ -36,7 +36,7 @@ def render(arguments: argparse.Namespace) -> int:
     between = request.interpolation(inputs)
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
-    pipeline = _loaded(settings)
+    pipeline = loaded(settings)
     from animatediff.clip import job, provenance, resume
 
     plan = pipeline.plan(inputs)
@@ -54,7 +54,7 @@ def render(arguments: argparse.Namespace) -> int:
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
     keeper = resume.Keeper(None, identity, every=arguments.save_state, found=found)
-    clip = _clip(plan, about, arguments.out, place)
+    clip = clip_of(plan, about, arguments.out, place)
     if between is not None:
         about["interpolation"] = [between.note()]
         clip = replace(clip, interpolation=between.on(pipeline.device))
@@ -64,13 +64,13 @@ def render(arguments: argparse.Namespace) -> int:
     with output.Progress(calls, hidden=arguments.quiet) as progress:
         written = job.run(partial(pipeline.render, plan), clip, keeper, progress)
     resumable = keeper.path is not None and keeper.path.exists()
-    _report(arguments, settings, written, notices + progress.notes, resumable=resumable)
+    report(arguments, settings, written, notices + progress.notes, resumable=resumable)
     return INTERRUPTED if written.interrupted else 0
 
 
-def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
     """The file and the state of the run that --resume means; none without it, and where there is none, and what to
-    begin with is given."""
+    begin with is given. refines: whether that is a run of `refine`."""
     if arguments.save_state < 0:
         raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
     if not arguments.resume:
@@ -79,15 +79,20 @@ def _begun(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]] | tuple
 
     path = resume.newest(arguments.out, request.is_folder(arguments.out))
     if path is None:
-        if not (arguments.prompt or arguments.source):
+        if not (getattr(arguments, "prompt", None) or arguments.source):
             raise SettingsError("there is no run here to continue", where=arguments.out,
                                 remedy="Give its --out, or a prompt for a new run")
         output.say("Note: there is no run to continue; a new one begins")
         return None, None
-    return path, resume.load(path)
+    found = resume.load(path)
+    if (resume.REFINED in found["about"]) != refines:
+        command = "render" if refines else "refine"
+        raise SettingsError(f"this is the state of a run of {command}", where=str(path),
+                            remedy=f"Continue it with animatediff {command} --resume")
+    return path, found
 
 
-def _loaded(settings: Settings) -> Pipeline:
+def loaded(settings: Settings) -> Pipeline:
     from animatediff.engine.pipeline import Pipeline
 
     # Libraries' warnings about their own future are not the user's.
@@ -98,7 +103,7 @@ def _loaded(settings: Settings) -> Pipeline:
     return Pipeline.load(settings.checkpoint, settings.motion_module, device=settings.device, dtype=settings.dtype)
 
 
-def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
+def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
     """`place`: of a run that is gone on with."""
     from animatediff.clip import colour
     from animatediff.clip.job import Clip, Known
@@ -120,8 +125,8 @@ def _clip(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> 
                 settings.loop_number, score=settings.score, match=colour.of(settings, reference))
 
 
-def _report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
-            resumable: bool) -> None:
+def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
+           resumable: bool) -> None:
     about = json.loads(written.text)
     if arguments.json:
         output.tell(json.dumps({

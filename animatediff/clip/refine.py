@@ -1,0 +1,285 @@
+"""A finished clip, enlarged, and sampled again with the motion module: img2img of its own frames.
+
+`Refinement.of` takes a clip and what is asked for, by the names of `ROWS` and of the table of settings. Everything
+else is as the clip's file says. With a denoising strength of 0 frames are enlarged and no image model is used.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from animatediff import few_steps, windows
+from animatediff import settings as table
+from animatediff.clip import infotext, resume
+from animatediff.clip.finished import REFINED, Finished, about, steps
+from animatediff.clip.inputs import Inputs
+from animatediff.clip.provenance import metadata_text, sha256
+from animatediff.errors import ModelError, SettingsError, end_of
+from animatediff.media import read
+from animatediff.media.upscale import LANCZOS, LATENT, METHODS, MODEL, Upscaler, network
+from animatediff.parameters import Parameter
+from animatediff.settings import BY_NAME, Settings
+
+DENOISING = 0.4  # the denoising strength, unless another is given
+ROWS = {p.name: p for p in (
+    Parameter("scale", float, 2.0, "Scale", "How many times as wide and as high the clip becomes; 1 keeps its size.",
+              0.25, 8, cli="--scale"),
+    Parameter("upscaler", str, LANCZOS, "Upscaler", "How frames are enlarged. Lanczos: smoothly, without a model. "
+              "latent: in the image model's latents, which needs a denoising strength of about 0.5 or more. Any other "
+              "name is the file of an upscaler model, such as Real-ESRGAN.", cli="--upscaler"),
+    replace(BY_NAME["denoising_strength"], default=DENOISING, help="How far the refined clip may differ from the "
+            "enlarged frames: 0 only enlarges, 0.3 to 0.5 adds detail, 1 makes another clip. As in the WebUI, only "
+            "about this share of the steps runs."),
+)}
+# What a refinement takes over of the run that made the clip. The rest belongs to how that clip began.
+KEPT = {"motion_module", "checkpoint", "context_length", "context_schedule", "stride", "overlap", "fuse_method",
+        "closed_loop", "noise", "prompt", "negative", "prompt_weights", "travel_interpolation", "travel_hold",
+        "travel_easing", "seed", "steps", "cfg", "sampler", "schedule_type", "preset", "motion_lora", "motion_scale",
+        "motion_scale_steps", "motion_effect", "motion_mask", "motion_mask_min", "motion_mask_max", "speed",
+        "loop_number", "dtype", "windows_per_call"}
+FindModel = Callable[[str], Path]  # the upscaler model of a name; ModelError where there is none
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """method: of media.upscale.METHODS. model: its file, if it has one. width, height: of the result. fit: as in
+    media.read.fitted."""
+
+    method: str
+    width: int
+    height: int
+    model: Path | None = None
+    fit: str = "crop"
+
+    def load(self, device: Any = "cpu") -> Callable[[Image.Image], np.ndarray]:
+        """Of a frame the enlarged one, uint8 [h w 3]; with LATENT, the frame in a size that the VAE takes."""
+        tensors = {} if self.model is None else network.check(self.model).tensors()
+        upscaler: Upscaler = METHODS[self.method](tensors, str(device))
+
+        def enlarged(image: Image.Image) -> np.ndarray:
+            frame = Image.fromarray(upscaler(np.asarray(image), self.width, self.height))
+            size = _multiples(*frame.size) if self.method == LATENT else (self.width, self.height)
+            return np.asarray(read.fitted(frame, *size, self.fit))
+
+        return enlarged
+
+    @property
+    def size(self) -> str:
+        """WIDTHxHEIGHT."""
+        return f"{self.width}x{self.height}"
+
+    @property
+    def told(self) -> str:
+        """Such as "Lanczos" or the name of a model's file."""
+        return self.model.name if self.model else self.method
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """clip: what is refined. settings: of the run, whose start pictures are the clip's enlarged frames. order: numbers
+    of the clip's frames that are refined; those that play again are not."""
+
+    clip: Finished
+    size: tuple[int, int]
+    settings: Settings
+    enlargement: Enlargement
+    order: range
+
+    @classmethod
+    def of(cls, clip: Finished, values: Mapping[str, Any], find: FindModel) -> Refinement:
+        """SettingsError for values that are out of range, ModelError for a file that is no upscaler model, MediaError
+        where a package is missing."""
+        own = {name: ROWS[name].read(values[name], name) for name in ROWS if values.get(name) is not None}
+        scale, upscaler, strength = (own.get(name, row.default) for name, row in ROWS.items())
+        given = {name: value for name, value in values.items() if name not in ROWS and value is not None}
+        settings, order = resampled(clip, given | {"denoising_strength": strength})
+        size = clip.size
+        if not given.get("size"):
+            wanted = [max(1, round(side * scale)) for side in size]
+            settings = replace(settings, size=sized(*wanted)) if strength else settings
+            width, height = (settings.width, settings.height) if strength else wanted
+        else:
+            width, height = settings.width, settings.height
+        enlargement = replace(cls._enlargement(upscaler, width, height, find), fit=settings.fit)
+        if not strength and enlargement.method == LATENT:
+            raise SettingsError("latents are enlarged for the image model, which a denoising strength of 0 leaves out",
+                                where="upscaler", remedy=f"Use {LANCZOS} or an upscaler model, or more than 0")
+        if settings.mask_path and enlargement.method == LATENT:
+            raise SettingsError("a mask keeps pixels, which enlarged latents have not", where="mask_path",
+                                remedy=f"Use {LANCZOS} or an upscaler model")
+        if not strength and enlargement.method == LANCZOS and size == (width, height):
+            raise SettingsError("leaves nothing to do: the clip keeps its size and is not sampled",
+                                where="denoising_strength", remedy="Use more than 0, another size or a model")
+        return cls(clip, size, settings, enlargement, order)
+
+    @staticmethod
+    def _enlargement(upscaler: str, width: int, height: int, find: FindModel) -> Enlargement:
+        plain = {name.lower(): name for name in (LANCZOS, LATENT)}
+        if upscaler.lower() in plain:
+            return Enlargement(plain[upscaler.lower()], width, height)
+        path = find(upscaler)
+        network.check(path)
+        network.library()
+        return Enlargement(MODEL, width, height, path)
+
+    @property
+    def samples(self) -> bool:
+        """Whether the clip is sampled again, not only enlarged."""
+        return self.settings.denoising_strength > 0
+
+    def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
+        """All of the clip's frames, enlarged one by one."""
+        yield from map(self.enlargement.load(device), read.pictures(self.clip.path))
+
+    def inputs(self, settings: Settings, find_lora: Callable[[str], Path], device: Any) -> Inputs:
+        """What the run that samples the clip again starts from. settings: the run's, with the paths of its files."""
+        found = Inputs.read(settings, find_lora, self.enlargement.load(device))
+        assert found.pictures is not None
+        source = replace(found.pictures.source, more=False)  # what is left out plays again
+        return replace(found, pictures=replace(found.pictures, source=source))
+
+    @cached_property
+    def _digests(self) -> list[str]:
+        """Of the clip and of the upscaler model."""
+        paths = [self.clip.path, *filter(None, [self.enlargement.model])]
+        return [resume.content(path) if path.is_dir() else sha256(path) for path in paths]
+
+    def identity(self) -> dict[str, Any]:
+        """What a run must have in common with one that it continues, beside its settings."""
+        model = self.enlargement.model
+        found: dict[str, Any] = {resume.REFINED: self.enlargement.method}
+        return found | ({"upscaler": {"name": str(model.resolve()), "content": resume.content(model)}} if model else {})
+
+    def text(self, run: Mapping[str, Any] | None = None) -> str:
+        """The text of the refined clip: the clip's own with a note of this. run: what a file says of the run, if there
+        is one (clip.provenance)."""
+        enlargement = self.enlargement
+        note: dict[str, Any] = {
+            "from": {"name": self.clip.path.name, "sha256": self._digests[0]},
+            "size": "x".join(map(str, self.size)), "to": enlargement.size, "upscaler": enlargement.told,
+            "denoising_strength": self.settings.denoising_strength}
+        if enlargement.model:
+            note["upscaler_sha256"] = self._digests[1]
+        if run is None:
+            return annotated(self.clip.text, note)
+        note |= run
+        made = about(self.clip.text)
+        if not made.get("settings"):  # a clip from elsewhere: how this one was made
+            made = {**run, **made, "settings": run["settings"]}
+            if self.clip.text and not about(self.clip.text):
+                note["from"]["text"] = self.clip.text
+        return metadata_text({**made, REFINED: [*steps(made, REFINED), note]})
+
+    def __str__(self) -> str:
+        """Such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
+        count, strength = len(self.clip.seconds), self.settings.denoising_strength
+        sampled = f"denoising strength {strength:g}" if self.samples else "not sampled again"
+        return (f"{self.clip.path.name}: {count} frame{'s' * (count != 1)} of {self.size[0]}x{self.size[1]} to "
+                f"{self.enlargement.size} by {self.enlargement.told}, {sampled}")
+
+    def notices(self) -> list[str]:
+        """What a user may not expect."""
+        clip, made, said = self.clip, self.clip.settings, []
+        if len(set(clip.seconds)) > 1:
+            said.append(f"frames of {clip.path.name} are shown for different times; the refined clip shows all equally "
+                        f"long, {float(clip.fps):.4g} in a second")
+        if self.samples and made and made.frame_count() != self.settings.frames:
+            said.append(f"{clip.path.name} has {self.settings.frames} frames, its settings are for "
+                        f"{made.frame_count()}: key frames by number come at other times")
+        if self.samples and not self.settings.prompt:
+            said.append(f"{clip.path.name} says no prompt, and none is given")
+        return said
+
+
+def annotated(text: str, note: Mapping[str, Any]) -> str:
+    """A clip's text with a note of what was done to it: its size before, its size now (to), and the upscaler."""
+    made = about(text)
+    if text and not made:  # of a WebUI
+        return f"{text}, AnimateDiff refined: {note['size']} to {note['to']} by {note['upscaler']}"
+    return metadata_text({**made, REFINED: [*steps(made, REFINED), dict(note)]})
+
+
+def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range]:
+    """The settings of a run that samples the clip's frames again, without the size unless it is given; and the numbers
+    of these frames."""
+    values = _readable(last_run(clip))
+    if given.get("preset"):
+        values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
+    count = len(clip.seconds)
+    order, loop = _as_it_plays(clip, count)
+    values |= loop | {"fps": float(clip.fps), "loop_number": clip.loop_number}
+    values |= {**given, "frames": len(order), "enable": True, "init": str(clip.path)}
+    return table.parse(values), order
+
+
+def of_state(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a run to continue was started with. about: what its state says of it."""
+    model = about.get("upscaler")
+    return {**about["settings"], "upscaler": model["name"] if model else about[resume.REFINED]}
+
+
+def last_run(clip: Finished) -> dict[str, Any]:
+    """Values of the run that made the clip, or refined it last; {} where its file says none."""
+    made = about(clip.text)
+    runs = [made, *steps(made, REFINED)]
+    found = [run["settings"] for run in runs if isinstance(run.get("settings"), dict)]
+    return found[-1] if found else infotext.of_webui(clip.text)
+
+
+def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are taken over, without what another version may have written in another way."""
+    found = {}
+    for name in KEPT & values.keys():
+        with suppress(SettingsError):
+            found[name] = BY_NAME[name].read(values[name])
+    return found
+
+
+def sized(width: float, height: float) -> str:
+    """The nearest WIDTHxHEIGHT that an image model takes. SettingsError where it is too large."""
+    return BY_NAME["size"].read(_multiples(width, height), "size")
+
+
+def _multiples(width: float, height: float) -> tuple[int, int]:
+    row = BY_NAME["size"]
+    step, least = row.multiple_of, int(row.minimum or 1)
+    return max(least, round(width / step) * step), max(least, round(height / step) * step)
+
+
+def _as_it_plays(clip: Finished, count: int) -> tuple[range, dict[str, Any]]:
+    """The frames to refine, and how they are to be played and closed: a clip that plays to and fro is refined once."""
+    made = clip.settings
+    if made is None:
+        return range(count), {}
+    own, context = made.frame_count(), made.context_length
+    if windows.to_and_fro(own, context, made.closed_loop) and count == len(
+            windows.playback(own, context, made.closed_loop)):
+        return range(own), {"closed_loop": made.closed_loop}
+    if not clip.closes:
+        return range(count), {"closed_loop": "none"}
+    if not windows.to_and_fro(count, context, made.closed_loop) and windows.closes(
+            count, context, made.closed_loop, made.context_schedule):
+        return range(count), {"closed_loop": made.closed_loop}
+    schedule = made.context_schedule if made.context_schedule in windows.CLOSING else windows.CLOSING[0]
+    return range(count), {"closed_loop": "seamless", "context_schedule": schedule}
+
+
+def find_in(name: str, folders: Iterable[Path]) -> Path:
+    """The upscaler model of this name: a path, or a file's name in the folders, with or without its ending."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    folders = list(folders)
+    for folder in folders:
+        for ending in ("", *network.SUFFIXES):
+            if (found := folder / f"{name}{ending}").is_file():
+                return found
+    raise ModelError("there is no such upscaler model", where=end_of(name),
+                     remedy=f"Use {LANCZOS}, {LATENT}, or the path of a model's file")

@@ -1,0 +1,218 @@
+"""A finished clip refined in the host: its frames enlarged by the host's upscalers, then img2img of them in windows.
+
+It runs inside a job of the host's queue that the caller has begun. The request is one of img2img like any other, so
+other extensions take part: `alwayson_scripts` has their arguments, as in the host's API.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modules import images, processing, scripts, sd_samplers, shared
+from PIL import Image
+
+from animatediff.clip import job
+from animatediff.clip.finished import Finished, about
+from animatediff.clip.infotext import by_webui_names
+from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized
+from animatediff.errors import MediaError, SettingsError, end_of
+from animatediff.hosts.a1111 import jobs, options, results
+from animatediff.hosts.shared import infotext
+from animatediff.hosts.shared.stop import AnimateDiffStopped
+from animatediff.media import read
+from animatediff.media.write import WRITERS, Target
+from animatediff.parameters import Parameter
+from animatediff.settings import BY_NAME, PARAMETERS, Settings
+
+LANCZOS, LATENT, LATENT_UPSCALE = "Lanczos", "Latent", 3  # the host's names, and its resize mode for latents
+REFINED = f"{infotext.KEY} refined"  # in the infotext
+SCRIPTS = "alwayson_scripts"
+UPSCALER = replace(ROWS["upscaler"], help="How frames are enlarged, by the WebUI's name: Lanczos, an upscaler model "
+                   "such as R-ESRGAN 4x+, or Latent.")
+# Of the host's own parameters: ours, its name for a request, and its name in an infotext.
+OF_HOST = (("prompt", "prompt", "Prompt"), ("negative", "negative_prompt", "Negative prompt"),
+           ("seed", "seed", "Seed"), ("steps", "steps", "Steps"), ("cfg", "cfg_scale", "CFG scale"),
+           ("sampler", "sampler_name", "Sampler"), ("schedule_type", "scheduler", "Schedule type"))
+_NAMES = {"sampler", "schedule_type"}  # the host has more of them than the table
+Place = Callable[[int], Target]
+Progress = Callable[[int, int, str], bool]  # frames done, of so many, in words: whether the user has interrupted
+
+
+@dataclass(frozen=True)
+class Refined:
+    """paths: the files that play, or all frames. first: the first frame. text: their infotext."""
+
+    paths: list[Path]
+    first: Image.Image
+    frames: int
+    fps: float
+    text: str
+    notes: list[str] = field(default_factory=list)
+
+
+def schema() -> dict[str, Any]:
+    """What a request may say, as properties of a JSON schema; and every parameter of a clip by its name."""
+    rows = ROWS | {"upscaler": UPSCALER}
+    own = {name: row.json_schema() for name, row in rows.items()}
+    image = {name: BY_NAME[name].json_schema() for name in ("size", *(ours for ours, _, _ in OF_HOST))}
+    for name in (*image, *_NAMES):
+        image[name].pop("default", None)  # as the clip has it
+        image[name].pop("enum", None) if name in _NAMES else None
+    clip = {p.name: p.json_schema() for p in PARAMETERS if p.group == "clip" and p.name not in ("enable", "frames")}
+    other = {SCRIPTS: {"type": "object", "title": "Other extensions", "description": "Their arguments, as in "
+                       "/sdapi/v1/img2img."}}
+    return own | image | clip | other
+
+
+def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place, progress: Progress) -> Refined:
+    """The clip, refined. values: what is asked for; everything else is as the clip's text says. samples: the host's
+    folder of such pictures. AnimateDiffError says what is wrong."""
+    own = {name: row.read(values[name], name) for name, row in (ROWS | {"upscaler": UPSCALER}).items()
+           if values.get(name) is not None}
+    strength, upscaler = own.get("denoising_strength", DENOISING), _upscaler(own.get("upscaler", LANCZOS))
+    host = _host_values(clip, values)
+    apart = {*ROWS, SCRIPTS, *(name for ours, theirs, _ in OF_HOST for name in (ours, theirs))}
+    given = {name: value for name, value in values.items() if name not in apart and value is not None}
+    if not given.keys() & {"formats", *BY_NAME["formats"].aliases}:
+        given["formats"] = [clip.format]
+    settings, order = resampled(clip, given | {"denoising_strength": strength})
+    size = clip.size
+    width, height = _size(settings, size, own.get("scale", ROWS["scale"].default), exact=not strength)
+    if not strength and (upscaler.startswith(LATENT) or ((width, height) == size and upscaler == LANCZOS)):
+        raise SettingsError("without sampling, this leaves nothing to do", where="denoising_strength",
+                            remedy="Use more than 0, or enlarge with an upscaler of pictures")
+    note = {"from": {"name": clip.path.name}, "size": "x".join(map(str, size)), "to": f"{width}x{height}",
+            "upscaler": upscaler, "denoising_strength": strength}
+    order = order if strength else range(len(clip.seconds))
+    frames = _enlarged(clip, order, (width, height), upscaler, progress)
+    if not strength:
+        return _written(clip, settings, frames, annotated(clip.text, note), place)
+    p = _request(host, list(frames), (width, height), strength, samples)
+    p.resize_mode = LATENT_UPSCALE if upscaler.startswith(LATENT) else 0
+    p.extra_generation_params[REFINED] = f"{clip.path.name} {note['size']} to {note['to']} by {upscaler}"
+    with closing(p):
+        p.script_args = _arguments(settings, values.get(SCRIPTS) or {})
+        return _result(p, _processed(p))
+
+
+def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: bool) -> tuple[int, int]:
+    """Width and height of the result. exact: not only multiples that the image model takes."""
+    if not settings.size:
+        wanted = [max(1, round(side * scale)) for side in size]
+        if exact:
+            return wanted[0], wanted[1]
+        settings = replace(settings, size=sized(*wanted))
+    return settings.width, settings.height
+
+
+def _upscaler(name: str) -> str:
+    """The host's name of an upscaler. SettingsError where there is none."""
+    known = [upscaler.name for upscaler in shared.sd_upscalers]
+    names = [LANCZOS, *(each for each in known if each != "None"), LATENT]
+    found = next((each for each in names if each.lower() == name.lower()), None)
+    if found is None:
+        raise SettingsError(f"there is no upscaler {name}", where="upscaler",
+                            remedy=f"Use one of {', '.join(dict.fromkeys(names))}.")
+    return found
+
+
+def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The host's own parameters by its names: as given, or as the clip's text says."""
+    made = about(clip.text).get("settings")
+    if not isinstance(made, dict):
+        written = by_webui_names(clip.text)
+        made = {ours: written[name] for ours, _, name in OF_HOST if name in written}
+    found = {}
+    for ours, theirs, _ in OF_HOST:
+        row = BY_NAME[ours]
+        value = next((values[name] for name in (ours, theirs) if values.get(name) is not None), None)
+        if value is None:
+            value = made.get(ours, row.default)
+        found[theirs] = (Parameter(ours, str, "", row.label, "") if ours in _NAMES else row).read(value, ours)
+    sampler, scheduler = sd_samplers.get_sampler_and_scheduler(found["sampler_name"], found["scheduler"])
+    if not found["sampler_name"].lower().startswith(sampler.lower()):  # the host takes its first for an unknown one
+        raise SettingsError(f"there is no sampler {end_of(found['sampler_name'])}", where="sampler",
+                            remedy="Use one of the WebUI's samplers.")
+    return found | {"sampler_name": sampler, "scheduler": scheduler}
+
+
+def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str, progress: Progress
+              ) -> Iterator[Image.Image]:
+    """The clip's frames that are refined, in their order, in this size; for latents in the clip's own."""
+    for number, picture in zip(order, read.pictures(clip.path)):
+        if upscaler.startswith(LATENT):
+            width, height = (int(side) for side in sized(*picture.size).split("x"))
+            yield images.resize_image(1, picture, width, height, LANCZOS)
+        else:
+            yield images.resize_image(1, picture, *size, upscaler)
+        if progress(number + 1, len(order), f"AnimateDiff: frame {number + 1} of {len(order)} enlarged"):
+            raise MediaError(f"interrupted after {number + 1} of {len(order)} enlarged frames", where=clip.path.name)
+
+
+def _request(host: Mapping[str, Any], frames: list[Image.Image], size: tuple[int, int], strength: float,
+             samples: str) -> Any:
+    """The host's request of img2img."""
+    p = processing.StableDiffusionProcessingImg2Img(
+        sd_model=shared.sd_model, outpath_samples=samples, outpath_grids=samples, width=size[0], height=size[1],
+        init_images=frames, denoising_strength=strength, do_not_save_grid=True, override_settings={}, **host)
+    p.scripts = scripts.scripts_img2img
+    return p
+
+
+def _arguments(settings: Settings, others: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Arguments of all scripts: ours, those that a request has for others, and the page's defaults."""
+    runner: Any = scripts.scripts_img2img
+    found = [0, *(getattr(component, "value", None) for component in getattr(runner, "inputs", [None])[1:])]
+    named = {name.lower(): entry for name, entry in others.items()}
+    for script in runner.alwayson_scripts:
+        entry = named.pop(script.title().lower(), None)
+        given = entry.get("args", []) if isinstance(entry, dict) else []
+        if isinstance(script, jobs.OurScript):
+            given = [settings.to_dict(groups=("clip",))]
+        found += [None] * (script.args_to - len(found))
+        given = given[: script.args_to - script.args_from]
+        found[script.args_from : script.args_from + len(given)] = given
+    if named:
+        raise SettingsError(f"there is no extension {min(named)}", where=SCRIPTS, remedy="Leave it out.")
+    return tuple(found)
+
+
+def _processed(p: Any) -> Any:
+    try:
+        return p.scripts.run(p, *p.script_args) or processing.process_images(p)
+    except AnimateDiffStopped as stopped:
+        raise stopped.error from stopped
+    finally:
+        shared.total_tqdm.clear()
+
+
+def _result(p: Any, processed: Any) -> Refined:
+    made = jobs.of(p)
+    if made is None or not made.files.written:
+        raise MediaError("no clip was made", remedy="See the log.")
+    written = made.files.written[-1]
+    return Refined(results.clips(written) or written.paths, written.held[0], written.frames, made.settings.fps,
+                   written.text, made.notes)
+
+
+def _written(clip: Finished, settings: Settings, frames: Iterator[Image.Image], text: str, place: Place) -> Refined:
+    """The frames as files; no model is used."""
+    files, first = job.Job(), None
+    files.begin(job.Clip(len(clip.seconds), [name for name in settings.formats if name in WRITERS], settings.fps,
+                         lambda known: text, place, settings.loop_number, options=options.write_options(),
+                         sound=clip.sound))
+    try:
+        for frame in frames:
+            first = first or frame
+            files.add(np.asarray(frame.convert("RGB")))
+        written = files.finish()
+    except BaseException as error:
+        files.fail(error)
+        raise
+    assert written is not None and first is not None, "a clip has frames"
+    return Refined(results.clips(written) or written.paths, first, written.frames, settings.fps, written.text,
+                   written.notes)

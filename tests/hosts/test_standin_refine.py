@@ -1,0 +1,133 @@
+"""Refining a finished clip in the stand-in: img2img of its frames in windows, and the host's upscalers."""
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from animatediff.clip.finished import Finished
+from animatediff.errors import SettingsError
+from animatediff.media import metadata, read
+from animatediff.media.write import ClipWriter, Target
+
+FIELDS = {"prompt": "a red circle", "negative_prompt": "blue", "width": 64, "height": 64, "steps": 3, "seed": 7,
+          "sampler_name": "Euler", "do_not_save_grid": True}
+CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch_size": 3, "overlap": 1,
+        "format": ["APNG"]}
+
+
+@pytest.fixture
+def host(host):
+    """With a script that has its place among the arguments, and an upscaler of its own."""
+    module = importlib.import_module("modules.images")
+    plain = module.resize_image
+    host.calls = []
+
+    def resize_image(mode, image, width, height, upscaler_name=None):
+        host.calls.append(upscaler_name)
+        done = plain(mode, image, width, height)
+        return Image.eval(done, lambda value: value // 2) if upscaler_name == "Halving" else done
+
+    module.resize_image = resize_image
+    host.shared.sd_upscalers = [SimpleNamespace(name=name) for name in ("None", "Lanczos", "Halving")]
+    script = host.scripts.scripts_img2img.alwayson_scripts[0]
+    script.args_from, script.args_to = 1, 2
+    yield host
+    module.resize_image = plain
+
+
+def generated(host, **settings):
+    answer = host.request("txt2img", FIELDS, {"AnimateDiff": [{**CLIP, **settings}]})
+    assert answer.status == 200, answer
+    return Finished.read(Path(answer.info["extra_generation_params"]["AnimateDiff files"][0]))
+
+
+def refined(host, clip, **values):
+    refine = importlib.import_module("animatediff.hosts.a1111.refine")
+    out = host.data / "refined"
+    return refine.refine(clip, values, str(out), lambda taken: Target(f"{out}/", "clip"), lambda *_: False)
+
+
+def frames(path):
+    return [np.asarray(picture) for picture in read.pictures(path)]
+
+
+def test_it_is_img2img_of_the_clips_frames(host):
+    """The same pixels as of a request with these frames and the clip's settings."""
+    clip = generated(host)
+    windows = []
+    unet = host.shared.sd_model.model.diffusion_model
+    handle = unet.register_forward_pre_hook(lambda _, args: windows.append((len(args[0]), args[0].shape[-1])))
+    made = refined(host, clip, denoising_strength=0.6, scale=2)
+    handle.remove()
+    assert max(rows for rows, _ in windows) == 6 and {side for _, side in windows} == {16}
+    start = [Image.fromarray(frame).resize((128, 128), Image.Resampling.LANCZOS) for frame in frames(clip.path)]
+    answer = host.request("img2img", {**FIELDS, "width": 128, "height": 128, "init_images": start,
+                                      "denoising_strength": 0.6}, {"AnimateDiff": [{**CLIP, "video_length": 5}]})
+    [wanted] = answer.info["extra_generation_params"]["AnimateDiff files"]
+    assert np.array_equal(frames(made.paths[0]), frames(wanted))
+    assert (made.frames, made.fps, made.first.size) == (5, 8, (128, 128))
+    assert "AnimateDiff refined" in made.text and "a red circle" in made.text and "Steps: 3" in made.text
+    assert metadata.read(made.paths[0]) == made.text
+
+
+def test_what_is_given_overrides(host):
+    made = refined(host, generated(host), prompt="a cat", steps=5, cfg_scale=3, seed=9, sampler_name="Euler a", scale=1,
+                   denoising_strength=0.9, format=["GIF", "PNG"], motion_scale="1.2")
+    assert "a cat\nNegative prompt: blue" in made.text and "Steps: 5" in made.text and "Seed: 9" in made.text
+    assert "Euler a" in made.text and "motion_scale" in made.text and "CFG scale: 3" in made.text
+    assert made.paths[0].suffix == ".gif" and made.first.size == (64, 64)
+
+
+def test_the_hosts_upscalers_alone(host):
+    clip = generated(host)
+    unet = host.shared.sd_model.model.diffusion_model
+    handle = unet.register_forward_pre_hook(lambda *_: 1 / 0)
+    made = refined(host, clip, upscaler="halving", denoising_strength=0, size="96x64")
+    handle.remove()
+    assert set(host.calls) == {"Halving"} and made.first.size == (96, 64)
+    wanted = [np.asarray(Image.fromarray(frame).resize((96, 64), Image.Resampling.LANCZOS)) // 2
+              for frame in frames(clip.path)]
+    assert np.array_equal(frames(made.paths[0]), wanted)
+    assert made.text.startswith(clip.text) and made.text.endswith("refined: 64x64 to 96x64 by Halving")
+
+
+def test_ping_pong_is_refined_once(host):
+    clip = generated(host, closed_loop="ping-pong", video_length=4)
+    made = refined(host, clip, scale=1)
+    found = frames(made.paths[0])
+    assert len(clip.seconds) == len(found) == made.frames == 6 and np.array_equal(found[1], found[5])
+    assert np.array_equal(frames(refined(host, clip, upscaler="Halving", denoising_strength=0, scale=1).paths[0])[5],
+                          frames(clip.path)[5] // 2)
+
+
+def test_a_clip_of_the_command_line(host, tmp_path):
+    settings = {"prompt": "a cat", "steps": 2, "seed": 5, "cfg": 2.0, "sampler": "Euler a", "context_length": 4,
+                "motion_module": "moving.safetensors", "frames": 3}
+    with ClipWriter(tmp_path / "a.apng", "APNG", metadata=json.dumps({"settings": settings})) as writer:
+        for i in range(3):
+            writer.add(np.full((32, 32, 3), 60 * i, np.uint8))
+    made = refined(host, Finished.read(tmp_path / "a.apng"), format=["APNG"])
+    assert made.first.size == (64, 64) and "a cat\nSteps: 2, Sampler: Euler a" in made.text and "Seed: 5" in made.text
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"upscaler": "Nearest"}, "Halving"), ({"scale": 20}, "scale"), ({"denoising_strength": 2}, "denoising_strength"),
+    ({"denoising_strength": 0, "scale": 1}, "nothing to do"), ({"sampler": "Magic"}, "Magic"), ({"steps": 0}, "steps"),
+    ({"denoising_strength": 0, "upscaler": "Latent"}, "nothing to do"), ({"fps": 5000}, "fps"), ({"x": 1}, "x"),
+    ({"alwayson_scripts": {"Gone": {"args": []}}}, "gone")])
+def test_what_is_refused(host, values, said):
+    with pytest.raises(SettingsError, match=said):
+        refined(host, generated(host), **values)
+
+
+def test_everything_is_as_before(host):
+    clip = generated(host)
+    wanted = host.request("txt2img", FIELDS).images
+    refined(host, clip)
+    assert host.request("txt2img", FIELDS).images == wanted
