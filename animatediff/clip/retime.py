@@ -12,8 +12,7 @@ import numpy as np
 from animatediff import settings as table
 from animatediff.clip.finished import Finished
 from animatediff.clip.interpolation import OFF, FindModel, Interpolation, chosen
-from animatediff.errors import MediaError, SettingsError, quoted
-from animatediff.media import sound
+from animatediff.errors import SettingsError, quoted
 from animatediff.media.interpolate import Stream
 from animatediff.media.sound import Sound
 from animatediff.media.timing import FPS_MAXIMUM, rate
@@ -89,12 +88,8 @@ class Retimed:
     def frames(self, stream: Stream) -> Iterator[np.ndarray]:
         return self.clip.frames(stream)
 
-    def sound(self, file: Path) -> tuple[Sound | None, list[str]]:
-        """The sound of the clip's file, which goes into the result if that lasts as long, and a note if it does not."""
-        try:
-            found = None if file.is_dir() else sound.find(file)
-        except MediaError:  # no file with sound, or one that is damaged
-            return None, []
+    def sound(self, found: Sound | None) -> tuple[Sound | None, list[str]]:
+        """The clip's sound, if the result lasts as long as the clip, and a note if it does not."""
         if found is None or self.plays == self.interpolation.fps:
             return found, []
         return None, ["the sound was left out, since the result does not last as long as the clip"]

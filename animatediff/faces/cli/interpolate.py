@@ -61,9 +61,8 @@ def interpolate(arguments: argparse.Namespace) -> int:
     stream, interrupted = between.stream(), False
     if not arguments.quiet:
         output.say(str(retimed))
-    loops = clip.settings.loop_number if clip.settings else 0
-    track, left_out = retimed.sound(clip.path)
-    writer = write.ClipWriter(target, formats, retimed.plays, loops, retimed.text, sound=track)
+    track, left_out = retimed.sound(clip.sound)
+    writer = write.ClipWriter(target, formats, retimed.plays, clip.loop_number, retimed.text, sound=track)
     try:
         with writer:
             for frame in _with_progress(retimed.frames(stream), retimed.count, arguments):

@@ -8,22 +8,23 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modules import devices, images, infotext_utils, shared
+from modules import devices, images, shared
 from PIL import Image
 
 from animatediff import settings as table
 from animatediff.clip import interpolation, job, retime
 from animatediff.clip.finished import Finished
-from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.hosts.a1111 import library, options, results, server_files
-from animatediff.hosts.shared import infotext
-from animatediff.media import metadata, opening, read
+from animatediff.errors import MediaError, SettingsError, end_of
+from animatediff.hosts.a1111 import library, options, refine, results, server_files
+from animatediff.hosts.a1111.refine import Refined
+from animatediff.media import opening, read
 from animatediff.media.budget import TooMuchError
-from animatediff.media.write import Target, format_of
+from animatediff.media.write import Target
+from animatediff.parameters import Parameter
 from animatediff.settings import Settings
 
 FILE = "file"  # the name of the clip in a request
@@ -33,96 +34,67 @@ _NUMBER = re.compile(r"\d+-?")
 
 @dataclass(frozen=True)
 class Source:
-    """A clip to work on. path: its file, or a folder of frames. text: its infotext. name: what its results are called
-    after. samples: the host's folder of such pictures, below which they are written."""
+    """A clip to work on. path: its file, or a folder of frames. text: its infotext, where the file has none. name: what
+    its results are called after. samples: the host's folder of such pictures, below which they are written."""
 
     path: Path
     text: str = ""
     name: str = ""
     samples: str = ""
 
-    @property
-    def settings(self) -> Settings | None:
-        """With which the extension has made it; None for other clips."""
-        written = infotext_utils.parse_generation_parameters(self.text, []).get(infotext.KEY) if self.text else None
-        try:
-            return table.parse(infotext.loads(written)) if isinstance(written, str) else None
-        except AnimateDiffError:
-            return None
-
-    @property
-    def format(self) -> str:
-        """The format of its file, as results are written in where no other is chosen."""
-        if self.path.is_dir():
-            return "PNG"
-        found = format_of(self.path) or "MP4"
-        return "APNG" if found == "PNG" else found  # one picture is no clip
-
     def read(self, fps: float | None = None) -> Finished:
-        """Its times from the file that plays, its pixels from the PNG frames beside it, if they are all there."""
-        settings = self.settings
-        if fps is None and settings and settings.fps and self.path.is_dir():
-            fps = float(interpolation.played_fps(settings))
+        """MediaError where there is no clip."""
         try:
             clip = Finished.read(self.path, fps)
+            clip = clip if clip.settings or not self.text else replace(clip, text=self.text)
+            if fps is None and self.path.is_dir() and clip.settings and clip.settings.fps:  # pictures have no times
+                clip = replace(Finished.read(self.path, float(interpolation.played_fps(clip.settings))), text=clip.text)
         except MediaError as error:
             raise MediaError(error.what, where=self.path.name, remedy=error.remedy) from error
         if len(clip.seconds) < 2:
             raise MediaError("is one picture, not a clip", where=end_of(self.path.name),
                              remedy="Choose a GIF, WebP, APNG or video, or a folder of frames")
-        stills = self.path.with_suffix("")
-        if stills != self.path and stills.is_dir() and len(list(stills.glob("[0-9]*.png"))) == len(clip.seconds):
-            clip = replace(clip, path=stills)
         return clip
 
-    @property
-    def closes(self) -> bool | None:
-        """Whether its last frame leads to the first; None where its settings do not say."""
-        settings = self.settings
-        return None if settings is None else interpolation.closes(settings, settings.frame_count())
-
-
-@dataclass(frozen=True)
-class Made:
-    """paths: the files that play, or all frames. first: the first frame. text: their infotext."""
-
-    paths: list[Path]
-    first: Image.Image
-    frames: int
-    fps: float
-    text: str
-    notes: list[str] = field(default_factory=list)
+    def place(self, what: str, taken: int) -> Target:
+        """AnimateDiff/DATE, and the next number there with the source's name."""
+        folder = results.folder(self.samples)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = images.get_next_sequence_number(str(folder), "") + taken
+        except OSError as error:
+            raise MediaError(f"the clip was not written ({error})", where=str(folder)) from error
+        own = _NUMBER.sub("", self.name, count=1)[:100]
+        return Target(f"{folder}/", "-".join(filter(None, (f"{number:05}", own, what))), new=True)
 
 
 @dataclass(frozen=True)
 class Operation:
     """symbol, help: of its button. schema: what a request may say, by name. rows: parameters whose controls the button
-    reads. of_page: what they ask for, in a request's names. meant: parameters that names of a request stand for."""
+    reads; of_page: what they ask for, in a request's names. meant: parameters that names of a request stand for.
+    own: what has controls of its own on the page."""
 
     symbol: str
     help: str
     schema: Callable[[], dict[str, Any]]
     rows: tuple[str, ...]
     of_page: Callable[[Settings], dict[str, Any]]
-    run: Callable[[Source, Mapping[str, Any]], Made]
+    run: Callable[[Source, Mapping[str, Any]], Refined]
     meant: Mapping[str, str]
+    own: Callable[[], tuple[Parameter, ...]] = tuple
 
 
-def interpolate(source: Source, values: Mapping[str, Any]) -> Made:
+def interpolate(source: Source, values: Mapping[str, Any]) -> Refined:
     """The clip at another rate. AnimateDiffError says what is wrong with it or with the request."""
     request = retime.Request.read(values)
-    if request.loop == retime.AUTO and source.closes is not None:
-        request = replace(request, loop=retime.YES if source.closes else retime.NO)
     clip = source.read(request.from_fps)
-    retimed = retime.Retimed.of(request, clip, library.find_rife)
+    retimed = retime.Retimed.of(request, without_loss(clip), library.find_rife)
     stream = retimed.interpolation.on(devices.device).stream()
-    loops = settings.loop_number if (settings := source.settings) else 0
-    track, notes = retimed.sound(source.path)
-    files = job.Job()
-    files.begin(job.Clip(retimed.count, request.format or (source.format,), float(retimed.plays),
-                         lambda known: retimed.text, lambda taken: _place(source, "interpolated", taken), loops,
-                         options=options.write_options(), sound=track))
-    first: Image.Image | None = None
+    sound, notes = retimed.sound(clip.sound)
+    files, first = job.Job(), None
+    files.begin(job.Clip(retimed.count, request.format or (clip.format,), float(retimed.plays),
+                         lambda known: retimed.text, lambda taken: source.place("interpolated", taken),
+                         clip.loop_number, options=options.write_options(), sound=sound))
     try:
         for done, frame in enumerate(retimed.frames(stream), 1):
             first = first or Image.fromarray(frame)
@@ -135,8 +107,25 @@ def interpolate(source: Source, values: Mapping[str, Any]) -> Made:
         files.fail(error)
         raise
     assert written is not None and first is not None, "a clip has frames"
-    return Made(results.clips(written) or written.paths, first, written.frames, float(retimed.plays), written.text,
-                [*notes, *stream.notes, *written.notes])
+    return Refined(results.clips(written) or written.paths, first, written.frames, float(retimed.plays), written.text,
+                   [*notes, *stream.notes, *written.notes])
+
+
+def refined(source: Source, values: Mapping[str, Any]) -> Refined:
+    """The clip enlarged and sampled again."""
+    clip = source.read()
+    formats = {"formats": [clip.format]}  # of its file, where its frames are read from a folder
+    given = formats | dict(values) if not {"formats", *table.BY_NAME["formats"].aliases} & values.keys() else values
+    return refine.refine(clip if clip.sound else without_loss(clip), given, source.samples,
+                         lambda taken: source.place("refined", taken), progress)
+
+
+def without_loss(clip: Finished) -> Finished:
+    """The clip with the pixels of its PNG frames, where they are all in the folder beside its file."""
+    stills = clip.path.with_suffix("")
+    if stills != clip.path and stills.is_dir() and len(list(stills.glob("[0-9]*.png"))) == len(clip.seconds):
+        return replace(clip, path=stills)
+    return clip
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -147,6 +136,10 @@ OPERATIONS: dict[str, Operation] = {
         lambda s: {"method": retime.AUTO if s.interp == interpolation.OFF else s.interp, "times": s.interp_x,
                    "model": s.interp_model},
         interpolate, retime.ROWS),
+    "refine": Operation(
+        "\N{LEFT-POINTING MAGNIFYING GLASS}", "Refine the selected clip: enlarge it and sample it again, by the "
+        "settings under Refine",
+        refine.schema, (), lambda s: {}, refined, {}, refine.rows),
 }
 
 
@@ -176,14 +169,14 @@ def of_request(value: Any) -> Iterator[Source]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"clip.{opening.ending(data)}"
             file.write_bytes(data)
-            yield Source(file, _text(file), file.stem, samples)
+            yield Source(file, "", file.stem, samples)
         return
     path = server_files.find(value, FILE, REMEDY)
     if not path.exists():
         raise MediaError("there is no such file", where=FILE, remedy=REMEDY)
     if path.is_dir() and not all(map(server_files.allowed, read.in_folder(path))):
         raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
-    yield Source(path, _text(read.in_folder(path)[0] if path.is_dir() else path), path.stem, samples)
+    yield Source(path, "", path.stem, samples)
 
 
 def _decoded(value: str) -> bytes | None:
@@ -197,22 +190,3 @@ def _decoded(value: str) -> bytes | None:
     if value.startswith("data:"):
         raise SettingsError("is not a clip in base64", where=FILE, remedy=REMEDY)
     return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return metadata.read(path) or ""
-    except AnimateDiffError:  # whatever is wrong with it is said when its frames are read
-        return ""
-
-
-def _place(source: Source, what: str, taken: int) -> Target:
-    """AnimateDiff/DATE, and the next number there with the source's name."""
-    folder = results.folder(source.samples)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        number = images.get_next_sequence_number(str(folder), "") + taken
-    except OSError as error:
-        raise MediaError(f"the clip was not written ({error})", where=str(folder)) from error
-    own = _NUMBER.sub("", source.name, count=1)[:100]
-    return Target(f"{folder}/", "-".join(filter(None, (f"{number:05}", own, what))), new=True)

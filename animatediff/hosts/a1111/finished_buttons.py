@@ -17,13 +17,21 @@ from modules.ui import plaintext_to_html
 from animatediff import settings as table
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.a1111 import finished, page_errors, results, server_files, upscale, words
+from animatediff.hosts.a1111.refine import Refined
+from animatediff.parameters import Parameter
 
 BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # the host's components: beside one, after the other
 EMPTY: list[Any] = [None, "", ""]  # what the host shows in case of an unexpected error
 
 
-def add(gr: Any, script: Any, tab: str, ours: dict[str, Any]) -> None:
-    """Have the buttons made when the host builds what is under the gallery. ours: our controls by parameter."""
+def own_rows() -> dict[str, tuple[Parameter, ...]]:
+    """What operations have controls of their own for, by their names; each is a part of the accordion."""
+    return {name: rows for name, operation in finished.OPERATIONS.items() if (rows := operation.own())}
+
+
+def add(gr: Any, script: Any, tab: str, ours: dict[str, Any], own: dict[str, dict[str, Any]]) -> None:
+    """Have the buttons made when the host builds what is under the gallery. ours: our controls by parameter. own: those
+    that operations have for themselves."""
     buttons: dict[str, Any] = {}
 
     def make(_: Any) -> None:
@@ -36,7 +44,8 @@ def add(gr: Any, script: Any, tab: str, ours: dict[str, Any]) -> None:
         names = (f"{tab}_gallery", f"generation_info_{tab}", f"html_info_{tab}", f"html_log_{tab}")
         if buttons and all(name in page for name in names):
             for name, button in buttons.items():
-                _connect(gr, tab, button, name, [page[name] for name in names], ours)
+                asked = {row: ours[row] for row in finished.OPERATIONS[name].rows} | own.get(name, {})
+                _connect(gr, tab, button, name, [page[each] for each in names], asked)
 
     script.on_after_component(make, elem_id=BESIDE.format(tab=tab))
     script.on_after_component(connect, elem_id=LAST.format(tab=tab))
@@ -49,24 +58,26 @@ def _button(gr: Any, symbol: str, elem_id: str) -> Any:
     return button
 
 
-def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], ours: dict[str, Any]) -> None:
-    """shown: the gallery, its facts, infotext and log, which the answer replaces."""
+def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked: dict[str, Any]) -> None:
+    """shown: the gallery, its facts, infotext and log, which the answer replaces. asked: controls by name."""
     task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the script
-    inputs = [task, shown[0], index, shown[1], *(ours[row] for row in finished.OPERATIONS[name].rows)]
+    inputs = [task, shown[0], index, shown[1], *asked.values()]
     script = f"(...values) => animatediffFinished('{tab}', {len(inputs)}, values)"
     of_version = {"js" if int(gr.__version__.split(".")[0]) >= 4 else "_js": script}
-    button.click(fn=call_queue.wrap_gradio_gpu_call(_answer(tab, name), extra_outputs=EMPTY), inputs=inputs,
-                 outputs=shown, show_progress="hidden", api_name=False, **of_version)
+    answer = call_queue.wrap_gradio_gpu_call(_answer(tab, name, tuple(asked)), extra_outputs=EMPTY)
+    button.click(fn=answer, inputs=inputs, outputs=shown, show_progress="hidden", api_name=False, **of_version)
 
 
-def _answer(tab: str, name: str) -> Callable[..., Any]:
+def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """names: of the values that follow the gallery's."""
     operation = finished.OPERATIONS[name]
 
     def answer(task: str, gallery: Any, index: Any, about: str, *values: Any) -> tuple[Any, str, str, str]:
         try:
-            settings = table.parse(dict(zip(operation.rows, values)))
+            given = dict(zip(names, values))
+            settings = table.parse({row: given.pop(row) for row in operation.rows})
             source, place = _selected(gallery, index, about, tab)
-            made = operation.run(source, operation.of_page(settings))
+            made = operation.run(source, operation.of_page(settings) | given)
         except AnimateDiffError as error:
             print(f"AnimateDiff: {error}")
             kept = [upscale.as_shown(item) for item in gallery or []]
@@ -90,7 +101,7 @@ def _selected(gallery: Any, index: Any, about: str, tab: str) -> tuple[finished.
     return finished.of_gallery(path, str(texts[place]) if place < len(texts) else "", samples), place
 
 
-def _with(made: finished.Made, gallery: Any, place: int, about: str) -> tuple[Any, str, str, str]:
+def _with(made: Refined, gallery: Any, place: int, about: str) -> tuple[Any, str, str, str]:
     """The gallery with the result behind the clip, and the texts under it."""
     facts, shown = _facts(about), [upscale.as_shown(item) for item in gallery]
     new: list[Any] = [results.ClipPicture.of(made.first, path) for path in made.paths]

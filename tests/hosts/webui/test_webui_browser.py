@@ -371,6 +371,37 @@ def test_the_button_under_the_gallery_interpolates_the_clip(tab, host, files, tm
     shot(tab, f"interpolated-{name}-{formats}-refused")
 
 
+@pytest.mark.parametrize("name", ["txt2img", "img2img"])
+def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_path, name):
+    tab = Tab(tab.page, name)
+    if name == "img2img":
+        tab.page.click("#tabs button:text-is('img2img')")
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        tab.page.locator("#img2img_image input[type=file]").first.set_input_files(str(tmp_path / "a.png"))
+    tab.small(steps=2, frames=4)
+    for form in ("GIF", "PNG"):
+        tab.ours("formats").get_by_label(form, exact=True).set_checked(form == "GIF")
+    tab.tick()
+    tab.generate()
+    tab.page.locator(f"#{name}_gallery img").first.wait_for(state="attached", timeout=PATIENCE)
+    made = set(files())
+    host.mark()
+    tab.tick(False)  # the clip's settings are in its infotext
+    tab.ours("refine-part").locator(".label-wrap").first.click()
+    tab.fill(f"#{name}-ad-refine-scale", "1.5")
+    button = tab.page.locator(f"#{name}-ad-refine")
+    assert "Refine the selected clip" in (button.get_attribute("title") or "")
+    button.click()
+    expect(tab.page.locator(f"#html_info_{name}").first).to_contain_text("AnimateDiff refined", timeout=PATIENCE)
+    [new] = [host.data / "outputs" / path for path in files() if path not in made]
+    assert "Traceback" not in host.log()
+    with Image.open(new) as clip:
+        assert clip.n_frames == 4 and clip.size == (96, 96)
+    expect(tab.page.locator(f"#{name}_interrupt")).to_be_hidden(timeout=PATIENCE)
+    assert sum(new.name in source for source in tab.results()) >= 1
+    shot(tab, f"refined-{name}")
+
+
 def coloured(place) -> float:
     """The share of a place on the page that is neither white nor grey, once it is drawn."""
     place.page.wait_for_timeout(1000)

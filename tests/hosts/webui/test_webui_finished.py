@@ -36,6 +36,21 @@ def test_interpolate_by_path_and_by_data(host, clip):
     assert "Traceback" not in host.log()
 
 
+def test_refine_enlarges_and_samples_again(host, clip):
+    body = {"file": clip[0], "scale": 2, "denoising_strength": 0.5, "steps": 4}
+    told = host.post("/animatediff/v1/refine", body).expect().body
+    assert told["frames"] == 4 and told["files"][0].endswith(".gif"), told
+    with Image.open(io.BytesIO(base64.b64decode(told["images"][0]))) as image:
+        assert image.size == (128, 128) and image.n_frames == 4
+    large = host.post("/animatediff/v1/refine", {"file": base64.b64encode(clip[1]).decode(), "denoising_strength": 0,
+                                                 "upscaler": "Lanczos", "format": ["WEBP"]}).expect().body
+    with Image.open(io.BytesIO(base64.b64decode(large["images"][0]))) as image:
+        assert image.size == (128, 128) and image.n_frames == 4 and image.format == "WEBP"
+    for wrong in ({"upscaler": "magic"}, {"scale": 0}, {"unheard": 1}, {"sampler": "magic"}):
+        assert host.post("/animatediff/v1/refine", {"file": clip[0], **wrong}).status == 422, wrong
+    assert "Traceback" not in host.log()
+
+
 @pytest.mark.parametrize("body", [{}, {"file": "/etc/passwd"}, {"file": "gone.gif"}, {"file": "data:,x"}, {"times": 0},
                                   {"method": "magic"}, {"unheard": 1}, [], "text"], ids=str)
 def test_what_is_wrong_is_answered_with_a_sentence(host, clip, body):
