@@ -136,8 +136,9 @@ def flags_in_source(*paths: str) -> set[str]:
     return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
 
 
-# The WebUI's, and FizzNodes' --neg.
-OTHERS = {"--api", "--api-auth", "--gradio-auth", "--listen", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg"}
+# The WebUI's, pip's, and FizzNodes' --neg.
+OTHERS = {"--api", "--api-auth", "--gradio-auth", "--listen", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg",
+          "--no-deps"}
 MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
 
 

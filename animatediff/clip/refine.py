@@ -134,6 +134,10 @@ class Refinement:
         """Whether the clip is sampled again, not only enlarged."""
         return self.settings.denoising_strength > 0
 
+    def own_frames(self) -> Iterator[np.ndarray]:
+        """The clip's frames as they are, uint8 [h w 3]."""
+        yield from map(np.asarray, read.pictures(self.clip.path))
+
     def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
         """All of the clip's frames, enlarged one by one."""
         yield from map(self.enlargement.load(device), read.pictures(self.clip.path))

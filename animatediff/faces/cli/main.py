@@ -5,7 +5,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +78,9 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] in ENGINE_PACKAGES:
         return fail(f"The package {error.name} is not installed. "
                     'Install the engine: pip install -e ".[engine]"', 1, as_json=as_json)
+    if any("torchvision::" in str(each) for each in _chain(error)):
+        return fail("torchvision is of another build than torch, so other packages cannot be imported. "
+                    "Install one of the same build, or remove it: pip uninstall torchvision", 1, as_json=as_json)
     if type(error).__name__ == "OutOfMemoryError":
         return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
                     "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
@@ -86,6 +89,13 @@ def _unexpected(error: Exception, as_json: bool) -> int:
                     as_json=as_json)
     return fail(f"Unexpected {type(error).__name__}: {error}. "
                 f"Set {DEBUG_VARIABLE}=1 for the traceback and report it", UNEXPECTED, as_json=as_json)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those from which it was made."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class _Misused(SettingsError):

@@ -111,6 +111,7 @@ class _Run:
         from animatediff.clip import provenance, resume
         from animatediff.engine import models
         from animatediff.engine.device import pick_device
+        from animatediff.engine.estimate import estimate
 
         asked = self.asked
         settings = request.with_mask(asked.settings, self.arguments)
@@ -128,6 +129,7 @@ class _Run:
         self.say(f"{counted(plan.settings.frames, 'frame')} of {plan.settings.size}, {counted(calls, 'UNet call')}, "
                  f"{files[0].name} on {files[1].name}, {pipeline.device}, "
                  f"{str(pipeline.dtype).removeprefix('torch.')}")
+        self.say(f"Estimate: {estimate(pipeline, plan, calls)}")
         about = provenance.metadata(plan, pipeline)
 
         def text(known: Known) -> str:
@@ -204,9 +206,6 @@ class _Meters:
 
     def watched(self, frames: Iterator[Any]) -> Iterator[Any]:
         """The refined clip's frames as they are, in the order in which they play."""
-        from numpy import asarray as pixels
-
-        from animatediff.media import read
         from animatediff.media.measure.temporal import TemporalMeter
 
         try:
@@ -215,11 +214,10 @@ class _Meters:
             self.notes.append(f"the temporal error was not measured: {error}")
             yield from frames
             return
-        own = read.pictures(self.asked.clip.path)
+        own = self.asked.own_frames()
         for frame in frames:
             yield frame
-            if (picture := next(own, None)) is not None:
-                reference = pixels(picture)
+            if (reference := next(own, None)) is not None:
                 before.add(reference)
                 after.add(frame, reference)
         self.errors = before.error, after.error

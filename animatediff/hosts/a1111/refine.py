@@ -169,6 +169,7 @@ def _request(host: Mapping[str, Any], frames: list[Image.Image], size: tuple[int
     p = processing.StableDiffusionProcessingImg2Img(
         sd_model=shared.sd_model, outpath_samples=samples, outpath_grids=samples, width=size[0], height=size[1],
         init_images=frames, denoising_strength=strength, do_not_save_grid=True, override_settings={}, **host)
+    p.is_api = True  # or the host's own scripts would put the page's steps and seed in place of these
     p.scripts = scripts.scripts_img2img
     return p
 

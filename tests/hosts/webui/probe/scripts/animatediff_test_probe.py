@@ -9,6 +9,7 @@
                               those whose self-attention is computed in parts
     POST /test-probe/watch    count the UNet's calls of the next job
     GET  /test-probe/calls    those calls
+    POST /test-probe/refine   {"file": …, "values": {…}}: hosts/a1111/refine.py, in the host's queue
     GET  /test-probe/start    what the job began with: its start latents and noise, and the first call's x and t
 
 Hooks on the UNet are there only from a job's `process` to the fault, or to the next job or reading.
@@ -16,9 +17,10 @@ Hooks on the UNet are there only from a job's `process` to the fault, or to the 
 import copy
 import hashlib
 import time
+from pathlib import Path
 
 import torch
-from modules import script_callbacks, scripts, sd_models, shared
+from modules import call_queue, script_callbacks, scripts, sd_models, shared
 
 COUNTED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")
 wish = {"fault": None, "watch": False}
@@ -179,6 +181,25 @@ def routes(_, app):
     def read_calls():
         take_off()
         return calls
+
+    @app.post("/test-probe/refine")
+    def refine_clip(body: dict = Body()):
+        from animatediff.clip.finished import Finished
+        from animatediff.hosts.a1111 import refine
+        from animatediff.media.write import Target
+
+        path = Path(body["file"])
+        with call_queue.queue_lock:
+            shared.state.begin(job="refine")
+            try:
+                made = refine.refine(Finished.read(path), body["values"], str(path.parent / "refined"),
+                                     lambda taken: Target(f"{path.parent}/refined/", "clip"), lambda *_: False)
+            except Exception as error:
+                return {"error": f"{type(error).__name__}: {error}"}
+            finally:
+                shared.state.end()
+        return {"paths": list(map(str, made.paths)), "frames": made.frames, "fps": made.fps, "text": made.text,
+                "notes": made.notes, "size": list(made.first.size)}
 
     @app.get("/test-probe/start")
     def read_start():
