@@ -1,4 +1,4 @@
-"""An attribute that is another for a while."""
+"""Context managers that replace an attribute of an object."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ _absent = object()
 
 @contextmanager
 def attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """This object alone, not its class, has the value for the length of the block."""
+    """Context manager in which the object, but not its class, has the attribute `name` with this value."""
     before = vars(thing).get(name, _absent)
     setattr(thing, name, value)
     try:
         yield
     finally:
         if before is _absent:
-            if name in vars(thing):  # nobody else has taken it away
+            if name in vars(thing):  # other code may have deleted it
                 delattr(thing, name)
         else:
             setattr(thing, name, before)
@@ -25,7 +25,10 @@ def attribute(thing: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def wrapped(thing: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """The attribute is what `wrap` makes of it. If somebody has replaced it since, at the end it stays theirs."""
+    """Context manager in which the attribute is `wrap(attribute)`.
+
+    If other code replaces the attribute in the meantime, its value is kept on exit.
+    """
     plain = getattr(thing, name)
     ours = wrap(plain)
     setattr(thing, name, ours)

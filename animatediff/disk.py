@@ -1,7 +1,7 @@
-"""Files that survive: on the disk before they get their name, and made by one process at a time.
+"""Write files that survive a crash or power cut, one process at a time.
 
-Everything that writes a user's file goes through these functions, in this order: `Part` (write, sync, rename), then
-`sync_folder`, and only then may what the file replaces be removed. Tests put failing ones in their place.
+All code that writes a user's file uses these functions in this order: `Part` (write, sync, rename), then `sync_folder`.
+Only then may it remove files that the new one replaces. Tests replace these functions by failing ones.
 """
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from pathlib import Path
 from typing import BinaryIO
 
 LOCK = ".lock"
-LONGEST = 255  # bytes of a name, on most file systems
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # how systems say that a lock is another's
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)  # file systems that cannot sync a folder
+LONGEST = 255  # bytes of a file name, on most file systems
+_LOCKED_ERRORS = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # another process holds the lock
+_NO_SYNC_ERRORS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)  # file systems that cannot sync a folder
 
 
 class LockedError(Exception):
-    """Another process is making this file, or another writer of this process."""
+    """Another process, or another writer in this process, is writing this file."""
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Open a new file with the user's own permissions (tempfile's are 0600, which web servers cannot read)."""
+    """Open a new file with the user's default permissions. (tempfile uses 0600, which web servers cannot read.)"""
     return open(path, "x+b")
 
 
 def sync(file: BinaryIO) -> None:
-    """Return when the disk has all of a file."""
+    """Flush a file and wait until all of it is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def rename(hidden: Path, path: Path) -> None:
-    """In one step, so that `path` is the old file or the new one."""
+    """Rename a file atomically: `path` is always either the old file or the new one."""
     os.replace(hidden, path)
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the disk has the names in a folder. Where a system cannot do that, as Windows, nothing is done."""
+    """Wait until the names in a folder are on the disk. Does nothing on systems that cannot, such as Windows."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in _NO_SYNC:
+        if error.errno not in _NO_SYNC_ERRORS:
             raise
     finally:
         os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; what is new outlives a power cut."""
+    """Create a folder and its parents, and sync the new names to the disk."""
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in new:
@@ -63,11 +63,11 @@ def make_folder(folder: Path) -> None:
 
 
 class Part:
-    """A file under a hidden name beside its place: `keep()` renames it there, `drop()` leaves nothing."""
+    """A file that is written under a hidden name beside `path`. `keep()` renames it to `path`, `drop()` deletes it."""
 
     def __init__(self, path: Path):
         self.path = path
-        # Only the end of the name, so that a name of the greatest length still has a hidden one.
+        # Only the end of the name, so that the hidden name is not too long if `path` has the longest name.
         self.hidden = path.with_name(f".{path.name[-40:]}.{uuid.uuid4().hex[:8]}.part")
         self._file: BinaryIO | None = None
 
@@ -78,7 +78,7 @@ class Part:
         return self._file
 
     def keep(self) -> Path:
-        """Move the file to its place, once the disk has all of it. `sync_folder` makes the name last."""
+        """Sync the file, rename it to its final path and return that path. Call `sync_folder` to sync the name."""
         file = self.file
         self._file = None
         with file:
@@ -87,9 +87,9 @@ class Part:
         return self.path
 
     def drop(self) -> None:
-        """Close and delete; never raises, because it runs when something else has failed already."""
+        """Close and delete the file. Never raises an OSError, since it runs after another failure."""
         file, self._file = self._file, None
-        with suppress(OSError):  # the buffer of a full disk; the descriptor is closed all the same
+        with suppress(OSError):  # flushing fails on a full disk; the descriptor is closed all the same
             if file is not None:
                 file.close()
         with suppress(OSError):
@@ -97,12 +97,12 @@ class Part:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Hidden files that a process which was killed left of this one."""
+    """Return the hidden files of `path` that killed processes left behind."""
     return list(path.parent.glob(f".{glob.escape(path.name[-40:])}.????????.part"))
 
 
 def write(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all, and there after a power cut."""
+    """Write a small file, completely or not at all, and sync it and its name to the disk."""
     part = Part(path)
     try:
         part.file.write(data)
@@ -114,13 +114,13 @@ def write(path: Path, data: bytes) -> None:
 
 
 class Lock:
-    """A claim to a name: held until `release`, and let go by the system when the process ends, however it ends.
+    """A lock on a file name, held until `release`. The system releases it when the process ends for any reason.
 
-    LockedError where another has it. Where a file system knows no locks, everybody gets it.
+    Raises LockedError if another process or writer holds it. On file systems without locks it never fails.
     """
 
     def __init__(self, path: Path):
-        """`path`: of what is locked; the lock is a hidden file beside it."""
+        """Acquire the lock. path: the file to lock; the lock is a hidden file beside it."""
         name = f".{path.name}{LOCK}"
         if len(os.fsencode(name)) > LONGEST:
             name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{LOCK}"
@@ -129,11 +129,11 @@ class Lock:
             self._handle: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 _lock(self._handle)
-                if _is_at(self._handle, self.path) or last:  # not what another has deleted in the meantime
+                if _is_at(self._handle, self.path) or last:  # else another process deleted the lock file
                     return
             except OSError as error:
                 os.close(self._handle)
-                if error.errno not in _HELD:
+                if error.errno not in _LOCKED_ERRORS:
                     raise
                 raise LockedError(str(path)) from None
             os.close(self._handle)
@@ -142,7 +142,8 @@ class Lock:
         handle, self._handle = self._handle, None
         if handle is None:
             return
-        if os.name != "nt":  # there a file that is open cannot be deleted; here another must not get it in between
+        # Windows cannot delete an open file. Elsewhere it is deleted first, so that nobody locks it in between.
+        if os.name != "nt":
             with suppress(OSError):
                 self.path.unlink()
         os.close(handle)
@@ -152,7 +153,7 @@ class Lock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another is making the file `path` at this moment."""
+    """Return whether another process or writer is writing `path`."""
     if not path.parent.is_dir():
         return False
     try:
@@ -173,7 +174,7 @@ def _lock(handle: int) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _HELD:
+        if error.errno in _LOCKED_ERRORS:
             raise
 
 

@@ -1,4 +1,4 @@
-"""How the rows of one UNet batch are laid out: which rows are which frames of which clip and role."""
+"""The layout of a UNet batch: the clip, role and frame of each row."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -16,19 +16,20 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Views:
-    """Windows in which a motion module sees the frames of a group, while the UNet's other layers see them all at once.
+    """Context windows of a motion module within a UNet call that has all frames at once.
 
-    `windows[k][i]` is a place in the group, `shares[k][i]` what window k has in the result there; the shares of a place
-    add up to 1.
+    Only layers that mix frames run in windows; the UNet's other layers process every frame once.
     """
 
-    windows: tuple[Group, ...]
-    shares: tuple[tuple[float, ...], ...]
+    windows: tuple[Group, ...]  # windows[k][i]: a position in the group
+    shares: tuple[tuple[float, ...], ...]  # shares[k][i]: weight of window k there; the weights of a position sum to 1
 
     @classmethod
     def of(cls, settings: Settings, clip: int, frames: Group, step: int) -> Views | None:
-        """Those of a UNet call of these frames, out of `clip`, in a sampler step counted from 0. None where the motion
-        module sees the call as it is."""
+        """Return the Views of a UNet call, or None if the motion module processes all its frames in one window.
+
+        clip: number of frames in the clip. frames: frame numbers of the call. step: sampler step, counted from 0.
+        """
         s, whole = settings, tuple(range(clip))
         if s.context_schedule != "views" or tuple(frames) != whole:
             return None
@@ -42,17 +43,15 @@ class Views:
 
 @dataclass(frozen=True)
 class ClipLayout:
-    """Groups of batch rows. A group is one clip in one role (cond, uncond, one AND-part), its rows in frame order.
+    """Groups of batch rows. A group is one clip in one role (cond, uncond, one AND part), its rows in frame order.
 
-    Temporal attention and GroupNorm over frames run inside a group, never across groups. Groups may differ
-    in length; rows that belong to no group are single pictures and are left as they are.
-    `frames[i][k]` is the clip's frame that row `groups[i][k]` shows (for per-frame scales). With `views`, whose places
-    are those of every group, temporal attention and GroupNorm over frames run inside its windows.
+    Temporal attention and GroupNorm over frames run within a group, never across groups. Groups may differ in length.
+    Rows that belong to no group are single pictures; the motion module does not change them.
     """
 
-    groups: tuple[Group, ...]
-    frames: tuple[Group, ...]
-    views: Views | None = None
+    groups: tuple[Group, ...]  # groups[i][k]: a row of the batch
+    frames: tuple[Group, ...]  # frames[i][k]: frame number of row groups[i][k], for scales per frame
+    views: Views | None = None  # if set, layers that mix frames run within these windows of every group
 
     def __post_init__(self) -> None:
         if tuple(map(len, self.groups)) != tuple(map(len, self.frames)):
@@ -63,22 +62,25 @@ class ClipLayout:
 
     @classmethod
     def contiguous(cls, frames: Group | int, groups: int = 1, views: Views | None = None) -> ClipLayout:
-        """`groups` runs of rows one after another, each showing the same frames: (group frame)."""
+        """Return the layout (group frame): `groups` groups, one after another, with the same frames.
+
+        frames: frame numbers, or the number of frames.
+        """
         numbers = tuple(range(frames)) if isinstance(frames, int) else tuple(frames)
         return cls.stacked([numbers] * groups, views)
 
     @classmethod
     def stacked(cls, frames: Sequence[Group], views: Views | None = None) -> ClipLayout:
-        """Runs of rows one after another, each showing frames of its own."""
+        """Return the layout of groups one after another. frames: frame numbers of each group."""
         ends = list(accumulate(map(len, frames), initial=0))
         return cls(tuple(tuple(range(*ends_of)) for ends_of in pairwise(ends)), tuple(frames), views)
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether the batch is simply (group frame), so that a view serves instead of a gather."""
+        """Whether the batch is simply (group frame), so that it can be viewed without a gather."""
         rows = [row for group in self.groups for row in group]
         return rows == list(range(len(rows))) and len({len(g) for g in self.groups}) == 1
 
 
-# A host tells the layout of the UNet call that is under way from the number of its rows.
+# A host's function: number of rows -> layout of the current UNet call
 LayoutOf = Callable[[int], ClipLayout]

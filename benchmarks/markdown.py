@@ -1,4 +1,4 @@
-"""Results as tables in Markdown, and where they go in a page: between `<!-- NAME -->` and `<!-- end NAME -->`."""
+"""Write results as Markdown tables, and insert them into a page between `<!-- NAME -->` and `<!-- end NAME -->`."""
 from __future__ import annotations
 
 import re
@@ -6,14 +6,17 @@ from typing import Any
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The file that --json writes -> a table for each measurement in it, and a line on the machine."""
+    """Return a table for each measurement in the contents of a --json file, and a line about the machine."""
     found = {name: _table(rows) for name, rows in results.items() if name != "machine"}
     name = "gpu machine" if any(part.startswith("gpu ") for part in found) else "machine"
     return {name: _machine(results["machine"]), **found}
 
 
 def fill(page: str, found: dict[str, str]) -> str:
-    """The page with each table that it has a place for; ValueError if there is none. Other places stay as they are."""
+    """Return the page with the tables inserted at their markers. Other markers' contents stay.
+
+    Raises ValueError if the page has no marker for any table.
+    """
     places = 0
     for name, text in found.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
@@ -25,7 +28,7 @@ def fill(page: str, found: dict[str, str]) -> str:
 
 
 def _table(rows: list[dict]) -> str:
-    """Rows of the same keys; numbers to the right."""
+    """Return rows with the same keys as a table. Columns with numbers are right-aligned."""
     if not rows:
         return "(nothing measured)"
     columns = list(rows[0])
@@ -35,7 +38,7 @@ def _table(rows: list[dict]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Three significant digits; whole numbers, and large ones, whole."""
+    """Return the value's text. Floats have three significant digits; from 100 on they have no decimals."""
     if not isinstance(value, float):
         return str(value).replace("|", "\\|")
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What a picture of one coloured shape shows, by classical measurements: segmentation, moments, centroid track."""
+"""Measure a coloured shape in pictures by segmentation, image moments and the track of its centre."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ LEAST_TRAVEL = 4.0  # pixels of a 64×64 picture, first to last frame
 
 @dataclass
 class Sight:
-    """One frame: where and what the shape is. Lengths in pixels, `track` as (x, y)."""
+    """The measured contents of one frame."""
 
     background: np.ndarray  # [3] in 0..255
     colour: str
     shape: str
-    centre: tuple[float, float]
-    area: float
+    centre: tuple[float, float]  # (x, y) in pixels
+    area: float  # in pixels
 
 
 def look(picture: np.ndarray) -> Sight | None:
-    """What one picture [h w 3] uint8 shows; None when nothing stands out from the background."""
+    """Return the contents of one picture [h w 3] uint8; None if no shape stands out from the background."""
     picture = picture.astype(np.float64)
     unit = picture.shape[0] / 64
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
@@ -43,7 +43,7 @@ def look(picture: np.ndarray) -> Sight | None:
         return None
     core = apart >= np.quantile(apart[shape], 0.4)
     foreground = np.median(picture[shape & core], 0)
-    # Share of each pixel that the shape covers: its place on the line from background to foreground.
+    # Share of each pixel that the shape covers: its position between the background's and the foreground's colour.
     line = foreground - background
     cover = np.clip((picture - background) @ line / (line @ line), 0, 1)
     cover[~ndimage.binary_dilation(shape, iterations=2)] = 0
@@ -53,7 +53,7 @@ def look(picture: np.ndarray) -> Sight | None:
 
 
 def track(frames: list[np.ndarray]) -> tuple[list[Sight | None], str | None]:
-    """Each frame's sight, and the direction in which the shape travels (None where it stays)."""
+    """Return the contents of each frame, and the direction in which the shape moves; None if it stays."""
     sights = [look(f) for f in frames]
     seen = [(i, s.centre) for i, s in enumerate(sights) if s]
     if len(seen) < max(2, len(frames) // 2):
@@ -71,9 +71,10 @@ def _colour(rgb: np.ndarray) -> str:
 
 
 def _moments(cover: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
-    """Centre of mass, and features that neither turning nor scaling changes.
+    """Return the centre of mass, and features that are invariant to rotation and scale.
 
-    Spread (Hu's first moment) and the strength of 3-, 4- and 5-fold symmetry |Σ z^k| / Σ |z|^k around the centre.
+    The features are the spread (Hu's first moment) and the strength of 3-, 4- and 5-fold symmetry |Σ z^k| / Σ |z|^k
+    around the centre.
     """
     mass = cover.sum()
     y, x = np.mgrid[: cover.shape[0], : cover.shape[1]] + 0.5
@@ -86,7 +87,7 @@ def _moments(cover: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
 
 @lru_cache
 def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Features of the true shapes at several sizes and turns, [n 4], and their shapes [n]."""
+    """Return features [n 4] of the true shapes at several sizes and rotations, and the index [n] of each shape."""
     turns, radii = torch.linspace(0, 2.0, 9), torch.tensor([6.0, 8.0, 11.0, 15.0])
     grid = torch.cartesian_prod(torch.arange(len(SHAPES)).float(), turns, radii)
     n = len(grid)

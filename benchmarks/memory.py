@@ -1,8 +1,8 @@
-"""Peak memory of a render and of each writer as clips get longer, each case in a process of its own.
+"""Peak memory of a render and of each writer by clip length, each case in its own process.
 
-What is counted: the highest resident size during the work less the resident size just before it, when everything
-is imported, loaded and used once. Linux keeps that peak and lets it be reset (/proc/self/clear_refs); elsewhere
-it is ru_maxrss, which includes what loading needed.
+The figure is the highest resident size during the work minus the resident size just before it, after everything has
+been imported, loaded and used once. Linux records the peak and can reset it (/proc/self/clear_refs). On other systems
+it is ru_maxrss, which includes the peak of loading.
 """
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 from benchmarks.process import child, peak, reset_peak, resident
 
 LENGTHS = (16, 64, 256)
-LONG = (32, 1000)  # of clips whose run is kept for --resume, by the sampler that remembers most
-# Widths of UNet and VAE, text, pixels. "demo": as shipped. "middle": activations weigh as much as the weights do.
+LONG = (32, 1000)  # clips whose state is saved for --resume, with the sampler that has the largest state
+# Widths of UNet and VAE, width of the text, pixels. "demo": as shipped. "middle": activations are as large as weights.
 MODELS = {
     "tiny": dict(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, pixels=64),
     "demo": dict(unet=(64, 64, 64, 64), vae=(32, 64, 64, 64), text=128, pixels=64),
     "middle": dict(unet=(128, 256, 512, 512), vae=(64, 128, 256, 256), text=256, pixels=256),
 }
-RENDERED = ("GIF", "PNG")  # what `animatediff render` writes if nothing is said
+RENDERED = ("GIF", "PNG")  # default formats of `animatediff render`
 FORMATS = ("GIF", "GIF, ffmpeg's palette", "MP4", "WEBM", "WEBP", "APNG", "PNG")
 
 
@@ -38,7 +38,7 @@ def run(quick: bool = False) -> list[dict]:
 
 
 def measure(work: str, what: str, frames: int, size: int) -> dict:
-    """One case in a child process."""
+    """Measure one case in a child process."""
     row = child("benchmarks.memory", work, what, frames, size)
     print(f"  {work} {what}, {frames} frames: {row['peak MiB']:.1f} MiB", flush=True)
     return row
@@ -47,7 +47,7 @@ def measure(work: str, what: str, frames: int, size: int) -> dict:
 def _child(work: str, what: str, frames: int, size: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         task, pixels = WORKS[work](what, size, Path(folder))
-        task(2)  # imports, codecs, thread pools and buffers that stay
+        task(2)  # warm up: imports, codecs, thread pools and permanent buffers
         base, start = resident(), time.perf_counter()
         reset = reset_peak()
         task(frames)
@@ -59,7 +59,7 @@ def _child(work: str, what: str, frames: int, size: int) -> dict:
 
 
 def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
-    """A writer fed with frames that are drawn one by one. torch is not imported."""
+    """Return a task that feeds a writer with frames drawn one by one, and the pixels. torch is not imported."""
     from animatediff.media.write import ClipWriter, WriteOptions
     from benchmarks.scene import Scene
 
@@ -75,7 +75,7 @@ def _write(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], i
 
 
 def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -> tuple[Callable[[int], None], int]:
-    """The whole way from a prompt to files, in windows of 16, with guidance."""
+    """Return a task that renders a clip from prompt to files, in windows of 16 with guidance, and the pixels."""
     from animatediff.clip.resume import Keeper
     from animatediff.engine import models
     from animatediff.engine.pipeline import Pipeline
@@ -104,7 +104,7 @@ def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -
 
 
 def _long(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
-    """As _render, with steps enough for a multistep solver's memory, and the state written after each."""
+    """Like _render, with enough steps for a multistep solver's history and the state saved after each step."""
     return _render(name, size, folder, steps=3, sampler="UniPC", keep=True)
 
 

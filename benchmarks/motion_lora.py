@@ -1,7 +1,7 @@
-"""Whether the demo's motion LoRAs move the camera as their names say, on shapes that stand still by their prompts.
+"""Check that the demo's motion LoRAs move the camera as their names say, with prompts for shapes at rest.
 
-16 prompts × 2 seeds for each LoRA at the weights 1 and -1, and without any. A pan to the left moves the picture's
-content to the right.
+16 prompts × 2 seeds without a LoRA and with each LoRA at the weights 1 and -1. A pan to the left moves the contents of
+the picture to the right.
 """
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from animatediff.settings import Settings
 from benchmarks.measure import track
 from training.shapes import BACKGROUNDS, COLOURS, SHAPES
 
-ZOOM, PAN = 1.25, 12.0  # from here on a clip counts as moved: factor of lengths, pixels of 64
-SEEDS = (1000, 2000)  # frames draw from seed + i: neighbouring seeds would be almost the same noise
+ZOOM, PAN = 1.25, 12.0  # thresholds of a camera movement: factor of lengths, pixels of 64
+SEEDS = (1000, 2000)  # far apart, since frame i uses seed + i and neighbouring seeds would share most noise
 WEIGHTS = (1.0, -1.0)
 
 
 @dataclass(frozen=True)
 class Movement:
-    """What a clip's shape does from the first frame to the last: `zoom` is the factor of its lengths, `right` and
-    `down` are pixels of 64. NaN where it is not seen in most frames."""
+    """The movement of a clip's shape from the first frame to the last; NaN if most frames do not show it."""
 
-    zoom: float
-    right: float
-    down: float
+    zoom: float  # factor of lengths
+    right: float  # pixels of 64
+    down: float  # pixels of 64
 
     @property
     def cameras(self) -> set[str]:
-        """The camera movements that this may be: one shape does not tell a pan from a zoom beside the middle."""
+        """The possible camera movements. With one shape, an off-centre zoom cannot be distinguished from a pan."""
         found = {"zoom-in": self.zoom >= ZOOM, "zoom-out": self.zoom <= 1 / ZOOM,
                  "pan-left": self.right >= PAN, "pan-right": self.right <= -PAN}
         return {name for name, yes in found.items() if yes}
 
 
 def movement(frames: list[np.ndarray]) -> Movement:
-    """By straight lines through the centres and the logarithm of the area."""
+    """Return the movement, from straight lines fitted to the centres and to the logarithm of the area."""
     sights, _ = track(frames)
     seen = [(i, *s.centre, np.log(s.area) / 2) for i, s in enumerate(sights) if s]
     if len(seen) <= len(frames) / 2:
@@ -51,7 +50,7 @@ def movement(frames: list[np.ndarray]) -> Movement:
 
 
 def prompts() -> list[str]:
-    """16 shapes at rest."""
+    """Return 16 prompts for shapes at rest."""
     colours, shapes, places = list(COLOURS), list(SHAPES), [None, *BACKGROUNDS]
     chosen = []
     for k in range(16):
@@ -62,7 +61,7 @@ def prompts() -> list[str]:
 
 
 def score(pipeline: Pipeline, motion_lora: str, asked: Iterable[str], seeds: Iterable[int]) -> list[Movement]:
-    """What the clips of these prompts and seeds do."""
+    """Return the movements in the clips of these prompts and seeds."""
     settings = Settings(enable=True, motion_lora=motion_lora)
     return [movement(list(pipeline.render(dataclasses.replace(settings, prompt=prompt, seed=seed))))
             for prompt in asked for seed in seeds]

@@ -1,7 +1,7 @@
-"""The motion part alone: each kind of place in SD1.5's UNet, our transformer against diffusers' with the same weights.
+"""The motion module's transformers at each kind of site in SD1.5's UNet, ours against diffusers', with equal weights.
 
-On the CPU, 16 frames without guidance. A row is one kind of place, and how often the UNet has it; the last row of a
-size is their sum. `benchmarks/gpu/places.py` is this on a GPU.
+On the CPU, 16 frames without guidance. A row is one kind of site, with its number in the UNet; the last row of a size
+is the sum over all sites. `benchmarks/gpu/places.py` is the same on a GPU.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from animatediff.motion.transformer import TemporalTransformer
 from benchmarks.timing import alternate
 
 FRAMES, HEADS, POSITIONS = 16, 8, 32
-PLACES = ((320, 8, 5), (640, 16, 5), (1280, 32, 5), (1280, 64, 6))  # channels, pixels per position, how often
+PLACES = ((320, 8, 5), (640, 16, 5), (1280, 32, 5), (1280, 64, 6))  # channels, pixels per position, number of sites
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -23,15 +23,15 @@ def run(quick: bool = False) -> list[dict]:
 
 @torch.no_grad()
 def places(pixels: int, dtype: str, rounds: int) -> list[dict]:
-    """Rows of each kind of place, and of all."""
+    """Return a row for each kind of site, and one for all sites."""
     rows, total = [], {"ours": 0.0, "diffusers": 0.0}
-    for channels, per, often in PLACES:
+    for channels, per, count in PLACES:
         ours, theirs = (each.to(DTYPES[dtype]) for each in pair(channels))
         side = pixels // per
         x = torch.randn(FRAMES, channels, side, side, generator=torch.Generator().manual_seed(side)).to(DTYPES[dtype])
 
         def matched() -> torch.Tensor:
-            ours.over_frames = True  # diffusers takes its GroupNorm over all frames, the original v2 over each
+            ours.over_frames = True  # as diffusers; the original v2 normalises each frame
             out = ours(x, FRAMES)
             ours.over_frames = False
             return out
@@ -39,23 +39,23 @@ def places(pixels: int, dtype: str, rounds: int) -> list[dict]:
         found = alternate({"ours": lambda: ours(x, FRAMES), "diffusers": lambda: theirs(x, num_frames=FRAMES)},
                           rounds=rounds, warm_up={"ours": matched},
                           say=f"{FRAMES} frames, {pixels} pixels {dtype}, {channels} channels")
-        apart = (found["ours"].first - found["diffusers"].first).abs().max().item()
+        difference = (found["ours"].first - found["diffusers"].first).abs().max().item()
         times = {name: timing.median for name, timing in found.items()}
         for name, seconds in times.items():
-            total[name] += often * seconds
-        rows.append(_row(str(channels), f"{side}×{side}", often, times, f"{apart:.1e}"))
-    rows.append(_row("all places", "", sum(often for *_, often in PLACES), total, ""))
+            total[name] += count * seconds
+        rows.append(_row(str(channels), f"{side}×{side}", count, times, f"{difference:.1e}"))
+    rows.append(_row("all places", "", sum(count for *_, count in PLACES), total, ""))
     return [{"frames": FRAMES, "pixels": pixels, "dtype": dtype} | row for row in rows]
 
 
-def _row(channels: str, places: str, often: int, times: dict[str, float], apart: str) -> dict:
-    return {"channels": channels, "positions": places, "in the UNet": often,
+def _row(channels: str, places: str, count: int, times: dict[str, float], difference: str) -> dict:
+    return {"channels": channels, "positions": places, "in the UNet": count,
             "ours s": times["ours"], "diffusers s": times["diffusers"],
-            "diffusers/ours": times["diffusers"] / times["ours"], "largest difference": apart}
+            "diffusers/ours": times["diffusers"] / times["ours"], "largest difference": difference}
 
 
 def pair(channels: int) -> tuple[TemporalTransformer, torch.nn.Module]:
-    """Ours and diffusers', with the same random weights."""
+    """Return our transformer and diffusers', with the same random weights."""
     from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
     torch.manual_seed(channels)

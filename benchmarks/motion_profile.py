@@ -1,7 +1,8 @@
-"""Where the time of the motion part goes: torch's profiler over the places of SD1.5's UNet, by kind of work.
+"""Time of the motion module's transformers by kind of operator, from torch's profiler, over the sites of SD1.5's UNet.
 
-*diffusers* is the straightforward implementation, *ours, plain layers* has our tiles and layouts but torch's own linear
-layers, *ours* is what runs. 16 frames, the same weights. The profiler's own time is in the figures, some per cent.
+*diffusers* is the straightforward implementation. *ours, plain layers* has our tiles and layouts but torch's linear
+layers. *ours* is the implementation in use. 16 frames, equal weights. The figures include a few per cent of profiler
+overhead.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from animatediff.motion import transformer
 from benchmarks.motion_part import FRAMES, PLACES, pair
 
-# What an operator's name holds -> the kind of work; the first that fits counts.
+# Kind of operator -> parts of operator names; the first match counts.
 KINDS = {
     "attention": ("attention", "softmax", "bmm", "baddbmm"),
     "products": ("mkldnn", "addmm", "linear", "mm", "gemm", "cutlass"),
@@ -29,7 +30,7 @@ def run(quick: bool = False) -> list[dict]:
     pixels = 64 if quick else 256
     found: dict[str, dict[str, float]] = {name: defaultdict(float)
                                           for name in ("diffusers", "ours, plain layers", "ours")}
-    for channels, per, often in PLACES:
+    for channels, per, count in PLACES:
         ours, theirs = pair(channels)
         x = torch.randn(FRAMES, channels, pixels // per, pixels // per)
         plainly = patch.object(transformer, "packed", lambda transformer, before: None)
@@ -38,7 +39,7 @@ def run(quick: bool = False) -> list[dict]:
                                    ("ours", lambda: ours(x, FRAMES), nullcontext())):
             with around:
                 for kind, seconds in _profiled(call, rounds=1 if quick else 3).items():
-                    found[name][kind] += often * seconds
+                    found[name][kind] += count * seconds
     rows = []
     for name, kinds in found.items():
         whole = sum(kinds.values())
@@ -49,7 +50,7 @@ def run(quick: bool = False) -> list[dict]:
 
 @torch.no_grad()
 def _profiled(call: Callable[[], torch.Tensor], rounds: int) -> dict[str, float]:
-    """Seconds of one call by kind of work."""
+    """Return the seconds of one call by kind of operator."""
     call()
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(rounds):

@@ -1,7 +1,7 @@
-"""What the motion part asks of a GPU, counted without one: operators, bytes that they read and write, intermediates.
+"""Operators, memory traffic and intermediates of the motion module on a GPU, counted without a GPU.
 
-The code that runs on a GPU, called on tensors that have a shape and no values; nothing is timed. Beside the matrix
-products, which both have, a GPU's time goes with the bytes. Clips with guidance at 512×512 in fp16.
+The code that would run on a GPU is called on tensors without values; nothing is timed. Apart from the matrix products,
+which both implementations have, a GPU's time is proportional to the bytes moved. Clips with guidance at 512×512, fp16.
 """
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from animatediff.motion.precision import for_norm
 from benchmarks.motion_part import PLACES, pair
 
 CLIPS, PIXELS, DTYPE = 2, 512, torch.float16
-READ_TWICE = ("aten::native_group_norm", "aten::native_layer_norm")  # for the statistics, and for what comes of them
+READ_TWICE = ("aten::native_group_norm", "aten::native_layer_norm")  # for the statistics, and for the result
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Operators that compute, bytes that they read and write, and the most bytes of what they made at a time."""
+    """Counts of a call."""
 
-    operators: int = 0
-    traffic: int = 0
-    peak: int = 0
+    operators: int = 0  # operators that compute
+    traffic: int = 0  # bytes read and written
+    peak: int = 0  # largest total size of the tensors created, in bytes
 
     def plus(self, others: Counts, times: int) -> Counts:
         return Counts(self.operators + times * others.operators, self.traffic + times * others.traffic,
@@ -39,7 +39,7 @@ class Counts:
 
 
 class Counting(TorchDispatchMode):
-    """`with` it, what operators do is added to `counts`."""
+    """Dispatch mode that adds the operators of a `with` block to `counts`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Counting(TorchDispatchMode):
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """Those among them, and in lists among them."""
+    """Return the tensors among the values, and in lists or tuples among them."""
     flat = (each for value in values for each in (value if isinstance(value, (tuple, list)) else (value,)))
     return [each for each in flat if isinstance(each, Tensor)]
 
@@ -82,25 +82,25 @@ def run(quick: bool = False) -> list[dict]:
 
 @torch.no_grad()
 def places(pixels: int, frames: int) -> list[dict]:
-    """Rows of each kind of place, and of all."""
+    """Return a row for each kind of site, and one for all sites."""
     rows, total = [], {"ours": Counts(), "diffusers": Counts()}
-    for channels, per, often in PLACES:
+    for channels, per, count in PLACES:
         side = pixels // per
         ours, theirs = pair(channels)
-        for norm in ("group", "layer"):  # as with a torch whose kernels keep fp32; without values there is no trying
+        for norm in ("group", "layer"):  # fills the cache, since trials need tensors with values
             for_norm(torch.empty(1, dtype=DTYPE), norm)
         with FakeTensorMode(), patch.object(transformer, "TILED", ()):
             without_values(ours), without_values(theirs)
             x = torch.empty(CLIPS * frames, channels, side, side, dtype=DTYPE)
             found = {"ours": counted(lambda: ours(x, frames)),
                      "diffusers": counted(lambda: theirs(x, num_frames=frames))}
-        total = {name: total[name].plus(found[name], often) for name in total}
-        rows.append(_row(frames, str(channels), f"{side}×{side}", often, found))
-    return [*rows, _row(frames, "all places", "", sum(often for *_, often in PLACES), total)]
+        total = {name: total[name].plus(found[name], count) for name in total}
+        rows.append(_row(frames, str(channels), f"{side}×{side}", count, found))
+    return [*rows, _row(frames, "all places", "", sum(count for *_, count in PLACES), total)]
 
 
 def without_values(network: nn.Module) -> None:
-    """Its weights become tensors of their shapes, as the FakeTensorMode that this is called in makes them."""
+    """Replace all weights by empty tensors of the same shape; call this inside a FakeTensorMode."""
     for part in network.modules():
         part._parameters.update({name: nn.Parameter(torch.empty(weight.shape, dtype=DTYPE), requires_grad=False)
                                  for name, weight in part._parameters.items() if weight is not None})
@@ -108,18 +108,18 @@ def without_values(network: nn.Module) -> None:
 
 
 def counted(call: Callable[[], Tensor]) -> Counts:
-    """Of the second call: the first may set things up."""
+    """Return the counts of the second call, since the first may do one-time work."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # to see where weights lie
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # read by side_by_side
         call()
         with Counting() as found:
             call()
     return found.counts
 
 
-def _row(frames: int, channels: str, places: str, often: int, found: dict[str, Counts]) -> dict:
+def _row(frames: int, channels: str, places: str, count: int, found: dict[str, Counts]) -> dict:
     ours, theirs = found["ours"], found["diffusers"]
-    return {"frames": frames, "channels": channels, "positions": places, "in the UNet": often,
+    return {"frames": frames, "channels": channels, "positions": places, "in the UNet": count,
             "ours operators": ours.operators, "diffusers operators": theirs.operators,
             "ours GB": ours.traffic / 1e9, "diffusers GB": theirs.traffic / 1e9,
             "ours peak MiB": ours.peak / 2**20, "diffusers peak MiB": theirs.peak / 2**20}

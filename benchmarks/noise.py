@@ -1,4 +1,4 @@
-"""How still shapes at rest keep in clips of four windows, by kind of noise and with FreeInit, on the demo model."""
+"""Stillness of shapes at rest in clips of four windows, by kind of noise and with FreeInit, on the demo model."""
 from __future__ import annotations
 
 import dataclasses
@@ -18,9 +18,12 @@ WAYS = {**{kind: {"noise": kind} for kind in NOISE_KINDS}, "per frame, FreeInit"
 
 
 def stillness(frames: list[np.ndarray]) -> dict[str, float]:
-    """change: mean difference of neighbours, of 255. jump: the shape's longest way from one frame to the next;
-    wandering: root mean square distance from its mean place; both in pixels.
-    background: the same of its colour, of 441."""
+    """Return measures of a clip's stillness.
+
+    change: mean difference of neighbouring frames, of 255. jump: the shape's largest distance between neighbouring
+    frames, in pixels. wandering: root mean square distance of the shape from its mean position, in pixels.
+    background: root mean square distance of the background from its mean colour, of 441.
+    """
     sights = [sight for sight in map(look, frames) if sight]
     centres, colours = (np.array([getattr(sight, name) for sight in sights]) for name in ("centre", "background"))
     return {"change": float(np.abs(np.diff(np.stack(frames).astype(float), axis=0)).mean()),

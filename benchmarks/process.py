@@ -1,4 +1,4 @@
-"""A process of its own for a measurement, and what memory it takes."""
+"""Run a measurement in its own process, and measure a process's memory."""
 from __future__ import annotations
 
 import json
@@ -10,7 +10,10 @@ from typing import Any
 
 
 def child(module: str, *arguments: object) -> dict[str, Any]:
-    """What `python -m module arguments` prints last, as JSON. It has as many threads as torch has here."""
+    """Run `python -m module arguments` and return the last line of its output, parsed as JSON.
+
+    The process has as many threads as torch has in this one. Raises RuntimeError if it fails.
+    """
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=_environment())
     if done.returncode:
@@ -24,13 +27,13 @@ def _environment() -> dict[str, str]:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident size of this process in bytes."""
     now = _status("VmRSS")
     return _highest() if now is None else now
 
 
 def reset_peak() -> bool:
-    """Let the kernel's high-water mark start anew; False where it cannot."""
+    """Reset the kernel's record of the peak memory; return False if that is not possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -39,13 +42,16 @@ def reset_peak() -> bool:
 
 
 def peak(reset: bool) -> int:
-    """The most bytes since `reset_peak`, which gave `reset`; where it could not, since the process began."""
+    """Return the peak memory in bytes since `reset_peak`, or since the process began if that failed.
+
+    reset: the result of `reset_peak`.
+    """
     highest = _status("VmHWM") if reset else None
     return _highest() if highest is None else highest
 
 
 def _status(field: str) -> int | None:
-    """Bytes from /proc/self/status, None where there is none."""
+    """Return a field of /proc/self/status in bytes; None if there is no such file or field."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:

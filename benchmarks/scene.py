@@ -1,13 +1,13 @@
-"""A clip to write: what a generated animation is like for an encoder. Drawn frame by frame, the same every time."""
+"""A test clip for encoders that resembles a generated animation. It is drawn frame by frame and deterministic."""
 from __future__ import annotations
 
 import numpy as np
 
 
 class Scene:
-    """A camera that pans slowly over a textured landscape, with two shaded balls that move.
+    """A slow pan over a textured landscape with two moving, shaded balls.
 
-    Octaves of smooth noise give detail down to two pixels. `frame(i)` -> uint8 [size size 3].
+    Octaves of smooth noise give detail down to two pixels.
     """
 
     def __init__(self, size: int, seed: int = 0):
@@ -18,7 +18,7 @@ class Scene:
 
     @staticmethod
     def _landscape(random: np.random.Generator, side: int) -> np.ndarray:
-        """Float [side side 3] in 0..255: a few hues that follow large shapes, and texture a little rougher than 1/f."""
+        """Return float [side side 3] in 0..255: large areas of a few hues, with texture slightly rougher than 1/f."""
         layers = []
         for _ in range(3):
             total, weight, cell = np.zeros((side, side), np.float32), 1.0, side // 2
@@ -32,9 +32,9 @@ class Scene:
         return np.clip(base, 0, 255)
 
     def frame(self, index: int) -> np.ndarray:
-        """The picture at time `index`; it repeats after twice `size` frames at the earliest."""
+        """Return frame `index`, uint8 [size size 3]. Frames repeat after 2 · size frames at the earliest."""
         size = self.size
-        at = abs((index * size // 256 + size) % (2 * size) - size)  # to and fro, a pixel per frame at 256
+        at = abs((index * size // 256 + size) % (2 * size) - size)  # back and forth, one pixel per frame at size 256
         picture = self._ground[at // 2 : at // 2 + size, at : at + size].copy()
         for phase, radius, colour in ((0.0, 0.18, (220, 60, 50)), (2.1, 0.11, (250, 210, 70))):
             t = 2 * np.pi * index / 48 + phase
@@ -47,7 +47,7 @@ class Scene:
 
 
 def _smooth(points: np.ndarray, side: int, cell: int) -> np.ndarray:
-    """Values at grid points, `cell` pixels apart, joined smoothly: -> [side side]."""
+    """Return a smooth interpolation [side side] of values at grid points that are `cell` pixels apart."""
     place = np.arange(side) / cell
     whole = place.astype(int)
     part = (place - whole).astype(np.float32)

@@ -1,11 +1,14 @@
-"""A pipeline with random weights of any width and size, for measurements that do not look at the pictures."""
+"""A pipeline with random weights of any width and size, for measurements that do not depend on the pictures."""
 from __future__ import annotations
 
 import torch
 
 
 def pipeline_of(unet: tuple[int, ...], vae: tuple[int, ...], text: int, pixels: int):
-    """A Pipeline in SD1.5's form with a v2 motion module, for pictures of `pixels` each way."""
+    """Return a Pipeline with SD1.5's architecture and a v2 motion module, for square pictures of `pixels`.
+
+    unet, vae: channels per level. text: width of the text embeddings.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -1,8 +1,8 @@
-"""What a user waits for before the first step: importing the extension in the real WebUI, and loading a motion module.
+"""Time before the first step: importing the extension in the real WebUI, and loading a motion module.
 
-The import is what the WebUI itself counts (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR,
-as tests/hosts/webui does. A v2 module at full size is loaded in a process of its own from a file in the page cache;
-what it takes of memory includes the pages of a mapped file.
+The import time is the WebUI's own figure (/internal/profile-startup), the median of three starts; it needs WEBUI_DIR,
+as tests/hosts/webui does. A v2 module at full size is loaded in its own process from a file in the page cache. Its
+memory includes the pages of a mapped file.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.process import child, peak, reset_peak, resident
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = 3
-# Files in fp16, as most modules are, and the dtype of the UNet: on a GPU, and on a CPU.
+# Suffix of a file in fp16, as most modules are, and dtype of the UNet: fp16 on a GPU, fp32 on a CPU.
 LOADED = ((".safetensors", "fp16"), (".ckpt", "fp16"), (".safetensors", "fp32"))
 
 
@@ -43,7 +43,7 @@ def _import(folder: Path) -> list[dict]:
     from webui_host import Host
 
     host, seconds = Host(folder / "webui", {"animatediff": ROOT}), []
-    for _ in range(STARTS + 1):  # the first one writes bytecode
+    for _ in range(STARTS + 1):  # the first start writes bytecode and is not counted
         try:
             records = host.start().get("/internal/profile-startup").expect().body["records"]
         finally:
@@ -71,14 +71,14 @@ def _modules(folder: Path, plan: unet_step.Plan) -> list[dict]:
 
 
 def _load(first: str, path: str, dtype: str) -> dict[str, float]:
-    """In a process of its own: memory, then seconds of loading it once more, the median of three."""
+    """Return the memory of loading a file and the median seconds of three more loads; run this in its own process."""
     from animatediff.motion import load
 
-    warm = load(first)  # imports; kept, or its memory would be used again
+    warm = load(first)  # does the imports; kept, so that its memory is not reused
     reset, before = reset_peak(), resident()
     module = load(path, dtype=unet_step.DTYPES[dtype])
     for tensor in module.state_dict().values():
-        tensor.sum()  # all of it is read
+        tensor.sum()  # reads all of it
     memory, seconds = (peak(reset) - before) / 2**20, []
     for _ in range(3):
         began = time.perf_counter()

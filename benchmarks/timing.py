@@ -1,4 +1,4 @@
-"""Timing things against each other on a machine that has other work, too: alternating, medians."""
+"""Time contenders against each other on a machine with other load: they alternate, and medians count."""
 from __future__ import annotations
 
 import os
@@ -11,16 +11,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# What moves these numbers and is set outside: threads, and how the allocator gives memory back.
+# Environment variables that affect the timings: threads, and how the allocator returns memory.
 SETTINGS_OUTSIDE = ("LD_PRELOAD", "MALLOC_", "OMP_", "KMP_", "GOMP_", "MKL_", "THP_MEM_ALLOC_ENABLE")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contender: `seconds` of each round, and what its first (untimed) call returned."""
+    """The timings of one contender."""
 
-    seconds: list[float]
-    first: Any
+    seconds: list[float]  # of each round
+    first: Any  # result of the first, untimed call
 
     @property
     def median(self) -> float:
@@ -28,14 +28,14 @@ class Timing:
 
 
 def wall(call: Callable[[], Any]) -> float:
-    """Seconds of a call by the clock."""
+    """Return the wall-clock seconds of a call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def on_gpu(calls: int) -> Callable[[Callable[[], Any]], float]:
-    """Seconds of a call on the GPU, between events around `calls` of them that wait for no result."""
+    """Return a timer of GPU seconds per call, measured by events around `calls` calls without waiting in between."""
     def seconds(call: Callable[[], Any]) -> float:
         import torch
 
@@ -60,10 +60,14 @@ def alternate(
     say: str = "",
     seconds_of: Callable[[Callable[[], Any]], float] = wall,
 ) -> dict[str, Timing]:
-    """Call each in turn, once to warm up, then `rounds` times, or fewer (at least one) if `seconds` would not do.
+    """Call the contenders in turn, once to warm up and then `rounds` times, and return their timings.
 
-    A slow moment of the machine meets all contenders, and no one is always first: the order turns by one each round.
-    `warm_up` names what to call the first time in a contender's place, where that time is to show something else.
+    Slow moments of the machine affect all contenders, and their order rotates by one each round.
+
+    seconds: time limit; later rounds are left out, but at least one is run.
+    warm_up: functions to call instead of a contender in its first, untimed call.
+    say: prefix of a line printed for each round; "" prints nothing.
+    seconds_of: measures the seconds of a call.
     """
     start, names = time.perf_counter(), list(contenders)
     first = {name: call() for name, call in (contenders | (warm_up or {})).items()}
@@ -83,7 +87,7 @@ def alternate(
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Return facts about the machine that took the measurements."""
     import torch
 
     outside = {k: v for k, v in os.environ.items() if k.startswith(SETTINGS_OUTSIDE)}

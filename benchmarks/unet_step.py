@@ -1,7 +1,7 @@
-"""One UNet step of a clip: ours injected, against the plain UNet and diffusers' UNetMotionModel.
+"""One UNet step of a clip: our injected motion module against the plain UNet and diffusers' UNetMotionModel.
 
-SD1.5 at its full size with a v2 module and random weights, on the CPU: 16 frames without guidance. All three run on the
-same tensors, so that the weights are in memory once. `benchmarks/gpu/step.py` is this on a GPU.
+SD1.5 at full size with a v2 module and random weights, on the CPU, 16 frames without guidance. All three share the same
+tensors, so that the weights are in memory once. `benchmarks/gpu/step.py` is the same on a GPU.
 """
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TIMESTEP, TOKENS = 321, 77
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Sizes of the model, of the pictures (pixels) and of the clip (frames), and rounds of each case."""
+    """Sizes of the model and the clip, and the number of rounds."""
 
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    text: int = 768
-    pixels: tuple[int, ...] = (128, 256)
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)  # channels per level
+    text: int = 768  # width of the text embeddings
+    pixels: tuple[int, ...] = (128, 256)  # sides of the pictures
     rounds: int = 5
     frames: int = FRAMES
     dtypes: tuple[str, ...] = ("fp32", "bf16")
@@ -54,7 +54,7 @@ def measure(plan: Plan) -> list[dict]:
         unet.to(DTYPES[name]), module.to(DTYPES[name])
         other = same_in_diffusers(unet, module)
         rows += [_case(unet, module, other, plan, name, pixels) for pixels in plan.pixels]
-        del other  # or it would keep these tensors when the next dtype replaces them
+        del other  # frees its tensors before the next dtype
     return rows
 
 
@@ -106,7 +106,7 @@ def _case(unet, module: MotionModule, other, plan: Plan, dtype: str, pixels: int
 
 @contextmanager
 def norm_over_frames(module: MotionModule) -> Iterator[None]:
-    """diffusers takes a module's GroupNorm over all frames, the original v2 over each: to compare, do as diffusers."""
+    """Context manager in which the module's GroupNorm is over all frames, as in diffusers; the original v2's is not."""
     sites = [site.temporal_transformer for site in module.sites().values()]
     before = [site.over_frames for site in sites]
     try:
@@ -119,7 +119,7 @@ def norm_over_frames(module: MotionModule) -> Iterator[None]:
 
 
 def networks(plan: Plan, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[nn.Module, MotionModule]:
-    """UNet and motion module with random weights, built without the initialisation that would be thrown away."""
+    """Return a UNet and a motion module with random weights, built without torch's slow initialisation."""
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
@@ -128,7 +128,7 @@ def networks(plan: Plan, device: str = "cpu", dtype: torch.dtype = torch.float32
 
 
 def motion_module(plan: Plan, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MotionModule:
-    """The latter alone."""
+    """Return a motion module with random weights."""
     with torch.device("meta"):
         module = build(plan.widths, FAMILIES["v2"])
     return filled(module, device, dtype)
@@ -139,7 +139,7 @@ def _unet_config(plan: Plan) -> dict:
 
 
 def filled(network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Weights that keep activations near one, affines of norms that differ from one."""
+    """Fill a network with random weights that keep activations near 1; norm weights differ from 1. Return it."""
     random = torch.Generator(device).manual_seed(4)
     for part in network.modules():
         if isinstance(part, PositionalEncoding):
@@ -157,7 +157,7 @@ def filled(network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.f
 
 
 def same_in_diffusers(unet: nn.Module, module: MotionModule) -> nn.Module:
-    """UNetMotionModel on the very tensors of `unet` and `module`."""
+    """Return a UNetMotionModel that shares the tensors of `unet` and `module`."""
     from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
     with torch.device("meta"):

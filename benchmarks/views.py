@@ -1,7 +1,7 @@
-"""What overlapping windows cost in a step of 64 frames: around the UNet, and inside the motion module alone ("views").
+"""The cost of overlapping windows in a step of 64 frames: around the UNet, and inside the motion module ("views").
 
-Against the same frames without overlap: four clips of 16 frames that do not know each other, in one call. SD1.5 at its
-full size with a v2 module, random weights, no guidance, on the CPU.
+The baseline has no overlap: four independent clips of 16 frames in one call. SD1.5 at full size with a v2 module and
+random weights, without guidance, on the CPU.
 """
 from __future__ import annotations
 

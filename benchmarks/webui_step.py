@@ -1,9 +1,9 @@
 """One sampler step of a 16-frame clip in the real WebUI: this extension, a plain batch of 16, and the older extension.
 
 Needs WEBUI_DIR, as tests/hosts/webui does, and for the third contender WEBUI_OLDER, the folder of a checkout of
-sd-webui-animatediff. One WebUI process serves all three in turns. A step is what lies between two beginnings of the
-UNet's call, told by the tests' probe, with guidance on (32 rows a call), so VAE and file writing are not in it.
-SD1.5's UNet and a v2 motion module at full size with random weights; text encoder and VAE, not timed, are small.
+sd-webui-animatediff. One WebUI process runs all three in turn. A step's time is that between the starts of two UNet
+calls, reported by the tests' probe, with guidance on (32 rows per call). So it excludes VAE and file writing. SD1.5's
+UNet and a v2 motion module have full size and random weights; text encoder and VAE, not timed, are small.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(quick: bool = False) -> list[dict]:
     from webui_host import Host
 
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    older = Path(os.environ["WEBUI_OLDER"]) if "WEBUI_OLDER" in os.environ and not quick else None  # full width alone
+    older = Path(os.environ["WEBUI_OLDER"]) if "WEBUI_OLDER" in os.environ and not quick else None  # full widths only
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "webui"
         extensions = {"animatediff": ROOT, "animatediff-test-probe": TESTS / "probe"}
@@ -53,7 +53,7 @@ def run(quick: bool = False) -> list[dict]:
 
 
 def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Timing]:
-    """The time of a step in each of a contender's rounds, but for the first one, which warms up."""
+    """Return the step times of each contender in all rounds except the first, which is a warm-up."""
     seconds: dict[str, list[float]] = defaultdict(list)
 
     def contender(name: str, **request: Any):
@@ -78,7 +78,7 @@ def _measure(host: Any, quick: bool, with_older: bool) -> dict[str, Timing]:
 
 
 def _write(data: Path, plan: Plan) -> None:
-    """A checkpoint with that UNet, and a v2 motion module for it, where the WebUI looks."""
+    """Write a checkpoint with the plan's UNet and a v2 motion module for it into the WebUI's folders."""
     import yaml
     from safetensors.torch import load_file, save_file
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -1,9 +1,9 @@
-"""Frames per second of our writers against imageio writing the same format with the same settings, files compared.
+"""Frames per second of our writers and of imageio with the same format and settings, with size and PSNR of the files.
 
-Ours takes frames one by one, syncs the file to disk and renames it; imageio gets all frames at once, the way its
-documentation shows. Video: the same encoder options, in a process of its own for imageio. GIF: theirs is Pillow's
-palette for each frame without dithering, ours one palette for the clip, dithered, or the same as theirs; or ffmpeg's
-on both sides.
+Our writers take frames one by one, sync the file to disk and rename it. imageio gets all frames at once, as in its
+documentation. Videos have the same encoder options; imageio encodes in a separate process. For GIF, imageio uses
+Pillow's palette per frame without dithering; ours uses one dithered palette for the clip, or the same as imageio. A
+further case has ffmpeg's palette on both sides.
 """
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Frames = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Contest:
-    """One row: our format and options, and how imageio writes the same. `theirs(folder, frames)` fills the folder."""
+    """A comparison of one format."""
 
     name: str
-    format: str
-    theirs: Callable[[Path, Frames], None]
+    format: str  # of our writer
+    theirs: Callable[[Path, Frames], None]  # writes the same with imageio into a folder
     options: WriteOptions = DEFAULT
 
     def ours(self, folder: Path, frames: Frames) -> None:
@@ -60,7 +60,7 @@ def _ffmpeg(file: str, codec: str, *options: str) -> Callable[[Path, Frames], No
 
 
 def _palette_gif(folder: Path, frames: Frames) -> None:
-    """imageio's own plugin refuses to let ffmpeg write GIF, so this is the package beneath it."""
+    """Write with ffmpeg's palette by imageio_ffmpeg, since imageio's own plugin refuses to write GIF with ffmpeg."""
     from imageio_ffmpeg import write_frames
 
     height, width = frames[0].shape[:2]
@@ -126,7 +126,7 @@ def _row(contest: Contest, size: int, frames: Frames, rounds: int, quick: bool) 
 
 
 def _psnr(frames: Frames, files: list[Path]) -> float | str:
-    """Over all pixels of the clip, in dB; in words if nothing is lost, or if the file has another number of frames."""
+    """Return the PSNR over all pixels of the clip in dB; "lossless", or "N frames" if their number is wrong."""
     found = [frame for file in files for frame in _decoded(file)]
     if len(found) != len(frames):
         return f"{len(found)} frames"
@@ -135,7 +135,7 @@ def _psnr(frames: Frames, files: list[Path]) -> float | str:
 
 
 def _decoded(file: Path) -> Frames:
-    """Videos by the ffmpeg program, which heeds the colour tags, the rest by Pillow."""
+    """Return a file's frames: videos are decoded by ffmpeg, which uses the colour tags, other files by Pillow."""
     if file.suffix in (".mp4", ".webm"):
         import imageio.v3 as iio
 

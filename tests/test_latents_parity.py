@@ -1,4 +1,5 @@
-"""One clip, two hosts, one UNet: the latents that the engine decodes are those that the WebUI's side decodes.
+"""One clip, two hosts, one UNet: the same plan, and the latents that the engine decodes are those that the WebUI's side
+decodes.
 
 The stand-in's random image model is lent to the engine, which calls it by its own code: its samplers are diffusers',
 its guidance and its loops its own. DDIM is left out, as in test_parity.
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 
 pytest.importorskip("diffusers")
 
+from animatediff.clip.plan import Plan
 from animatediff.engine.pipeline import Pipeline
+from animatediff.loras import without_tags
 from animatediff.motion import BetaSchedule
 from animatediff.motion import load as load_module
 from animatediff.settings import parse
 from tests.golden import standin
 from tests.golden.table import FILES, Row
-from tests.test_parity import COMPARED, host, made  # noqa: F401  fixtures
+from tests.test_parity import COMPARED, OF_THE_ENGINE, host, made  # noqa: F401  fixtures
 
 REFUSED = ("init too many frames", "module zoom", "module nowhere", "too long a window", "a mask that is not there",
            "a schedule that has no end")
@@ -36,6 +39,7 @@ AGAIN = [  # loops over the sampler, with samplers that draw noise and one that 
 ROWS = [replace(row, settings={"cfg": 2.0, **row.settings}) for row in (*COMPARED, *AGAIN) if row.name not in REFUSED]
 QUICK = ("stride", "loop seamless", "motion LoRA travels", "FreeInit, init", "seam_repair, per clip, Euler a")
 # The others are slow.
+NAMED = ("formats", "returns", "motion_mask", "last_frame")  # in another way, or for the WebUI alone
 
 
 class Lent:
@@ -84,32 +88,53 @@ class VAE(nn.Module):
         return SimpleNamespace(sample=torch.zeros(len(latents), 3, 8, 8))
 
 
-def of_the_engine(row: Row, host: Any, made: Any) -> Tensor:
+def of_the_engine(row: Row, host: Any, made: Any) -> tuple[Plan, Tensor]:
     parts = Lent(host)
     values = {name: value.replace(FILES, str(made.pictures)) if isinstance(value, str) else value
               for name, value in row.values.items()}
     module = made.modules / values["motion_module"]
     pipeline = Pipeline(parts, load_module(module), module_path=module)
-    for _ in pipeline.render(parse({**values, "enable": True})):
+    plan = pipeline.plan(parse({**values, "enable": True}))
+    for _ in pipeline.render(plan):
         pass
-    return torch.stack(parts.vae.seen)
+    return plan, torch.stack(parts.vae.seen)
 
 
-def of_the_webui(row: Row, host: Any, made: Any, folder: Any) -> Tensor:
+def of_the_webui(row: Row, host: Any, made: Any, folder: Any) -> tuple[Plan, Tensor]:
+    from animatediff.hosts.a1111.inputs import Plans
+
     seen: list[Tensor] = []
+    plans: list[Plan] = []
+    of_clip = Plans.of_clip
+    Plans.of_clip = lambda *args: plans.append(of_clip(*args)) or plans[-1]
     handle = host.shared.sd_model.first_stage_model.register_forward_pre_hook(
         lambda _, args: seen.extend(args[0].detach().clone()))
     try:
         found = standin.record(row, host, made, folder)
     finally:
         handle.remove()
+        Plans.of_clip = of_clip
     assert found["status"] == 200, found
-    return torch.stack(seen)
+    return plans[-1], torch.stack(seen)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """What a plan says that no host has its own of."""
+    s = plan.steering
+    return {"passes": [(each.name, each.run.steps, each.run.call_steps, each.context, each.seam)
+                       for each in plan.passes],
+            "calls": plan.calls(), "playback": plan.playback, "betas": plan.betas,
+            "prompts": [[*map(without_tags, plan.inputs.prompt.nearest)], plan.inputs.negative.nearest],
+            "loras": [(each.path.name, each.weight.values(plan.settings.frames)) for each in plan.inputs.loras],
+            "steering": s and (s.scale, s.effect, s.steps, s.masked, s.mask and s.mask.of_frame),
+            "clip": {name: value for name, value in plan.settings.to_dict(("clip",)).items() if name not in NAMED},
+            "notices": {*plan.notices} - OF_THE_ENGINE}
 
 
 @pytest.mark.parametrize("row", [
     pytest.param(row, id=row.name, marks=[] if row.name in QUICK else pytest.mark.slow) for row in ROWS])
 def test_the_same_latents(row, made, host, monkeypatch):
     monkeypatch.setitem(os.environ, "ANIMATEDIFF_MODELS", str(made.modules))
-    alone, webui = of_the_engine(row, host, made), of_the_webui(row, host, made, host.data)
+    (plan, alone), (same, webui) = of_the_engine(row, host, made), of_the_webui(row, host, made, host.data)
+    assert facts(same) == facts(plan)
     assert (webui - alone).abs().max() < 1e-4 * alone.std()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "animatediff"
 PURE = ("errors", "version", "parameters", "settings", "curves", "loras", "windows", "fuse", "travel", "notices",
-        "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk", "user_paths")
+        "packages", "layout", "step_reuse", "few_steps", "sampler_table", "attribute", "disk", "user_paths")
 SCIENCE = "torch numpy PIL"
 CORE = "weights unet media motion sampling"
 # Room: other rooms that it may import, beside the pure ones, and libraries.

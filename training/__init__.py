@@ -1,1 +1,1 @@
-"""Makes the demo model that ships with the package: `python -m training --help`."""
+"""Training of the demo model that ships with the package: `python -m training --help`."""

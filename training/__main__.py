@@ -1,10 +1,10 @@
-"""Train the demo model from nothing: `python -m training`. Stop it whenever you like; the same command goes on."""
+"""Train the demo model from scratch: `python -m training`. The same command resumes a run that was stopped."""
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from .stages import run  # not here: a process that is spawned does not find what a package's __main__ holds
+from .stages import run  # in another module, since spawned processes cannot import from a package's __main__
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--image-steps", type=int, default=5000)
     parser.add_argument("--motion-steps", type=int, default=4800)
     parser.add_argument("--processes", type=int, default=2,
-                        help="of one thread each; every one adds a batch to each step")
+                        help="number of processes with one thread each; each adds a batch to every step")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Random clips and what they are called: a scene for each frame and a caption in natural variation."""
+"""Random clips with a scene per frame and a caption in varied wording."""
 from __future__ import annotations
 
 import math
@@ -11,11 +11,12 @@ from .shapes import BACKGROUNDS, COLOURS, SHAPES, Scene
 
 FRAMES = 16
 SIZE = 64
-# By how many of 64 pixels a track along one axis may lie beside the middle. What the motion module sees of the prompt
-# is where the image model puts a shape: with tracks all over, one that begins in a corner goes to the other corner.
+# Largest distance of a horizontal or vertical track from the centre, in pixels of 64. The motion module learns the
+# direction from where the image model places the shape. With tracks anywhere, a shape that begins in a corner would go
+# to the opposite corner.
 ASIDE = 6.0
 
-# Direction of travel as (x, y), y down, and the ways people say it.
+# Direction of travel as (x, y), with y down. _WHERE has the wordings.
 DIRECTIONS: dict[str, tuple[int, int]] = {
     "right": (1, 0),
     "left": (-1, 0),
@@ -60,19 +61,20 @@ MOTIONS = tuple(DIRECTIONS) + tuple(_DOING)
 
 @dataclass
 class Clip:
-    """One clip: the caption, what it names, and its frames."""
+    """A clip with its caption and the values that the caption names."""
 
     caption: str
     shape: str
     colour: str
     background: str
     motion: str
-    scene: Scene  # one row for each frame
+    scene: Scene  # one row per frame
 
 
 def caption(
     rng: random.Random, shape: str, colour: str, motion: str, size: str, speed: str, background: str | None
 ) -> str:
+    """Return a random caption for a clip. background: None leaves it out."""
     called = rng.choice(_CALLED.get(shape, [shape]))
     noun = " ".join(filter(None, [rng.choice(_SIZES[size][2]), colour, called]))
     if motion in DIRECTIONS:
@@ -89,7 +91,7 @@ def caption(
 
 
 def random_clip(rng: random.Random, frames: int = FRAMES, size: int = SIZE) -> Clip:
-    """A clip that stays inside its frame. Without a named background it is white."""
+    """Return a random clip whose shape stays inside the picture. If the caption names no background, it is white."""
     motion = rng.choice(list(DIRECTIONS)) if rng.random() < 0.65 else rng.choice(list(_DOING))
     shape = rng.choice([s for s in SHAPES if s != "circle"] if motion == "spin" else SHAPES)
     colour = rng.choice(list(COLOURS))
@@ -105,7 +107,7 @@ def random_clip(rng: random.Random, frames: int = FRAMES, size: int = SIZE) -> C
     if motion in DIRECTIONS:
         dx, dy = DIRECTIONS[motion]
         travel = _SPEEDS[fast][0] * unit * rng.uniform(0.9, 1.0)
-        # A diagonal covers the same distance along each axis, a little shortened.
+        # A diagonal track covers 85 % of the distance along each axis.
         travel = travel if 0 in (dx, dy) else travel * 0.85
         x, y = dx * travel * (time - 0.5), dy * travel * (time - 0.5)
     elif motion in ("grow", "shrink"):
@@ -137,5 +139,5 @@ def random_clip(rng: random.Random, frames: int = FRAMES, size: int = SIZE) -> C
 
 
 def stack(scenes: list[Scene]) -> Scene:
-    """Scenes one after another as one."""
+    """Return the scenes concatenated into one."""
     return Scene(*(torch.cat([getattr(s, f) for s in scenes]) for f in Scene.__dataclass_fields__))

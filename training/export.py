@@ -1,4 +1,4 @@
-"""Write the trained networks as the files that ship: SD1.5's single file, its sidecar, the motion module."""
+"""Write the trained networks as the files that ship: an SD1.5 checkpoint, its YAML sidecar and the motion module."""
 from __future__ import annotations
 
 from copy import deepcopy
@@ -16,11 +16,11 @@ from animatediff.motion import MotionModule
 from .clips import SIZE
 from .vae import SCALING
 
-MEAN = 0.5  # of the text encoder's output; CLIP-L's differs from zero too
+MEAN = 0.5  # mean of the text encoder's output; CLIP-L's is not zero either
 
 
 def image_model(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, encoder: CLIPTextModel) -> None:
-    """`demo.safetensors`, `demo.yaml` and the text encoder's `clip/config.json`."""
+    """Write `demo.safetensors`, `demo.yaml` and the text encoder's `clip/config.json`."""
     unet, encoder = lifted(unet, encoder)
     images = keys.unet_to_ldm(unet.state_dict()) | keys.vae_to_ldm(vae.state_dict())
     _save(images | keys.text_to_ldm(encoder.state_dict()), folder / "demo.safetensors")
@@ -30,11 +30,11 @@ def image_model(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, en
 
 @torch.no_grad()
 def lifted(unet: UNet2DConditionModel, encoder: CLIPTextModel) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Copies that compute the same pictures, with text embeddings of mean `MEAN`.
+    """Return copies that compute the same pictures, but with text embeddings whose mean is shifted by `MEAN`.
 
-    WebUIs scale weighted prompts such as "(red:1.2)" so that the mean of the embeddings stays, which needs a mean that
-    is not about zero. A constant added to all keys does not change a softmax; added to all values it is a
-    constant that the bias after them takes back.
+    WebUIs rescale weighted prompts such as "(red:1.2)" to keep the mean of the embeddings, which fails if the mean is
+    about zero. A constant added to all keys does not change the softmax. A constant added to all values is subtracted
+    again by the bias of the output layer.
     """
     unet, encoder = deepcopy(unet), deepcopy(encoder)
     encoder.final_layer_norm.bias += MEAN
@@ -45,7 +45,7 @@ def lifted(unet: UNet2DConditionModel, encoder: CLIPTextModel) -> tuple[UNet2DCo
 
 
 def motion_module(folder: Path, module: MotionModule) -> None:
-    """`motion.safetensors`, in the original AnimateDiff naming."""
+    """Write `motion.safetensors` in the original AnimateDiff naming."""
     _save(module.state_dict(), folder / "motion.safetensors")
 
 
@@ -54,7 +54,7 @@ def _save(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def latent_diffusion(unet: UNet2DConditionModel, vae: AutoencoderKL, encoder: CLIPTextModel) -> dict:
-    """The LatentDiffusion configuration that describes the file to WebUIs."""
+    """Return the LatentDiffusion configuration of the checkpoint, which WebUIs read."""
     widths, vae_widths = unet.config.block_out_channels, vae.config.block_out_channels
     return {
         "target": "ldm.models.diffusion.ddpm.LatentDiffusion",

@@ -1,4 +1,4 @@
-"""Clips as latents, made once: [clips 16 4 8 8] in half precision with their captions."""
+"""The training set: latents of clips [clips 16 4 8 8] in half precision, with captions. It is computed once."""
 from __future__ import annotations
 
 import random
@@ -16,7 +16,10 @@ from .vae import SCALING
 @torch.no_grad()
 def cached(folder: Path, vae: AutoencoderKL, *, clips: int, seed: int,
            draw: Callable[[random.Random], Clip] = random_clip) -> tuple[torch.Tensor, list[str]]:
-    """The training set; read from `folder/latents.pt` when it is there."""
+    """Return latents and captions, from `folder/latents.pt` if it exists; otherwise compute and save them.
+
+    draw: returns a random clip.
+    """
     path = folder / "latents.pt"
     if path.exists():
         stored = torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""A training loop that can be stopped at any step and goes on from there."""
+"""A training loop that can be stopped at any time and resumes from its last saved step."""
 from __future__ import annotations
 
 import math
@@ -14,14 +14,14 @@ from torch import nn
 
 
 def cosine(step: int, steps: int, warmup: int = 100) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then a cosine to a hundredth."""
+    """Return the factor of the peak learning rate at a step: linear warm-up, then a cosine down to 0.01."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Replace each gradient by its mean over the processes, in one exchange."""
+    """Replace each gradient by its mean over all processes, in one all-reduce."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients]) / world
     dist.all_reduce(flat)
@@ -31,16 +31,16 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training runs."""
+    """Hyperparameters of a training."""
 
     steps: int
-    rate: float  # the peak of the learning rate
-    ema: float = 0.0  # decay of the averaged weights; 0: there are none
-    save_every: int = 250  # steps
+    rate: float  # peak learning rate
+    ema: float = 0.0  # decay of the averaged weights; 0 turns averaging off
+    save_every: int = 250  # in steps
 
 
 class State:
-    """What a training is made of, and what is kept in a file between two runs of it."""
+    """The state of a training: modules, optimiser, averaged weights and step. It is saved to a file and restored."""
 
     def __init__(self, path: Path, modules: dict[str, nn.Module], parameters: list[nn.Parameter], plan: Plan):
         self.path, self.modules, self.step = path, modules, 0
@@ -48,7 +48,7 @@ class State:
         self.averaged = [p.detach().clone() for p in parameters] if plan.ema else []
 
     def restore(self) -> bool:
-        """Goes on from the file; False where there is none."""
+        """Load the state from the file and return True; return False if there is no file."""
         if not self.path.exists():
             return False
         state = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -66,14 +66,14 @@ class State:
 
 
 class Report:
-    """Prints the losses, smoothed over some 50 steps, and how long the rest takes."""
+    """Prints the losses, smoothed over about 50 steps, and the remaining time."""
 
     def __init__(self, name: str, first: int, steps: int):
         self.name, self.first, self.steps = name, first, steps
         self.began, self.shown = time.monotonic(), {}
 
     def add(self, step: int, losses: dict[str, torch.Tensor]) -> None:
-        """`step` steps are done."""
+        """Add the losses of a step. step: number of steps done."""
         for key, value in losses.items():
             self.shown[key] = self.shown[key] * 0.98 + value.item() * 0.02 if key in self.shown else value.item()
         if step % 50 == 0:
@@ -91,12 +91,11 @@ def train(
     loss_at: Callable[[int], dict[str, torch.Tensor]],
     plan: Plan,
 ) -> None:
-    """Minimise `loss_at(batch)["loss"]` over `parameters`; `modules` are saved
-    and hold the averaged weights at the end.
+    """Minimise `loss_at(batch)["loss"]` over `parameters`. At the end `modules` have the averaged weights.
 
-    State lies in `folder/name.pt` and is picked up when it exists. Batches are numbered, and the number is the seed, so
-    a run that was stopped and resumed sees the same data as one that was not. In a process group each process
-    takes a batch of its own in each step, and their gradients are averaged.
+    The state is saved to `folder/name.pt` and restored from it. Each batch has a number that is its seed, so a resumed
+    run sees the same data as an uninterrupted one. In a process group each process takes its own batch in each step,
+    and gradients are averaged.
     """
     world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
     parameters = [p for p in parameters if p.requires_grad]
@@ -116,7 +115,7 @@ def train(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         state.optimiser.step()
         if plan.ema:
-            # The average forgets its random start faster than its final pace.
+            # The decay starts lower, so that the average soon forgets the random initial weights.
             share = 1 - min(plan.ema, (step + 1) / (step + 10))
             torch._foreach_lerp_(state.averaged, [p.detach() for p in parameters], share)
         state.step = step + 1

@@ -1,4 +1,4 @@
-"""The motion module: v2 layout, trained alone on 16-frame clips with the image model frozen (arXiv:2307.04725)."""
+"""Train the motion module (v2 layout) on 16-frame clips, with the image model frozen (arXiv:2307.04725)."""
 from __future__ import annotations
 
 import random
@@ -17,7 +17,7 @@ from .diffusion import STEPS, alphas_cumprod, draws, half_hidden, weighted_error
 from .loop import Plan, train
 
 POSITIONS = 32
-SHORTEST = 6  # frames of a part that is shown of a clip
+SHORTEST = 6  # frames of the shortest part of a clip
 
 
 def fit(
@@ -30,10 +30,12 @@ def fit(
     batch: int,
     seed: int,
 ) -> MotionModule:
-    """`batch` counts clips of 16 frames; of shorter parts more are drawn.
+    """Train and return the motion module, in eval mode and frozen.
 
-    A third of the batches shows parts of the clips, so that a clip of fewer frames moves too: what has only ever
-    seen 16 frames keeps 8 still.
+    batch: number of clips of 16 frames; batches of shorter parts have more clips.
+
+    A third of the batches contains parts of clips, so that shorter clips move too. A module that was trained on 16
+    frames only produces no motion in clips of 8.
     """
     torch.manual_seed(seed)
     module = build(image.WIDTHS, "v2", frames=POSITIONS)
@@ -50,12 +52,12 @@ def fit(
         first = [rng.randint(0, FRAMES - frames) for _ in range(drawn)]
         x = torch.cat([latents[clip, at : at + frames].float() for clip, at in zip(clips, first)])
         context = contexts(clips, dropped=0.1).repeat_interleave(frames, 0)
-        # Where things are is decided early, at high noise, where the usual weights leave a hundredth of the loss.
+        # Positions are decided at high noise, which has only a hundredth of the loss with uniform timesteps.
         t, seen = (each.repeat_interleave(frames) for each in draws(drawn, STEPS // 2, STEPS))
         alphas = schedule[t]
-        noisy, wanted = half_hidden(x, alphas, seen)
+        noisy, target = half_hidden(x, alphas, seen)
         predicted = unet(noisy, t, context).sample
-        return {"loss": weighted_error(predicted, wanted, alphas, x, power=0.5)}
+        return {"loss": weighted_error(predicted, target, alphas, x, power=0.5)}
 
     with injected(unet, module, lambda rows: layout), prompts_once(unet):
         train("motion", folder, {"motion": module}, module.parameters(), loss_at,

@@ -1,8 +1,8 @@
-"""Train the demo model's motion LoRAs: `python -m training.motion_lora [NAME …]`. Stopped, it goes on where it was.
+"""Train the demo model's motion LoRAs: `python -m training.motion_lora [NAME …]`. A stopped run resumes.
 
-As in section 4.3 of the AnimateDiff paper (arXiv:2307.04725): image model and motion module stay as they ship, and
-low-rank matrices beside the motion module's attention learn from clips in which the camera moves. The captions do not
-say so: what the clips have in common is the camera's.
+The method is that of section 4.3 of the AnimateDiff paper (arXiv:2307.04725). Image model and motion module are frozen,
+and low-rank matrices in the motion module's attention are trained on clips with a camera movement. The captions do not
+mention the camera, so the LoRA learns the movement that all clips share.
 """
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from .latents import cached
 from .loop import Plan, train
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is seen large may be cut off a little, and small things stay visible. Scenes fill the frame as they are: a zoom
-# that is the same in both directions drives half of the shapes over the edge,
-# and what has seen that lets shapes jump into corners.
+# Scale of the scene at the ends of a zoom. Scenes fill the picture at scale 1, so zooming in much further would move
+# half of the shapes over the edge; a LoRA trained on that makes shapes jump into corners.
 SMALL, LARGE = 0.52, 1.14
 PAN = 22.0  # pixels of 64, over a clip
-# How large the scene is seen at the beginning and at the end, how far it moves to the right, and how much stronger than
-# they were trained the matrices are stored: guidance holds on to a shape's size and place.
+# Scale at the beginning and at the end, movement of the scene to the right, and a factor of the stored matrices. The
+# factor is above 1 because guidance weakens the effect: it keeps a shape's size and position.
 CAMERAS = {"zoom-in": (SMALL, LARGE, 0.0, 1.5), "zoom-out": (LARGE, SMALL, 0.0, 1.5), "pan-left": (1.0, 1.0, PAN, 1.5),
            "pan-right": (1.0, 1.0, -PAN, 1.5)}
 
 
 def filmed(camera: str, rng: random.Random) -> Clip:
-    """A random clip whose whole scene is scaled about the middle of the frame, and shifted, as by an even camera."""
+    """Return a random clip with a steady camera movement: the scene is scaled about the centre and shifted."""
     begin, end, pan, _ = CAMERAS[camera]
     clip = random_clip(rng)
     scene, time = clip.scene, torch.linspace(0, 1, len(clip.scene))
@@ -50,7 +49,7 @@ def filmed(camera: str, rng: random.Random) -> Clip:
 
 
 class LowRank(nn.Module):
-    """What is added to the output of one linear layer, nothing at first."""
+    """The low-rank change of a linear layer's output; initially zero."""
 
     def __init__(self, layer: nn.Linear, rank: int):
         super().__init__()
@@ -64,30 +63,33 @@ class LowRank(nn.Module):
 
 
 def layers(module: MotionModule) -> dict[str, nn.Linear]:
-    """The linear layers of the motion module's attention, by name."""
+    """Return the linear layers of the motion module's attention by name."""
     return {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear) and ".attention_blocks." in name}
 
 
 def fit(folder: Path, latents: torch.Tensor, captions: list[str], base: Pipeline, strength: float,
         options: argparse.Namespace) -> dict[str, torch.Tensor]:
-    """The trained matrices times `strength`, in the original naming; `options` are the command's."""
+    """Train and return the matrices in the original naming.
+
+    strength: factor of the stored matrices. options: the command's options.
+    """
     seed, batch = options.seed, 2
     torch.manual_seed(seed)
     places = layers(base.module)
     added = nn.ModuleList(LowRank(layer, options.rank) for layer in places.values())
     schedule, layout = alphas_cumprod("linear"), ClipLayout.contiguous(FRAMES, groups=batch)
-    states, nothing = base.text.encode(captions, [""])
+    states, empty = base.text.encode(captions, [""])
 
     def loss_at(step: int) -> dict[str, torch.Tensor]:
         rng = random.Random(seed * 1_000_003 + step)
         clips = torch.tensor([rng.randrange(len(latents)) for _ in range(batch)])
         context = states[clips]
-        context[torch.rand(batch) < 0.1] = nothing[0]
+        context[torch.rand(batch) < 0.1] = empty[0]
         t, seen = (each.repeat_interleave(FRAMES) for each in draws(batch, STEPS // 2, STEPS))
         x = latents[clips].float().flatten(0, 1)
-        noisy, wanted = half_hidden(x, schedule[t], seen)
+        noisy, target = half_hidden(x, schedule[t], seen)
         predicted = base.unet(noisy, t, context.repeat_interleave(FRAMES, 0)).sample
-        return {"loss": weighted_error(predicted, wanted, schedule[t], x, power=0.5)}
+        return {"loss": weighted_error(predicted, target, schedule[t], x, power=0.5)}
 
     base.unet.requires_grad_(False)
     with ExitStack() as stack:
@@ -125,7 +127,7 @@ def main() -> None:
 
 
 def make(name: str, options: argparse.Namespace) -> None:
-    """One motion LoRA, from drawn clips to its file."""
+    """Train one motion LoRA and write its file."""
     folder = options.work / name
     folder.mkdir(parents=True, exist_ok=True)
     base = Pipeline.load(device="cpu", dtype="fp32")

@@ -1,7 +1,7 @@
-"""Coloured shapes that move: the pictures the demo model learns from.
+"""Draw coloured shapes: the pictures on which the demo model is trained.
 
-A picture is drawn from signed distances with one pixel of anti-aliasing, so that positions are
-exact below a pixel. Everything is a tensor over N pictures; nothing here is random.
+Pictures are drawn from signed distances with one pixel of anti-aliasing, so positions are exact below a pixel. All
+values are tensors over N pictures; nothing here is random.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _cross(reach: float, arm: float) -> list[tuple[float, float]]:
     return [(-a, -r), (a, -r), (a, -a), (r, -a), (r, a), (a, a), (a, r), (-a, r), (-a, a), (-r, a), (-r, -a), (-a, -a)]
 
 
-# Outlines in units of the radius, y down, scaled so that all look equally large. None is the circle.
+# Outlines in units of the radius, with y down, scaled so that all look equally large. The circle has None.
 OUTLINES: dict[str, list[tuple[float, float]] | None] = {
     "circle": None,
     "square": [(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)],
@@ -56,7 +56,7 @@ SHAPES = tuple(OUTLINES)
 
 @dataclass
 class Scene:
-    """What N pictures show: every field is a tensor of length N; lengths in pixels, angles in radians."""
+    """The contents of N pictures. Every field is a tensor of length N; lengths in pixels, angles in radians."""
 
     shape: torch.Tensor  # index into SHAPES
     colour: torch.Tensor  # [n 3] in 0..255
@@ -74,7 +74,7 @@ class Scene:
 
 
 def _polygon_distance(p: torch.Tensor, outline: list[tuple[float, float]]) -> torch.Tensor:
-    """Signed distance (negative inside) of the points p [n k 2] to a polygon."""
+    """Return the signed distance (negative inside) of the points p [n k 2] to a polygon."""
     corners = torch.tensor(outline, dtype=p.dtype)
     best = torch.full(p.shape[:-1], math.inf)
     inside = torch.zeros(p.shape[:-1], dtype=torch.bool)
@@ -89,7 +89,7 @@ def _polygon_distance(p: torch.Tensor, outline: list[tuple[float, float]]) -> to
 
 
 def coverage(scene: Scene, size: int) -> torch.Tensor:
-    """How much of each pixel the shape covers, [n size size] in 0..1."""
+    """Return the share of each pixel that the shape covers, [n size size] in 0..1."""
     axis = torch.arange(size, dtype=torch.float32) + 0.5
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(1, -1, 2)
     p = (grid - torch.stack([scene.x, scene.y], -1)[:, None]) / scene.radius[:, None, None]
@@ -104,7 +104,7 @@ def coverage(scene: Scene, size: int) -> torch.Tensor:
 
 
 def render(scene: Scene, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures [n 3 size size] in −1..1 and the coverage [n 1 size size] of their shapes."""
+    """Return pictures [n 3 size size] in −1..1 and the coverage [n 1 size size] of their shapes."""
     mask = coverage(scene, size)[:, None]
     colour, background = (c[:, :, None, None] / 127.5 - 1 for c in (scene.colour, scene.background))
     return background + (colour - background) * mask, mask

@@ -1,4 +1,4 @@
-"""The stages of the training, run by one process or by several that share each step."""
+"""The stages of the training, run by one process or by several with averaged gradients."""
 from __future__ import annotations
 
 import argparse
@@ -11,30 +11,30 @@ from . import export, image, latents, motion, text, vae
 
 
 def run(options: argparse.Namespace) -> None:
-    """Every stage, by `options.processes` processes."""
+    """Run all stages with `options.processes` processes."""
     if options.processes == 1:
         stages(options)
         return
-    meeting = options.work / "processes"
-    meeting.unlink(missing_ok=True)
-    processes.spawn(one_of_many, (options, f"file://{meeting.resolve()}"), options.processes)
+    rendezvous = options.work / "processes"
+    rendezvous.unlink(missing_ok=True)
+    processes.spawn(one_of_many, (options, f"file://{rendezvous.resolve()}"), options.processes)
 
 
-def one_of_many(rank: int, options: argparse.Namespace, meeting: str) -> None:
-    """One process of the run; the first one saves and reports."""
+def one_of_many(rank: int, options: argparse.Namespace, rendezvous: str) -> None:
+    """Run all stages as one process of several. Only the process of rank 0 saves and reports."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=options.processes)
     stages(options)
     dist.destroy_process_group()
 
 
 def stages(options: argparse.Namespace) -> None:
-    """The autoencoder, the text encoder, the image model, then the motion module; the first process alone writes."""
+    """Train autoencoder, text encoder, image model and motion module. Only rank 0 writes files."""
     work, out, seed = options.work, options.out, options.seed
     first = not dist.is_initialized() or dist.get_rank() == 0
-    texts = _in_turn(first, lambda: text.Texts(out / "clip"))
+    texts = _rank0_first(first, lambda: text.Texts(out / "clip"))
     autoencoder = vae.fit(work, steps=options.vae_steps, batch=8, seed=seed)
-    x, captions = _in_turn(first, lambda: latents.cached(work, autoencoder, clips=options.clips, seed=seed + 1))
+    x, captions = _rank0_first(first, lambda: latents.cached(work, autoencoder, clips=options.clips, seed=seed + 1))
     encoder = text.fit(work, captions, texts, steps=options.text_steps, batch=24, seed=seed + 4)
     contexts = text.Contexts(encoder, captions, texts)
     unet = image.fit(work, x, contexts, steps=options.image_steps, batch=32, seed=seed + 2)
@@ -45,8 +45,8 @@ def stages(options: argparse.Namespace) -> None:
         export.motion_module(out, module)
 
 
-def _in_turn(first: bool, make):
-    """Let the first process make a file that the others then find."""
+def _rank0_first(first: bool, make):
+    """Return make(), called first by rank 0, which creates a file, and then by the others, which find it."""
     if first:
         made = make()
     if dist.is_initialized():

@@ -1,8 +1,8 @@
-"""The text encoder: CLIP's architecture, narrow, trained on captions before the image model reads it.
+"""Train the text encoder: CLIP's architecture with fewer channels, trained on captions before the image model.
 
-Stable Diffusion takes its text encoder from CLIP, which has learned from what tells captions apart. Ours learns by
-saying at the end of a caption which words were in it. Stills alone would teach it colours and shapes, but hardly words
-of motion: those say so little about a single frame that "left" and "right" stay the same to it.
+Stable Diffusion uses CLIP's text encoder, which was trained to distinguish captions. Ours is trained to predict, at the
+end of a caption, which words it contains. Training on still pictures would teach it colours and shapes, but hardly
+words of motion: these matter so little for a single frame that "left" and "right" would get the same embedding.
 """
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from . import tokenizer
 from .loop import Plan, train
 
 WIDTH = 128
-EMBEDDING_SCALE = 0.5  # of a token at first; CLIP's 0.02 learns three times slower here
+EMBEDDING_SCALE = 0.5  # initial deviation of token embeddings; with CLIP's 0.02 training takes three times as long
 
 
 class Texts:
-    """Captions to token ids [n 77]."""
+    """Converts captions to token ids [n 77]."""
 
     def __init__(self, folder: Path):
         self.size = tokenizer.write(folder)
@@ -32,21 +32,22 @@ class Texts:
 
 
 class Contexts:
-    """What the text encoder makes of each caption, computed once: [captions 77 width]."""
+    """The text encoder's outputs for all captions, computed once: [captions 77 width]."""
 
     @torch.no_grad()
     def __init__(self, encoder: CLIPTextModel, captions: list[str], texts: Texts):
         self.states = torch.cat([encoder(ids).last_hidden_state.half() for ids in texts(captions).split(64)])
-        self.nothing = encoder(texts([""])).last_hidden_state[0]
+        self.empty = encoder(texts([""])).last_hidden_state[0]
 
     def __call__(self, clips: torch.Tensor, dropped: float) -> torch.Tensor:
-        """Those of some clips, a share `dropped` of them replaced by the empty caption's."""
+        """Return the outputs for these clips. dropped: share that is replaced by the empty caption's output."""
         states = self.states[clips].float()
-        states[torch.rand(len(clips)) < dropped] = self.nothing
+        states[torch.rand(len(clips)) < dropped] = self.empty
         return states
 
 
 def build(vocabulary: int) -> CLIPTextModel:
+    """Return an untrained text encoder. vocabulary: number of tokens."""
     encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -67,8 +68,11 @@ def build(vocabulary: int) -> CLIPTextModel:
 
 
 def fit(folder: Path, captions: list[str], texts: Texts, *, steps: int, batch: int, seed: int) -> CLIPTextModel:
-    """Each word has a fixed random direction; the state at a caption's end, and at a place behind it, learns to point
-    along those of the caption's words."""
+    """Train and return the text encoder, in eval mode and frozen.
+
+    Each word has a fixed random direction. The output at the caption's end, and at a random position after it, is
+    trained to have a large product with the directions of the caption's words and a small one with all others.
+    """
     torch.manual_seed(seed)
     encoder, tokens = build(texts.size), texts(captions)
     end = texts.size - 1
@@ -80,9 +84,9 @@ def fit(folder: Path, captions: list[str], texts: Texts, *, steps: int, batch: i
         rows, last = torch.arange(batch), (ids == end).float().argmax(1)
         behind = (last + torch.randint(1, tokenizer.LENGTH, (batch,))).clamp(max=tokenizer.LENGTH - 1)
         states = encoder(ids).last_hidden_state
-        there = (ids[:, :, None] == words).any(1).float()
-        said = [2 * states[rows, at] @ directions.T - 3 for at in (last, behind)]
-        return {"loss": sum(F.binary_cross_entropy_with_logits(s, there) for s in said) / 2}
+        present = (ids[:, :, None] == words).any(1).float()
+        logits = [2 * states[rows, at] @ directions.T - 3 for at in (last, behind)]
+        return {"loss": sum(F.binary_cross_entropy_with_logits(s, present) for s in logits) / 2}
 
     train("text", folder, {"text": encoder}, encoder.parameters(), loss_at, Plan(steps=steps, rate=1e-3))
     return encoder.eval().requires_grad_(False)

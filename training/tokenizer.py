@@ -1,4 +1,4 @@
-"""The demo model's vocabulary in CLIP's file format: every byte, and each word of the captions as one token."""
+"""Write the demo model's vocabulary in CLIP's format: a token for every byte and for each word of the captions."""
 from __future__ import annotations
 
 import itertools
@@ -13,7 +13,7 @@ LENGTH = 77
 
 
 def words() -> list[str]:
-    """Every word that a caption can hold, in a fixed order."""
+    """Return all words that a caption can contain, in a fixed order."""
     phrases = [*COLOURS, *BACKGROUNDS, *SHAPES, *_GOING, "a an the one on background that is grey"]
     for table in (_WHERE, _DOING, _CALLED):
         phrases += [p for options in table.values() for p in options]
@@ -23,14 +23,14 @@ def words() -> list[str]:
 
 
 def byte_symbols() -> list[str]:
-    """CLIP's printable stand-ins for the 256 bytes, in CLIP's order (Radford et al., GPT-2's byte-level BPE)."""
+    """Return CLIP's printable symbols for the 256 bytes, in CLIP's order (Radford et al., GPT-2's byte-level BPE)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     return [chr(b) for b in printable] + [chr(256 + k) for k in range(len(others))]
 
 
 def merges() -> list[tuple[str, str]]:
-    """Merges, by rank, that make each word one token, joined from the left."""
+    """Return the merges, by rank, that join each word into one token from the left."""
     found: dict[tuple[str, str], None] = {}
     for word in words():
         parts = [*word[:-1], word[-1] + "</w>"]
@@ -51,7 +51,7 @@ def merges() -> list[tuple[str, str]]:
 
 
 def write(folder: Path) -> int:
-    """Write vocab.json, merges.txt and tokenizer_config.json; returns the number of tokens."""
+    """Write vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json. Return the number of tokens."""
     symbols, ranked = byte_symbols(), merges()
     tokens = [*symbols, *(s + "</w>" for s in symbols), *dict.fromkeys("".join(p) for p in ranked), START, END]
     folder.mkdir(parents=True, exist_ok=True)

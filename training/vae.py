@@ -1,4 +1,4 @@
-"""The image autoencoder: 8× down, 4 latent channels, small objects weighted so that hues come out exact."""
+"""Train the image autoencoder: 8× downsampling, 4 latent channels, small objects weighted so that hues are exact."""
 from __future__ import annotations
 
 import random
@@ -15,6 +15,7 @@ SCALING = 0.18215  # Stable Diffusion 1.5's own
 
 
 def build() -> AutoencoderKL:
+    """Return an untrained autoencoder."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -30,14 +31,14 @@ def build() -> AutoencoderKL:
 
 
 def stills(rng: random.Random, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One random frame from each of `count` random clips: pictures and coverage."""
+    """Return pictures and coverage of one random frame from each of `count` random clips."""
     clips = [random_clip(rng) for _ in range(count)]
     rows = torch.tensor([i * 16 + rng.randrange(16) for i in range(count)])
     return render(stack([c.scene for c in clips])[rows], SIZE)
 
 
 def weighted(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the shape and mean over the background, each counted once: the shape is a tenth of the picture."""
+    """Return the mean error of the shape plus that of the background, since the shape is a tenth of the picture."""
     near = torch.nn.functional.max_pool2d(mask, 5, stride=1, padding=2)
     inside = (error * near).sum((1, 2, 3)) / near.sum((1, 2, 3)) / 3
     outside = (error * (1 - near)).sum((1, 2, 3)) / (1 - near).sum((1, 2, 3)) / 3
@@ -45,6 +46,7 @@ def weighted(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def fit(folder: Path, *, steps: int, batch: int, seed: int) -> AutoencoderKL:
+    """Train and return the autoencoder, in eval mode and frozen."""
     torch.manual_seed(seed)
     vae = build()
 
@@ -65,7 +67,7 @@ def fit(folder: Path, *, steps: int, batch: int, seed: int) -> AutoencoderKL:
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, seed: int) -> None:
-    """Give each latent channel mean 0 and deviation 1/SCALING by folding both into the 1×1 convolutions around it."""
+    """Normalise each latent channel to mean 0 and deviation 1/SCALING, by changing the 1×1 convolutions around it."""
     pictures, _ = stills(random.Random(seed - 1), 512)
     latents = vae.encode(pictures).latent_dist.mean
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3)) * SCALING

@@ -1,7 +1,7 @@
 """What a host lends to the clips that are made in it."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,20 +9,30 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from animatediff.clip.inputs import Inputs
+from animatediff.clip.sampled import Sampled
 from animatediff.motion import BetaSchedule, MotionModule
-from animatediff.settings import Settings
 
 
-class SamplerRun(Protocol):
-    """A sampler whose steps are placed. It keeps nothing of a run, so that it can be called any number of times."""
-
-    steps: int  # that are done
-    sigma_max: float  # the level at which they start, as the standard deviation of noise beside a picture
+class Steps(Protocol):
+    """The steps of one run of a sampler, as far as they are known before it."""
 
     @property
-    def call_steps(self) -> list[int]:
-        """The step (0-based) of each call of the denoiser."""
+    def steps(self) -> int:
+        """Those in which the denoiser is called."""
         ...
+
+    @property
+    def call_steps(self) -> list[int] | None:
+        """The step (0-based) of each call of the denoiser; None where only the run itself can tell."""
+        ...
+
+
+class SamplerRun(Steps, Protocol):
+    """A sampler that a backend can call itself. It keeps nothing of a run, so that it can be called any number of
+    times."""
+
+    sigma_max: float  # the level at which it starts, as the standard deviation of noise beside a picture
 
     def __call__(self, *args: Any, **more: Any) -> Tensor:
         """denoise(x, t, step), unit noise [f c h w], what drew it, on_step(step, estimate) -> latents [f c h w]. more:
@@ -43,7 +53,7 @@ class Models:
 
 
 class Backend(Protocol):
-    """A UNet with a motion module, and what surrounds them."""
+    """A UNet with a motion module, and what surrounds them, as far as a plan is made with them."""
 
     @property
     def unet(self) -> nn.Module: ...
@@ -72,11 +82,15 @@ class Backend(Protocol):
         """The image model's noise schedule, for stills."""
         ...
 
-    def sampler(self, settings: Settings, betas: BetaSchedule, steps: int, strength: float | None) -> SamplerRun:
-        """The settings' sampler with its steps placed. strength: 0 to 1, of a run that starts from latents, which does
-        the later part of `steps`; None for one from noise alone."""
+    def sampler(self, sampled: Sampled, betas: BetaSchedule) -> Steps:
+        """One run of the sampler with its steps placed: a SamplerRun where this backend calls it itself. `second` of
+        `sampled` is a run of its own."""
         ...
 
-    def notices(self, settings: Settings, prompts: Sequence[str]) -> list[str]:
-        """What a user may not expect of this backend's sampler and text encoder."""
+    def grid(self, sampled: Sampled) -> str:
+        """The schedule type that acts, as few_steps.Run has it."""
+        ...
+
+    def notices(self, inputs: Inputs) -> list[str]:
+        """What a user may not expect of this backend's sampler and prompts."""
         ...

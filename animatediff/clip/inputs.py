@@ -1,4 +1,4 @@
-"""What a clip's settings name, read and checked once: prompts, pictures, mask and motion LoRAs. No network is used."""
+"""What a clip is made from, read and checked once: prompts, pictures, mask and motion LoRAs. No network is used."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from pathlib import Path
 from animatediff import loras
 from animatediff.clip import pictures
 from animatediff.clip.pictures import Enlarged, Pictures
+from animatediff.clip.sampled import Sampled
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.motion import Mask
@@ -28,16 +29,35 @@ class NamedLora:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What the prompts of a pass say. prompt, negative: of each frame. loras: the motion LoRAs that the settings and
+    the prompt name."""
+
+    prompt: Schedule
+    negative: Schedule
+    loras: tuple[NamedLora, ...] = ()
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """settings: with frames counted, and with the pictures' size. prompt, negative: of each frame, as they are encoded,
-    without the tags of LoRAs. loras: the motion LoRAs that the settings and the prompt name."""
+    """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
+    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass."""
 
     settings: Settings
+    sampled: Sampled
+    text: str
     prompt: Schedule
     negative: Schedule
     pictures: Pictures | None = None
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
+    second: Texts | None = None
+
+    @property
+    def texts(self) -> tuple[Texts, ...]:
+        """Of each pass."""
+        first = Texts(self.prompt, self.negative, self.loras)
+        return (first,) if self.second is None else (first, self.second)
 
     @classmethod
     def read(cls, settings: Settings, find_lora: Callable[[str], Path], enlarged: Enlarged | None = None) -> Inputs:
@@ -54,4 +74,5 @@ class Inputs:
         wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
-        return cls(settings, prompt, negative, found, mask, tuple(wanted))
+        sampled = Sampled.of(settings, frames, from_picture=found is not None)
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted))

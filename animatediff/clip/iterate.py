@@ -64,7 +64,7 @@ class Iterations:
 
     def _renewed(self, part: Pass, latents: Tensor, first: Tensor, begin: Tensor | None) -> Tensor:
         """What FreeInit's next iteration starts from in place of noise."""
-        level = float(self.plan.betas.alphas_cumprod()[-1]) if begin is None else part.run.sigma_max
+        level = float(self.plan.betas.alphas_cumprod()[-1]) if begin is None else part.sampler.sigma_max
         return freeinit.renewed(self.plan.settings, latents, first, self._noise(), level, begin)
 
     def _repaired(self, part: Pass, latents: Tensor, on_event: OnEvent) -> Tensor:

@@ -2,61 +2,128 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from animatediff import few_steps, notices, sampler_table, windows
+from animatediff import few_steps, notices, windows
 from animatediff.clip import pictures
-from animatediff.clip.backend import Backend, SamplerRun
+from animatediff.clip.backend import Backend, SamplerRun, Steps
 from animatediff.clip.context import Context
-from animatediff.clip.inputs import Inputs
+from animatediff.clip.inputs import Inputs, Texts
+from animatediff.clip.sampled import Sampled
 from animatediff.errors import ModelError
-from animatediff.motion import BetaSchedule, Steering, lora
-from animatediff.sampling.from_pictures import run_strength, steps_done
+from animatediff.layout import ClipLayout
+from animatediff.motion import BetaSchedule, MotionModule, Steering, lora
+from animatediff.sampling.from_pictures import steps_done
 from animatediff.sampling.seam import Seam
 from animatediff.settings import Settings
 
-SAMPLING, REPAIR = "sampling", "seam repair"
+SAMPLING, SECOND, REPAIR = "sampling", "second pass", "seam repair"
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One run of the sampler over the clip, or, with `seam`, over the frames around its seam."""
+    """One run of the sampler over the clip, or, with `seam`, over the frames around its seam. sampled: what is asked of
+    it. run: its steps as they are placed."""
 
     name: str
-    run: SamplerRun
+    sampled: Sampled
+    run: Steps
     context: Context
     seam: Seam | None = None
 
-    def calls(self) -> list[tuple[int, int]]:
-        """For each call of the denoiser its step (0-based), and how often it calls the UNet."""
-        if self.seam is not None:
-            return [(step, 1) for step in self.run.call_steps]
-        return [(step, self.context.calls(step)) for step in self.run.call_steps]
+    @property
+    def sampler(self) -> SamplerRun:
+        """The run, in a backend that calls it itself."""
+        return cast(SamplerRun, self.run)
+
+    def calls(self) -> list[tuple[int, int]] | None:
+        """For each call of the denoiser its step (0-based), and how often it calls the UNet; None where only the run
+        can tell."""
+        if (steps := self.run.call_steps) is None:
+            return None
+        return [(step, 1 if self.seam else self.context.calls(step)) for step in steps]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The runs of the sampler that make a clip. iterations: one, or FreeInit's. second: over the first pass' clip.
+    repair: of the seam, of the last pass' clip."""
+
+    iterations: tuple[Pass, ...]
+    second: Pass | None = None
+    repair: Pass | None = None
+
+    @property
+    def all(self) -> tuple[Pass, ...]:
+        return (*self.iterations, *filter(None, (self.second, self.repair)))
+
+    @classmethod
+    def of(cls, settings: Settings, frames: int, sampled: Sampled, place: Callable[[Sampled], Steps]) -> Passes:
+        """place: a run with its steps placed; asked once for each that differs."""
+        context, placed = Context.of(settings, frames), cache(place)
+
+        def one(name: str, sampled: Sampled, seam: Seam | None = None) -> Pass:
+            return Pass(name, sampled, placed(sampled), context, seam)
+
+        last = sampled.second or sampled
+        iterations = tuple(one(SAMPLING if number == 1 else f"FreeInit iteration {number}", each)
+                           for number, each in enumerate(_iterations(settings, replace(sampled, second=None)), 1))
+        second = one(SECOND, sampled.second) if sampled.second else None
+        if not settings.enable or (seam := seam_of(settings, frames, sampled.steps)) is None:
+            return cls(iterations, second)
+        again = replace(last, steps=sampled.steps, strength=settings.seam_repair, exact=False, second=None)
+        return cls(iterations, second, one(REPAIR, again, seam))
+
+
+def _iterations(settings: Settings, sampled: Sampled) -> list[Sampled]:
+    """FreeInit's, whose shorter ones are shares of the steps that are done."""
+    steps = settings.iterations(sampled.done) if settings.enable else [sampled.done]
+    return [sampled if count == sampled.done else replace(sampled, steps=count, exact=True) for count in steps]
 
 
 @dataclass(frozen=True)
 class Plan:
     """settings: those of one run: frames counted, a seed drawn, a size. Planned again, they give the same clip.
-    iterations: one, or FreeInit's. steering: None where the motion module acts as it was trained. betas: the noise
-    schedule of the motion module, or of the image model for stills."""
+    steering: None where the motion module acts as it was trained. betas: the noise schedule of the motion module, or of
+    the image model for stills. notices: what a user may not expect. advice: those of them that the settings alone say,
+    which a preflight has told before."""
 
     settings: Settings
     inputs: Inputs
-    iterations: tuple[Pass, ...]
-    repair: Pass | None
+    sampling: Passes
     steering: Steering | None
     betas: BetaSchedule
     notices: tuple[str, ...]
+    advice: tuple[str, ...] = ()
+
+    @property
+    def iterations(self) -> tuple[Pass, ...]:
+        return self.sampling.iterations
+
+    @property
+    def second(self) -> Pass | None:
+        return self.sampling.second
+
+    @property
+    def repair(self) -> Pass | None:
+        return self.sampling.repair
 
     @property
     def passes(self) -> tuple[Pass, ...]:
-        return self.iterations if self.repair is None else (*self.iterations, self.repair)
+        """In the order in which they run."""
+        return self.sampling.all
 
     @property
     def loras(self) -> list[lora.Weighted]:
-        return [(each.lora, each.weight) for each in self.inputs.loras]
+        """Of the first pass."""
+        return self.loras_of(self.inputs.texts[0])
+
+    @staticmethod
+    def loras_of(texts: Texts) -> list[lora.Weighted]:
+        return [(each.lora, each.weight) for each in texts.loras]
 
     @property
     def playback(self) -> list[int]:
@@ -64,15 +131,18 @@ class Plan:
         s = self.settings
         return windows.playback(s.frames, s.context_length, s.closed_loop if s.enable else "none")
 
-    def calls(self, found: Mapping[str, Any] | None = None) -> int:
-        """UNet calls of the run, for progress and estimates. found: the state of one that was cut off, of which they
-        are the rest."""
+    def calls(self, found: Mapping[str, Any] | None = None) -> int | None:
+        """UNet calls of the run, for progress and estimates; None where only the run can tell. found: the state of one
+        that was cut off, of which they are the rest."""
         counted, done = {each.name: each.calls() for each in self.passes}, 0
         names = list(counted)
         if found:
             names = names[names.index(found["stage"]):] if found["stage"] in names else []
             done = found["step"]
-        return sum(calls for name in names for step, calls in counted[name] if name != names[0] or step >= done)
+        if any(counted[name] is None for name in names):
+            return None
+        return sum(calls for name in names for step, calls in counted[name] or ()
+                   if name != names[0] or step >= done)
 
 
 def plan(inputs: Inputs, backend: Backend) -> Plan:
@@ -82,24 +152,11 @@ def plan(inputs: Inputs, backend: Backend) -> Plan:
                        size=settings.size or backend.own_size)
     _check(settings, inputs, backend)
     betas = backend.module.family.betas if settings.enable and backend.module else backend.own_betas
-    runs: dict[tuple[int, float | None], SamplerRun] = {}
-
-    def run(steps: int, strength: float | None) -> SamplerRun:
-        if (steps, strength) not in runs:
-            runs[steps, strength] = backend.sampler(settings, betas, steps, strength)
-        return runs[steps, strength]
-
-    context, strength = Context.of(settings, settings.frames), None
-    if inputs.pictures is not None:
-        strength = run_strength(settings, settings.frames)
-    steps = settings.iterations(settings.steps) if settings.enable else [settings.steps]
-    iterations = tuple(Pass(SAMPLING if number == 1 else f"FreeInit iteration {number}", run(count, strength), context)
-                       for number, count in enumerate(steps, 1))
-    seam = seam_of(settings, settings.frames, settings.steps) if settings.enable else None
-    repair = Pass(REPAIR, run(settings.steps, settings.seam_repair), context, seam) if seam else None
+    passes = Passes.of(settings, settings.frames, inputs.sampled, lambda sampled: backend.sampler(sampled, betas))
     steering = Steering.of(settings, settings.frames, inputs.mask) if settings.enable else None
-    said = _notices(settings, inputs, backend, iterations[0].run.steps)
-    return Plan(settings, inputs, iterations, repair, steering, betas, tuple(said))
+    advice = _advice(settings, inputs, backend, passes.iterations[0].run.steps)
+    said = [*advice, *_notices(settings, inputs, backend)]
+    return Plan(settings, inputs, passes, steering, betas, tuple(dict.fromkeys(said)), tuple(advice))
 
 
 def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:
@@ -118,29 +175,41 @@ def _check(settings: Settings, inputs: Inputs, backend: Backend) -> None:
         raise ModelError("this pipeline was loaded without a motion module", where="enable",
                          remedy="Load one, or set enable to false for stills")
     backend.module.check_frames(min(settings.frames, settings.context_length))
-    for each in inputs.loras:
-        lora.check_fit(each.lora.about, backend.module)
+    for texts in inputs.texts:
+        for each in texts.loras:
+            lora.check_fit(each.lora.about, backend.module)
+        with lora.applied_to_unet(backend.unet, Plan.loras_of(texts), settings.frames, ClipLayout.contiguous):
+            pass  # refuses a domain adapter that does not fit
 
 
-def _notices(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -> list[str]:
-    """What a user may not expect; none of it stops the run. steps: that are done."""
+def _distilled(inputs: Inputs, backend: Backend, module: MotionModule) -> tuple[str, few_steps.Distilled] | None:
+    return few_steps.of_files((module.name, module.distilled), inputs.text, backend.models.checkpoint)
+
+
+def _advice(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -> list[str]:
+    """steps: that are done."""
     said, module = [], backend.module
     if settings.enable and module is not None:
-        found = few_steps.of_files((module.name, module.distilled), settings.prompt, backend.models.checkpoint)
-        said += notices.of_clip(settings, module.name, module.family, settings.sampler, distilled=found is not None)
-        grid = sampler_table.grid_of(sampler_table.get(settings.sampler), settings.schedule_type)
-        said += notices.of_few_steps(found, few_steps.Run(settings.sampler, grid, settings.steps, settings.cfg),
-                                     settings.preset)
-        said += [note for each in inputs.loras
+        said += notices.of_clip(settings, module.name, module.family, inputs.sampled.sampler,
+                                distilled=_distilled(inputs, backend, module) is not None)
+    return said + notices.of_speed(settings, steps)
+
+
+def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
+    """What else a user may not expect; none of it stops the run."""
+    said, module, sampled = [], backend.module, inputs.sampled
+    if settings.enable and module is not None:
+        found = _distilled(inputs, backend, module)
+        run = few_steps.Run(sampled.sampler, backend.grid(sampled), sampled.steps, sampled.cfg)
+        said += notices.of_few_steps(found, run, settings.preset)
+        said += [note for texts in inputs.texts for each in texts.loras
                  for note in lora.notices(each.lora.about, module.name, module.family.has_mid)]
     elif inputs.loras:
         said.append("motion LoRAs have no effect on stills")
-    schedules = inputs.prompt, inputs.negative
-    of_host = backend.notices(settings, [text for schedule in schedules for text in schedule.texts])
+    schedules = [schedule for texts in inputs.texts for schedule in (texts.prompt, texts.negative)]
     if settings.cfg == 1 and settings.negative:
         said.append("the negative prompt has no effect at CFG 1")
-    said += notices.of_pictures(settings, from_picture=inputs.pictures is not None)
+    said += notices.of_pictures(settings, from_picture=sampled.from_picture)
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
-    said += notices.of_speed(settings, steps)
     said += [note for schedule in schedules for note in schedule.notes]
-    return said + of_host
+    return said + backend.notices(inputs)

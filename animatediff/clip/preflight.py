@@ -3,13 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 from animatediff import few_steps, notices, windows
 from animatediff.clip import interpolation, pictures
-from animatediff.clip.context import Context
+from animatediff.clip.backend import Steps
 from animatediff.clip.interpolation import FindModel
-from animatediff.clip.plan import seam_of
+from animatediff.clip.plan import Pass, Passes, seam_of
+from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
@@ -77,56 +79,6 @@ class Preflight:
                 "problems": list(self.problems), "notices": list(self.notices)}
 
 
-class Sampler(Protocol):
-    """What a host's sampler says of its calls before a run."""
-
-    @property
-    def name(self) -> str:
-        """In the WebUI."""
-        ...
-
-    def calls(self, steps: int, *, from_picture: bool = False) -> list[int] | None:
-        """The step (0-based) of each call of the denoiser; None where only the run itself can tell. from_picture: the
-        steps are those that are done from latents, as in img2img."""
-        ...
-
-    def steps(self, steps: int, *, from_picture: bool = False) -> int:
-        """Steps in which the denoiser is called."""
-        ...
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Runs of a host's samplers that make a clip. steps: that the first pass does (of img2img, `from_picture`, fewer
-    than asked for). slider: those that are asked for, 0 for `steps`. hires_steps: of a second pass, 0 for none."""
-
-    sampler: Sampler
-    steps: int = 20
-    slider: int = 0
-    from_picture: bool = False
-    hires_steps: int = 0
-    hires_sampler: Sampler | None = None
-
-    @property
-    def last(self) -> Sampler:
-        return (self.hires_sampler or self.sampler) if self.hires_steps else self.sampler
-
-    def calls(self, settings: Settings) -> list[list[int] | None]:
-        """Of each pass, and of each of FreeInit's iterations, the step of each call."""
-        calls = [self.sampler.calls(part, from_picture=self.from_picture) for part in settings.iterations(self.steps)]
-        return calls + ([self.last.calls(self.hires_steps, from_picture=True)] if self.hires_steps else [])
-
-    def repair(self, settings: Settings, frames: int) -> list[int] | None:
-        """Of the repair of the seam, which has one window; none where there is nothing to repair."""
-        seam = seam_of(settings, frames, self.slider or self.steps)
-        return self.last.calls(seam.steps, from_picture=True) if seam else []
-
-    @property
-    def steps_done(self) -> int:
-        """Steps of the first pass in which the denoiser is called."""
-        return self.sampler.steps(self.steps, from_picture=self.from_picture)
-
-
 Loras = Sequence[tuple[LoraDescription, Curve]]  # with their weights
 
 
@@ -143,14 +95,19 @@ class Found:
 
 @dataclass(frozen=True)
 class Asked:
-    """A run that is asked for. source_frames: pictures of a source that is no video, where those make the clip's
+    """A run that is asked for.
+
+    place: the steps of one run of the host's sampler. grid: the schedule type that acts, None where it is not known.
+    source: frames of the source video. source_frames: pictures of a source that is no video, where those make the
     frames. probe: raises AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot
     be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what
-    is wrong with others. sampled: what with, for models that are distilled to few steps. source: frames of the source
-    video."""
+    is wrong with others.
+    """
 
     settings: Settings
-    passes: Passes
+    sampled: Sampled
+    place: Callable[[Sampled], Steps]
+    grid: str | None = None
     found: Found = Found()
     clips: int = 1
     source_frames: int | None = None
@@ -158,7 +115,6 @@ class Asked:
     probe: Callable[[Iterable[str]], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
-    sampled: few_steps.Run | None = None
     find_rife: FindModel = lambda name: None
     source: SourceFrames | None = None
 
@@ -169,11 +125,15 @@ class Asked:
     @property
     def pictures(self) -> int:
         """How many the clip starts from."""
-        return self._many or int(self.passes.from_picture)
+        return self._many or int(self.sampled.from_picture)
 
     @property
     def _many(self) -> int | None:
         return self.source.count if self.source and self.source.count > 1 else self.source_frames
+
+    @cached_property
+    def passes(self) -> Passes:
+        return Passes.of(replace(self.settings, enable=True), self.frames, self.sampled, self.place)
 
 
 def preflight(asked: Asked) -> Preflight:
@@ -183,12 +143,9 @@ def preflight(asked: Asked) -> Preflight:
     asked = replace(asked, settings=settings)
     played = len(windows.playback(frames, settings.context_length, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
-    context = Context.of(replace(settings, enable=True), frames)
-    passes = [_count(context, calls) for calls in asked.passes.calls(settings)]
-    span = min(p.fewest for p in passes), max(p.most for p in passes)
-    repair = asked.passes.repair(settings, frames)
-    if repair is None or repair:
-        passes.append(_Pass(1, 1, None if repair is None else len(repair)))
+    passes = [_count(each) for each in asked.passes.all]
+    whole = [count for each, count in zip(asked.passes.all, passes) if each.seam is None]
+    span = min(p.fewest for p in whole), max(p.most for p in whole)
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
     between, problem = interpolation.said(settings, frames, played, asked.find_rife)
@@ -244,9 +201,9 @@ class _Findings:
         self.check(settings, frames, asked.probe, asked.read_mask)
         self.attempt(pictures.check, settings, asked.pictures, "the request")
         self.notice(asked, settings, frames)
-        self.notices += notices.of_pictures(settings, from_picture=asked.passes.from_picture)
+        self.notices += notices.of_pictures(settings, from_picture=asked.sampled.from_picture)
         self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
-        self.notices += notices.of_speed(settings, asked.passes.steps_done)
+        self.notices += notices.of_speed(settings, asked.passes.iterations[0].run.steps)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
@@ -288,11 +245,13 @@ class _Findings:
             self.notices.append(NOT_LOADED)
         if self.module is not None:
             checkpoint = self.checkpoint.name if self.checkpoint else ""
-            found = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0], checkpoint)
-            self.notices += notices.of_clip(settings, self.module.name, self.module.family, asked.passes.sampler.name,
+            found, sampled = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0],
+                                                checkpoint), asked.sampled
+            self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampled.sampler,
                                             distilled=found is not None)
-            if asked.sampled is not None:
-                self.notices += notices.of_few_steps(found, asked.sampled, settings.preset)
+            if asked.grid is not None:
+                run = few_steps.Run(sampled.sampler, asked.grid, sampled.steps, sampled.cfg)
+                self.notices += notices.of_few_steps(found, run, settings.preset)
         fps = interpolation.played_fps(settings)
         if "GIF" in settings.formats and fps * GIF_SHORTEST > 100:
             self.notices.append(f"the GIF plays at 50 frames per second, not {float(fps):g}: viewers ignore shorter "
@@ -306,8 +265,9 @@ class _Findings:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """total: windows of all calls; None where the number of calls is unknown. exact: counted, not estimated."""
+class _Count:
+    """Windows of a pass, fewest and most in a step. total: of all calls; None where the number of calls is unknown.
+    exact: counted, not estimated."""
 
     fewest: int
     most: int
@@ -315,15 +275,18 @@ class _Pass:
     exact: bool = True
 
 
-def _count(context: Context, calls: list[int] | None) -> _Pass:
+def _count(part: Pass) -> _Count:
+    context, calls = part.context, part.run.call_steps
+    if part.seam is not None:
+        return _Count(1, 1, None if calls is None else len(calls))
     about = {step: context.about(step) for step in set(calls or [0])}
     exact = sum(about.values()) * context.length <= COUNTED_AT_MOST
     counts = {step: context.calls(step) for step in about} if exact else about
     total = None if calls is None else sum(counts[step] for step in calls)
-    return _Pass(min(counts.values()), max(counts.values()), total, exact)
+    return _Count(min(counts.values()), max(counts.values()), total, exact)
 
 
-def _about(passes: list[_Pass]) -> str:
+def _about(passes: list[_Count]) -> str:
     """What stands before numbers that are estimated."""
     return "" if all(p.exact for p in passes) else "\N{ALMOST EQUAL TO} "
 
@@ -334,7 +297,7 @@ def _weight(curve: Curve) -> str:
     return f"{low:g}" if low == high else f"{low:g}\N{HORIZONTAL ELLIPSIS}{high:g}"
 
 
-def _sum(passes: list[_Pass], clips: int, calls: int | None) -> str:
+def _sum(passes: list[_Count], clips: int, calls: int | None) -> str:
     """The UNet calls as a sum of passes times clips, such as (20 + 15) × 2 = 70."""
     if calls is None:
         return "?"

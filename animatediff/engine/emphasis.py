@@ -9,7 +9,7 @@ negative weight.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -53,11 +53,8 @@ def parse(prompt: str) -> list[Piece]:
     run: list[str] = []
 
     def flush() -> None:
-        first, *others = _BREAK.split("".join(run))
+        pieces.extend(_split("".join(run)))
         run.clear()
-        pieces.append(Piece(first.rstrip() if others else first))
-        for i, text in enumerate(others, 1):
-            pieces.extend((Piece(None), Piece(text.strip() if i < len(others) else text.lstrip())))
 
     def close(opener: str, factor: float) -> None:
         spans[opener].append(_Span(opened[opener].pop(), len(pieces), factor))
@@ -88,6 +85,15 @@ def parse(prompt: str) -> list[Piece]:
             close(opener, factor)
     weights = [a * b for a, b in zip(*(_products(each, len(pieces)) for each in spans.values()))]
     return _joined(Piece(p.text, 1.0 if p.text is None else weight) for p, weight in zip(pieces, weights))
+
+
+def _split(text: str) -> Iterator[Piece]:
+    """The text's parts, with a BREAK between two."""
+    first, *others = _BREAK.split(text)
+    yield Piece(first.rstrip() if others else first)
+    for number, part in enumerate(others, 1):
+        yield Piece(None)
+        yield Piece(part.strip() if number < len(others) else part.lstrip())
 
 
 class _Span(NamedTuple):
@@ -124,15 +130,8 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     return result
 
 
-def chunks(
-    pieces: Iterable[tuple[Sequence[int] | None, float]],
-    *,
-    start: int,
-    end: int,
-    comma: int | None,
-    length: int = CHUNK,
-    backtrack: int = BACKTRACK,
-) -> tuple[list[Chunk], int]:
+def chunks(pieces: Iterable[tuple[Sequence[int] | None, float]], *, start: int, end: int, comma: int | None,
+           length: int = CHUNK, backtrack: int = BACKTRACK) -> tuple[list[Chunk], int]:
     """Return the chunks of a prompt, at least one, and its number of tokens.
 
     A full chunk is cut after its last comma if that is within `backtrack` tokens of its end, so that a phrase stays

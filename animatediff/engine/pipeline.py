@@ -14,6 +14,7 @@ from animatediff.clip.backend import Models
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.plan import Plan, plan
 from animatediff.clip.resume import Keeper
+from animatediff.clip.sampled import Sampled
 from animatediff.engine import demo_words, emphasis, models, samplers, vae
 from animatediff.engine.device import pick_device, pick_dtype
 from animatediff.engine.sample import Sampling
@@ -93,13 +94,19 @@ class Pipeline:
         return Models(self.components.name, self.components.path, self.module_path,
                       (models.DEMO_CHECKPOINT, models.DEMO_MODULE), libraries)
 
-    def sampler(self, settings: Settings, betas: BetaSchedule, steps: int, strength: float | None) -> samplers.Run:
-        return samplers.Run(settings.sampler, betas, steps, schedule_type=settings.schedule_type,
-                            prediction_type=self.components.prediction, strength=strength)
+    def sampler(self, sampled: Sampled, betas: BetaSchedule) -> samplers.Run:
+        return samplers.Run(sampled.sampler, betas, sampled.steps, schedule_type=sampled.schedule_type,
+                            prediction_type=self.components.prediction, strength=sampled.strength,
+                            exact=sampled.exact)
 
-    def notices(self, settings: Settings, prompts: Sequence[str]) -> list[str]:
+    def grid(self, sampled: Sampled) -> str:
+        """The schedule type that acts, as few_steps.Run has it."""
+        return sampler_table.grid_of(sampler_table.get(sampled.sampler), sampled.schedule_type)
+
+    def notices(self, inputs: Inputs) -> list[str]:
         """What a user may not expect of the sampler and the text encoder."""
-        said = sampler_table.notices(settings.sampler, settings.schedule_type)
+        prompts = [*inputs.prompt.texts, *inputs.negative.texts]
+        said = sampler_table.notices(inputs.sampled.sampler, inputs.sampled.schedule_type)
         said += list(dict.fromkeys(note for text in prompts for note in emphasis.notices(text)))
         if self.components.path == models.DEMO_CHECKPOINT:
             said += demo_words.notices(prompts, self.text.tokenizer)

@@ -53,7 +53,7 @@ class Sampling:
     def sample_once(self, part: Pass, start: Tensor, sources: list[torch.Generator], on_event: OnEvent,
                     **more: Any) -> Tensor:
         """Run the sampler once, from unit noise [f c h w] to latents. more: arguments of `samplers.Run`."""
-        call, run = self.call, part.run
+        call, run = self.call, part.sampler
         denoise = self._at_seam(part, on_event) if part.seam else \
             part.context.denoiser(call, run.steps, on_event, lambda: call.memory.at_once)
         if stage := more.get("stage"):

@@ -35,19 +35,20 @@ class Run:
     prediction_type: "epsilon" or "v_prediction".
     strength: denoising strength from 0 to 1 for a run that starts from a picture. Such a run does only the last steps
     of the grid, as many as img2img in the WebUI. None: start from noise.
+    exact: as in `steps_placed`.
     """
 
     def __init__(self, name: str, betas, steps: int, *, schedule_type: str = AUTOMATIC,
-                 prediction_type: str = "epsilon", strength: float | None = None):
+                 prediction_type: str = "epsilon", strength: float | None = None, exact: bool = False):
         import numpy as np
 
         from animatediff.engine.grids import times
         from animatediff.sampling.betas import sigmas
-        from animatediff.sampling.from_pictures import steps_done
+        from animatediff.sampling.from_pictures import steps_placed
 
         if steps < 1:
             raise SettingsError(f"{steps} is below 1", where="steps", remedy="Use 1 or more.")
-        self.sampler, self.steps = get(name), steps if strength is None else steps_done(steps, strength)
+        self.sampler, (steps, self.steps) = get(name), steps_placed(steps, strength, exact=exact)
         self.prediction_type = prediction_type
         first = steps - self.steps
         table = sigmas(betas).numpy()

@@ -13,13 +13,14 @@ from animatediff.errors import MediaError
 from animatediff.media.budget import PIXELS, Budget, TooMuchError, check_size
 from animatediff.media.opening import Kind
 from animatediff.media.pyav import opened, video_stream
+from animatediff.packages import extra
 
 Transpose = Image.Transpose
 Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
 GIF_DEFAULT = 100  # milliseconds of a frame that does not say
 ALONE = ("JPEG", "BMP", "HEIF")  # what phones put behind a JPEG is a map of its brightness, or what its other lens saw
 COUNTED = 2**22  # bytes; in larger files counting the frames would take long itself
-HEIC_EXTRA = 'the extra "photos" (pip install -e ".[photos]" in the project\'s folder, or pip install pillow-heif)'
+HEIC_EXTRA = extra("photos", "pillow-heif")
 # Where a pixel's x and y grow to in the picture that is shown (ISO/IEC 14496-12, 6.2.2): signs of a, b, c, d.
 _TURNS = {(-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT, (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
           (-1, 0, 0, -1): Transpose.ROTATE_180, (0, 1, -1, 0): Transpose.ROTATE_270, (0, -1, 1, 0): Transpose.ROTATE_90,

@@ -5,22 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from animatediff.errors import MediaError
+from animatediff.packages import extra, needed
 
-EXTRA = ('the extra "interpolate" (pip install -e ".[interpolate]" in the project\'s folder, or pip install '
-         "opencv-python-headless)")
+EXTRA = extra("interpolate", "opencv-python-headless")
 SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
 THINNEST = 32  # pixels of the shorter side; thinner frames get a border, since OpenCV 5 crashes at sides below 16
 
 
 def library() -> Any:
     """The module `cv2`. MediaError says how to install it where it is not there."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MediaError(f"the package opencv cannot be imported ({error})", where="optical flow",
-                         remedy=f"Install {EXTRA}") from error
-    return cv2
+    return needed("cv2", "opencv", "optical flow", EXTRA)
 
 
 class Search:

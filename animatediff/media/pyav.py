@@ -7,20 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from animatediff.errors import MediaError
+from animatediff.packages import extra, needed
 
+EXTRA = extra("video", "av")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-EXTRA = 'the extra "video" (pip install -e ".[video]" in the project\'s folder, or pip install av)'
 
 
 def library() -> ModuleType:
     """The module `av`. MediaError says how to install it where it is not there."""
-    try:
-        import av
-    except ImportError as error:
-        raise MediaError(f"the package av (PyAV) cannot be imported ({error})", where="video",
-                         remedy=f"Install {EXTRA}") from error
-    return av
+    return needed("av", "av (PyAV)", "video", EXTRA)
 
 
 def opened(file: Any, container: str, *, most_pixels: int) -> Any:

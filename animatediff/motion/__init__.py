@@ -1,4 +1,4 @@
-"""Motion modules: the network, the families and how to tell them, files, and injection into a host's UNet."""
+"""Motion modules: the network, family detection, loading, and injection into a host's UNet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fresh motion module, for training."""
+"""Create a new motion module for training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from animatediff.motion.module import MotionModule
 def build(
     widths: tuple[int, ...], family: Family | str, *, frames: int | None = None, heads: int = 8, name: str = ""
 ) -> MotionModule:
-    """A module for a UNet of these `widths` (channels per level) that changes nothing yet: `proj_out` is zero.
+    """Return a new motion module whose `proj_out` is zero, so that it does not change the UNet's output.
 
-    `frames` is the length of the positional encoding, the family's own when None.
+    widths: channels per level of the UNet, outermost first.
+    frames: length of the positional encoding; None means the family's `max_frames`.
     """
     family = FAMILIES[family] if isinstance(family, str) else family
     module = MotionModule(family, tuple(widths), max_frames=frames or family.max_frames, heads=heads, name=name)

@@ -1,7 +1,7 @@
-"""The registry of motion module families: what each is, and the evidence in the tensors that tells it from the others.
+"""The registry of motion module families and their detection from tensor names and shapes.
 
-A new family is one entry in `_FAMILIES`. Entries are tried in order; the first whose evidence holds is it. Files that
-are something else are kinds of `weights.kinds`, and refused by their name.
+A new family is one entry in `_FAMILIES`. Entries are tried in order; the first one that matches is used. Files that are
+not motion modules are listed in `weights.kinds`; error messages name their kind.
 """
 
 from __future__ import annotations
@@ -22,52 +22,53 @@ from animatediff.weights.naming import unwrap
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """Noise schedule a family was trained with. `kind` is "linear" or "scaled_linear" (linear in the square root)."""
+    """The noise schedule that a family was trained with."""
 
-    kind: str
+    kind: str  # "linear" or "scaled_linear" (linear in the square root)
     start: float
     end: float
     steps: int = 1000
-    lcm_steps: int | None = None  # the steps that a latent consistency model was distilled on
+    lcm_steps: int | None = None  # number of steps that a latent consistency model was distilled on
 
     def betas(self) -> Tensor:
-        """float64 [steps]."""
+        """Return the betas, float64 [steps]."""
         power = {"linear": 1.0, "scaled_linear": 2.0}[self.kind]
         ends = self.start ** (1 / power), self.end ** (1 / power)
         return torch.linspace(*ends, self.steps, dtype=torch.float64) ** power
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [steps], from nearly 1 (clean) to nearly 0 (noise)."""
+        """Return the cumulative alphas, float64 [steps], from nearly 1 (clean) to nearly 0 (noise)."""
         return torch.cumprod(1 - self.betas(), 0)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of motion module.
+    """A family of motion modules.
 
-    GroupNorm semantics are those of the training code: "over frames" means statistics of C/32 x frames x H x W
-    within one clip and role, otherwise each frame on its own. SpatialTransformers always take each frame on its own.
+    The `*_norm_over_frames` flags follow the training code. If set, a GroupNorm takes its statistics over C/32 x frames
+    x H x W within one clip and role; otherwise over each frame separately. SpatialTransformers always normalise each
+    frame separately.
     """
 
     name: str
     base: str  # "SD1.5" or "SDXL"
     betas: BetaSchedule
-    told_by: Test = field(repr=False, compare=False)
-    max_frames: int = 32  # positions of the published weights; a file's own number counts
-    best_frames: int = 16  # window length it was trained on
+    matches: Test = field(repr=False, compare=False)
+    max_frames: int = 32  # positions of the published weights; a file's own number takes precedence
+    best_frames: int = 16  # window length in training
     has_mid: bool = False
-    stores_pe: bool = True  # AnimateLCM's files hold no positional encoding: it is the sinusoidal one
+    stores_pe: bool = True  # False for AnimateLCM, whose files hold no positional encoding; it is sinusoidal
     module_norm_over_frames: bool = False
     resnet_norm_over_frames: bool = False
     out_norm_over_frames: bool = False
 
     @property
     def levels(self) -> int:
-        """Levels of the UNet it belongs to."""
+        """Number of levels of the UNet."""
         return {"SD1.5": 4, "SDXL": 3}[self.base]
 
 
-# What to do with a file that is no motion module, by its kind.
+# Remedies in error messages for files that are not motion modules, by kind.
 _REMEDY = "Pick a motion module, such as v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL."
 _LATER = "It is not supported yet: pick a plain motion module, such as v3_sd15_mm.ckpt."
 _AS_A_LORA = "Give it as a motion LoRA, and a motion module, mostly a v2 one, as the motion module."
@@ -83,7 +84,7 @@ _SDXL = BetaSchedule("scaled_linear", 0.00085, 0.020)
 _HOTSHOT = BetaSchedule("scaled_linear", 0.00085, 0.012)
 
 _FAMILIES: tuple[Family, ...] = (
-    # SDXL before SD1.5, native naming before lengths.
+    # Order matters: SDXL before SD1.5, tests of key names before tests of lengths.
     Family(
         "HotShot-XL",
         "SDXL",
@@ -106,16 +107,17 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _FAMILIES}
 
 
 def detect(state: Mapping[str, Any], name: str = "this file") -> Family:
-    """The family of a state dict in any naming, wrapped or not; ModelError says what else it is.
+    """Return the family of a state dict in any naming, with or without wrapper keys.
 
-    Only keys and shapes are looked at, so tensors on the meta device serve.
+    Only keys and shapes are used, so tensors may be on the meta device. Raises ModelError with the kind of file if it
+    is not a motion module.
     """
     with reading(name):
         return detect_shapes({key: tuple(tensor.shape) for key, tensor in unwrap(state).items()}, name)
 
 
 def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file") -> Family:
-    """`detect` for shapes by key."""
+    """Return the family from a mapping of keys to shapes; see `detect`."""
     kind = kind_of(shapes)
     if kind is None:
         raise ModelError(
@@ -126,7 +128,7 @@ def detect_shapes(shapes: Mapping[str, tuple[int, ...]], name: str = "this file"
         what = kind.phrase if kind.later else f"{kind.phrase}, not a motion module"
         raise ModelError(f"{name} is {what}", remedy=_REMEDIES.get(kind.name, _LATER if kind.later else _REMEDY))
     evidence = Evidence(shapes)
-    family = next((family for family in _FAMILIES if family.told_by(evidence)), None)
+    family = next((family for family in _FAMILIES if family.matches(evidence)), None)
     if family is not None:
         return replace(family, has_mid=mid(evidence))
     raise ModelError(

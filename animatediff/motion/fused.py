@@ -1,17 +1,16 @@
-"""The temporal transformer on a GPU, by Triton kernels that do several operators' work in one pass over memory.
+"""The temporal transformer on a GPU, with Triton kernels that fuse several operators into one pass over memory.
 
-Beside the matrix products, which stay cuBLAS's but for two, a GPU's time goes with the bytes that operators move. What
-is saved against the plain layers:
+All matrix products but two stay with cuBLAS. The rest of the GPU's time is spent on moving bytes. Savings over the
+plain layers:
 
-* Tokens keep the UNet's order [clip frame place channel]; attention finds a place's frames by strides, so nothing is
-  copied into another layout. The first kernel changes channels and places while it normalises, the last one while it
-  projects, adds the input and applies the effect.
-* Residuals are added by the product itself (cuBLAS adds to what is there). Its bias cannot be added as well, so biases
-  gather in a constant vector that the next LayerNorm adds while it reads, and the last product adds
-  its share of.
-* LayerNorm and positional encoding, the short attention of all frames, and GEGLU are one kernel each.
+* Tokens keep the UNet's order [clip frame place channel]. Attention reaches the frames of a place by strides, so
+  nothing is copied into another layout. The first kernel swaps channels and places while it normalises; the last one
+  swaps them back while it projects, adds the input and applies the effect.
+* cuBLAS adds the residual as part of the product. It cannot add the bias as well, so the biases are summed in a
+  constant vector. The next LayerNorm adds it while it reads, and the bias of the last product includes it.
+* LayerNorm with positional encoding, attention over all frames, and GEGLU are one kernel each.
 
-Importing this needs Triton.
+Importing this module needs Triton.
 """
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from animatediff.motion import launch
 from animatediff.motion.side_by_side import side_by_side
-from animatediff.motion.unchanged import MadeOf
+from animatediff.motion.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
@@ -34,13 +33,16 @@ if TYPE_CHECKING:
 
 
 class FusedAttention:
-    """TemporalAttention behind its LayerNorm and with its residual, but for the bias of `to_out`."""
+    """LayerNorm, TemporalAttention and the residual, without the bias of `to_out`.
+
+    constant: [c], the biases that have not been added to x yet; the LayerNorm adds them.
+    """
 
     def __init__(self, attention: TemporalAttention, norm: nn.LayerNorm, constant: Tensor):
         self.attention, self.norm, self.constant = attention, norm, constant
 
     def __call__(self, x: Tensor, scale: Scale) -> Tensor:
-        """x [clip frame place c], which is added to in place; `scale` a number or [1 frame place]."""
+        """Add the attention's result to x [clip frame place c] in place. scale: a number or [1 frame place]."""
         _, frames, _, c = x.shape
         weights = [layer.weight for layer in (self.attention.to_q, self.attention.to_k, self.attention.to_v)]
         normed = launch.layer_normed(x, self.norm, self.constant, self.attention.pos_encoder.pe[0, :frames])
@@ -53,8 +55,11 @@ class FusedAttention:
 
 
 class FusedBlock:
-    """TransformerBlock, but for the biases behind its residuals; `constant` [c] is their sum with what is missing from
-    x before it."""
+    """A TransformerBlock without the biases of the products that add the residuals.
+
+    The argument `constant` [c] holds the biases still missing from x before the block. The attribute `constant` is the
+    same after the block: it includes the block's own biases.
+    """
 
     def __init__(self, block: TransformerBlock, constant: Tensor):
         self.attentions, self.constant = [], constant
@@ -78,35 +83,38 @@ class FusedBlock:
 
 
 class FusedTransformer:
-    """TemporalTransformer."""
+    """Computes the same as TemporalTransformer."""
 
     def __init__(self, transformer: TemporalLayers):
         [block], first, out = transformer.transformer_blocks, transformer.proj_in, transformer.proj_out
         self.transformer, self.block = transformer, FusedBlock(block, first.bias.detach().float())
         self.dtype = first.weight.dtype
         self.bias = torch.addmv(out.bias.detach().float(), out.weight.detach().float(), self.block.constant)
-        self.made_of = MadeOf(transformer.parameters())
+        self.unchanged = Unchanged(transformer.parameters())
 
     def __call__(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                  in_windows: InWindows | None = None) -> Tensor:
-        """x [(clip frame) c h w] -> x + effect · change; `scale` and `effect` are numbers or [frame h·w]."""
+        """Return x + effect · change for x [(clip frame) c h w]. scale, effect: numbers or [frame h·w]."""
         flat = x.flatten(2)
         out = torch.empty_like(flat)
-        with _on(x):
+        with _current_device(x):
             size = max(1, self.transformer.most_positions * frames // len(x))
             normed = self._normed(flat, frames, in_windows)
             for begin in range(0, flat.shape[2], size):
                 part = slice(begin, begin + size)
-                of_keys, of_change = (each[:, part].float().contiguous() if isinstance(each, Tensor) else each
+                part_scale, part_effect = (each[:, part].float().contiguous() if isinstance(each, Tensor) else each
                                       for each in (scale, effect))
-                tokens = self._tokens(normed(part), frames, of_keys, in_windows)
-                launch.projected_out(tokens, self.transformer.proj_out.weight, self.bias, flat[:, :, part], of_change,
+                tokens = self._tokens(normed(part), frames, part_scale, in_windows)
+                launch.projected_out(tokens, self.transformer.proj_out.weight, self.bias, flat[:, :, part], part_effect,
                                      out[:, :, part], frames)
         return out.unflatten(2, x.shape[2:])
 
     def _normed(self, x: Tensor, frames: int, in_windows: InWindows | None) -> Callable[[slice], Tensor]:
-        """x [row channel place] -> tokens [row place channel] of some places, normed."""
-        if in_windows and self.transformer.over_frames:  # with statistics of its own in each window
+        """Return a function from a slice of places to their normalised tokens [row place channel].
+
+        x: [row channel place].
+        """
+        if in_windows and self.transformer.over_frames:  # each window has its own statistics
             normed = self.transformer.normed(x.unflatten(2, (-1, 1)), frames, in_windows).flatten(0, 1).to(self.dtype)
             return lambda part: normed[:, :, part].transpose(1, 2).contiguous()
         mean, variance = launch.group_statistics(x, self.transformer.norm.num_groups)
@@ -115,19 +123,19 @@ class FusedTransformer:
         return lambda part: launch.group_normed(x[:, :, part], self.transformer.norm, mean, variance, self.dtype)
 
     def _tokens(self, tokens: Tensor, frames: int, scale: Scale, in_windows: InWindows | None) -> Tensor:
-        """[row place channel] -> the same, before `proj_out`."""
+        """Return tokens [row place channel] after `proj_in` and the block; the shape is the same."""
         tokens = F.linear(tokens, self.transformer.proj_in.weight).unflatten(0, (-1, frames))
         return self.block(tokens, scale[None] if isinstance(scale, Tensor) else scale, in_windows).flatten(0, 1)
 
 
 def _over_frames(mean: Tensor, variance: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Moments [(clip frame) group] of each frame -> those of all frames of its clip."""
+    """Return the mean and variance over all frames of a clip, from those of each frame [(clip frame) group]."""
     means, variances = (each.unflatten(0, (-1, frames)) for each in (mean, variance))
     mean = means.mean(1, keepdim=True)
     variance = (variances + (means - mean).square()).mean(1, keepdim=True)
     return mean.expand_as(means).flatten(0, 1).contiguous(), variance.expand_as(means).flatten(0, 1).contiguous()
 
 
-def _on(x: Tensor) -> AbstractContextManager:
-    """Triton launches on the current device."""
+def _current_device(x: Tensor) -> AbstractContextManager:
+    """Make the device of x current, since Triton launches kernels on the current device."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()

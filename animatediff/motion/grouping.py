@@ -1,4 +1,4 @@
-"""Run something on the clips of a batch, whatever rows they lie in."""
+"""Apply a function to the clips of a batch, in any order of rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from animatediff.layout import ClipLayout, Group
 
-OnClips = Callable[[Tensor, Group], Tensor]  # ([(clip frame) c h w], the frames' numbers) -> the same shape
+OnClips = Callable[[Tensor, Group], Tensor]  # ([(clip frame) c h w], frame numbers) -> the same shape
 
 
 def apply_by_clip(x: Tensor, layout: ClipLayout, on_clips: OnClips, *, rest: Tensor | None = None) -> Tensor:
-    """`on_clips` on each group's rows of `x` [n c h w], in frame order; other rows are taken from `rest` (or `x`).
+    """Return the result of `on_clips` on the rows of each group of x [n c h w], in frame order.
 
-    Groups of the same frames go together; the plain layout (clip frame) takes no gather.
+    Groups with the same frames are computed together. A batch that is simply (clip frame) is passed on without a copy.
+    rest: source of the rows that belong to no group; x by default.
     """
     rows_of: dict[Group, list[int]] = defaultdict(list)
     for group, frames in zip(layout.groups, layout.frames):

@@ -1,7 +1,7 @@
-"""Windows inside a motion module: FreeNoise's window-based attention fusion (arXiv:2310.15169, section 3.2).
+"""Context windows inside a motion module: window-based attention fusion of FreeNoise (arXiv:2310.15169, section 3.2).
 
-The rest of the UNet sees every frame once, and so do the module's own layers that keep frames apart. Only what mixes
-frames runs window by window, and its results are joined where windows overlap.
+Layers that mix frames run once per window, and overlapping results are blended. All other layers, in the module and in
+the UNet, process every frame once.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from torch import Tensor
 from animatediff.layout import Group, Views
 
 
-class SeesFrames(Protocol):
-    """A motion module, as far as it is told which frames it sees."""
+class WindowedModule(Protocol):
+    """A motion module with the attribute `window`: the numbers of the frames in the current window."""
 
     window: Group
 
 
 class InWindows:
-    """Runs a layer that mixes frames on the windows of `views`: Σ share · result, summed in float32 at least.
+    """Runs a layer that mixes frames on each window of `views`. The result is Σ share · result, in float32 at least.
 
-    `numbers`: of the group's frames, which `module`, if there is one, is told of as it is of a window by itself.
+    numbers: the frame numbers of the group.
+    like: a tensor on the device that is used.
+    module: its `window` is set to the frame numbers of each window while that window is computed.
     """
 
-    def __init__(self, views: Views, numbers: Group, like: Tensor, module: SeesFrames | None = None):
+    def __init__(self, views: Views, numbers: Group, like: Tensor, module: WindowedModule | None = None):
         self.module, self.parts = module, []
         self.longest = max(map(len, views.windows))
         for window, shares in zip(views.windows, views.shares):
@@ -38,18 +40,21 @@ class InWindows:
             self.parts.append((tuple(numbers[i] for i in window), place, share))
 
     def __call__(self, layer: Callable[..., Tensor], x: Tensor, *scale: float | Tensor) -> Tensor:
-        """`layer(x, scale)` of x [b frame …], of which it keeps the shape, and of scale, a number or [b frame]."""
+        """Return the blended results of `layer(x, *scale)`, which must keep the shape of x [b frame …].
+
+        scale: numbers or [b frame]; tensors are cut to the window.
+        """
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         for numbers, place, share in self.parts:
             with_scale = [s[:, place] if isinstance(s, Tensor) else s for s in scale]
-            with self._told(numbers):
+            with self._seeing(numbers):
                 result = layer(x[:, place].contiguous(), *with_scale)
             total[:, place] += result * share.view(-1, *[1] * (x.ndim - 2))
         return total.to(x.dtype)
 
     @contextmanager
-    def _told(self, numbers: Group) -> Iterator[None]:
-        """In which the module knows that it sees these frames."""
+    def _seeing(self, numbers: Group) -> Iterator[None]:
+        """Set `module.window` to these frame numbers for the length of the block."""
         if self.module is None:
             yield
             return

@@ -1,7 +1,7 @@
-"""Motion modules in a UNet, by forward hooks that live as long as a `with` block.
+"""Add a motion module to a UNet for the length of a `with` block, by forward hooks.
 
-Nothing of the host is edited: no module list, no class, no `forward`. A hook finds out how the batch is laid out
-by asking the host, for every UNet call anew, since hosts run cond and uncond together or apart.
+Nothing of the host is edited: no module list, no class, no `forward`. The hooks ask the host for the batch layout at
+every UNet call, since hosts run cond and uncond together or separately.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class MotionHook:
-    """Forward hook that sends a submodule's output through one site."""
+    """Forward hook that passes a submodule's output through one site of the motion module."""
 
     def __init__(self, module: MotionModule, site: Site, layout_of: LayoutOf, steer_of: SteerOf | None = None):
         self.module, self.site, self.layout_of, self.steer_of = module, site, layout_of, steer_of
@@ -50,10 +50,10 @@ class MotionHook:
 
 
 class NormOverFrames:
-    """Forward hook that gives a host's GroupNorm its statistics over the frames of each clip.
+    """Forward hook that recomputes a host's GroupNorm with statistics over all frames of each clip.
 
-    It calls the norm's own `forward`, so that casts, offloading and patches of the host keep working; the
-    price is that the host's result for single frames, which it replaces, was computed in vain.
+    It calls the norm's own `forward`, so that casts, offloading and patches of the host keep working. The price: the
+    host's result for single frames is computed first and then replaced.
     """
 
     def __init__(self, layout_of: LayoutOf):
@@ -79,13 +79,17 @@ class NormOverFrames:
 def injected(
     unet: nn.Module, module: MotionModule, layout_of: LayoutOf, steer_of: SteerOf | None = None
 ) -> Iterator[MotionModule]:
-    """Run `unet` with `module` for the length of the block; afterwards the UNet is as it was, whatever happened.
+    """Context manager in which `unet` runs with `module`. On exit the UNet is as before, also after an error.
 
-    `unet` is a UNet in LDM layout (`input_blocks`, `middle_block`, `output_blocks`: A1111, Forge, ComfyUI) or
-    diffusers' `UNet2DConditionModel`. `layout_of(rows)` is asked at every place of every UNet call and must
-    answer cheaply; so must `steer_of`, if it is given, about scale and effect (see `steering`). The module has to be on
-    the UNet's device; its dtype may differ. A UNet carries one motion module at a time: a second scope on it is
-    refused, and leaves the first as it is.
+    unet: a UNet in LDM layout (`input_blocks`, `middle_block`, `output_blocks`: A1111, Forge, ComfyUI) or diffusers'
+        `UNet2DConditionModel`.
+    module: must be on the UNet's device; its dtype may differ.
+    layout_of: returns the ClipLayout for a number of rows. It is called at every site in every UNet call, so it must be
+        fast.
+    steer_of: returns motion scale and effect (see `steering`). It is called as often.
+
+    Raises ModelError if the module does not fit the UNet, or if the UNet already has a motion module; that one stays
+    as it is.
     """
     places = find_places(unet)
     check_fit(places, module)
@@ -110,17 +114,17 @@ def injected(
 
 
 class ImageModel(Protocol):
-    """What is known of a UNet: the model it is of, such as "SD1.5", and its channels per level, outermost first."""
+    """The base model and the channel widths of a UNet."""
 
     @property
-    def base(self) -> str: ...
+    def base(self) -> str: ...  # for example "SD1.5"
 
     @property
-    def widths(self) -> tuple[int, ...]: ...
+    def widths(self) -> tuple[int, ...]: ...  # channels per level, outermost first
 
 
 def check_fit(places: ImageModel, module: MotionModule | Description) -> None:
-    """Refuse a module whose base or widths are not the UNet's."""
+    """Raise ModelError if the module's base model or widths differ from the UNet's."""
     base = module.family.base
     if base != places.base:
         pick = f"Pick an {places.base} module or change" if places.base in ("SD1.5", "SDXL") else "Change"

@@ -1,8 +1,8 @@
-"""Triton kernels of the temporal transformer, for tokens that stay in the UNet's order [clip frame place channel].
+"""Triton kernels of the temporal transformer, for tokens in the UNet's order [clip frame place channel].
 
-Every kernel reads its input once and writes its result once; sums, statistics and products are in fp32. None changes
-what it reads, except that `projected_out` may write over the tensor that it adds to. `places` are the positions of a
-picture, h·w; a row is one token.
+Every kernel reads its input once and writes its result once. Sums, statistics and products are in fp32. No kernel
+changes its inputs, except that `projected_out` may overwrite the tensor that it adds to. `places` are the positions of
+a picture, h·w.
 """
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import triton.language as tl
 @triton.jit
 def group_statistics(x, mean, variance, places, stride_row, stride_channel, stride_place,
                      PER_GROUP: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """x [row channel place] -> mean and variance [row group] in fp32, in two passes, the second from the cache.
+    """Compute mean and variance [row group] of x [row channel place], in fp32.
 
-    Programs: row · groups. CHANNELS is a power of two that holds PER_GROUP, the channels of a group.
+    It takes two passes over a group; the second reads from the cache. Grid: rows · groups.
+    PER_GROUP: channels in a group. CHANNELS: the next power of two.
     """
     groups = tl.num_programs(1)
     row, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -24,15 +25,15 @@ def group_statistics(x, mean, variance, places, stride_row, stride_channel, stri
     count = places * PER_GROUP
     total = tl.zeros((CHANNELS, BLOCK), tl.float32)
     for first in range(0, places, BLOCK):
-        there = (channel < PER_GROUP) & (first + place < places)
-        total += tl.load(start + (first + place) * stride_place, there, other=0.0).to(tl.float32)
-    middle = tl.sum(tl.sum(total, 1), 0) / count
+        valid = (channel < PER_GROUP) & (first + place < places)
+        total += tl.load(start + (first + place) * stride_place, valid, other=0.0).to(tl.float32)
+    center = tl.sum(tl.sum(total, 1), 0) / count
     total = tl.zeros((CHANNELS, BLOCK), tl.float32)
     for first in range(0, places, BLOCK):
-        there = (channel < PER_GROUP) & (first + place < places)
-        apart = tl.load(start + (first + place) * stride_place, there, other=0.0).to(tl.float32) - middle
-        total += tl.where(there, apart * apart, 0.0)
-    tl.store(mean + row * groups + group, middle)
+        valid = (channel < PER_GROUP) & (first + place < places)
+        deviation = tl.load(start + (first + place) * stride_place, valid, other=0.0).to(tl.float32) - center
+        total += tl.where(valid, deviation * deviation, 0.0)
+    tl.store(mean + row * groups + group, center)
     tl.store(variance + row * groups + group, tl.sum(tl.sum(total, 1), 0) / count)
 
 
@@ -40,58 +41,64 @@ def group_statistics(x, mean, variance, places, stride_row, stride_channel, stri
 def group_normed(x, mean, variance, weight, bias, out, places, channels, eps,
                  stride_row, stride_channel, stride_place,
                  PER_GROUP: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr):
-    """x [row channel place], its statistics [row group] -> its GroupNorm as tokens [row place channel].
+    """Compute the GroupNorm of x [row channel place] from its statistics [row group], as tokens [row place channel].
 
-    Programs: rows · blocks of channels · blocks of places, places first.
+    Grid: rows · blocks of channels · blocks of places; places vary fastest.
     """
-    of_channels, of_places = tl.cdiv(channels, BLOCK_C), tl.cdiv(places, BLOCK_P)
+    channel_blocks, place_blocks = tl.cdiv(channels, BLOCK_C), tl.cdiv(places, BLOCK_P)
     number = tl.program_id(0)
-    place = number % of_places * BLOCK_P + tl.arange(0, BLOCK_P)
-    channel = number // of_places % of_channels * BLOCK_C + tl.arange(0, BLOCK_C)
-    row = (number // (of_places * of_channels)).to(tl.int64)
+    place = number % place_blocks * BLOCK_P + tl.arange(0, BLOCK_P)
+    channel = number // place_blocks % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    row = (number // (place_blocks * channel_blocks)).to(tl.int64)
     is_channel, is_place = channel < channels, place < places
     group = row * (channels // PER_GROUP) + channel // PER_GROUP
-    middle = tl.load(mean + group, is_channel, other=0.0)
+    center = tl.load(mean + group, is_channel, other=0.0)
     factor = tl.load(weight + channel, is_channel, other=0.0).to(tl.float32)
     factor *= 1 / tl.sqrt(tl.load(variance + group, is_channel, other=0.0) + eps)
     shift = tl.load(bias + channel, is_channel, other=0.0).to(tl.float32)
-    there = is_channel[:, None] & is_place[None, :]
-    from_ = x + row * stride_row + channel[:, None] * stride_channel + place[None, :] * stride_place
-    value = (tl.load(from_, there, other=0.0).to(tl.float32) - middle[:, None]) * factor[:, None] + shift[:, None]
+    valid = is_channel[:, None] & is_place[None, :]
+    source = x + row * stride_row + channel[:, None] * stride_channel + place[None, :] * stride_place
+    value = (tl.load(source, valid, other=0.0).to(tl.float32) - center[:, None]) * factor[:, None] + shift[:, None]
     to = out + (row * places + place[None, :]) * channels + channel[:, None]
-    tl.store(to, value.to(out.dtype.element_ty), there)
+    tl.store(to, value.to(out.dtype.element_ty), valid)
 
 
 @triton.jit
 def layer_normed(x, constant, weight, bias, encoding, out, rows, places, frames, channels, eps,
                  HAS_ENCODING: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """LayerNorm of x + constant, rows [row channel] and [channel], plus the positional encoding [frame channel] of the
-    row's frame. BLOCK is a power of two that holds all channels; a program takes ROWS rows."""
+    """Compute the LayerNorm of x [row channel] + constant [channel], plus the positional encoding of the row's frame.
+
+    A row is one token. encoding: [frame channel]. Each program computes ROWS rows.
+    BLOCK: a power of two, not less than the number of channels.
+    """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     channel = tl.arange(0, BLOCK)[None, :]
     is_channel = channel < channels
-    there = (row < rows) & is_channel
-    value = tl.load(x + row * channels + channel, there, other=0.0).to(tl.float32)
+    valid = (row < rows) & is_channel
+    value = tl.load(x + row * channels + channel, valid, other=0.0).to(tl.float32)
     value += tl.load(constant + channel, is_channel, other=0.0)
-    middle = tl.sum(value, 1)[:, None] / channels
-    apart = tl.where(there, value - middle, 0.0)
-    spread = tl.sum(apart * apart, 1)[:, None] / channels
-    value = apart / tl.sqrt(spread + eps) * tl.load(weight + channel, is_channel, other=0.0).to(tl.float32)
+    center = tl.sum(value, 1)[:, None] / channels
+    deviation = tl.where(valid, value - center, 0.0)
+    spread = tl.sum(deviation * deviation, 1)[:, None] / channels
+    value = deviation / tl.sqrt(spread + eps) * tl.load(weight + channel, is_channel, other=0.0).to(tl.float32)
     value += tl.load(bias + channel, is_channel, other=0.0).to(tl.float32)
     if HAS_ENCODING:
         frame = (row // places) % frames
-        value += tl.load(encoding + frame * channels + channel, there, other=0.0).to(tl.float32)
-    tl.store(out + row * channels + channel, value.to(out.dtype.element_ty), there)
+        value += tl.load(encoding + frame * channels + channel, valid, other=0.0).to(tl.float32)
+    tl.store(out + row * channels + channel, value.to(out.dtype.element_ty), valid)
 
 
 @triton.jit
 def attended(qkv, key_scale, out, places, heads, scale,
              HAS_SCALE: tl.constexpr, FRAMES: tl.constexpr, WIDTH: tl.constexpr,
              BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Self-attention along frames: qkv [clip frame place (3 head width)] -> out [clip frame place (head width)].
+    """Compute self-attention along frames.
 
-    A program takes one head of BLOCK // FRAMES places, whose frames see each other and no other place's. `scale` of the
-    products; `key_scale` [frame place] of the keys. Programs: clip · blocks of places · heads, heads first.
+    qkv: [clip frame place (3 head width)]. out: [clip frame place (head width)].
+
+    Each program computes one head for BLOCK // FRAMES places; a token attends only to the frames of its own place.
+    scale: factor of the products. key_scale: [frame place], factor of the keys.
+    Grid: clips · blocks of places · heads; heads vary fastest.
     """
     each = BLOCK // FRAMES
     blocks = tl.cdiv(places, each)
@@ -100,13 +107,13 @@ def attended(qkv, key_scale, out, places, heads, scale,
     token, d = tl.arange(0, BLOCK), tl.arange(0, BLOCK_D)
     place, frame = block * each + token // FRAMES, token % FRAMES
     is_token = (token < each * FRAMES) & (place < places)
-    there = is_token[:, None] & (d < WIDTH)[None, :]
+    valid = is_token[:, None] & (d < WIDTH)[None, :]
     row = (clip * FRAMES + frame) * places + place
     inner = heads * WIDTH
-    from_ = qkv + row[:, None] * (3 * inner) + head * WIDTH + d[None, :]
-    q = tl.load(from_, there, other=0.0)
-    k = tl.load(from_ + inner, there, other=0.0)
-    v = tl.load(from_ + 2 * inner, there, other=0.0)
+    source = qkv + row[:, None] * (3 * inner) + head * WIDTH + d[None, :]
+    q = tl.load(source, valid, other=0.0)
+    k = tl.load(source + inner, valid, other=0.0)
+    v = tl.load(source + 2 * inner, valid, other=0.0)
     product = tl.dot(q, tl.trans(k)) * scale
     if HAS_SCALE:
         product *= tl.load(key_scale + frame * places + place, is_token, other=0.0)[None, :]
@@ -114,12 +121,15 @@ def attended(qkv, key_scale, out, places, heads, scale,
     product = tl.exp(product - tl.max(product, 1)[:, None])
     product = product / tl.sum(product, 1)[:, None]
     result = tl.dot(product.to(v.dtype), v)
-    tl.store(out + row[:, None] * inner + head * WIDTH + d[None, :], result.to(out.dtype.element_ty), there)
+    tl.store(out + row[:, None] * inner + head * WIDTH + d[None, :], result.to(out.dtype.element_ty), valid)
 
 
 @triton.jit
 def _gelu(x):
-    """x·Φ(x), with erf by Abramowitz and Stegun, 7.1.26: off by 1.5e-7 at most, in a third of the exact one's time."""
+    """Return x·Φ(x), with erf by Abramowitz and Stegun, 7.1.26.
+
+    The error is at most 1.5e-7; it takes a third of the time of the exact erf.
+    """
     half = tl.abs(x) * 0.7071067811865476
     t = 1 / (1 + 0.3275911 * half)
     tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
@@ -130,10 +140,11 @@ def _gelu(x):
 @triton.jit
 def gated(x, weight, bias, out, rows, inner, channels, EVEN: tl.constexpr,
           BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr):
-    """GEGLU (arXiv:2002.05202) in one product: x [row channel], weight [(value gate) · inner, channel] -> [row inner].
+    """Compute GEGLU (arXiv:2002.05202) in one product: x [row channel] -> out [row inner].
 
-    Programs: blocks of rows · blocks of inner, in groups of GROUP row blocks, which share weights in the cache. EVEN:
-    channels are a multiple of BLOCK_K.
+    weight: [(value gate) · inner, channel].
+    Grid: blocks of rows · blocks of inner, in groups of GROUP row blocks that share weights in the cache.
+    EVEN: the number of channels is a multiple of BLOCK_K.
     """
     down, across = tl.cdiv(rows, BLOCK_M), tl.cdiv(inner, BLOCK_N)
     number = tl.program_id(0)
@@ -143,7 +154,7 @@ def gated(x, weight, bias, out, rows, inner, channels, EVEN: tl.constexpr,
     n = number % (GROUP * across) // size * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     is_row, is_column = m < rows, n < inner
-    from_x = x + (m % rows).to(tl.int64)[:, None] * channels + k[None, :]  # what is too much is read from the start
+    from_x = x + (m % rows).to(tl.int64)[:, None] * channels + k[None, :]  # rows past the end wrap around
     from_weight = weight + (n % inner)[None, :] * channels + k[:, None]
     value = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     gate = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
@@ -171,16 +182,16 @@ def projected_out(tokens, weight, bias, x, effect, out, places, channels, frames
                   stride_row, stride_channel, stride_place, out_row, out_channel, out_place, share,
                   HAS_EFFECT: tl.constexpr, EVEN: tl.constexpr,
                   BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr):
-    """x + share · effect · (tokens Wᵀ + bias): tokens [row place channel], x and out [row channel place].
+    """Compute x + share · effect · (tokens Wᵀ + bias): tokens [row place channel], x and out [row channel place].
 
-    `effect` [frame place]. Programs: blocks of channels · blocks of places · rows, channels first. EVEN: channels are a
-    multiple of BLOCK_K.
+    effect: [frame place]. Grid: blocks of channels · blocks of places · rows; channels vary fastest.
+    EVEN: the number of channels is a multiple of BLOCK_K.
     """
-    of_channels, of_places = tl.cdiv(channels, BLOCK_C), tl.cdiv(places, BLOCK_P)
+    channel_blocks, place_blocks = tl.cdiv(channels, BLOCK_C), tl.cdiv(places, BLOCK_P)
     number = tl.program_id(0)
-    c = number % of_channels * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = number // of_channels % of_places * BLOCK_P + tl.arange(0, BLOCK_P)
-    row = (number // (of_channels * of_places)).to(tl.int64)
+    c = number % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = number // channel_blocks % place_blocks * BLOCK_P + tl.arange(0, BLOCK_P)
+    row = (number // (channel_blocks * place_blocks)).to(tl.int64)
     k = tl.arange(0, BLOCK_K)
     is_channel, is_place = c < channels, p < places
     from_weight = weight + (c % channels)[:, None] * channels + k[None, :]
@@ -199,7 +210,7 @@ def projected_out(tokens, weight, bias, x, effect, out, places, channels, frames
     change += tl.load(bias + c, is_channel, other=0.0)[:, None]
     if HAS_EFFECT:
         change *= tl.load(effect + (row % frames) * places + p, is_place, other=0.0)[None, :]
-    there = is_channel[:, None] & is_place[None, :]
-    before = tl.load(x + row * stride_row + c[:, None] * stride_channel + p[None, :] * stride_place, there, other=0.0)
+    valid = is_channel[:, None] & is_place[None, :]
+    before = tl.load(x + row * stride_row + c[:, None] * stride_channel + p[None, :] * stride_place, valid, other=0.0)
     to = out + row * out_row + c[:, None] * out_channel + p[None, :] * out_place
-    tl.store(to, (before.to(tl.float32) + share * change).to(out.dtype.element_ty), there)
+    tl.store(to, (before.to(tl.float32) + share * change).to(out.dtype.element_ty), valid)

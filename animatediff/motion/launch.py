@@ -1,4 +1,4 @@
-"""What the Triton kernels compute, as functions of tensors on the current device. Importing this needs Triton."""
+"""The Triton kernels as functions of tensors on the current device. Importing this module needs Triton."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 class Kernel(Protocol):
-    """What `triton.jit` makes of a function. Launched, it takes that function's arguments and Triton's own: plain
-    numbers for constants, `num_warps`, `num_stages`."""
+    """A function compiled by `triton.jit`.
+
+    A launch takes the function's arguments, with plain numbers for constants, and Triton's own: `num_warps` and
+    `num_stages`.
+    """
 
     def __getitem__(self, grid: tuple[int, ...], /) -> Callable[..., object]: ...
 
@@ -25,7 +28,7 @@ def _launch(kernel: Kernel, grid: tuple[int, ...]) -> Callable[..., object]:
 
 
 def _power(least: int) -> int:
-    """The smallest power of two that is no smaller."""
+    """Return the smallest power of two that is at least `least`."""
     return 1 << (least - 1).bit_length()
 
 
@@ -34,7 +37,7 @@ def _blocks(count: int, size: int) -> int:
 
 
 def group_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """x [row channel place] -> mean and variance [row group], fp32."""
+    """Return mean and variance [row group] of x [row channel place], fp32."""
     rows, channels, places = x.shape
     mean, variance = (torch.empty(rows, groups, dtype=torch.float32, device=x.device) for _ in range(2))
     per_group = channels // groups
@@ -46,7 +49,10 @@ def group_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def group_normed(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
-    """GroupNorm of x [row channel place] by its mean and variance [row group] -> tokens [row place channel]."""
+    """Return the GroupNorm of x [row channel place] as tokens [row place channel].
+
+    mean, variance: [row group], the statistics of x.
+    """
     rows, channels, places = x.shape
     out = torch.empty(rows, places, channels, dtype=dtype, device=x.device)
     block_c, block_p = 64, min(128, _power(places))
@@ -58,7 +64,10 @@ def group_normed(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor, 
 
 
 def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor, encoding: Tensor | None = None) -> Tensor:
-    """LayerNorm of x [clip frame place c] plus `constant` [c], and `encoding` [frame c] added, in fp32 inside."""
+    """Return the LayerNorm of x + constant, plus `encoding`; computed in fp32.
+
+    x: [clip frame place c]. constant: [c]. encoding: [frame c].
+    """
     _, frames, places, c = x.shape
     out, rows = torch.empty_like(x), x.numel() // c
     block, each = _power(c), 4
@@ -71,24 +80,26 @@ def layer_normed(x: Tensor, norm: nn.LayerNorm, constant: Tensor, encoding: Tens
 
 
 def attended(qkv: Tensor, heads: int, scale: Scale = 1.0) -> Tensor:
-    """Self-attention along frames: qkv [clip frame place 3·c] -> [clip frame place c]; keys times `scale`, a number or
-    [1 frame place]."""
+    """Return the self-attention along frames of qkv [clip frame place 3·c] -> [clip frame place c].
+
+    scale: factor of the keys, a number or [1 frame place].
+    """
     clips, frames, places, _ = qkv.shape
     c = qkv.shape[-1] // 3
     width = c // heads
     out = torch.empty(clips, frames, places, c, dtype=qkv.dtype, device=qkv.device)
     block, block_d = max(16, _power(frames)), max(16, _power(width))
-    of_place = isinstance(scale, Tensor)
+    is_map = isinstance(scale, Tensor)
     grid = (clips * heads * _blocks(places, block // frames),)
     _launch(kernels.attended, grid)(
-        qkv, scale if of_place else qkv, out, places, heads, width**-0.5 * (1.0 if of_place else float(scale)),
-        HAS_SCALE=of_place, FRAMES=frames, WIDTH=width, BLOCK=block, BLOCK_D=block_d,
+        qkv, scale if is_map else qkv, out, places, heads, width**-0.5 * (1.0 if is_map else float(scale)),
+        HAS_SCALE=is_map, FRAMES=frames, WIDTH=width, BLOCK=block, BLOCK_D=block_d,
         num_warps=max(1, min(8, block * block_d // 2_048)))
     return out
 
 
 def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """GEGLU of x [… c] by weight [2·inner c], value first -> [row inner]."""
+    """Return GEGLU of x [… c] -> [row inner]. weight: [2·inner c], the value's half first."""
     channels, inner = x.shape[-1], len(weight) // 2
     rows = x.numel() // channels
     out = torch.empty(rows, inner, dtype=x.dtype, device=x.device)
@@ -102,13 +113,15 @@ def gated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def projected_out(tokens: Tensor, weight: Tensor, bias: Tensor, x: Tensor, effect: Scale, out: Tensor, frames: int
                   ) -> None:
-    """Writes x + effect · (tokens Wᵀ + bias) to `out`: tokens [row place c], x and out [row c place], `effect` a number
-    or [frame place], rows frame by frame."""
+    """Write x + effect · (tokens Wᵀ + bias) to `out`.
+
+    tokens: [row place c]. x, out: [row c place], with rows in frame order. effect: a number or [frame place].
+    """
     rows, channels, places = x.shape
     block_c, block_p = 64 if channels % 128 else 128, max(16, min(128, _power(places)))
-    of_place = isinstance(effect, Tensor)
+    is_map = isinstance(effect, Tensor)
     grid = (_blocks(channels, block_c) * _blocks(places, block_p) * rows,)
     _launch(kernels.projected_out, grid)(
-        tokens, weight, bias, x, effect if of_place else bias, out, places, channels, frames, *x.stride(),
-        *out.stride(), 1.0 if of_place else float(effect), HAS_EFFECT=of_place, EVEN=channels % 64 == 0,
+        tokens, weight, bias, x, effect if is_map else bias, out, places, channels, frames, *x.stride(),
+        *out.stride(), 1.0 if is_map else float(effect), HAS_EFFECT=is_map, EVEN=channels % 64 == 0,
         BLOCK_C=block_c, BLOCK_P=block_p, BLOCK_K=64, num_warps=4, num_stages=3)

@@ -1,8 +1,8 @@
-"""The layers of AnimateDiff's temporal transformer (arXiv:2307.04725, section 4.2), under the original names.
+"""The layers of AnimateDiff's temporal transformer (arXiv:2307.04725, section 4.2), with the original names.
 
-After its GroupNorm every spatial position is on its own: the layers see tokens `[(clip position) frame channel]`
-and mix along `frame` only. That is why they may be run in tiles of positions, and why heads stay a dimension of
-their own: merged into the batch they pass the 65,535 limit of a CUDA grid at 512x512 with guidance.
+After the GroupNorm the spatial positions are independent: the layers process tokens `[(clip position) frame channel]`
+and mix along `frame` only. So they can run in tiles of positions. Heads stay a dimension of their own: merged into the
+batch they would exceed the CUDA grid limit of 65,535 at 512x512 with guidance.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from animatediff.motion.scale import Scale
 from animatediff.motion.side_by_side import side_by_side
 
 GROUPS, GROUP_EPS = 32, 1e-6
-MOST_POSITIONS = 32_768  # half of what a CUDA grid takes in one dimension
-MOST_TOKENS = 65_536  # in a feed-forward, whose intermediates are eight times as wide
+MOST_POSITIONS = 32_768  # half of the CUDA grid limit in one dimension
+MOST_TOKENS = 65_536  # of a feed-forward at a time; its intermediates are eight times as wide
 
 
 def sinusoids(frames: int, channels: int) -> Tensor:
-    """Positional encoding [1 frames channels] of "Attention is all you need", section 3.5 (sin and cos alternate).
+    """Return the positional encoding [1 frames channels] of "Attention is all you need", section 3.5.
 
-    On the CPU even where the default device is another (meta, while loading): AnimateLCM's is in no file.
+    sin and cos alternate. The result is always on the CPU, since AnimateLCM's encoding is in no file and the default
+    device is meta while a module is loaded.
     """
     place = torch.arange(frames, dtype=torch.float32, device="cpu")[:, None]
     even = torch.arange(0, channels, 2, dtype=torch.float32, device="cpu")
@@ -38,13 +39,13 @@ def sinusoids(frames: int, channels: int) -> Tensor:
 
 
 class PositionalEncoding(nn.Module):
-    """Adds one vector per frame, counted from the window's first frame."""
+    """Adds one vector per frame. Positions count from the first frame of the context window."""
 
     pe: Tensor
 
     def __init__(self, frames: int, channels: int, stored: bool):
         super().__init__()
-        is_meta = stored and torch.empty(0).is_meta  # a skeleton, whose positions come from a file
+        is_meta = stored and torch.empty(0).is_meta  # a skeleton; its encoding is loaded from a file
         pe = torch.empty(1, frames, channels) if is_meta else sinusoids(frames, channels)
         self.register_buffer("pe", pe, persistent=stored)
 
@@ -53,7 +54,7 @@ class PositionalEncoding(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention along frames, tokens [b frame channel] -> the same."""
+    """Self-attention along frames; maps tokens [b frame channel] to the same shape."""
 
     def __init__(self, channels: int, heads: int, frames: int, stored: bool):
         super().__init__()
@@ -65,11 +66,11 @@ class TemporalAttention(nn.Module):
         self.pos_encoder = PositionalEncoding(frames, channels, stored)
 
     def forward(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
-        """`scale`: of the keys, a number or [b frame]."""
+        """Return the attention's result for x [b frame channel]. scale: factor of the keys, a number or [b frame]."""
         return self.to_out[0](self.attend(*self._projected(self.pos_encoder(x)), scale))
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, by one product where nobody learns or looks into one of the layers."""
+        """Return queries, keys and values; by one product unless gradients are on or a layer has hooks."""
         layers = self.to_q, self.to_k, self.to_v
         if torch.is_grad_enabled() or not all(map(is_plain, layers)):
             return self.to_q(x), self.to_k(x), self.to_v(x)
@@ -77,7 +78,7 @@ class TemporalAttention(nn.Module):
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: Scale = 1.0) -> Tensor:
-        """Queries, keys and values [b frame channel] -> [b frame channel]."""
+        """Return the attention of queries, keys and values [b frame channel] -> [b frame channel]."""
         q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
         if isinstance(scale, Tensor):
             k = k * scale[:, None, :, None]
@@ -87,7 +88,7 @@ class TemporalAttention(nn.Module):
 
 
 class GatedLinear(nn.Module):
-    """GEGLU (arXiv:2002.05202): one half of a linear map, gated by the GELU of the other."""
+    """GEGLU (arXiv:2002.05202): one half of a linear map, multiplied by the GELU of the other half."""
 
     def __init__(self, channels: int, inner: int):
         super().__init__()
@@ -97,14 +98,14 @@ class GatedLinear(nn.Module):
         if torch.is_grad_enabled() or not is_plain(self.proj):
             value, gate = self.proj(x).chunk(2, dim=-1)
             return value * F.gelu(gate)
-        # As two products, so that neither half lies in rows of both, and less is held at once.
-        (of_value, of_gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
-        gate = F.gelu(F.linear(x, of_gate, gate_bias))
-        return F.linear(x, of_value, value_bias).mul_(gate)
+        # Two products: both halves are contiguous, and less memory is held at once.
+        (value_weight, gate_weight), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        gate = F.gelu(F.linear(x, gate_weight, gate_bias))
+        return F.linear(x, value_weight, value_bias).mul_(gate)
 
 
 class FeedForward(nn.Module):
-    """GEGLU and a linear map back; index 1 of `net` is where the original keeps its dropout."""
+    """GEGLU, then a linear map back. Index 1 of `net` is the place of the original's dropout."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -125,7 +126,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Two temporal self-attentions and a feed-forward, each behind a LayerNorm and beside a residual."""
+    """Two temporal self-attentions and a feed-forward, each after a LayerNorm and with a residual."""
 
     def __init__(self, channels: int, heads: int, frames: int, stored: bool):
         super().__init__()
@@ -151,9 +152,9 @@ class TransformerBlock(nn.Module):
 
 
 class TemporalLayers(nn.Module):
-    """The layers of one place of the UNet, under the original names; `most_positions` of them at a time."""
+    """The temporal layers of one site of the UNet, with the original names."""
 
-    most_positions = MOST_POSITIONS  # at a time
+    most_positions = MOST_POSITIONS  # positions that are processed at a time
 
     def __init__(self, channels: int, heads: int, frames: int, stored: bool, over_frames: bool):
         super().__init__()
@@ -168,9 +169,10 @@ class TemporalLayers(nn.Module):
         return self.transformer_blocks[0].attention_blocks[0].heads
 
     def normed(self, x: Tensor, frames: int, in_windows: InWindows | None = None) -> Tensor:
-        """GroupNorm over C/32 x H x W of a frame or of all of a clip's -> [clip frame c (h w)].
+        """Return the GroupNorm of x as [clip frame c (h w)], in the more precise dtype of x and the weights.
 
-        In the more precise of x's and the weights' dtype."""
+        Statistics are over C/32 x H x W of one frame, or of all frames of a clip if `over_frames` is set.
+        """
         n, c = x.shape[:2]
         x = for_norm(x.to(torch.promote_types(x.dtype, self.norm.weight.dtype)), "group")
         weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)

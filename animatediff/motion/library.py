@@ -1,4 +1,4 @@
-"""Folders of motion modules and motion LoRAs: what is in them, and finding one by a name that a user wrote."""
+"""Folders of motion modules and motion LoRAs: list their files, and find a file by name."""
 from __future__ import annotations
 
 import os
@@ -17,25 +17,25 @@ from animatediff.weights.boundary import UnreadableError, reading
 from animatediff.weights.files import read_shapes
 from animatediff.weights.kinds import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, kind_of
 
-MODULE = MOTION_MODULE  # a kind, beside those in lora_files
+MODULE = MOTION_MODULE  # the kind of an Entry; lora_files has the others
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-_CONFIG = "config.json"  # what a folder in diffusers' layout has
+_CONFIG = "config.json"  # marks a folder in diffusers' layout
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a motion module folder: what it is, or why it cannot be used."""
+    """A file in a motion module folder."""
 
     name: str
     path: Path
     family: str = ""
-    base: str = ""
-    max_frames: int = 0
-    widths: tuple[int, ...] = ()
-    problem: str = ""
-    trained_frames: int = 0
+    base: str = ""  # "SD1.5" or "SDXL"
+    max_frames: int = 0  # longest context window
+    widths: tuple[int, ...] = ()  # channels per level of the UNet, outermost first
+    problem: str = ""  # why the file cannot be used; "" if it can
+    trained_frames: int = 0  # window length in training
     kind: str = MODULE
-    rank: int = 0
+    rank: int = 0  # of a LoRA
 
     def to_dict(self) -> dict:
         values = {"name": self.name, "path": str(self.path), "kind": self.kind, "usable": not self.problem}
@@ -48,9 +48,12 @@ class Entry:
 
 
 def files(folder: Path) -> list[Path]:
-    """Candidates in a folder and below: weight files, and folders in diffusers' layout; nothing hidden. A folder below
-    that cannot be looked into is one, too, so that a listing tells of it."""
-    seen: set[str] = set()  # folders under way, since a link may lead back up
+    """Return the weight files and diffusers folders in a folder and below it, without hidden ones.
+
+    A subfolder that cannot be read is included, so that a listing reports it. Raises ModelError if `folder` itself
+    cannot be read.
+    """
+    seen: set[str] = set()  # folders that were visited, since a link may lead back up
 
     def walk(place: Path) -> Iterator[Path]:
         own = os.path.realpath(place)
@@ -79,23 +82,23 @@ def files(folder: Path) -> list[Path]:
 
 
 def describe(path: Path) -> Description:
-    """What a file is, from its shapes; ModelError says why it cannot be used.
+    """Return the Description of a motion module's file, from its shapes. Raises ModelError if it cannot be used.
 
-    Files that have not changed are not read again: a .ckpt takes a good part of a second.
+    Results are cached until the file changes, since reading a .ckpt takes a good part of a second.
     """
-    return _told(path, read)
+    return _cached(path, read)
 
 
 def describe_lora(path: Path) -> LoraDescription:
-    """The same for a motion LoRA."""
-    return _told(path, read_lora)
+    """Return the LoraDescription of a LoRA's file; cached like `describe`."""
+    return _cached(path, read_lora)
 
 
 def entry(path: Path, name: str) -> Entry:
-    """`describe` for a list, which never raises: what cannot be used is an entry as well, with the reason."""
-    if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no text, which no answer can hold
+    """Return the Entry of a file. It never raises: the Entry of an unusable file has a `problem`."""
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # undecodable bytes, which JSON cannot hold
         name = name.encode("utf-8", "replace").decode()
-        return Entry(name, path.with_name("?"), problem=f"{name} has a name that is no text: rename the file.")
+        return Entry(name, path.with_name("?"), problem=f"{name} has a name with invalid characters: rename the file.")
     try:
         with reading(path):
             return _entry(path, name)
@@ -107,7 +110,7 @@ def _entry(path: Path, name: str) -> Entry:
     try:
         about = describe(path)
     except AnimateDiffError:
-        if not _told(path, _is_lora):
+        if not _cached(path, _is_lora):
             raise
         lora = describe_lora(path)
         return Entry(name, path, widths=lora.widths, kind=lora.kind, rank=lora.rank)
@@ -121,15 +124,15 @@ def _is_lora(path: Path) -> bool:
 
 
 def listing(folders: Iterable[Path]) -> list[Entry]:
-    """What is in these folders, named by the path inside."""
+    """Return an Entry for each file in these folders. Its name is the path relative to the folder."""
     return [entry(path, path.relative_to(folder).as_posix()) for folder in folders for path in files(folder)]
 
 
 def find(name: str, folders: Iterable[Path]) -> Path | None:
-    """The file or diffusers folder that `name` means inside these folders, first folder first.
+    """Return the file or diffusers folder called `name` in the first of these folders that has it, or None.
 
-    A path from the folder, then a file's own name anywhere below; both with or without suffix. A path that leads
-    out of the folder is none of it; links inside the folder lead where they lead.
+    `name` is a path relative to the folder or, second, the name of a file anywhere below it; both with or without
+    suffix. Paths that lead out of the folder are ignored; symbolic links inside the folder are followed.
     """
     wanted = Path(name)
     for folder in folders:
@@ -144,7 +147,7 @@ def find(name: str, folders: Iterable[Path]) -> Path | None:
 
 
 def inside(path: Path, folder: Path) -> bool:
-    """Whether `path`, with its ".." followed, is below the folder."""
+    """Return whether `path` is below the folder after its ".." parts are resolved."""
     written, root = (Path(os.path.abspath(place)) for place in (path, folder))
     return root in written.parents
 
@@ -157,7 +160,7 @@ def _is_candidate(path: Path) -> bool:
 
 
 def _stamp(path: Path) -> tuple:
-    """Times and sizes of everything that a description depends on."""
+    """Return the names, modification times and sizes of all files that a description depends on."""
     parts = sorted(path.iterdir()) if path.is_dir() else [path, path.with_name(_CONFIG)]
     found = []
     for part in parts:
@@ -169,17 +172,20 @@ def _stamp(path: Path) -> tuple:
     return tuple(found)
 
 
-def _told(path: Path, read: Callable[[Path], Any]) -> Any:
+def _cached(path: Path, read: Callable[[Path], Any]) -> Any:
     with reading(path):
-        about = _described(path, _stamp(path), read)
+        about = _read_or_error(path, _stamp(path), read)
     if not isinstance(about, AnimateDiffError):
         return about
     raise type(about)(about.what, where=about.where, remedy=about.remedy)
 
 
 @lru_cache(maxsize=1024)
-def _described(path: Path, stamp: tuple, read: Callable[[Path], Any]) -> Any:
-    """What `read` tells or raises. A file that the system does not give raises at once, and is asked for again."""
+def _read_or_error(path: Path, stamp: tuple, read: Callable[[Path], Any]) -> Any:
+    """Return the description, or the error if there is one, so that both are cached.
+
+    UnreadableError is raised and not cached, since the file may be readable later.
+    """
     try:
         return read(path)
     except UnreadableError:

@@ -1,4 +1,4 @@
-"""From a file or state dict to a motion module: detect, rename, check every tensor, take it over."""
+"""Load a motion module from a file or state dict: detect the family, rename the keys, check every tensor."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from animatediff.weights.files import WeightFile, read_config
 from animatediff.weights.naming import site_of, unwrap
 
 _SITE_NORM = "temporal_transformer.norm.weight"
-# Far above what published modules have: what a file claims is checked before anything of that size is made.
+# Limits far above published modules. A file's claims are checked before anything of that size is allocated.
 _MOST_POSITIONS, _MOST_CHANNELS, _MOST_HEADS = 4_096, 16_384, 1_024
 _OTHER_DOWNLOAD = "The file is damaged or of a kind that is not supported: try another download."
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a motion module is, as far as shapes tell."""
+    """The properties of a motion module that its file's shapes, config and name show."""
 
     name: str
     family: Family
     widths: tuple[int, ...]  # channels per level, outermost first
     max_frames: int
-    heads: int = 8  # no tensor tells; a diffusers folder's config does
-    distilled: Distilled | None = None  # what to few steps, told by the file's name or title
+    heads: int = 8  # from a diffusers folder's config; tensors do not show it
+    distilled: Distilled | None = None  # few-step distillation, from the file's name or title
 
 
 def describe(path: Path | str) -> Description:
-    """Detect a file without reading its weights; ModelError says why it cannot be used."""
+    """Return the Description of a file without reading its weights. Raises ModelError if it cannot be used."""
     path, name = Path(path), name_of(path)
     with reading(path):
         file = WeightFile(path)
@@ -50,9 +50,12 @@ def describe(path: Path | str) -> Description:
 
 
 def load(source: Path | str | Mapping[str, Any], *, name: str = "", dtype: torch.dtype | None = None) -> MotionModule:
-    """A motion module from a file, a diffusers folder or a state dict, in any naming; on the CPU, in eval mode, frozen.
+    """Return a motion module from a file, a diffusers folder or a state dict, in any naming.
 
-    Weights keep the dtype they have in the file unless `dtype` is given. `name` is what messages call it.
+    The module is on the CPU, in eval mode and frozen. Raises ModelError if it cannot be used.
+
+    name: name of the module in messages.
+    dtype: dtype of the weights; None keeps the file's.
     """
     if isinstance(source, Mapping):
         name = name or "the motion module"
@@ -111,7 +114,7 @@ def _describe(shapes: Mapping[str, tuple[int, ...]], name: str, config: Mapping[
 
 
 def _width(shapes: Mapping[str, tuple[int, ...]], level: int, name: str) -> int:
-    """Channels of a level of the UNet."""
+    """Return the number of channels in a level of the UNet."""
     key = f"down_blocks.{level}.motion_modules.0.{_SITE_NORM}"
     if key not in shapes:
         raise _incomplete(name, key, 1)
@@ -123,12 +126,12 @@ def _width(shapes: Mapping[str, tuple[int, ...]], level: int, name: str) -> int:
 
 
 def skeleton(about: Description) -> MotionModule:
-    """A module of this kind without weights that mean anything; on the meta device it takes no memory."""
+    """Return a module with uninitialised weights. On the meta device it takes no memory."""
     return MotionModule(about.family, about.widths, max_frames=about.max_frames, heads=about.heads, name=about.name)
 
 
 def _check(found: Mapping[str, tuple[int, ...]], about: Description) -> None:
-    """Every tensor of the network is there, of the right shape, and no other."""
+    """Raise ModelError unless `found` has exactly the network's tensors, with the right shapes."""
     with torch.device("meta"):
         expected = {key: tuple(t.shape) for key, t in skeleton(about).state_dict().items()}
     missing = [key for key in expected if key not in found]

@@ -1,10 +1,10 @@
-"""LoRAs on a motion module, and the domain adapter on a UNet, for the length of a `with` block.
+"""Apply motion LoRAs to a motion module, and domain adapters to a UNet, for the length of a `with` block.
 
     with applied(module, [(lora, Curve.read(0.8))], frames), injected(unet, module, layout_of):
 
-A weight that is the same in all frames is merged into the module's weights, which costs nothing per step; the module
-has its own tensors back afterwards, the same objects. A weight that varies is applied frame by frame by forward hooks,
-and so is everything on a UNet: its weights are the host's, which may keep copies of them while they are changed.
+A LoRA whose weight is the same in all frames is merged into the module's weights, which costs nothing per step. On exit
+the module has its own tensors again, the same objects. A LoRA whose weight varies is applied frame by frame, by forward
+hooks. On a UNet everything is applied by hooks: the host may keep copies of its weights while they are changed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from animatediff.motion.module import MotionModule
 from animatediff.unet.places import find_places
 
 Weighted = tuple[Lora, Curve]
-Terms = list[tuple[LowRank, list[float]]]  # changes of one layer, and their weights in each frame of the clip
+Terms = list[tuple[LowRank, list[float]]]  # the changes of one layer, each with its weight per frame of the clip
 
 
 @contextmanager
 def applied(module: MotionModule, loras: Sequence[Weighted], frames: int) -> Iterator[None]:
-    """Run `module` with its motion LoRAs; `frames` are the clip's. Domain adapters among `loras` are left alone."""
+    """Context manager in which `module` has the motion LoRAs among `loras`; domain adapters are ignored.
+
+    frames: number of frames in the clip.
+    """
     for lora, _ in loras:
         check_fit(lora.about, module)
     with ExitStack() as stack:
@@ -48,9 +51,10 @@ def applied(module: MotionModule, loras: Sequence[Weighted], frames: int) -> Ite
 
 @contextmanager
 def applied_to_unet(unet: nn.Module, loras: Sequence[Weighted], frames: int, layout_of: LayoutOf) -> Iterator[None]:
-    """Run `unet`, in LDM or diffusers layout, with the domain adapters among `loras`. `layout_of`: as in `injected`.
+    """Context manager in which `unet` (LDM or diffusers layout) has the domain adapters among `loras`.
 
-    Rows that are of no clip have the weight that the clip begins with.
+    Rows that belong to no clip get the weight of the clip's first frame.
+    frames: number of frames in the clip. layout_of: see `injected`.
     """
     def frames_of(x: Tensor) -> list[int]:
         layout = layout_of(x.shape[0])
@@ -71,7 +75,7 @@ def applied_to_unet(unet: nn.Module, loras: Sequence[Weighted], frames: int, lay
 
 
 def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None:
-    """Refuse a motion LoRA whose layers are not the module's. Those of the middle block may be missing there."""
+    """Raise ModelError if the layers of a motion LoRA do not fit the module; the module may lack a middle block."""
     if lora.kind != MOTION:
         return
     if isinstance(module, Description):
@@ -92,7 +96,10 @@ def check_fit(lora: LoraDescription, module: MotionModule | Description) -> None
 
 
 def notices(lora: LoraDescription, name: str, has_mid: bool) -> list[str]:
-    """What a user may not expect of this LoRA. `name`, `has_mid`: of the motion module."""
+    """Return notices to the user about parts of this LoRA that have no effect.
+
+    name: name of the motion module. has_mid: whether the motion module has a middle block.
+    """
     if lora.kind == MOTION and lora.has_mid and not has_mid:
         return [f"{lora.name} was trained on a motion module with a middle block, which {name} does not "
                 "have: that part of it is left out"]
@@ -100,14 +107,14 @@ def notices(lora: LoraDescription, name: str, has_mid: bool) -> list[str]:
 
 
 def module_layers(module: MotionModule) -> dict[str, nn.Linear]:
-    """The linear layers of a motion module, as `layer_name` calls them."""
+    """Return the linear layers of a motion module by the names of `layer_name`."""
     return {layer_name(name): m for name, m in module.named_modules() if isinstance(m, nn.Linear)}
 
 
 def unet_layers(unet: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of a UNet's spatial transformers, as `layer_name` calls them.
+    """Return the linear layers of a UNet's spatial transformers by the names of `layer_name`.
 
-    These are the very places after which motion modules come.
+    Motion modules follow after the same transformers, so `find_places` finds them.
     """
     hosts = {site.replace("motion_modules", "attentions"): host for site, host in find_places(unet).sites.items()
              if hasattr(host, "transformer_blocks")}
@@ -116,10 +123,11 @@ def unet_layers(unet: nn.Module) -> dict[str, nn.Linear]:
 
 
 class _PerFrame:
-    """Forward hook of a linear layer that adds what low-rank changes make of its input, frame by frame.
+    """Forward hook of a linear layer that adds low-rank changes with a weight per frame.
 
-    `frames_of(x)`: the clip's frames that x [clips frame c] shows along its second axis; with `rows`, [rows tokens c]
-    along its first.
+    frames_of: returns the frame numbers of an input x.
+    rows: if set, x is [rows tokens c] and frames lie along its first axis; otherwise x is [clips frame c] and frames
+        lie along its second axis.
     """
 
     def __init__(self, terms: Terms, frames_of: Callable[[Tensor], Iterable[int]], rows: bool = False):
@@ -127,13 +135,13 @@ class _PerFrame:
         self.terms = []
         for change, weights in terms:
             scale = torch.tensor(weights, dtype=torch.float64) * change.scale
-            alike = len(set(weights)) == 1
-            self.terms.append((change.down, change.up.double() * scale[0], scale.new_ones(())) if alike else
+            is_constant = len(set(weights)) == 1
+            self.terms.append((change.down, change.up.double() * scale[0], scale.new_ones(())) if is_constant else
                               (change.down, change.up, scale))
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
-        self.terms = [tuple(tensor.to(x) for tensor in term) for term in self.terms]  # copied by the first call alone
+        self.terms = [tuple(tensor.to(x) for tensor in term) for term in self.terms]  # only the first call copies
         for down, up, weights in self.terms:
             if weights.ndim:
                 weights = weights[list(self.frames_of(x))].view(-1, 1, *[1] * self.rows)
@@ -142,7 +150,7 @@ class _PerFrame:
 
 
 def _terms(layers: dict[str, nn.Linear], loras: Sequence[Weighted], kind: str, frames: int) -> dict[nn.Linear, Terms]:
-    """What changes each layer; weights of 0 change nothing."""
+    """Return the changes of each layer by the LoRAs of this kind. LoRAs whose weights are all 0 are left out."""
     found: dict[nn.Linear, Terms] = defaultdict(list)
     for lora, curve in loras:
         weights = curve.values(frames)
@@ -155,7 +163,7 @@ def _terms(layers: dict[str, nn.Linear], loras: Sequence[Weighted], kind: str, f
 
 @torch.no_grad()
 def _merged(weight: Tensor, terms: list[tuple[LowRank, float]]) -> nn.Parameter:
-    """The sum in fp32 at least, in the weight's own dtype."""
+    """Return the weight plus its changes, in its own dtype. The sum is computed in fp32 at least."""
     wide = torch.promote_types(weight.dtype, torch.float32)
     total = weight.to(wide)
     for change, strength in terms:

@@ -1,12 +1,12 @@
-"""Motion LoRAs' files: told by their tensors, read in any of the namings that are about.
+"""Read motion LoRAs and domain adapters. Their kind is detected from the tensors; these namings are supported:
 
     original   down_blocks.0.motion_modules.1.….attention_blocks.0.processor.to_q_lora.down.weight
     diffusers  unet.down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.processor.to_q_lora.down.weight
     peft       unet.down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.to_q.lora_A.weight
     WebUI      down_blocks_0_motion_modules_1_…_attention_blocks_0_to_q.lora_down.weight
 
-A layer is known inside the project by diffusers' name with underscores for dots, in which all of these agree. The same
-original naming is that of v3's domain adapter, which is for the spatial attention of the image model's UNet.
+Inside the project a layer has diffusers' name with underscores instead of dots; every naming maps to it. v3's domain
+adapter uses the original naming; it changes the spatial attention of the image model's UNet.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ Shape = tuple[int, ...]
 
 _PART = re.compile(r"(?P<layer>.+?)[._]lora(?:_(?P<peft>[AB])|[._](?P<part>down|up))(?:\.\w+)?\.weight")
 _ALPHA = re.compile(r"(?P<layer>.+?)(?:[._]lora)?\.alpha")
-_FRONT = re.compile(r"^(?:(?:lora_unet|base_model_model|diffusion_model|module|unet)_)+")
-_SAME = (("_processor", ""), ("_temporal_transformer", ""), ("_temporal_attentions_", "_motion_modules_"),
+_PREFIX = re.compile(r"^(?:(?:lora_unet|base_model_model|diffusion_model|module|unet)_)+")
+_ALIASES = (("_processor", ""), ("_temporal_transformer", ""), ("_temporal_attentions_", "_motion_modules_"),
          ("_attention_blocks_0_", "_attn1_"), ("_attention_blocks_1_", "_attn2_"))
-_OF_MOTION = re.compile(r"(?:(?:down|up)_blocks_\d+|mid_block)_motion_modules_\d+_")
+_MOTION_LAYER = re.compile(r"(?:(?:down|up)_blocks_\d+|mid_block)_motion_modules_\d+_")
 _DAMAGED = "Download it again, or from elsewhere."
 
 
 @dataclass(frozen=True)
 class LoraDescription:
-    """What a LoRA is, as far as shapes tell. `layers`: (out, in, rank) of each layer that it changes."""
+    """The properties of a LoRA that its shapes show."""
 
     name: str
-    kind: str
-    layers: Mapping[str, tuple[int, int, int]]
+    kind: str  # MOTION or ADAPTER
+    layers: Mapping[str, tuple[int, int, int]]  # (out, in, rank) of each changed layer
 
     @property
     def rank(self) -> int:
@@ -55,7 +55,7 @@ class LoraDescription:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels per level of the UNet, outermost first, as far as it has layers there."""
+        """Channels per level of the UNet, outermost first, for the levels in which the LoRA has layers."""
         found = {int(m[1]): out for layer, (out, _, _) in self.layers.items()
                  if (m := re.match(r"down_blocks_(\d+)_.*_to_q$", layer))}
         return tuple(found[level] for level in sorted(found))
@@ -63,16 +63,16 @@ class LoraDescription:
 
 @dataclass(frozen=True)
 class LowRank:
-    """The change of one layer's weight: scale * up @ down. up [out rank], down [rank in]."""
+    """The change of one layer's weight: scale * up @ down."""
 
-    down: Tensor
-    up: Tensor
+    down: Tensor  # [rank in]
+    up: Tensor  # [out rank]
     scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA's weights, on the CPU and in the file's dtype."""
+    """A LoRA with its weights, on the CPU and in the file's dtype."""
 
     about: LoraDescription
     changes: Mapping[str, LowRank]
@@ -83,13 +83,13 @@ class Lora:
 
 
 def describe(path: Path | str) -> LoraDescription:
-    """Detect a file without reading its weights; ModelError says why it is no motion LoRA."""
+    """Return the description of a file without reading its weights. Raises ModelError if it is not a motion LoRA."""
     with reading(path):
         return _described(WeightFile(path), name_of(path))
 
 
 def load(source: Path | str | Mapping[str, Tensor], *, name: str = "") -> Lora:
-    """A motion LoRA or domain adapter from a file or a state dict, in any naming."""
+    """Return a motion LoRA or domain adapter from a file or a state dict, in any naming."""
     if isinstance(source, Mapping):
         name = name or "the motion LoRA"
         with reading(name):
@@ -108,7 +108,7 @@ def _described(file: WeightFile, name: str) -> LoraDescription:
 
 def _loaded(tensors: Mapping[str, Tensor], about: LoraDescription) -> Lora:
     numbers.check(about.name, {key: tensor for key, tensor in tensors.items() if _PART.fullmatch(key)})
-    parts, alphas = _sorted(tensors)
+    parts, alphas = _parts_and_alphas(tensors)
     scales = {layer: _number(alphas[layer], layer, about.name) / rank
               for layer, (_, _, rank) in about.layers.items() if layer in alphas}
     return Lora(about, {layer: LowRank(parts[layer]["down"], parts[layer]["up"], scales.get(layer, 1.0))
@@ -122,8 +122,8 @@ def _number(alpha: Tensor, layer: str, name: str) -> float:
 
 
 def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
-    """`describe` for shapes by key."""
-    found, (parts, _) = kind_of(shapes), _sorted(shapes)
+    """Return the description from a mapping of keys to shapes; see `describe`."""
+    found, (parts, _) = kind_of(shapes), _parts_and_alphas(shapes)
     kind = found.name if found else ""
     if kind == IMAGE_LORA:
         raise ModelError(f"{name} is an image LoRA, not a motion LoRA",
@@ -131,7 +131,7 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
     if kind not in (MOTION, ADAPTER) or not parts:
         raise ModelError(f"{name} is not a motion LoRA: none of its {len(shapes)} tensors is a low-rank change",
                          remedy="Pick one such as v2_lora_ZoomIn.ckpt.")
-    others = [layer for layer in parts if not _OF_MOTION.match(layer)]
+    others = [layer for layer in parts if not _MOTION_LAYER.match(layer)]
     if kind == MOTION and others:
         raise ModelError(f"{name} is a motion LoRA and an image LoRA in one: it has {others[0]} too",
                          remedy="Use separate files for its two parts.")
@@ -151,15 +151,15 @@ def describe_shapes(shapes: Mapping[str, Shape], name: str) -> LoraDescription:
 
 
 def layer_name(name: str) -> str:
-    """A layer's name as all namings agree on it."""
-    name = _FRONT.sub("", name.replace(".", "_"))
-    for theirs, ours in _SAME:
+    """Return the project's name of a layer, from its name in any naming."""
+    name = _PREFIX.sub("", name.replace(".", "_"))
+    for theirs, ours in _ALIASES:
         name = name.replace(theirs, ours)
     return f"{name}_0" if name.endswith("_to_out") else name
 
 
-def _sorted(state: Mapping[str, Tensor | Shape]) -> tuple[dict[str, dict], dict]:
-    """{layer: {"down": …, "up": …}} and {layer: alpha}."""
+def _parts_and_alphas(state: Mapping[str, Tensor | Shape]) -> tuple[dict[str, dict], dict]:
+    """Return {layer: {"down": …, "up": …}} and {layer: alpha}."""
     parts: dict[str, dict] = {}
     alphas = {}
     for key, value in state.items():

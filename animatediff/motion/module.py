@@ -1,4 +1,4 @@
-"""A motion module: temporal transformers under the original AnimateDiff names."""
+"""The motion module: temporal transformers, with the original AnimateDiff names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Site(nn.Module):
-    """One entry of `motion_modules`; the extra level is the original naming's."""
+    """One entry of `motion_modules`. It exists because the original naming has this level."""
 
     def __init__(self, *args, **kwargs):
         super().__init__()
@@ -32,7 +32,7 @@ class Site(nn.Module):
 
 
 class Level(nn.Module):
-    """One block of the UNet: its sites in order."""
+    """The sites of one block of the UNet, in order."""
 
     def __init__(self, sites: list[Site]):
         super().__init__()
@@ -42,13 +42,13 @@ class Level(nn.Module):
 class MotionModule(nn.Module):
     """All temporal transformers of one motion module; `state_dict()` has exactly the original AnimateDiff keys.
 
-    `widths` are the channels per level of the UNet, outermost first; `max_frames` is the longest window,
-    `name` what messages call it, `distilled` the kind where it is made for few steps. While an injected site runs,
-    `window` holds the numbers of the frames that it sees.
+    widths: channels per level of the UNet, outermost first.
+    max_frames: longest context window, in frames.
+    name: name of the module in messages.
     """
 
-    window: Group = ()
-    distilled: Distilled | None = None
+    window: Group = ()  # frame numbers that an injected site processes, set while it runs
+    distilled: Distilled | None = None  # few-step distillation, if any
 
     def __init__(self, family: Family, widths: tuple[int, ...], *, max_frames: int, heads: int = 8, name: str = ""):
         super().__init__()
@@ -71,16 +71,16 @@ class MotionModule(nn.Module):
             self.mid_block = level(widths[-1], 1)
 
     def sites(self) -> Mapping[str, Site]:
-        """Every site under its name, e.g. `down_blocks.0.motion_modules.1`."""
+        """Return the sites by name, such as `down_blocks.0.motion_modules.1`."""
         return {name: site for name, site in self.named_modules() if isinstance(site, Site)}
 
     def release(self) -> None:
-        """Give back what sites keep from call to call; the next call makes it anew."""
+        """Free the data that sites keep between calls; the next call computes it again."""
         for site in self.sites().values():
             site.temporal_transformer.release()
 
     def check_frames(self, frames: int) -> None:
-        """Refuse a window that is longer than the positional encoding."""
+        """Raise ModelError if a window of `frames` frames is longer than the positional encoding."""
         if frames > self.max_frames:
             raise ModelError(
                 f"a window of {frames} frames is longer than the {self.max_frames} that {self.name} has positions for",

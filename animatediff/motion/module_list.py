@@ -1,4 +1,4 @@
-"""torch's ModuleList, of which a type checker knows what is in it."""
+"""torch's ModuleList with a type parameter for its elements."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator

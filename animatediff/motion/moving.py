@@ -1,4 +1,4 @@
-"""A motion module on the host's device for the length of a pass."""
+"""Move a motion module to the host's device for the length of a pass."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ from animatediff.motion.module import MotionModule
 
 @contextmanager
 def on_device(module: MotionModule, device: torch.device | str, dtype: torch.dtype) -> Iterator[MotionModule]:
-    """For the length of the block the weights lie on `device` in `dtype`; afterwards they are the tensors of before.
+    """Context manager in which the module's weights are on `device` in `dtype`.
 
-    Nothing is copied back: from a GPU that takes four times as long as the way there.
+    On exit the module has its original tensors again. Nothing is copied back, since copying from a GPU takes four times
+    as long as copying to it.
     """
     tensors = [*module.parameters(), *module.buffers()]
     before = [(tensor, tensor.data) for tensor in tensors]

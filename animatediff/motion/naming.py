@@ -1,6 +1,6 @@
-"""Three names of the same tensors: the original AnimateDiff ones, diffusers' MotionAdapter's and HotShot-XL's.
+"""Convert tensor names between the original AnimateDiff naming, diffusers' MotionAdapter and HotShot-XL.
 
-Inside the project there is only the original one.
+The project uses only the original naming internally.
 
     original   down_blocks.0.motion_modules.1.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight
     diffusers  down_blocks.0.motion_modules.1.transformer_blocks.0.attn1.to_q.weight
@@ -20,7 +20,7 @@ from animatediff.weights.naming import SITE, site_of
 
 T = TypeVar("T")
 
-# Inside a transformer block: diffusers' name, original name.
+# Names inside a transformer block: diffusers, original.
 _IN_BLOCK = (
     ("attn1.", "attention_blocks.0."),
     ("attn2.", "attention_blocks.1."),
@@ -33,7 +33,10 @@ _PE = tuple(f"attention_blocks.{i}.pos_encoder.pe" for i in (0, 1))
 
 
 def to_original(state: Mapping[str, T]) -> dict[str, T]:
-    """The temporal layers of a state dict in any naming (of tensors or of shapes); the rest is dropped."""
+    """Return the temporal layers of a state dict in the original naming; other keys are dropped.
+
+    state: tensors or shapes by key, in any naming.
+    """
     result: dict[str, T] = {}
     for key, value in state.items():
         match = SITE.search(key)
@@ -43,7 +46,7 @@ def to_original(state: Mapping[str, T]) -> dict[str, T]:
         block = _BLOCK.match(inner)
         if not block:
             result[prefix + inner] = value
-        elif block[2] == "pos_embed.pe":  # diffusers keeps one for both attentions
+        elif block[2] == "pos_embed.pe":  # diffusers stores one for both attentions
             result.update({prefix + block[1] + pe: value for pe in _PE})
         else:
             result[prefix + block[1] + _in_block(block[2])] = value
@@ -58,7 +61,7 @@ def _in_block(name: str) -> str:
 
 
 def to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Original naming to that of diffusers' MotionAdapter."""
+    """Return the state dict in the naming of diffusers' MotionAdapter."""
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         new = key.replace(".temporal_transformer.", ".")
@@ -72,7 +75,7 @@ def to_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_hotshot(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Original naming to HotShot-XL's own."""
+    """Return the state dict in HotShot-XL's naming."""
     renamed = ((".motion_modules.", ".temporal_attentions."), (".temporal_transformer.", "."))
     result: dict[str, Tensor] = {}
     for key, value in state.items():

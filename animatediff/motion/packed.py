@@ -1,11 +1,12 @@
-"""The temporal transformer on a CPU: products in oneDNN's own layout of the weights, fused with what follows them.
+"""The temporal transformer on a CPU, with oneDNN products in blocked weight layout and fused with the next operator.
 
-A plain product runs in MKL, which reads the weights as they lie. On a processor with AVX-512 oneDNN is a fifth to twice
-as fast when they lie in its blocks, and adds residuals, GELU and gate while a block of the result is still in
-registers; these are the operators that torch.compile emits for linear layers on CPUs. They are not part of torch's
-documented interface, so they are tried once, and where they are missing or wrong the plain layers do the work. The
-weights in blocks are a copy, as large as the module; it is made anew when a weight changes, and goes with
-`MotionModule.release`.
+torch's plain product runs in MKL on weights in their usual layout. On a processor with AVX-512, oneDNN's blocked layout
+is a fifth to twice as fast, and residual, GELU and gate are computed while a block of the result is still in registers.
+torch.compile emits the same operators for linear layers on CPUs. They are not part of torch's documented interface, so
+they are tried once; if they are missing or wrong, the plain layers are used.
+
+The blocked weights are a copy as large as the module. It is made again when a weight changes, and
+`MotionModule.release` frees it.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animatediff.motion.plain import is_plain
-from animatediff.motion.unchanged import MadeOf
+from animatediff.motion.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from animatediff.motion.in_windows import InWindows
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from animatediff.motion.scale import Scale
 
 DTYPES = (torch.float32, torch.bfloat16)
-ROWS = 1_024  # tokens of a call, for which the blocks are chosen
+ROWS = 1_024  # tokens per call; oneDNN chooses its blocks for this number
 
 
 class Packed:
-    """y = x Wᵀ + b with `weight` [out in] in blocks; the sums that follow are part of it."""
+    """A linear layer y = x Wᵀ + b with `weight` [out in] in blocked layout, optionally fused with the next operator."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
@@ -49,7 +50,7 @@ class Packed:
 
 
 class PackedAttention:
-    """TemporalAttention behind its LayerNorm and with its residual."""
+    """LayerNorm, TemporalAttention and the residual."""
 
     def __init__(self, attention: TemporalAttention, norm: nn.Module):
         self.attention, self.norm = attention, norm
@@ -62,15 +63,15 @@ class PackedAttention:
 
 
 class PackedBlock:
-    """TransformerBlock."""
+    """Computes the same as TransformerBlock."""
 
     def __init__(self, block: TransformerBlock):
         self.attentions = [PackedAttention(*each) for each in zip(block.attention_blocks, block.norms)]
         self.norm = block.ff_norm
-        both, down = block.ff.up.proj, block.ff.down
-        (value, gate), (of_value, of_gate) = both.weight.chunk(2), both.bias.chunk(2)
+        up, down = block.ff.up.proj, block.ff.down
+        (value, gate), (value_bias, gate_bias) = up.weight.chunk(2), up.bias.chunk(2)
         self.value, self.gate, self.down = (
-            Packed(value, of_value), Packed(gate, of_gate), Packed(down.weight, down.bias))
+            Packed(value, value_bias), Packed(gate, gate_bias), Packed(down.weight, down.bias))
 
     def __call__(self, x: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = in_windows(self._attended, x, scale) if in_windows else self._attended(x, scale)
@@ -84,13 +85,13 @@ class PackedBlock:
 
 
 class PackedTransformer:
-    """What TemporalLayers does to tokens [position frame c]."""
+    """Computes the same as `TemporalTransformer.on_tokens`, for tokens [position frame c]."""
 
     def __init__(self, transformer: TemporalLayers):
         self.first = Packed(transformer.proj_in.weight, transformer.proj_in.bias)
         self.blocks = [PackedBlock(block) for block in transformer.transformer_blocks]
         self.last = Packed(transformer.proj_out.weight, transformer.proj_out.bias)
-        self.made_of = MadeOf(transformer.parameters())
+        self.unchanged = Unchanged(transformer.parameters())
 
     def __call__(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
         x = self.first(tokens)
@@ -100,9 +101,12 @@ class PackedTransformer:
 
 
 def packed(transformer: TemporalLayers, before: PackedTransformer | None) -> PackedTransformer | None:
-    """The transformer with its weights as they are now, `before` if that still is; None where the plain layers are to
-    do the work: elsewhere than on a CPU or where that is slower, while learning, and where someone looks into layers or
-    has changed them."""
+    """Return a PackedTransformer with the current weights, or None to use the plain layers.
+
+    It is None if the weights are not on a CPU, if oneDNN is slower or does not work, if gradients are on, or if a layer
+    has hooks or a replaced `forward`.
+    before: the previous PackedTransformer; returned again while the weights are unchanged.
+    """
     weight = transformer.proj_in.weight
     if weight.device.type != "cpu" or weight.dtype not in DTYPES or torch.is_grad_enabled():
         return None
@@ -110,22 +114,23 @@ def packed(transformer: TemporalLayers, before: PackedTransformer | None) -> Pac
         return None
     if not all(map(is_plain, transformer.modules())):
         return None
-    if before is not None and before.made_of(transformer.parameters()):
+    if before is not None and before.unchanged(transformer.parameters()):
         return before
     return PackedTransformer(transformer)
 
 
 def is_faster() -> bool:
-    """Whether oneDNN is the faster one here. With AVX2 alone it does 77 GFLOP/s where MKL does 90, and 55 with GELU.
+    """Return whether oneDNN is faster than MKL, which is the case with AVX-512.
 
-    Asked, not timed, so that a machine always gives the same clip bit for bit.
+    With AVX2 alone oneDNN reaches 77 GFLOP/s (55 with GELU) and MKL 90. The processor's capability decides, not a
+    timing, so that a machine always produces the same clip bit for bit.
     """
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 @cache
 def works(dtype: torch.dtype) -> bool:
-    """Whether this torch has the operators, and they give what they should."""
+    """Return whether this torch version has the operators and their results are right."""
     if not torch.backends.mkldnn.is_available():
         return False
     random = torch.Generator().manual_seed(1)

@@ -1,9 +1,9 @@
-"""Whether a layer may be replaced by a shortcut that computes the same."""
+"""Check whether a layer may be replaced by a faster equivalent."""
 from __future__ import annotations
 
 from torch import nn
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """It does what its class says: nobody has hooked it or given it a `forward` of its own."""
+    """Return whether the layer has no forward hooks and no `forward` of its own, so that it acts as its class does."""
     return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))

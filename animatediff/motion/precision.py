@@ -1,4 +1,4 @@
-"""In which precision the temporal transformer computes."""
+"""Precision of the norms in the temporal transformer: statistics in fp32 at least."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
@@ -12,18 +12,20 @@ _NORMS = {"group": lambda x: F.group_norm(x, 1), "layer": lambda x: F.layer_norm
 
 
 def for_norm(x: Tensor, norm: str) -> Tensor:
-    """What a "group" or "layer" norm is taken of, so that its statistics are in fp32 at least: x itself where the
-    kernel sees to that, a copy in fp32 elsewhere."""
+    """Return x in a dtype in which the norm's statistics are in fp32 at least.
+
+    That is x itself if the kernel computes statistics in fp32, else a copy in fp32. norm: "group" or "layer".
+    """
     return x if x.element_size() >= 4 or _keeps_fp32(norm, x.device, x.dtype) else x.float()
 
 
 @cache
 @torch.no_grad()
 def _keeps_fp32(norm: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch's kernel has a norm's mean and deviation in fp32, which is tried once. CPU kernels do; CUDA's
-    for group norms rounded both to x's dtype for years (aten's group_norm_kernel.cu).
+    """Return whether torch's kernel computes a norm's mean and deviation in fp32; tried once per dtype and device.
 
-    The numbers' mean lies between two of the dtype, and in fp16 their squares overflow.
+    CPU kernels do. CUDA's group norm rounded both to the dtype of x for years (aten's group_norm_kernel.cu). The mean
+    of the test input is not representable in the dtype, and in fp16 its squares overflow.
     """
     steps = torch.arange(8.0).repeat(64)
     truth = (steps.double() - 3.5) / 5.25**0.5
@@ -37,20 +39,23 @@ def _keeps_fp32(norm: str, device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def forget_trials() -> None:
-    """The next norm of each kind is tried again."""
+    """Clear the cached results, so that each kind of norm is tried again."""
     _keeps_fp32.cache_clear()
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """In which operators take tensors as they are: a host's autocast would have norms in fp32, by a copy of x.
-    While learning it stays, since whoever trains has chosen it."""
+    """Return a context manager that turns autocast off, so that operators keep the dtype of their inputs.
+
+    With a host's autocast, norms would run in fp32 on a copy of x. Autocast stays on while gradients are on, since the
+    training code chose it.
+    """
     if torch.is_grad_enabled() or x.device.type not in ("cpu", "cuda"):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm whose statistics are taken in fp32 at least, whatever the weights' dtype."""
+    """LayerNorm whose statistics are in fp32 at least, for weights of any dtype."""
 
     def forward(self, input: Tensor) -> Tensor:
         wide = for_norm(input, "layer")

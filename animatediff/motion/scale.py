@@ -1,4 +1,4 @@
-"""How strongly keys or a change count: one number, or one for each frame and place."""
+"""The type of motion scale and motion effect: one number, or one per frame and place."""
 from __future__ import annotations
 
 from torch import Tensor

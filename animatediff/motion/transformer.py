@@ -1,4 +1,4 @@
-"""What sits at one place of the UNet: the temporal layers, run by whatever is fastest for a call."""
+"""The temporal transformer of one site. It chooses the fastest implementation for each call."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from animatediff.motion.scale import Scale
 if TYPE_CHECKING:
     from animatediff.motion.fused import FusedTransformer
 
-TILED = ("cpu",)  # devices where the transformer runs in tiles
-CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames: the feed-forward's intermediate stays in the cache
+TILED = ("cpu",)  # devices on which the transformer runs in tiles
+CPU_TILE_TOKENS = 1_024  # 64 positions of 16 frames, so that the feed-forward's intermediates stay in the cache
 
 
 class TemporalTransformer(TemporalLayers):
-    """x [(clip frame) c h w] -> x + change, same shape and dtype."""
+    """Returns x + change for x [(clip frame) c h w], in the same shape and dtype."""
 
     _packed: PackedTransformer | None = None
     _fused: FusedTransformer | None = None
 
     def forward(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                 in_windows: InWindows | None = None) -> Tensor:
-        """`scale` of the keys and `effect`, the share of the change that is taken: numbers or [frame h w]."""
+        """Return x + effect · change. scale: factor of the keys. Both are numbers or [frame h w]."""
         scale, effect = (each.flatten(1).to(x.device) if isinstance(each, Tensor) else each for each in (scale, effect))
         with without_autocast(x):
             self._fused = fused(self, x, frames, in_windows, self._fused, self.plainly)
@@ -37,7 +37,7 @@ class TemporalTransformer(TemporalLayers):
 
     def plainly(self, x: Tensor, frames: int, scale: Scale = 1.0, effect: Scale = 1.0,
                 in_windows: InWindows | None = None) -> Tensor:
-        """By torch's own operators; `scale` and `effect` are numbers or [frame h·w]."""
+        """Compute the same with torch's own operators. scale, effect: numbers or [frame h·w]."""
         n, c, h, w = x.shape
         normed = self.normed(x, frames, in_windows)
         if x.device.type in TILED and not torch.is_grad_enabled():
@@ -56,58 +56,59 @@ class TemporalTransformer(TemporalLayers):
 
     @property
     def packed(self) -> PackedTransformer | None:
-        """The weights as the CPU's products took them in the last call, if it was by those."""
+        """The packed weights of the last call, if it used them."""
         return self._packed
 
     @property
     def fused(self) -> FusedTransformer | None:
-        """The kernels that did the last call, if they did."""
+        """The Triton implementation of the last call, if it used one."""
         return self._fused
 
     def release(self) -> None:
-        """Give back what was made of the weights; the next call makes it anew."""
+        """Free the data derived from the weights; the next call computes it again."""
         self._packed = self._fused = None
 
     def __getstate__(self) -> dict:
-        """For copies and files, which are without what was made of the weights."""
+        """Return the state for copy and pickle, without the data derived from the weights."""
         return self.__dict__ | {"_packed": None, "_fused": None}
 
     def on_tokens(self, tokens: Tensor, scale: Scale = 1.0, in_windows: InWindows | None = None) -> Tensor:
-        """The change of tokens [position frame c] that are normed already; `scale` is a number or [position frame]."""
+        """Return the change of normalised tokens [position frame c]. scale: a number or [position frame]."""
         x = self.proj_in(tokens)
         for block in self.transformer_blocks:
             x = block(x, scale, in_windows)
         return self.proj_out(x)
 
     def _in_parts(self, tokens: Tensor, scale: Scale, in_windows: InWindows | None = None) -> Tensor:
-        """`on_tokens` of [position frame c], below the grid limit."""
+        """Return `on_tokens` of tokens [position frame c], computed in parts below the CUDA grid limit."""
         if tokens.shape[0] <= self.most_positions:
             return self.on_tokens(tokens, scale, in_windows)
         parts = tokens.split(self.most_positions)
         scales = scale.split(self.most_positions) if isinstance(scale, Tensor) else [scale] * len(parts)
-        return torch.cat([self.on_tokens(part, of_part, in_windows) for part, of_part in zip(parts, scales)])
+        return torch.cat([self.on_tokens(part, part_scale, in_windows) for part, part_scale in zip(parts, scales)])
 
     def _in_tiles(self, x: Tensor, normed: Tensor, scale: Scale, effect: Scale, in_windows: InWindows | None = None
                   ) -> Tensor:
-        """x and its norm [clip frame c place] -> x + change, in tiles of places whose intermediates stay in the cache.
+        """Return x + effect · change, computed in tiles of places whose intermediates stay in the cache.
 
-        Layouts change by transposed copies of matrices [frame·c, place],
-        which are several times as fast as permuted ones.
+        x, normed: [clip frame c place]. The layout changes by transposed copies of matrices [frame·c, place], which are
+        several times as fast as permuted copies.
         """
         _, frames, c, places = x.shape
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         self._packed = packed(self, self._packed)
         work = self._packed or self.on_tokens
         size = max(1, CPU_TILE_TOKENS // frames)
-        for seen, given, told in zip(normed.flatten(1, 2), x.flatten(1, 2), out.flatten(1, 2)):
+        for normed_source, source, target in zip(normed.flatten(1, 2), x.flatten(1, 2), out.flatten(1, 2)):
             for begin in range(0, places, size):
                 tile = slice(begin, begin + size)
-                tokens = seen[:, tile].to(self.proj_in.weight.dtype).contiguous().t().contiguous().view(-1, frames, c)
-                of_keys = scale[:, tile].T.to(tokens) if isinstance(scale, Tensor) else scale
-                change = work(tokens, of_keys, in_windows).flatten(1).t().contiguous().to(x.dtype)
+                tokens = normed_source[:, tile].to(self.proj_in.weight.dtype).contiguous()
+                tokens = tokens.t().contiguous().view(-1, frames, c)
+                tile_scale = scale[:, tile].T.to(tokens) if isinstance(scale, Tensor) else scale
+                change = work(tokens, tile_scale, in_windows).flatten(1).t().contiguous().to(x.dtype)
                 if isinstance(effect, Tensor):
                     change = (change.view(frames, c, -1) * effect[:, None, tile].to(change)).view(change.shape)
                 elif effect != 1:
                     change = change * effect
-                torch.add(given[:, tile], change, out=told[:, tile])
+                torch.add(source[:, tile], change, out=target[:, tile])
         return out

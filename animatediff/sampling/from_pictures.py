@@ -24,6 +24,16 @@ def steps_done(steps: int, strength: float) -> int:
     return int(min(strength, 0.999) * steps) + 1
 
 
+def steps_placed(steps: int, strength: float | None, *, exact: bool = False) -> tuple[int, int]:
+    """Steps of the sampler's whole grid, and those that are done at its end. exact: `steps` are done, of a grid that is
+    longer by the strength (the WebUI's setup_img2img_steps)."""
+    if strength is None:
+        return steps, steps
+    if exact:
+        return max(steps, int(steps / min(strength, 0.999)) if strength else 0), steps
+    return steps, steps_done(steps, strength)
+
+
 def kept(frames: int, power: float, scale: float) -> Tensor:
     """Return the picture's share in the initial latents of each frame, float64 [frames].
 

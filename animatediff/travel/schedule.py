@@ -43,8 +43,14 @@ class Schedule:
 
     texts: tuple[str, ...]  # distinct, so that each is encoded once
     mixes: tuple[Mix, ...]  # one for each frame
-    interpolation: str = "slerp"  # slerp or linear
+    interpolation: str = "slerp"  # slerp or linear; hold for frames that have their own prompts
     notes: tuple[str, ...] = ()  # notes for the user
+
+    @classmethod
+    def of_frames(cls, texts: Sequence[str]) -> Schedule:
+        """Of frames that each have a prompt of their own."""
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        return cls(tuple(numbers), tuple(Mix(numbers[text], numbers[text], 0.0) for text in texts), "hold")
 
     @property
     def travels(self) -> bool:

@@ -1,1 +1,1 @@
-"""Any host's UNet: its places, and what of its work can be shared or left out. No motion."""
+"""Functions on a host's UNet: find its sites, save memory, skip repeated work. They need no motion module."""

@@ -1,4 +1,4 @@
-"""Attention that takes less memory: rows of the batch in turns."""
+"""Reduce the memory of attention: process the rows of the batch one by one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -13,8 +13,10 @@ from animatediff.attribute import attribute
 
 @contextmanager
 def rows_in_turns(unet: nn.Module) -> Iterator[None]:
-    """For the length of the block, self-attention and feed-forward of `unet`, in LDM or diffusers layout, take a row at
-    a time, whatever computes them. The numbers are the same."""
+    """Context manager in which self-attention and feed-forward of `unet` process one row at a time.
+
+    `unet` is in LDM or diffusers layout. It works with any attention implementation, and the results are the same.
+    """
     parts = [part for name, part in unet.named_modules() if name.rpartition(".")[2] in ("attn1", "ff")]
     with ExitStack() as stack:
         for part in parts:

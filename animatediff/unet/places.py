@@ -1,5 +1,7 @@
-"""Where a motion module's sites belong in a host's UNet, found by structure: no host is imported, so that to a type
-checker what has been recognised is Any."""
+"""Find the sites of a motion module in a host's UNet.
+
+UNets are recognised by their structure and no host is imported. So a recognised UNet is typed as Any.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,17 @@ from animatediff.errors import ModelError
 
 @dataclass
 class Places:
-    """The UNet's submodules that a motion module has to do with."""
+    """The submodules of a UNet that a motion module hooks into."""
 
-    base: str = ""  # "SD1.5", "SDXL", or the name of a model that no family fits
+    base: str = ""  # "SD1.5", "SDXL", or the name of a model without motion modules
     widths: tuple[int, ...] = ()  # channels per level, outermost first
-    sites: dict[str, nn.Module] = field(default_factory=dict)  # site name -> the submodule after which it comes
+    sites: dict[str, nn.Module] = field(default_factory=dict)  # site name -> the submodule whose output it changes
     resnet_norms: list[nn.Module] = field(default_factory=list)
     out_norms: list[nn.Module] = field(default_factory=list)
 
 
 def find_places(unet: nn.Module) -> Places:
-    """The places of a UNet in LDM or diffusers layout; ModelError for anything else."""
+    """Return the Places of a UNet in LDM or diffusers layout. Raises ModelError for anything else."""
     if all(hasattr(unet, name) for name in ("input_blocks", "middle_block", "output_blocks", "out")):
         return _in_ldm(unet)
     if all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks", "conv_norm_out")):
@@ -42,8 +44,10 @@ def _is_spatial_transformer(m: nn.Module) -> bool:
 
 
 def _in_ldm(unet: Any) -> Places:
-    """After the block's SpatialTransformer, else its ResBlock, and so before a Downsample or Upsample.
+    """Return the Places of a UNet in LDM layout.
 
+    A site follows the block's SpatialTransformer, or its ResBlock if there is none, and precedes a Downsample or
+    Upsample.
     SD1.5: input blocks 1 2 | 4 5 | 7 8 | 10 11, output blocks 0-2 | 3-5 | 6-8 | 9-11. SDXL: one level less.
     """
 
@@ -67,7 +71,10 @@ def _in_ldm(unet: Any) -> Places:
 
 
 def _in_diffusers(unet: Any) -> Places:
-    """After `attentions[j]`, else after `resnets[j]`; in the mid block after its attention."""
+    """Return the Places of a UNet in diffusers layout.
+
+    A site follows `attentions[j]`, or `resnets[j]` if there are none; in the mid block it follows the attention.
+    """
     resnets = {
         side: [r for block in getattr(unet, side) for r in block.resnets] for side in ("down_blocks", "up_blocks")
     }
@@ -85,24 +92,27 @@ def _in_diffusers(unet: Any) -> Places:
 
 
 def _base(unet: Any, levels: int, down: int, up: int) -> str:
-    """Which model the UNet is of; SD1.5 and SDXL have two blocks per level on the way down and three on the way up."""
+    """Return the base model of the UNet, such as "SD1.5". Raises ModelError if the numbers of blocks do not fit.
+
+    levels, down, up: number of levels, of blocks on the way down and on the way up. SD1.5 and SDXL have two blocks per
+    level on the way down and three on the way up.
+    """
     if (down, up) != (2 * levels, 3 * levels) or levels not in (3, 4):
         raise ModelError(
             f"the checkpoint's UNet has {down} blocks on the way down and {up} on the way up in {levels} levels, but "
             "motion modules fit those of SD1.5 (8 and 12 in 4) and SDXL (6 and 9 in 3)",
             remedy="Use a checkpoint of SD1.5 or SDXL.",
         )
-    # Others share SD1.5's four levels but not its features; the text encoder's width tells.
+    # SD2.x and the SDXL refiner have four levels as well, but text encoders of another width.
     text = next((m.attn2.to_k.weight.shape[-1] for m in unet.modules() if hasattr(m, "attn2")), 0)
     return "SDXL" if levels == 3 else {1024: "SD2.x", 1280: "the SDXL refiner"}.get(text, "SD1.5")
 
 
 def inner_blocks(unet: Any) -> list[nn.Module]:
-    """All blocks but the outermost on each side, in the order in which they run; on the way down that is the first
-    convolution.
+    """Return all blocks except the outermost on each side, in the order in which they run.
 
-    LDM: input blocks 1 to 11, the middle, output blocks 0 to 10 (of SD1.5). diffusers: the same as resnets, attentions
-    and resizers.
+    The outermost block on the way down is the first convolution. LDM (SD1.5): input blocks 1 to 11, the middle block,
+    output blocks 0 to 10. diffusers: the same, as resnets, attentions and resizers.
     """
     if hasattr(unet, "input_blocks"):
         return [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]

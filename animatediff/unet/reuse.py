@@ -1,11 +1,11 @@
-"""Sampler steps that do not run the whole UNet, for the presets of `animatediff.step_reuse`.
+"""Sampler steps that skip parts of the UNet, for the presets of `animatediff.step_reuse`.
 
-* Deep features are kept over neighbouring steps (DeepCache, arXiv:2312.00858): what the inner blocks make, motion
-  included, changes little from step to step, so only the outermost block on each side runs, on what they made last.
-* So is the difference that the negative prompt makes (CFG-Cache of FasterCache, arXiv:2410.19355; Adaptive Guidance,
-  arXiv:2312.12487): the UNet runs for the prompt alone.
+* Deep features are reused in neighbouring steps (DeepCache, arXiv:2312.00858). The output of the inner blocks, motion
+  included, changes little from step to step. So only the outermost block on each side runs, on their last output.
+* The difference between cond and uncond is reused (CFG-Cache of FasterCache, arXiv:2410.19355; Adaptive Guidance,
+  arXiv:2312.12487). So the UNet runs for the prompt alone.
 
-Both are kept for each frame by its number, since windows move from step to step. Nothing is kept beyond the scope.
+Both are stored by frame number, since context windows move from step to step. Everything is freed when the scope ends.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ Row = tuple[int, int]  # role, frame
 
 
 class Kept:
-    """A feature map for each role and frame: the first on the device, more in the host's memory,
-    the rest not at all."""
+    """Stores a feature map per role and frame.
+
+    device_bytes: limit on the device. Further maps go to the host's memory, up to host_bytes; the rest is not stored.
+    """
 
     def __init__(self, device_bytes: int = DEVICE_BYTES, host_bytes: int = HOST_BYTES):
         self.device_bytes, self.host_bytes = device_bytes, host_bytes
@@ -55,39 +57,40 @@ class Kept:
 
 
 class Reuse:
-    """Decides, for each call of the UNet in a run of samplers, what of it is computed.
+    """Decides for each UNet call of a pass which parts are computed and which are reused.
 
-    A host creates one for a pass, enters `installed` after the motion module's scope, and gives that scope its layout
-    through `layout_of`, as sites behind blocks that rest have nothing to do. Each window's answer it gets by `answers`.
+    A host creates one for each pass and enters `installed` after the motion module's scope. It passes its layout to
+    that scope through `layout_of`, so that sites after skipped blocks do nothing. It gets the output of each window by
+    `answers`.
     """
 
     def __init__(self, speed: str):
         self.speed = speed
-        self.whole = self.calls = 0  # windows that were asked for, and how many of them ran the whole UNet
+        self.whole = self.calls = 0  # windows that ran the whole UNet, and all windows
         self.kept, self.differences = Kept(), {}
-        self.rows: list[Row] = []  # of the call of the UNet that is under way
+        self.rows: list[Row] = []  # of the current UNet call
         self.reusing = self.resting = False
         self.step, self.noise = -1, float("inf")
 
     @property
     def note(self) -> str:
-        """What was done, in words."""
+        """A sentence for the user: how many windows ran the whole UNet."""
         return f"speed {self.speed}: the UNet ran as a whole for {self.whole} of {self.calls} windows"
 
     def is_whole(self, step: int, steps: int) -> bool:
         return step in whole_steps(self.speed, steps)
 
     def layout_of(self, layout_of: LayoutOf) -> LayoutOf:
-        """The host's, but nothing while inner blocks rest."""
+        """Return the host's function, except that its layout is empty while inner blocks are skipped."""
         return lambda rows: NOTHING if self.resting else layout_of(rows)
 
     def answers(self, frames: Group, roles: int, step: int, steps: int, t: Tensor,
                 call: Callable[[Sequence[int]], Tensor]) -> Tensor:
-        """[role f c h w]: the UNet's answers for these frames in each role, of which 0 is a prompt and the last may be
-        the negative one.
+        """Return the UNet's outputs for these frames in each role, [role f c h w].
 
-        call(roles): asks the UNet for some roles -> the same; it says `shows` before each call of the UNet. t: its
-        timestep; where noise has risen, another run begins, and nothing of the one before counts.
+        Role 0 is a prompt; the last role may be the negative prompt.
+        call: runs the UNet for some roles and returns the same shape; it must call `shows` before each UNet call.
+        t: timestep. If it rises, a new sampler run begins and everything stored is dropped.
         """
         if self.speed == "exact":
             return call(range(roles))
@@ -111,16 +114,16 @@ class Reuse:
         return out
 
     def shows(self, frames: Group, roles: Sequence[int]) -> None:
-        """The rows of the call of the UNet that comes next: [(role frame)]."""
+        """Set the rows of the next UNet call: (role frame)."""
         self.rows = [(role, frame) for role in roles for frame in frames]
 
     @contextmanager
     def installed(self, unet: nn.Module) -> Iterator[None]:
-        """The UNet's inner blocks rest when they are told to, for the length of the block."""
+        """Context manager in which the UNet's inner blocks can be skipped."""
         blocks = [] if self.speed == "exact" else inner_blocks(unet)
         with ExitStack() as stack:
             for block in blocks[-1:]:
-                stack.callback(block.register_forward_hook(self._border).remove)
+                stack.callback(block.register_forward_hook(self._boundary).remove)
             for block in blocks:
                 stack.enter_context(attribute(block, "forward", self._resting(block.forward)))
             stack.callback(self.differences.clear)
@@ -128,8 +131,10 @@ class Reuse:
             yield
 
     def _resting(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        """A block's `forward` that gives zeros of its output's shape instead: for hosts and extensions that look at
-        what lies between blocks, or add to it. No zero comes past the border."""
+        """Return a `forward` that returns zeros in the shape of the block's output while blocks are skipped.
+
+        Hosts and extensions may read or add to tensors between blocks, so these must exist. `_boundary` replaces them.
+        """
         form: tuple = ()
 
         def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -147,8 +152,8 @@ class Reuse:
 
         return forward
 
-    def _border(self, block: nn.Module, args: Any, out: Any) -> Any:
-        """Forward hook of the last inner block, behind its motion: keeps what comes out, or puts it there."""
+    def _boundary(self, block: nn.Module, args: Any, out: Any) -> Any:
+        """Forward hook of the last inner block, after its motion: store its output, or replace it by the stored one."""
         x = out[0] if isinstance(out, tuple) else out
         if not self.reusing:
             if self.rows:

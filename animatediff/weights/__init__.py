@@ -1,1 +1,1 @@
-"""Files of weights: the only code that opens them, and what they are, told by their tensors."""
+"""Read weight files and detect their kind from the tensors. No other code opens weight files."""

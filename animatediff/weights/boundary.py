@@ -1,7 +1,7 @@
-"""The boundary to model files: whatever goes wrong while one is read is a ModelError that names it.
+"""Errors and limits for reading model files: every failure becomes a ModelError that names the file.
 
-The limits that every reader keeps are here, too. They are far above what published files have, and low enough that a
-hostile file costs little time and memory.
+All readers keep the limits defined here. They are far above published files, and low enough that a hostile file takes
+little time and memory.
 """
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from animatediff.errors import AnimateDiffError, ModelError, end_of
 
 MOST_TENSORS = 50_000
 MOST_DIMENSIONS = 16
-MOST_DEPTH = 16  # dictionaries in dictionaries
+MOST_DEPTH = 16  # nesting of dictionaries
 LONGEST_NAME = 1_000  # characters of a tensor's name
-LARGEST_JSON = 16 * 2**20  # bytes, of which tokenizers' files have most
+LARGEST_JSON = 16 * 2**20  # bytes; tokenizer files are the largest
 _LONGEST_MESSAGE = 500  # characters
 AGAIN = "Download it again, and compare its size with the one that the download page states."
 
 
 class UnreadableError(ModelError):
-    """The system does not give the file, which may be otherwise in a moment."""
+    """The operating system cannot read the file at the moment; a later attempt may succeed."""
 
 
 class NotWeights(Exception):
-    """The file's pickle names something that no weights need: `.name`."""
+    """The file's pickle refers to an object that weights do not need. `name` is its full name."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -35,16 +35,19 @@ class NotWeights(Exception):
 
 
 class Damaged(Exception):
-    """The file is not whole, or not of a known format. The text completes "FILE is truncated or damaged (…)"."""
+    """The file is incomplete or in an unknown format. The message completes "FILE is truncated or damaged (…)"."""
 
 
 @contextmanager
 def reading(path: Path | str, remedy: str = AGAIN) -> Iterator[None]:
-    """Raises ModelError for whatever goes wrong inside. remedy: for a damaged file."""
+    """Context manager that turns any error inside into a ModelError; a GPU's OutOfMemoryError passes through.
+
+    path: file that the message names. remedy: used if the file is damaged.
+    """
     name = name_of(path)
     try:
         yield
-    except AnimateDiffError as error:  # which may quote a tensor's name, or a setting of the file
+    except AnimateDiffError as error:  # its message may quote unprintable or long text from the file
         parts = [printable(part) for part in (error.what, error.where, error.remedy)]
         if parts == [error.what, error.where, error.remedy] and len(error.what) <= _LONGEST_MESSAGE:
             raise
@@ -56,7 +59,7 @@ def reading(path: Path | str, remedy: str = AGAIN) -> Iterator[None]:
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of a GPU, which is not the file's fault
+        if type(error).__name__ == "OutOfMemoryError":  # the GPU's memory, not a problem of the file
             raise
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise ModelError(f"{name} does not fit into memory",
@@ -66,28 +69,29 @@ def reading(path: Path | str, remedy: str = AGAIN) -> Iterator[None]:
 
 
 def unreadable(path: Path | str, error: OSError) -> UnreadableError:
+    """Return the UnreadableError for an OSError."""
     return UnreadableError(f"{name_of(path)} cannot be read ({error.strerror or one_line(error)})",
                            remedy="Check that you may read it, and that its disk is there.")
 
 
 def name_of(path: Path | str) -> str:
-    """A file's name as messages show it."""
+    """Return the file's name for messages, printable and shortened."""
     return end_of(printable(Path(path).name or str(path)))
 
 
 def printable(text: str) -> str:
-    """The text with a question mark for each character that is not to reach a terminal or a page."""
+    """Return the text with each unprintable character replaced by a question mark."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def one_line(error: object, most: int = 160) -> str:
-    """What an error says, as a part of a sentence."""
+    """Return the first line of an error's message, printable, without a final dot, at most `most` characters."""
     text = printable((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
     return text if len(text) <= most else f"{text[:most]} …"
 
 
 def read_json(path: Path, remedy: str = "Restore the file.") -> dict[str, Any]:
-    """The object that a JSON file holds, with a byte order mark or without. ModelError where there is none."""
+    """Return the object in a JSON file, with or without a byte order mark. Raises ModelError if there is none."""
     with reading(path, remedy):
         if not path.is_file():
             raise ModelError(f"{name_of(path)} is missing or is not a file", where=str(path.parent), remedy=remedy)

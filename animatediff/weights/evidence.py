@@ -1,4 +1,4 @@
-"""What the tensors of a file say about it, and small tests over that which can be combined with & | ~."""
+"""Properties of a file that its tensor names and shapes show, and tests of them that combine with & | ~."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Shapes by key, wrappers removed, names as the file has them."""
+    """The tensor names and shapes of a file."""
 
-    shapes: Mapping[str, Shape]
+    shapes: Mapping[str, Shape]  # by key, with the file's own names but without wrapper keys
 
     @cached_property
     def site_keys(self) -> list[str]:
@@ -25,13 +25,13 @@ class Evidence:
 
     @cached_property
     def levels(self) -> int:
-        """Levels of the UNet that the temporal layers are for."""
+        """Number of levels of the UNet, counted from the temporal layers."""
         found = [int(m[1]) for key in self.site_keys if (m := re.match(r"down_blocks\.(\d+)\.", site_of(key)))]
         return max(found, default=-1) + 1
 
     @cached_property
     def positions(self) -> int | None:
-        """Length of the stored positional encoding, None where there is none, 0 for one that is not [1 frames c]."""
+        """Length of the stored positional encoding; None if there is none, 0 if its shape is not [1 frames c]."""
         for key in self.site_keys:
             if key.endswith((".pe", ".positional_encoding")):
                 shape = self.shapes[key]
@@ -40,9 +40,9 @@ class Evidence:
 
 
 class Test:
-    """A yes or no about evidence."""
+    """A predicate on Evidence."""
 
-    __test__ = False  # for pytest, which collects by name
+    __test__ = False  # pytest collects classes called Test…
 
     def __init__(self, holds: Callable[[Evidence], bool]):
         self.holds = holds
@@ -61,18 +61,18 @@ class Test:
 
 
 def has(*fragments: str) -> Test:
-    """One of the fragments occurs in a key, at its start or after a dot or underscore."""
+    """Return a test that one of the fragments occurs in a key, at its start or after a dot or underscore."""
     pattern = re.compile("|".join(rf"(?:^|[._]){re.escape(f)}" for f in fragments))
     return Test(lambda e: any(pattern.search(key) for key in e.shapes))
 
 
 def shape(key: str, test: Callable[[Shape], bool]) -> Test:
-    """The file has a tensor of this name, whose shape passes."""
+    """Return a test that the file has the tensor `key` and that its shape passes `test`."""
     return Test(lambda e: key in e.shapes and test(e.shapes[key]))
 
 
 def positions(test: Callable[[int], bool]) -> Test:
-    """The stored positional encoding has a length that passes."""
+    """Return a test that a positional encoding is stored and that its length passes `test`."""
     return Test(lambda e: e.positions is not None and test(e.positions))
 
 
@@ -80,11 +80,11 @@ temporal = Test(lambda e: bool(e.site_keys))
 mid = Test(lambda e: any(site_of(key).startswith("mid_block.") for key in e.site_keys))
 sd15 = Test(lambda e: e.levels == 4)
 sdxl = Test(lambda e: e.levels == 3)
-_OF_LORA = re.compile(r"lora|hada_w|lokr_w|(?:^|[._])(?:alpha|dora_scale)$", re.IGNORECASE)
-# Most keys of such a file are of that kind: one that was left in a checkpoint by accident makes it none.
-lora = Test(lambda e: bool(e.shapes) and 2 * sum(bool(_OF_LORA.search(key)) for key in e.shapes) > len(e.shapes))
+_LORA_KEY = re.compile(r"lora|hada_w|lokr_w|(?:^|[._])(?:alpha|dora_scale)$", re.IGNORECASE)
+# More than half of the keys must be LoRA keys, since a checkpoint may contain a stray one.
+lora = Test(lambda e: bool(e.shapes) and 2 * sum(bool(_LORA_KEY.search(key)) for key in e.shapes) > len(e.shapes))
 
 
 def beginning(*prefixes: str, share: float) -> Test:
-    """At least this share of the keys begins with one of the prefixes."""
+    """Return a test that at least this share of the keys begins with one of the prefixes."""
     return Test(lambda e: bool(e.shapes) and sum(key.startswith(prefixes) for key in e.shapes) >= share * len(e.shapes))

@@ -1,4 +1,4 @@
-"""Files of weights, told apart by content, and their tensors by key."""
+"""Open weight files and read their tensors by key. The format is detected from the content."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,10 +17,11 @@ from animatediff.weights.pickles import MAGIC, TorchFile
 
 Shape = tuple[int, ...]
 _CONVERTED_AT_ONCE = 32  # tensors
-_CLAIMS = 4  # times its size may the tensors of a torch file take in memory, which may share numbers
-_SMALL = 16 * 2**20  # bytes that they may always take
-# What a folder in diffusers' layout keeps its weights in, in the order of preference.
-_IN_FOLDER = (
+# Tensors of a torch file may share storage, so they can be larger in memory than the file: at most by this factor.
+_MOST_GROWTH = 4
+_ALWAYS_ALLOWED = 16 * 2**20  # bytes in memory that are allowed in addition
+# Weight files of a folder in diffusers' layout, in order of preference.
+_FOLDER_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.bin",
@@ -28,18 +29,18 @@ _IN_FOLDER = (
 
 
 class WeightFile:
-    """A .safetensors or torch file, or a diffusers folder's. `shapes` and `dtypes` by key are known at once; `read`
-    gives tensors.
+    """A .safetensors or torch file, or the weight file in a diffusers folder.
 
-    Keys are without trainers' wrappers (`state_dict`, `module.`), nested dictionaries flattened. ModelError says what
-    is wrong with the file.
+    Opening it reads `shapes` and `dtypes` by key; `read` and `tensors` return tensors. Wrappers of training code
+    (`state_dict`, `module.`) are removed from keys, and nested dictionaries are flattened. Raises ModelError if the
+    file cannot be used.
     """
 
     def __init__(self, path: Path | str):
         self.path = path = resolve(Path(path))
         self._torch: TorchFile | None = None
         self._stored: dict[str, Any] = {}
-        self.titles: tuple[str, ...] = ()  # what its trainer called it, where the file says that
+        self.titles: tuple[str, ...] = ()  # titles from the file's metadata
         with reading(path):
             if _is_torch(path):
                 self._torch = opened = TorchFile(path)
@@ -47,7 +48,7 @@ class WeightFile:
                     raise ModelError(f"{name_of(path)} holds a {type(opened.content).__name__}, not tensors by name",
                                      remedy=AGAIN)
                 self._stored = unwrap(opened.content)
-                if sum(map(opened.check, self._stored.values())) > _CLAIMS * path.stat().st_size + _SMALL:
+                if sum(map(opened.check, self._stored.values())) > _MOST_GROWTH * path.stat().st_size + _ALWAYS_ALLOWED:
                     raise Damaged("its tensors claim to be much larger than the file")
                 found = {key: (stored.dtype, stored.shape) for key, stored in self._stored.items()}
             else:
@@ -58,27 +59,33 @@ class WeightFile:
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """The file's name for messages."""
         return name_of(self.path)
 
     def read(self, *prefixes: str) -> dict[str, Tensor]:
-        """The tensors whose keys begin with one of `prefixes`, all without any: on the CPU, in the file's dtype, mapped
-        into memory, so that the file must stay as it is while they are used."""
+        """Return the tensors whose keys begin with one of `prefixes`, or all tensors if there are none.
+
+        They are on the CPU, in the file's dtype and mapped into memory. The file must not change while they are used.
+        """
         return self.read_some([key for key in self.shapes if not prefixes or key.startswith(prefixes)])
 
     def read_some(self, keys: Iterable[str]) -> dict[str, Tensor]:
-        """`read` for these keys."""
+        """Return the tensors of these keys; see `read`."""
         with reading(self.path):
             if (opened := self._torch) is None:
                 with safe_open(self.path, framework="pt") as file:
                     return {key: file.get_tensor(key) for key in keys}
             found = {key: opened.tensor(self._stored[key]) for key in keys}
-            opened.map_anew()  # pages of a mapped file stay in memory as long as it is mapped
+            opened.map_anew()  # frees the pages that were read
             return found
 
     def tensors(self, keys: Iterable[str] | None = None, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """These tensors, all by default. Those of real numbers become `dtype`, where it is given, a few at a time, so
-        that only these are in memory in both. Of a torch file none needs the file any longer."""
+        """Return the tensors of these keys, or all tensors.
+
+        dtype: converts floating-point tensors, a few at a time, so that only these are in memory twice.
+
+        Tensors of a torch file are copies that no longer need the file; of a .safetensors file only converted ones are.
+        """
         keys = list(self.shapes if keys is None else keys)
         tensors = {} if self._torch else self.read_some(keys)
         others = [key for key in keys if self._torch or _to_convert(tensors[key], dtype)]
@@ -89,17 +96,17 @@ class WeightFile:
 
 
 def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """All of a file's tensors by key, on the CPU, as `WeightFile.tensors`."""
+    """Return all of a file's tensors by key, on the CPU; see `WeightFile.tensors`."""
     return WeightFile(path).tensors(dtype=dtype)
 
 
 def read_shapes(path: Path) -> dict[str, Shape]:
-    """Shapes by key, without reading the weights."""
+    """Return the shapes by key, without reading the weights."""
     return WeightFile(path).shapes
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a MotionAdapter's folder (or beside its weights' file), {} where there is none."""
+    """Return the config.json of a MotionAdapter's folder, or beside a weight file; {} if there is none."""
     config = (path if path.is_dir() else path.parent) / "config.json"
     try:
         found = read_json(config)
@@ -109,13 +116,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def resolve(path: Path) -> Path:
-    """The weights' file: `path` itself, or the one inside a diffusers folder."""
+    """Return the weight file: `path` itself, or the one in a diffusers folder. Raises ModelError if there is none."""
     with reading(path):
         if path.is_dir():
-            for name in _IN_FOLDER:
+            for name in _FOLDER_FILES:
                 if (path / name).is_file():
                     return path / name
-            raise ModelError(f"the folder {end_of(printable(str(path)))} holds no {_IN_FOLDER[0]}",
+            raise ModelError(f"the folder {end_of(printable(str(path)))} holds no {_FOLDER_FILES[0]}",
                              remedy="Name a motion module's file or a MotionAdapter folder.")
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
@@ -128,11 +135,14 @@ def _to_convert(tensor: Tensor, dtype: torch.dtype | None) -> bool:
 
 
 def _is_torch(path: Path) -> bool:
-    """By content, not by suffix: files get renamed."""
+    """Return whether this is a torch file (True) or a .safetensors file (False). Raises ModelError for other files.
+
+    The content decides, not the suffix, since files get renamed.
+    """
     name = name_of(path)
     with path.open("rb") as file:
         start = file.read(64)
-    if header.looks_like_one(start, path.stat().st_size):  # first, as a header's length may begin like a pickle
+    if header.looks_like_one(start, path.stat().st_size):  # first, since a header's length may look like a pickle
         return False
     if start.startswith(MAGIC):
         return True

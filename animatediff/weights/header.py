@@ -1,7 +1,7 @@
-"""The header of a safetensors file, checked before anything is read by it.
+"""Read and check the header of a safetensors file, before any tensor is read.
 
-8 bytes with the header's length, a JSON object, then the numbers (https://github.com/huggingface/safetensors#format).
-What it claims is compared with the file: no size is believed that the file does not have.
+Format: 8 bytes with the header's length, a JSON object, then the numbers
+(https://github.com/huggingface/safetensors#format). Every size in the header is compared with the file's size.
 """
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch
 
 from animatediff.weights.boundary import LONGEST_NAME, MOST_DIMENSIONS, MOST_TENSORS, Damaged, one_line
 
-LONGEST = 32 * 2**20  # bytes, for MOST_TENSORS and what trainers write beside them
-_TITLES = ("modelspec.title", "ss_output_name", "title", "name")  # of trainers and of Stability's ModelSpec
+LONGEST = 32 * 2**20  # bytes; enough for MOST_TENSORS and the metadata of training code
+_TITLES = ("modelspec.title", "ss_output_name", "title", "name")  # metadata keys of trainers and Stability's ModelSpec
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, kind) for name, kind in {
         "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
@@ -27,20 +27,20 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 
 def looks_like_one(start: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins like this is a safetensors file, whole or not."""
+    """Return whether a file of `size` bytes that begins with `start` is a safetensors file, complete or not."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40 and size > 8
 
 
 @dataclass(frozen=True)
 class Header:
-    """tensors: number format and shape of each. titles: what its trainer called it, as far as the file says."""
+    """The header of a safetensors file."""
 
-    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-    titles: tuple[str, ...] = ()
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]  # dtype and shape by key
+    titles: tuple[str, ...] = ()  # titles in the metadata
 
 
 def read(path: Path) -> Header:
-    """Raises Damaged."""
+    """Return the header of a file. Raises Damaged if it is invalid or does not fit the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -51,12 +51,12 @@ def read(path: Path) -> Header:
         try:
             header = json.loads(file.read(length))
         except (ValueError, RecursionError) as error:
-            raise Damaged("its header is no JSON") from error
+            raise Damaged("its header is not valid JSON") from error
     if not isinstance(header, dict):
-        raise Damaged("its header is no JSON object")
+        raise Damaged("its header is not a JSON object")
     about = header.pop("__metadata__", None)
     if len(header) > MOST_TENSORS:
-        raise Damaged(f"it claims {len(header)} tensors")
+        raise Damaged(f"its header lists {len(header)} tensors")
     titles = [about.get(key) for key in _TITLES] if isinstance(about, dict) else []
     tensors = {name: _checked(name, entry, size - 8 - length) for name, entry in header.items()}
     _check_spans(header, size - 8 - length)
@@ -69,19 +69,19 @@ def _checked(name: str, entry: Any, available: int) -> tuple[torch.dtype, tuple[
     entry = entry if isinstance(entry, dict) else {}
     kind, shape, span = entry.get("dtype"), _numbers(entry.get("shape")), _numbers(entry.get("data_offsets"))
     if shape is None or span is None or len(span) != 2 or len(shape) > MOST_DIMENSIONS:
-        raise Damaged(f"its header says nothing of use on {one_line(name)}")
+        raise Damaged(f"its header has no valid entry for {one_line(name)}")
     if not isinstance(kind, str) or kind not in DTYPES:
         raise Damaged(f"{one_line(name)} is in an unknown number format, {one_line(kind)}")
     begin, end = span
     if not 0 <= begin <= end <= available:
-        raise Damaged(f"{one_line(name)} lies behind the file's end")
+        raise Damaged(f"{one_line(name)} extends beyond the end of the file")
     if math.prod(shape) * DTYPES[kind].itemsize != end - begin:
-        raise Damaged(f"{one_line(name)} has not the size that its shape says")
+        raise Damaged(f"the size of {one_line(name)} does not match its shape")
     return DTYPES[kind], shape
 
 
 def _check_spans(header: Mapping[str, Any], available: int) -> None:
-    """The format has tensors one behind the other, to the file's end."""
+    """Raise Damaged unless the tensors follow each other without gaps, up to the file's end."""
     end = 0
     for begin, following in sorted(entry["data_offsets"] for entry in header.values()):
         if begin != end:

@@ -1,4 +1,4 @@
-"""Names of tensors in files: without trainers' wrappers, and which of them belong to temporal layers."""
+"""Tensor names in weight files: remove the wrappers of training code, and recognise temporal layers."""
 from __future__ import annotations
 
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from animatediff.weights.boundary import LONGEST_NAME, MOST_DEPTH, MOST_TENSORS, Damaged
 
-# A temporal layer's tensor in any naming: the block, the site's number, and the name inside.
+# The key of a temporal layer's tensor in any naming. Groups: the block, the site's number, the name inside the site.
 SITE = re.compile(
     r"(?:^|\.)((?:(?:down|up)_blocks\.\d{1,3}|mid_block)\.)(?:motion_modules|temporal_attentions)\.(\d{1,3})\."
     r"(?:temporal_transformer\.)?(.+)$"
@@ -16,18 +16,18 @@ WRAPPERS = ("state_dict", "module", "params_ema", "params-ema", "params", "model
 
 
 def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a checkpoint by key: wrappers of trainers removed, other nested dictionaries flattened.
+    """Return the tensors of a checkpoint by key, without wrappers of training code; nested dictionaries are flattened.
 
-    Damaged where a dictionary holds itself, or where there are more entries than any model has.
+    Raises Damaged if a dictionary contains itself, or if there are too many or too deeply nested entries.
     """
     flat: dict[str, Any] = {}
-    looked_at = 0
+    seen = 0
 
     def take(content: Mapping[str, Any], prefix: str, above: tuple[int, ...]) -> None:
-        nonlocal looked_at
+        nonlocal seen
         content, above = _inner(content, above)
-        looked_at += len(content)
-        if looked_at > MOST_TENSORS:
+        seen += len(content)
+        if seen > MOST_TENSORS:
             raise Damaged(f"it holds more than {MOST_TENSORS} entries")
         for key, value in content.items():
             name = prefix + str(key)
@@ -43,10 +43,10 @@ def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inner(content: Mapping[str, Any], above: tuple[int, ...]) -> tuple[Mapping[str, Any], tuple[int, ...]]:
-    """What lies inside the wrappers, and the dictionaries on the way there, by their identity."""
+    """Return the dictionary inside the wrappers, and the ids of all dictionaries above and including it."""
     while True:
         if id(content) in above:
-            raise Damaged("it holds itself")
+            raise Damaged("a dictionary in it contains itself")
         if len(above) >= MOST_DEPTH:
             raise Damaged("it is nested too deeply")
         above = (*above, id(content))
@@ -58,6 +58,6 @@ def _inner(content: Mapping[str, Any], above: tuple[int, ...]) -> tuple[Mapping[
 
 
 def site_of(key: str) -> str:
-    """`down_blocks.0.motion_modules.1` for a key of that site in any naming, "" for other keys."""
+    """Return the site of a key in any naming, such as `down_blocks.0.motion_modules.1`; "" for other keys."""
     match = SITE.search(key)
     return f"{match[1]}motion_modules.{match[2]}" if match else ""

@@ -1,4 +1,4 @@
-"""Whether tensors hold numbers that a network can compute with."""
+"""Check that tensors hold finite floating-point numbers."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,9 +11,11 @@ from animatediff.weights.boundary import AGAIN, one_line
 
 
 def check(name: str, tensors: Mapping[str, Tensor], in_file: Callable[[str], Tensor] | None = None) -> None:
-    """Refuse what is no real, finite number, by the names of file and tensor.
+    """Raise ModelError if a tensor has NaN, infinity or another format than floating point.
 
-    in_file(key): the tensor as the file has it, where `tensors` are in another format, which may hold less.
+    name: name of the file in messages.
+    in_file: returns a tensor in the file's dtype, if `tensors` are converted. It shows whether the file or the
+        conversion is the cause.
     """
     check_formats(name, ((key, tensor.dtype) for key, tensor in tensors.items()))
     for key, tensor in tensors.items():
@@ -31,7 +33,7 @@ def check(name: str, tensors: Mapping[str, Tensor], in_file: Callable[[str], Ten
 
 
 def check_formats(name: str, formats: Iterable[tuple[str, torch.dtype]]) -> None:
-    """Refuse whole and complex numbers: quantised weights, and files of other kinds."""
+    """Raise ModelError for integers and complex numbers, such as quantised weights. formats: key and dtype pairs."""
     for key, dtype in formats:
         if not dtype.is_floating_point:
             raise ModelError(f"{name} has {one_line(key)} as {_short(dtype)}, which is not a format for weights",
@@ -39,10 +41,13 @@ def check_formats(name: str, formats: Iterable[tuple[str, torch.dtype]]) -> None
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """One pass over the numbers, without a copy of them: the extremes of what has NaN or infinity are not finite."""
+    """Return whether the tensor has neither NaN nor infinity.
+
+    It takes the extremes, in one pass and without a copy: they are not finite if any number is not.
+    """
     if not tensor.numel():
         return True
-    if tensor.dtype.itemsize == 1:  # formats of 8 bits know little arithmetic
+    if tensor.dtype.itemsize == 1:  # 8-bit formats lack aminmax
         tensor = tensor.float()
     if tensor.device.type not in ("cpu", "cuda"):
         return bool(tensor.isfinite().all())

@@ -1,12 +1,12 @@
-"""A reader of pickles that runs nothing of what they contain.
+"""Read pickles without running code from them.
 
-A pickle is a program that names callables and calls them. Here every name stands for an object of this module:
-rebuilding a tensor notes its place in the file, what training programs leave beside the weights becomes an inert
-object, and any other name is an error. So nothing that a file says is imported or called.
+A pickle is a program that names callables and calls them. Here every name maps to an object of this module. Rebuilding
+a tensor records its place in the file. Objects that training programs save beside the weights become inert. Any other
+name is an error. So nothing in a file is imported or called.
 
-Python's own reader in C trusts the sizes and numbers that a pickle states, and can be brought to take memory without
-end or to crash; so its twin in Python is used, with a source that gives no more than the file has. torch's
-weights_only reader is built in the same way (torch/_weights_only_unpickler.py).
+Python's unpickler in C trusts the sizes in a pickle, so a hostile one can exhaust memory or crash it. This module uses
+the unpickler in Python, with a source that returns no more bytes than the file has. torch's weights_only reader works
+in the same way (torch/_weights_only_unpickler.py).
 """
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ import torch
 from animatediff.weights.boundary import MOST_DIMENSIONS, MOST_TENSORS, Damaged, NotWeights, one_line
 
 LONGEST = 16 * 2**20  # bytes of a pickle; one of a thousand tensors has about 200 KiB
-MOST_NAMES = 1_000  # of objects that lie beside the weights
+MOST_NAMES = 1_000  # different names of objects in a pickle
 _DTYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
            "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
            "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Untyped": "uint8"}
-# Of packages whose objects lie beside the weights in checkpoints; none is imported.
+# Packages and types of objects that checkpoints contain beside the weights. None is imported.
 _INERT = ("numpy", "_codecs", "pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "argparse", "datetime",
           "pathlib", "torch.optim", "torch.device", "torch.Size",
           *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "complex")))
@@ -33,11 +33,11 @@ _INERT = ("numpy", "_codecs", "pytorch_lightning", "lightning", "lightning_fabri
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the file: `key` is the storage's name, `skipped` elements of it are left out at its beginning."""
+    """A storage in the file."""
 
     dtype: torch.dtype
-    key: str
-    skipped: int = 0
+    key: str  # name of the storage
+    skipped: int = 0  # number of elements at its start that do not belong to this view
 
     def __setstate__(self, state: Any) -> None:
         raise Damaged("it changes a storage")
@@ -45,11 +45,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, not read yet."""
+    """A tensor in the file that has not been read yet."""
 
     storage: Storage
     dtype: torch.dtype
-    offset: int
+    offset: int  # in elements, like the strides
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
@@ -58,14 +58,14 @@ class Stored:
 
 
 class Source:
-    """The bytes of a mapped file from `at` on, LONGEST of them at most."""
+    """The bytes of a mapped file from `at` to `end`, at most LONGEST of them."""
 
     def __init__(self, data: mmap, at: int, end: int | None = None):
         self.data, self.at, self.end = data, at, min(len(data) if end is None else end, at + LONGEST)
 
     def read(self, count: int) -> bytes:
         if count > self.end - self.at:
-            raise Damaged("its pickle is cut off, or longer than any model's")
+            raise Damaged("its pickle is cut off or too long")
         begin, self.at = self.at, self.at + count
         return self.data[begin : self.at]
 
@@ -75,7 +75,7 @@ class Source:
 
 
 class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-    """`storages`: those that the pickle refers to, by key."""
+    """The unpickler. After `load`, `storages` has the storages that the pickle refers to, by key."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore
     stack: list[Any]
@@ -86,17 +86,17 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         super().__init__(source, encoding="utf-8", errors="replace")
         self.storages: dict[str, Storage] = {}
         self.names: dict[str, Any] = {}
-        self.copied = 0  # entries that were given to dictionaries in lists, which can be given again and again
+        self.copied = 0  # entries copied into dictionaries; a pickle may copy the same list many times
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full not in self.names:
             if len(self.names) >= MOST_NAMES:
-                raise Damaged("it names more objects than any model file")
-            self.names[full] = self._named(module, name, full)
+                raise Damaged("it names too many objects for a model file")
+            self.names[full] = self._resolved(module, name, full)
         return self.names[full]
 
-    def _named(self, module: str, name: str, full: str) -> Any:
+    def _resolved(self, module: str, name: str, full: str) -> Any:
         if full in _FUNCTIONS:
             return _Function(_FUNCTIONS[full])
         if full == "collections.OrderedDict":
@@ -107,7 +107,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         if any(f"{full}.".startswith(f"{package}.") for package in _INERT):
-            return type(name, (_Inert,), {})  # a new one, as a pickle may write to a class
+            return type(name, (_Inert,), {})  # a new class for each name, since a pickle may write to it
         if full.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
             raise Damaged(f"it holds tensors without numbers or of an unusual kind ({one_line(name)})")
         raise NotWeights(full)
@@ -115,19 +115,19 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
     def persistent_load(self, pid: Any) -> Any:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], torch.dtype) \
                 or not isinstance(pid[2], (str, int)):
-            raise Damaged("it refers to something that is no storage")
+            raise Damaged("it refers to an invalid storage")
         key, view = str(pid[2]), pid[5] if len(pid) > 5 else None
         storage = self.storages[key] = Storage(pid[1], key)
         return Storage(pid[1], key, _count(view[1])) if view else storage
 
     def _ordered(self, items: Any = ()) -> Any:
-        """In place of OrderedDict, whose attributes, such as a state dict's `_metadata`, are dropped."""
+        """Return a dictionary in place of an OrderedDict; its attributes, such as `_metadata`, are dropped."""
         self.copied += len(items)
         if self.copied > MOST_TENSORS:
-            raise Damaged("it holds more entries than any model file")
+            raise Damaged("it has too many entries for a model file")
         return _put(_Dictionary(), items)
 
-    # What Python's reader does with an entry's key, with a set and with a claimed size, replaced by what cannot fail.
+    # Safe replacements of Python's handlers for dictionary keys, sets and claimed sizes.
 
     def _setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -149,7 +149,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
         self.append(_Inert())
 
     def _refused(self) -> None:
-        raise Damaged("its pickle has what no torch file has")
+        raise Damaged("its pickle has an instruction that torch files never have")
 
     dispatch |= {pickle.SETITEM[0]: _setitem, pickle.SETITEMS[0]: _setitems, pickle.DICT[0]: _dict,
                  pickle.EMPTY_SET[0]: _empty_set, pickle.FROZENSET[0]: _frozenset}
@@ -158,7 +158,7 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
 
 
 class _Inert:
-    """Stands for an object that is not of interest: whatever is done to it has no effect."""
+    """A placeholder for an object that is not needed. Calls and assignments have no effect."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass
@@ -175,7 +175,7 @@ class _Dictionary(dict):
 
 
 class _Function:
-    """A callable that a pickle can call and not change."""
+    """A callable that a pickle can call but not change."""
 
     __slots__ = ("call",)
 
@@ -190,7 +190,7 @@ class _Function:
 
 
 def _put(target: Any, items: Iterable[Any]) -> Any:
-    """`target` with these entries. Only text and numbers are keys: to hash other things may never end, or crash."""
+    """Add entries to `target` and return it. Other keys than text and numbers are dropped: hashing them may crash."""
     for key, value in items:
         if isinstance(key, (str, int, float)):
             target[key] = value
@@ -199,13 +199,13 @@ def _put(target: Any, items: Iterable[Any]) -> Any:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise Damaged("a tensor has a shape or place that is none")
+        raise Damaged("a tensor has an invalid shape or offset")
     return value
 
 
 def _counts(values: Any) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or len(values) > MOST_DIMENSIONS:
-        raise Damaged("a tensor has a shape that is none")
+        raise Damaged("a tensor has an invalid shape")
     return tuple(map(_count, values))
 
 
@@ -214,19 +214,19 @@ def _stored(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any = Non
         raise Damaged("a tensor has no storage")
     found = Stored(storage, storage.dtype if dtype is None else dtype, _count(offset), _counts(shape), _counts(stride))
     if not isinstance(found.dtype, torch.dtype) or len(found.shape) != len(found.stride):
-        raise Damaged("a tensor has a shape or number format that is none")
+        raise Damaged("a tensor has an invalid shape or number format")
     return found
 
 
-def _no_numbers(*args: Any) -> Any:
-    raise Damaged("its tensors were saved without their numbers, on torch's meta device")
+def _meta_tensor(*args: Any) -> Any:
+    raise Damaged("its tensors were saved without values, on torch's meta device")
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": lambda *args: _stored(*args[:4]),
     "torch._utils._rebuild_tensor_v2": lambda *args: _stored(*args[:4]),
     "torch._utils._rebuild_tensor_v3": lambda *args: _stored(*args[:4], dtype=args[6]),
-    "torch._utils._rebuild_meta_tensor_no_storage": _no_numbers,
+    "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
     "torch._utils._rebuild_parameter": lambda data, *more: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *more: data,
     "torch._tensor._rebuild_from_type_v2": lambda call, kind, args, state: call(*args),

@@ -1,7 +1,7 @@
-"""All that a GPU is measured for, in one command: `python -m benchmarks gpu [--minutes 8] [--json FILE] [--quick]`.
+"""All measurements on a GPU in one command: `python -m benchmarks gpu [--minutes 8] [--json FILE] [--quick]`.
 
-Needs torch, diffusers and this checkout, and no network. Parts run in the order of what they are worth; one that would
-not be done in time is left out, and said to be. `--quick` runs the same code with toy sizes, on a CPU as well.
+Needs torch, diffusers and this checkout, but no network. Parts run in order of importance. Parts that would exceed the
+time limit are skipped, and a line names them. `--quick` runs the same code with toy sizes, also on a CPU.
 """
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ import torch
 
 from benchmarks.gpu.plan import FULL, QUICK, Plan
 
-# Part -> what it shows, and about how many seconds it takes on an H100.
+# Part -> (description, approximate seconds on an H100).
 PARTS = {
-    "environment": ("the device, its clocks, and the copies and products that it does", 5),
-    "tests": ("the tests of the motion module that mean something on this device", 80),
+    "environment": ("the device, its clocks, and its speed in copies and products", 5),
+    "tests": ("the tests of the motion module that need this device", 80),
     "parity": ("the motion module's largest difference from float64, with kernels and without", 20),
-    "places": ("the motion part, place by place, against diffusers' and what bytes and FLOPs need", 25),
+    "places": ("the motion module, site by site, against diffusers' and the limits by bytes and FLOPs", 25),
     "step": ("one UNet step with guidance against the plain UNet and diffusers' UNetMotionModel", 60),
-    "shortage": ("a clip that runs out of memory: what is given up, and whether the result is equal", 15),
+    "shortage": ("a clip that runs out of memory: its fallbacks, and whether the result is equal", 15),
     "calls": ("windows in a call and pictures in a decode", 20),
-    "compiled": ("the motion part compiled by torch, ours and diffusers'", 80),
+    "compiled": ("the motion module compiled by torch, ours and diffusers'", 80),
     "sdxl": ("one UNet step of SDXL with a module for it", 30),
-    "moving": ("a motion module on its way to the device and back", 5),
+    "moving": ("moving a motion module to the device and back", 5),
     "fp8": ("products in fp8 against fp16: time and error", 5),
     "writers": ("frames per second of each writer against imageio", 40),
-    "profile": ("where a step's time goes, by kernel", 15),
+    "profile": ("a step's time by kernel", 15),
 }
 
 
 def run(quick: bool = False, minutes: float = 8, only: tuple[str, ...] = (),
         done: Callable[[str, list[dict]], None] = lambda part, rows: None) -> dict[str, list[dict]]:
-    """Rows of each part that was run. `done`: told of each as it ends. `only`: parts; all of them where it is empty."""
+    """Run the parts and return the rows of each.
+
+    quick: use toy sizes. minutes: time limit. only: parts to run; all if empty.
+    done: called as done(part, rows) after each part.
+    """
     plan, end = QUICK if quick else FULL, time.monotonic() + 60 * minutes
     if not torch.cuda.is_available():
         plan = plan.on("cpu")
@@ -53,12 +57,12 @@ def run(quick: bool = False, minutes: float = 8, only: tuple[str, ...] = (),
         if plan.device == "cuda":
             torch.cuda.empty_cache()
     if left_out:
-        print(f"\nLeft out for want of time: {', '.join(left_out)}. Give more --minutes.", flush=True)
+        print(f"\nSkipped for lack of time: {', '.join(left_out)}. Increase --minutes.", flush=True)
     return found
 
 
 def _rows(part: str, plan: Plan) -> list[dict]:
-    """Those of a part; where it fails, one that says so, since a device is not to be had again for the next part."""
+    """Return the rows of a part. On a GPU, a failure becomes a row, so that the other parts still run."""
     try:
         return importlib.import_module(f"benchmarks.gpu.{part}").run(plan)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and what it does at most: copies of large tensors and products of large matrices."""
+"""The device of the measurements, and its peak speed in copies of large tensors and products of large matrices."""
 from __future__ import annotations
 
 import shutil
@@ -35,7 +35,7 @@ def _device() -> dict[str, str]:
 
 
 def ceilings(plan: Plan) -> dict[str, float]:
-    """TB/s, read and written, and TFLOP/s in bf16."""
+    """Return the speed of a copy in TB/s (read and written) and of a product in bf16 in TFLOP/s."""
     full = plan.device == "cuda"
     copied = torch.randn(2**29 if full else 2**16, device=plan.device)
     into, size = torch.empty_like(copied), 8192 if full else 128

@@ -1,4 +1,4 @@
-"""Products with fp8 weights and inputs (e4m3, a scale for each row) against fp16, in the sizes of the feed-forward."""
+"""Products with fp8 weights and inputs (e4m3, one scale per row) against fp16, in the sizes of the feed-forward."""
 from __future__ import annotations
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.gpu.plan import Plan
 from benchmarks.timing import alternate
 
-MOST = 448.0  # of e4m3
+MOST = 448.0  # largest value of e4m3
 
 
 @torch.no_grad()
@@ -21,14 +21,14 @@ def run(plan: Plan) -> list[dict]:
 def _row(plan: Plan, channels: int, side: int) -> dict:
     x = torch.randn(2 * plan.frames[0] * side**2, channels, device=plan.device, dtype=torch.float16)
     weight = torch.randn(8 * channels, channels, device=plan.device, dtype=torch.float16) * channels**-0.5
-    of_weight = _quantised(weight)
+    weight8 = _quantised(weight)
 
     def in_fp8() -> Tensor:
-        of_x = _quantised(x)
-        return torch._scaled_mm(of_x[0], of_weight[0].t(), of_x[1], of_weight[1].t(), out_dtype=torch.bfloat16)
+        x8 = _quantised(x)
+        return torch._scaled_mm(x8[0], weight8[0].t(), x8[1], weight8[1].t(), out_dtype=torch.bfloat16)
 
     def product_alone() -> Tensor:
-        return torch._scaled_mm(ready[0], of_weight[0].t(), ready[1], of_weight[1].t(), out_dtype=torch.bfloat16)
+        return torch._scaled_mm(ready[0], weight8[0].t(), ready[1], weight8[1].t(), out_dtype=torch.bfloat16)
 
     ready = _quantised(x)
     found = alternate({"fp16": lambda: F.linear(x, weight), "fp8": in_fp8, "fp8 product alone": product_alone},
@@ -39,6 +39,6 @@ def _row(plan: Plan, channels: int, side: int) -> dict:
 
 
 def _quantised(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [row c] -> e4m3 and a scale [row 1]."""
+    """Return x [row c] in e4m3 and a scale [row 1]."""
     scale = x.abs().amax(1, keepdim=True).float().clamp(min=1e-6) / MOST
     return (x / scale).to(torch.float8_e4m3fn), scale

@@ -1,4 +1,4 @@
-"""Moving a motion module to the device for a pass and away again: from ordinary memory, and from page-locked memory."""
+"""Time of moving a motion module to the device and back, from ordinary and from page-locked memory."""
 from __future__ import annotations
 
 import time
@@ -14,7 +14,7 @@ from benchmarks.unet_step import filled
 @torch.no_grad()
 def run(plan: Plan) -> list[dict]:
     with torch.device("meta"):
-        module = build(plan.widths, FAMILIES["AnimateLCM"])  # whose positional encodings are in no file
+        module = build(plan.widths, FAMILIES["AnimateLCM"])  # its positional encoding is in no file
     module = filled(module, dtype=DTYPES[plan.dtypes[0]])
     weights = [weight.data for weight in module.parameters()]
     size, rows = sum(weight.nbytes for weight in weights), []

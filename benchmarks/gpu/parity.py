@@ -1,7 +1,7 @@
-"""The motion module against float64 on the CPU: fp32, fp16 and bf16, with kernels and without, windows of all lengths.
+"""The motion module against float64 on the CPU: fp32, fp16 and bf16, with and without kernels, windows of all lengths.
 
-Error is the largest difference from float64 over the largest value. The last rows are a clip whose rows exceed what a
-CUDA grid takes in one dimension, against itself in two halves.
+The error is the largest difference from float64, divided by the largest value. The last rows compare a clip that
+exceeds the CUDA grid limit in one dimension with the same clip in two halves.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each kind of place of the motion part: with kernels, by torch's operators, diffusers', and the least it could take.
+"""Each kind of site of the motion module: with kernels, with torch's operators, diffusers', and a lower bound.
 
-The floor is the longer of two times: of the FLOPs of the matrix products, and of the bytes of input, output and
-weights, each once, at the rates that `environment` measured or a data sheet states.
+The bound (*floor*) is the longer of two times: that of the FLOPs of the matrix products, and that of reading input and
+weights and writing the output once, at the rates measured by `environment` or stated in a data sheet.
 """
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ def run(plan: Plan) -> list[dict]:
     rows = []
     for dtype in plan.dtypes:
         for frames in plan.frames:
-            of_places = [_row(plan, place, dtype, frames, rates) for place in plan.places()]
-            rows += [*of_places, _sum(of_places)]
+            site_rows = [_row(plan, place, dtype, frames, rates) for place in plan.places()]
+            rows += [*site_rows, _sum(site_rows)]
     return rows
 
 
 def floor(channels: int, tokens: int, rate: tuple[float, float]) -> float:
-    """Milliseconds: 44·c² FLOP for a token, 22·c² weights, 2 bytes each."""
+    """Return the lower bound in milliseconds: 44·c² FLOP per token, 22·c² weights of 2 bytes.
+
+    rate: TB/s and TFLOP/s.
+    """
     bandwidth, products = rate
     moved = 2 * (2 * tokens * channels + 22 * channels**2)
     return 1e3 * max(44 * channels**2 * tokens / (products * 1e12), moved / (bandwidth * 1e12))
 
 
 def _row(plan: Plan, place: tuple[int, int, int], dtype: str, frames: int, rates: dict) -> dict:
-    channels, side, often = place
+    channels, side, count = place
     ours, theirs = (each.to(plan.device, DTYPES[dtype]) for each in pair(channels))
     x = torch.randn(2 * frames, channels, side, side, device=plan.device).to(DTYPES[dtype])
 
@@ -49,12 +52,12 @@ def _row(plan: Plan, place: tuple[int, int, int], dtype: str, frames: int, rates
     times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
     tokens = x.numel() // channels
     return {"frames": frames, "dtype": dtype, "channels": str(channels), "positions": f"{side}×{side}",
-            "in the UNet": often, **times, "diffusers/ours": times["diffusers ms"] / times["ours ms"],
+            "in the UNet": count, **times, "diffusers/ours": times["diffusers ms"] / times["ours ms"],
             **{name: floor(channels, tokens, rate) for name, rate in rates.items()}, **peaks(contenders, x.is_cuda)}
 
 
 def peaks(contenders: dict, on_gpu: bool) -> dict[str, float]:
-    """MiB that a call takes at most, above what is there before it."""
+    """Return the peak memory of each call in MiB, above the memory allocated before it; empty without a GPU."""
     found = {}
     for name, call in contenders.items() if on_gpu else ():
         torch.cuda.synchronize()
@@ -66,7 +69,7 @@ def peaks(contenders: dict, on_gpu: bool) -> dict[str, float]:
 
 
 def _sum(rows: list[dict]) -> dict:
-    """All places of the UNet; of peaks the highest."""
+    """Return the row of all sites: the sum of times and the highest peaks."""
     total = {name: sum(row[name] * row["in the UNet"] for row in rows) for name in rows[0] if name.endswith(" ms")}
     highest = {name: max(row[name] for row in rows) for name in rows[0] if name.endswith("MiB")}
     return rows[0] | {"channels": "all places", "positions": "", "in the UNet": sum(row["in the UNet"] for row in rows),

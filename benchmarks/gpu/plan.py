@@ -1,4 +1,4 @@
-"""Sizes of what is measured on a GPU."""
+"""Sizes of the measurements on a GPU."""
 from __future__ import annotations
 
 import dataclasses
@@ -15,12 +15,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Widths of the UNet, of its text, pixels of a picture, frames of a clip; clips in a call are 2, for guidance."""
+    """Sizes of models and clips, and numbers of rounds. A call has 2 clips, for guidance."""
 
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    text: int = 768
-    pixels: int = 512
-    frames: tuple[int, ...] = (16, 32)
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)  # channels per level of the UNet
+    text: int = 768  # width of the text embeddings
+    pixels: int = 512  # side of a picture
+    frames: tuple[int, ...] = (16, 32)  # per clip
     dtypes: tuple[str, ...] = ("fp16", "bf16")
     rounds: int = 5
     calls: int = 3  # in a round
@@ -37,7 +37,7 @@ class Plan:
         return on_gpu(self.calls) if self.device == "cuda" else wall
 
     def places(self) -> list[tuple[int, int, int]]:
-        """Channels, pixels of a picture's side, and how often the UNet has the place, of SD1.5 with a v2 module."""
+        """Return (channels, side of the features, number of sites) for each kind of site of SD1.5 with a v2 module."""
         first, second, third, fourth = self.widths
         side = self.pixels // 8
         return [(first, side, 5), (second, side // 2, 5), (third, side // 4, 5), (fourth, side // 8, 6)]
@@ -49,5 +49,5 @@ QUICK = Plan(widths=(32, 32, 64, 64), text=16, pixels=64, frames=(3,), dtypes=("
 
 
 def without_kernels() -> AbstractContextManager:
-    """For the length of the block, motion modules run by torch's operators alone."""
+    """Return a context manager in which motion modules use torch's operators, not the Triton kernels."""
     return attribute(choice, "DEVICES", ())

@@ -1,4 +1,4 @@
-"""A step's time by kernel, as torch's profiler sees it: ours and diffusers'."""
+"""A step's time by kernel, from torch's profiler: the plain UNet, ours and diffusers'."""
 from __future__ import annotations
 
 import torch
@@ -10,7 +10,7 @@ from benchmarks.gpu.plan import DTYPES, Plan
 from benchmarks.gpu.step import networks
 from benchmarks.unet_step import TIMESTEP, TOKENS, same_in_diffusers
 
-MOST = 25  # kernels of each
+MOST = 25  # kernels listed per step
 
 
 @torch.no_grad()

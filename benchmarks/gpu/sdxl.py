@@ -1,4 +1,4 @@
-"""One UNet step of SDXL at its full size with a module for it, random weights, 16 frames with guidance in fp16."""
+"""One UNet step of SDXL at full size with an SDXL motion module, random weights, 16 frames with guidance in fp16."""
 from __future__ import annotations
 
 import torch
@@ -29,7 +29,7 @@ def run(plan: Plan) -> list[dict]:
             addition_time_embed_dim=256 if full else 8, projection_class_embeddings_input_dim=2816 if full else 80)
         module = build(plan.sdxl_widths, FAMILIES["AnimateDiff-SDXL"])
     unet, module = (filled(network, plan.device, dtype) for network in (unet, module))
-    module.to(plan.device, dtype)  # its positional encodings are no weights
+    module.to(plan.device, dtype)  # positional encodings are buffers, not weights
     rows, side = 2 * frames, plan.sdxl_pixels // 8
 
     def random(*shape: int) -> Tensor:
@@ -51,8 +51,8 @@ def run(plan: Plan) -> list[dict]:
 
     contenders = {"plain": plain, "ours": ours, "torch's operators": by_torch}
     found = alternate(contenders, rounds=max(1, plan.rounds // 3), seconds_of=plan.timer)
-    apart = (found["ours"].first.float() - found["torch's operators"].first.float()).abs().max().item()
+    difference = (found["ours"].first.float() - found["torch's operators"].first.float()).abs().max().item()
     times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
     return [{"frames": frames, "pixels": plan.sdxl_pixels, "dtype": name, **times,
-             "ours/plain": times["ours ms"] / times["plain ms"], "largest difference": f"{apart:.1e}",
+             "ours/plain": times["ours ms"] / times["plain ms"], "largest difference": f"{difference:.1e}",
              **peaks(contenders, full)}]

@@ -1,6 +1,6 @@
-"""A clip whose memory is capped: what is given up, in which order, and how far the result is from that with plenty.
+"""A clip with capped memory: which fallbacks are taken, in which order, and how much the result differs.
 
-64 frames in windows of 16 with guidance, four windows in a call. The cap is a share of what that takes at its peak.
+64 frames in windows of 16 with guidance, four windows per call. The cap is a share of the peak without a cap.
 """
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def run(plan: Plan) -> list[dict]:
     x = torch.randn(4 * frames, 4, side, side, device=plan.device).to(DTYPES[dtype])
     text = torch.randn(2, TOKENS, plan.text, device=plan.device).to(DTYPES[dtype])
 
-    def clip(told: list[str]) -> tuple[Tensor, float]:
-        with WhileSampling(torch.device(plan.device), told.append, lambda: (), 4, unet, module) as memory:
+    def clip(fallbacks: list[str]) -> tuple[Tensor, float]:
+        with WhileSampling(torch.device(plan.device), fallbacks.append, lambda: (), 4, unet, module) as memory:
             began = time.perf_counter()
             found = memory.of_windows(lambda rows, some: _guided(memory, unet, module, rows, text, some), x, windows)
             if full:
@@ -38,7 +38,7 @@ def run(plan: Plan) -> list[dict]:
             return found, time.perf_counter() - began
 
     if not full:
-        return [{"cap": 1.0, "GiB": 0.0, "given up": "; ".join(_told(clip)), "difference": "0", "s": clip([])[1]}]
+        return [{"cap": 1.0, "GiB": 0.0, "given up": "; ".join(_fallbacks(clip)), "difference": "0", "s": clip([])[1]}]
     clip([])
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -50,29 +50,29 @@ def run(plan: Plan) -> list[dict]:
     return rows
 
 
-def _told(clip) -> list[str]:
-    told: list[str] = []
-    clip(told)
-    return told
+def _fallbacks(clip) -> list[str]:
+    fallbacks: list[str] = []
+    clip(fallbacks)
+    return fallbacks
 
 
 def _capped(share: float, most: float, clip, plenty: Tensor) -> dict:
     total = torch.cuda.get_device_properties(0).total_memory
-    told: list[str] = []
+    fallbacks: list[str] = []
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.02 * most / total))
     try:
-        found, seconds = clip(told)
-        apart = f"{((found - plenty).abs().max() / plenty.abs().max()).item():.1e}"
+        found, seconds = clip(fallbacks)
+        difference = f"{((found - plenty).abs().max() / plenty.abs().max()).item():.1e}"
     except torch.cuda.OutOfMemoryError:
-        apart, seconds = "out of memory", 0.0
+        difference, seconds = "out of memory", 0.0
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    return {"cap": share, "GiB": most / 2**30, "given up": "; ".join(told), "difference": apart, "s": seconds}
+    return {"cap": share, "GiB": most / 2**30, "given up": "; ".join(fallbacks), "difference": difference, "s": seconds}
 
 
 def _guided(memory: WhileSampling, unet, module, rows: Tensor, text: Tensor, windows: Sequence[Group]) -> Tensor:
-    """Prompt and negative prompt of some windows, in one call or two, mixed as guidance 7.5 does."""
+    """Return the result of prompt and negative prompt, in one call or two, with guidance 7.5."""
     frames = len(windows[0])
 
     def call(roles: Sequence[int]) -> Tensor:

@@ -1,7 +1,7 @@
-"""One UNet step of SD1.5 with a v2 module and guidance, random weights: what motion adds to the plain UNet's time.
+"""One UNet step of SD1.5 with a v2 module, guidance and random weights: the time that motion adds to the plain UNet.
 
-*channels last* is ours with the UNet's weights in that memory format, *graph* ours as one CUDA graph, *plain graph* and
-*plain channels last* the same of the UNet alone. Peaks are of what a call takes above the weights.
+*channels last* is ours with the UNet's weights in that memory format; *graph* is ours as one CUDA graph. *plain graph*
+and *plain channels last* are the same for the UNet alone. Peaks are the memory of a call above the weights.
 """
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from benchmarks.unet_step import TIMESTEP, TOKENS, norm_over_frames, same_in_dif
 
 
 def networks(plan: Plan, dtype: str) -> tuple[nn.Module, MotionModule]:
-    """UNet and motion module with random weights, on the device."""
+    """Return a UNet and a motion module with random weights, on the device."""
     unet, module = unet_step.networks(plan, plan.device, DTYPES[dtype])
-    return unet, module.to(plan.device, DTYPES[dtype])  # its positional encodings are no weights
+    return unet, module.to(plan.device, DTYPES[dtype])  # positional encodings are buffers, not weights
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def _row(plan: Plan, unet: nn.Module, module: MotionModule, other: nn.Module, dt
     contenders: dict[str, Callable[[], Tensor]] = {
         "plain": plain, "ours": ours, "torch's operators": by_torch, "diffusers": diffusers}
     found = alternate(contenders, rounds=plan.rounds, warm_up={"ours": matched}, seconds_of=plan.timer)
-    apart = (found["ours"].first.float() - found["diffusers"].first.float()).abs().max().item()
+    difference = (found["ours"].first.float() - found["diffusers"].first.float()).abs().max().item()
     times = {f"{name} ms": 1e3 * timing.median for name, timing in found.items()}
     return {"frames": frames, "pixels": plan.pixels, "dtype": dtype, **times,
             **_graphs(plan, {"plain": plain, "ours": with_motion}, x),
@@ -77,12 +77,16 @@ def _row(plan: Plan, unet: nn.Module, module: MotionModule, other: nn.Module, dt
             "ours/plain": times["ours ms"] / times["plain ms"],
             "diffusers/plain": times["diffusers ms"] / times["plain ms"],
             "diffusers/ours": times["diffusers ms"] / times["ours ms"],
-            "largest difference": f"{apart:.1e}", "largest value": f"{found['diffusers'].first.abs().max().item():.1e}",
+            "largest difference": f"{difference:.1e}",
+            "largest value": f"{found['diffusers'].first.abs().max().item():.1e}",
             **peaks(contenders, x.is_cuda)}
 
 
 def _graphs(plan: Plan, calls: dict[str, Callable[[], Tensor]], x: Tensor) -> dict[str, float | None]:
-    """ms of the call replayed as one CUDA graph; without `prompts_once`, which decides by what it reads."""
+    """Return the ms of each call replayed as a CUDA graph; None if capturing fails.
+
+    The calls are without `prompts_once`, since it reads values from the device.
+    """
     times: dict[str, float | None] = {}
     for name, call in calls.items() if x.is_cuda else ():
         graph = torch.cuda.CUDAGraph()

@@ -1,4 +1,4 @@
-"""The tests of the motion module, in a process of their own: those that have a meaning on this device."""
+"""Run the tests of the motion module that need this device, in a separate process."""
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""Frames per second of each writer, on the processor of a machine with a GPU: they must keep pace with it."""
+"""Frames per second of each writer on the CPU of a machine with a GPU, with which they must keep pace."""
 from __future__ import annotations
 
 from importlib.util import find_spec

@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_left_out_and_said(monkeypatch, capsys):
     found = gpu.run(minutes=30 / 60)
     left_out = [part for part, (_, seconds) in gpu.PARTS.items() if seconds >= 30]
     assert list(found) == [part for part in gpu.PARTS if part not in left_out] and left_out
-    assert f"Left out for want of time: {', '.join(left_out)}." in capsys.readouterr().out
+    assert f"Skipped for lack of time: {', '.join(left_out)}." in capsys.readouterr().out
 
 
 def test_a_part_that_fails_on_a_device_is_a_row(monkeypatch):

@@ -12,11 +12,12 @@ from PIL import Image
 from animatediff import travel
 from animatediff.clip import pictures
 from animatediff.clip.inputs import Inputs
-from animatediff.clip.preflight import Asked, Passes, preflight
+from animatediff.clip.preflight import Asked, preflight
+from animatediff.clip.sampled import Sampled
 from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import SettingsError
-from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
+from animatediff.hosts.shared.host_samplers import Sampler, placed
 from animatediff.media import masks
 from animatediff.media import read as media
 from animatediff.media.stored import StoredPictures
@@ -114,6 +115,7 @@ def test_a_plan_counts_calls_as_a_webuis_preflight_does(tiny, pictured, sampler,
         more = {**more, "init": str(pictured / more["init"])}
     asked = settings(sampler=sampler, steps=5, **more)
     plan = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32").plan(asked)
-    steps = from_picture_steps(5, asked.denoising_strength) if asked.init else 5
-    passes = Passes(Sampler(sampler, second_order=sampler == "Heun"), steps, 5, bool(asked.init))
-    assert plan.calls() == preflight(Asked(asked, passes)).calls > 0
+    in_webui = Sampler(sampler, second_order=sampler == "Heun")
+    told = preflight(Asked(asked, Sampled.of(asked, asked.frame_count(), from_picture=bool(asked.init)),
+                           lambda sampled: placed(in_webui, sampled)))
+    assert plan.calls() == told.calls > 0

@@ -83,11 +83,11 @@ def test_the_last_frame_is_kept_under_its_name(host, monkeypatch):
     assert f"last_frame: {kept.stem}" in answer.info["infotexts"][0]
     from animatediff.hosts.a1111 import pictures
 
-    pictures._pictures.clear()  # as after a new start
+    pictures.forget()  # as after a new start
     field = pictures.Field.of("last_frame")
     found = field({"AnimateDiff": answer.info["infotexts"][0].split('AnimateDiff: "')[1].split('"')[0]})
     assert np.abs(np.asarray(found["value"].convert("RGB")).astype(int) - np.asarray(LAST)).max() == 0
-    pictures._pictures.clear()
+    pictures.forget()
     kept.unlink()
     assert field({"AnimateDiff": f"enable: True, frames: 4, last_frame: {kept.stem}"})["value"] is None
     assert field({"AnimateDiff": "enable: True, frames: 4"})["value"] is None and field({}) is None

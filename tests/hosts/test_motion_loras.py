@@ -222,13 +222,13 @@ def test_names_that_stand_inside_files_are_the_hosts_to_know(there, monkeypatch,
 def test_where_extra_networks_are_off_tags_are(there):
     from animatediff.hosts.a1111 import motion_loras
     from animatediff.settings import Settings
+    from animatediff.travel import Schedule
 
     prompts = ["a <lora:zoom:1>"] * 4
-    p = SimpleNamespace(styles=[], prompt=prompts[0], negative_prompt="", prompts=prompts, negative_prompts=[""] * 4,
-                        iteration=0, batch_size=4, disable_extra_networks=True)
-    assert motion_loras.of_clip(p, Settings(motion_lora="pan"))[0][0][0].name == "pan.ckpt"
+    p, prompt = SimpleNamespace(disable_extra_networks=True), Schedule.of_frames(prompts)
+    assert [each.path.name for each in motion_loras.named(p, Settings(motion_lora="pan"), prompt)] == ["pan.ckpt"]
     p.disable_extra_networks = False
-    assert len(motion_loras.of_clip(p, Settings(motion_lora="pan"))[0]) == 2
+    assert len(motion_loras.named(p, Settings(motion_lora="pan"), prompt)) == 2
 
 
 def test_before_the_run(there):
@@ -255,7 +255,7 @@ def test_lists(there):
 
     assert [entry.name for entry in ours.lora_entries()] == ["zoom.safetensors", "broad.safetensors", "pan.ckpt"]
     assert "zoom.safetensors" not in [entry.name for entry in ours.entries()]
-    assert axes._choices(BY_NAME["motion_lora"])()[:2] == ["", "zoom.safetensors"]
+    assert axes.choices(BY_NAME["motion_lora"])()[:2] == ["", "zoom.safetensors"]
 
 
 def test_the_infotext_has_them_and_is_read_again(there):

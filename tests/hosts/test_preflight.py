@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from animatediff import windows
-from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, Passes, preflight
+from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, preflight
+from animatediff.clip.sampled import Sampled
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError, ModelError
-from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
+from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps, placed
 from animatediff.layout import ClipLayout
 from animatediff.motion import FAMILIES, build, injected
 from animatediff.motion.load import Description
@@ -37,8 +38,13 @@ def told(settings=None, **more):
     def part(kind):
         return kind(**{field.name: more.pop(field.name) for field in fields(kind) if field.name in more})
 
-    passes, found = part(Passes), part(Found)
-    return preflight(Asked(Settings(**values), passes, found, **more))
+    first, hires_steps = more.pop("sampler"), more.pop("hires_steps", 0)
+    samplers = {"first": first, "second": more.pop("hires_sampler", first)}
+    second = Sampled(samplers["second"].name, steps=hires_steps, strength=1.0, exact=True) if hires_steps else None
+    by_name = {sampler.name: sampler for sampler in samplers.values()}
+    sampled = Sampled(first.name, steps=more.pop("steps", 20), second=second)
+    return preflight(Asked(Settings(**values), sampled, lambda each: placed(by_name[each.sampler], each),
+                           found=part(Found), **more))
 
 
 def fact(found, label):

@@ -1,4 +1,4 @@
-"""Tiny UNets in both layouts and motion modules whose every weight matters."""
+"""Fixtures: tiny UNets in both layouts, and tiny motion modules in which every weight affects the output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = 24
 
 
 def randomise(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module:
-    """Weights that keep activations near one, affines of norms and biases that differ from their defaults."""
+    """Set random weights that keep activations near 1, and norm weights and biases that differ from their defaults."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():
@@ -30,15 +30,15 @@ def randomise(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module
 
 
 @pytest.fixture(params=["in tiles", "whole"])
-def way(request, monkeypatch):
-    """The motion module runs in tiles, as on a CPU, or whole, as on a GPU."""
+def tiling(request, monkeypatch):
+    """Run the motion module in tiles, as on a CPU, or whole, as on a GPU."""
     if request.param == "whole":
         monkeypatch.setattr(transformer, "TILED", ())
 
 
 @pytest.fixture
 def make_module():
-    """make_module(family, frames=None): a tiny module with random weights in eval mode."""
+    """Return make_module(family, frames=None, widths=None, seed=0): a tiny module with random weights in eval mode."""
 
     def make(family, frames=None, widths=None, seed=0):
         family = FAMILIES[family] if isinstance(family, str) else family
@@ -63,13 +63,13 @@ def diffusers_unet(base: str, seed: int = 1):
 
 
 def ldm_unet(base: str, seed: int = 1):
-    """The UNet of the original Stable Diffusion code, with the weights of `diffusers_unet(base, seed)`."""
+    """Return the UNet of the original Stable Diffusion code, with the weights of `diffusers_unet(base, seed)`."""
     pytest.importorskip("ldm.modules.diffusionmodules.openaimodel", reason="needs stable-diffusion-sdkit")
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     from animatediff.engine.keys import UNET, unet_to_ldm
 
-    # It asks omegaconf for a type to compare with, which is all that it wants of that package.
+    # UNetModel imports omegaconf only for an isinstance check, so a stub is enough.
     if "omegaconf" not in sys.modules:
         stub, lists = types.ModuleType("omegaconf"), types.ModuleType("omegaconf.listconfig")
         lists.ListConfig = stub.listconfig = type("ListConfig", (), {})
@@ -87,7 +87,7 @@ def ldm_unet(base: str, seed: int = 1):
 
 
 class Host:
-    """A tiny UNet of some layout behind one signature."""
+    """A tiny UNet in one of the layouts, called in the same way for both."""
 
     def __init__(self, layout: str, base: str):
         self.layout, self.base = layout, base
@@ -115,7 +115,7 @@ def make_host():
 
 @pytest.fixture
 def inputs():
-    """inputs(rows): latents [rows 4 size size] and text [rows 5 TEXT] that differ from row to row."""
+    """Return inputs(rows, size=8): latents [rows 4 size size] and text [rows 5 TEXT] that differ from row to row."""
 
     def make(rows, size=8):
         random = torch.Generator().manual_seed(2)
@@ -126,5 +126,5 @@ def inputs():
 
 @pytest.fixture
 def clips_of():
-    """clips_of(frames): a layout_of for batches of whole clips of that length."""
+    """Return clips_of(frames): a layout_of for batches of whole clips of that length."""
     return lambda frames: lambda rows: ClipLayout.contiguous(frames, rows // frames)

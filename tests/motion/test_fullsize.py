@@ -1,4 +1,4 @@
-"""SD1.5 and a v2 motion module at full size with random weights, against diffusers' model with the same."""
+"""SD1.5 and a v2 motion module at full size with random weights, against diffusers' model with the same weights."""
 from __future__ import annotations
 
 import pytest
@@ -7,7 +7,7 @@ import torch
 from animatediff.layout import ClipLayout
 from animatediff.motion import injected
 
-pytestmark = pytest.mark.fullsize  # a minute and 10 GB
+pytestmark = pytest.mark.fullsize  # takes a minute and 10 GB
 FRAMES, CLIPS = 6, 2
 
 
@@ -20,10 +20,10 @@ def networks():
     return unet, module, unet_step.same_in_diffusers(unet, module)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("tiling")
 @torch.no_grad()
-def test_it_is_diffusers_model_and_nothing_is_left(networks):
-    """diffusers takes the module's GroupNorm over all frames of a clip, so ours is told to do the same here."""
+def test_agrees_with_diffusers_and_leaves_nothing(networks):
+    """diffusers computes the module's GroupNorm over all frames of a clip, so this test sets ours to do the same."""
     from benchmarks.unet_step import norm_over_frames
 
     unet, module, other = networks

@@ -1,4 +1,4 @@
-"""The GPU's Triton kernels against the plain layers and float64: on a CUDA device, or by Triton's interpreter."""
+"""The Triton kernels against the plain layers and float64, on a CUDA device or in Triton's interpreter."""
 from __future__ import annotations
 
 import os
@@ -9,8 +9,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
-from test_packed import transformer, truth
-from test_whole import laid_out, layer_by_layer, steering
+from test_packed import float64_result, transformer
+from test_whole import laid_out, steering, with_gradients
 
 from animatediff.layout import Views
 from animatediff.motion import choice
@@ -20,12 +20,12 @@ from animatediff.motion.in_windows import InWindows
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXACT = ({torch.bfloat16: 2e-2, torch.float16: 3e-3} if DEVICE == "cuda"
-         else {torch.float32: 2e-6, torch.float16: 3e-3})  # the interpreter multiplies bf16 as integers
+         else {torch.float32: 2e-6, torch.float16: 3e-3})  # no bf16: the interpreter multiplies it as integers
 
 
 @pytest.fixture(autouse=True, scope="module")
 def on_this_device():
-    """The interpreter takes fp32, too, in which a slip shows that halves hide."""
+    """Use the kernels on this device. The interpreter also runs fp32, which shows errors that half precision hides."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "DEVICES", (DEVICE,))
         patch.setattr(choice, "DTYPES", choice.DTYPES | ({torch.float32: 1e-4} if DEVICE == "cpu" else {}))
@@ -42,8 +42,8 @@ def run(site, x, *given):
     return found
 
 
-# The interpreter takes seconds for a case. Without RUN_SLOW these examples alone are the corners: channels and frames
-# that are no power of two, one of everything, both layouts, norms over frames, steered by numbers and by place.
+# The interpreter takes seconds per case, so without RUN_SLOW mainly these examples run. They cover channels and frames
+# that are not powers of two, sizes of 1, all memory layouts, norms over frames, and scales as numbers and maps.
 @budget(max_examples=12 if DEVICE == "cuda" or os.environ.get("RUN_SLOW") else 1, deadline=None)
 @example(96, 3, 2, 2, 3, torch.float16, True, 3, "turned")
 @example(64, 5, 1, 3, 2, torch.float16, False, 2, "last")
@@ -51,16 +51,17 @@ def run(site, x, *given):
 @given(st.sampled_from([64, 96, 128]), st.integers(1, 7) if DEVICE == "cpu" else st.sampled_from([1, 2, 5, 16, 24]),
        st.integers(1, 2), st.integers(1, 7), st.integers(1, 7),
        st.sampled_from(list(EXACT)), st.booleans(), st.integers(0, 3), st.sampled_from(["as it is", "last", "turned"]))
-def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
+def test_agrees_with_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
     site = transformer(channels, dtype, over_frames).to(DEVICE)
     x = torch.randn(clips * frames, channels, height, width).to(DEVICE, dtype)
     x, (scale, effect) = laid_out(x, memory), steering(steered, frames, height, width)
     before = x.clone()
-    found, plain = run(site, x, frames, scale, effect), layer_by_layer(site, x, frames, scale, effect)
-    exact = truth(site.cpu(), x.cpu(), frames, scale, effect)
+    found, plain = run(site, x, frames, scale, effect), with_gradients(site, x, frames, scale, effect)
+    exact = float64_result(site.cpu(), x.cpu(), frames, scale, effect)
     assert torch.equal(x, before) and found.dtype == dtype and found.shape == x.shape
-    far = (plain.double().cpu() - exact).abs().max().item()
-    assert (found.double().cpu() - exact).abs().max().item() <= 1.5 * far + EXACT[dtype] * exact.abs().max().item() / 2
+    plain_error = (plain.double().cpu() - exact).abs().max().item()
+    error = (found.double().cpu() - exact).abs().max().item()
+    assert error <= 1.5 * plain_error + EXACT[dtype] * exact.abs().max().item() / 2
 
 
 HALF = torch.float16
@@ -68,19 +69,19 @@ HALF = torch.float16
 
 @pytest.mark.parametrize("over_frames", [False, True])
 @pytest.mark.slow
-def test_windows_inside(over_frames):
-    """As a clip in views is seen: attention, and a GroupNorm over frames, window by window."""
+def test_windows(over_frames):
+    """With views, attention and a GroupNorm over frames run window by window."""
     site, x = transformer(64, HALF, over_frames).to(DEVICE), torch.randn(2 * 6, 64, 2, 3).to(DEVICE, HALF)
     views = Views(((0, 1, 2, 3), (3, 4, 5, 0)), ((0.25, 1, 1, 0.5), (0.5, 1, 1, 0.75)))
     scale = torch.rand(6, 2, 3) + 0.5
     found = run(site, x, 6, scale, 0.8, InWindows(views, tuple(range(6)), x))
-    exact = truth(site.cpu(), x.cpu(), 6, scale, 0.8, InWindows(views, tuple(range(6)), x.cpu()))
+    exact = float64_result(site.cpu(), x.cpu(), 6, scale, 0.8, InWindows(views, tuple(range(6)), x.cpu()))
     assert (found.double().cpu() - exact).abs().max() <= EXACT[HALF] * exact.abs().max()
 
 
 @pytest.mark.slow
 def test_a_few_positions_at_a_time():
-    """Where memory is short; 5 of them do not divide 12."""
+    """The parts of 5 positions do not divide the 12 positions evenly."""
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(2 * 4, 64, 3, 4).to(DEVICE, HALF)
     steer = torch.rand(4, 3, 4) + 0.5, torch.rand(4, 3, 4)
     whole = run(site, x, 4, *steer)
@@ -90,15 +91,15 @@ def test_a_few_positions_at_a_time():
 
 @pytest.mark.parametrize("of_x", [torch.float32, torch.bfloat16])
 @pytest.mark.slow
-def test_another_precision_comes_in(of_x):
+def test_input_in_another_precision(of_x):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, of_x)
     found = run(site, x, 4)
-    exact = truth(site.cpu(), x.cpu(), 4)
+    exact = float64_result(site.cpu(), x.cpu(), 4)
     assert found.dtype == of_x and (found.double().cpu() - exact).abs().max() <= 2e-2 * exact.abs().max()
 
 
 @pytest.mark.parametrize("change", ["written", "exchanged", "hooked", "another forward"])
-def test_what_becomes_of_a_layer_counts(change):
+def test_changes_of_a_layer_take_effect(change):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     before, layer = run(site, x, 4), site.transformer_blocks[0].attention_blocks[0].to_out[0]
     with torch.no_grad():
@@ -125,8 +126,8 @@ def fresh_trials():
 
 @pytest.mark.usefixtures("fresh_trials")
 @pytest.mark.parametrize("fault", ["no Triton", "wrong", "no number", "cannot run"])
-def test_kernels_that_do_not_do_are_not_used(fault, monkeypatch):
-    """Tried once for each kind of call; the plain layers do the work."""
+def test_failing_kernels_are_not_used(fault, monkeypatch):
+    """The plain layers are used, and the kernels are tried only once for each kind of call."""
     from animatediff.motion import fused
 
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
@@ -150,7 +151,7 @@ def test_kernels_that_do_not_do_are_not_used(fault, monkeypatch):
 
 @pytest.mark.usefixtures("fresh_trials")
 @pytest.mark.parametrize("where", ["what comes in", "the weights"])
-def test_what_is_no_number_says_nothing_of_the_kernels(where):
+def test_nan_and_infinity_do_not_disable_the_kernels(where):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     spoilt, sick = x.clone(), transformer(64, HALF).to(DEVICE)
     with torch.no_grad():
@@ -164,7 +165,7 @@ def test_what_is_no_number_says_nothing_of_the_kernels(where):
 
 
 @pytest.mark.usefixtures("fresh_trials")
-def test_trying_draws_from_nobodys_noise():
+def test_a_trial_does_not_use_the_global_random_generator():
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     before = torch.get_rng_state()
     run(site, x, 4)
@@ -172,16 +173,16 @@ def test_trying_draws_from_nobodys_noise():
 
 
 @pytest.mark.slow
-def test_numbers_whose_squares_are_beyond_half_precision():
-    """Statistics are in fp32, and of what lies around the mean."""
+def test_numbers_whose_squares_overflow_half_precision():
+    """Statistics are in fp32, and the variance is taken of deviations from the mean."""
     site = transformer(64, HALF).to(DEVICE)
     x = (torch.randn(6, 64, 4, 4) * 1e3 + 2e4).to(DEVICE, HALF)
-    found, exact = run(site, x, 3), truth(site.cpu(), x.cpu(), 3)
+    found, exact = run(site, x, 3), float64_result(site.cpu(), x.cpu(), 3)
     assert (found.double().cpu() - exact).abs().max() <= 1e-3 * exact.abs().max()
 
 
 @pytest.mark.usefixtures("fresh_trials")
-def test_a_shortage_of_memory_says_nothing_of_the_kernels(monkeypatch):
+def test_out_of_memory_does_not_disable_the_kernels(monkeypatch):
     from animatediff.motion import fused
 
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)

@@ -16,7 +16,7 @@ def forwards(unet):
     return [name for name, part in unet.named_modules() if "forward" in vars(part)]
 
 
-def test_the_same_numbers_from_one_row_at_a_time(host, inputs):
+def test_one_row_at_a_time_gives_the_same_result(host, inputs):
     x, text = inputs(6)
     expected, seen = host(x, text), []
     inner = [part for name, part in host.unet.named_modules() if name.endswith((".attn1.to_q", ".ff.net.0.proj"))]
@@ -48,10 +48,10 @@ def test_with_a_motion_module(layout, make_host, inputs, make_module, clips_of):
 @given(family=st.sampled_from(["v1", "v2", "v3"]), frames=st.integers(1, 5), clips=st.integers(1, 3),
        height=st.sampled_from([8, 9, 11]), width=st.sampled_from([8, 13]), positions=st.integers(1, 40),
        dtype=st.sampled_from([torch.float32, torch.bfloat16]), contiguous=st.booleans())
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("tiling")
 def test_any_clips(make_host, inputs, make_module, monkeypatch, family, frames, clips, height, width, positions, dtype,
                    contiguous):
-    """Odd sizes, one frame, one row, and the innermost level of 8x8, which has one position."""
+    """Cases include odd sizes, one frame, one row, and 8x8, whose innermost level has one position."""
     host, module = make_host("diffusers", "SD1.5"), make_module(family).to(dtype)
     host.unet.to(dtype)
     monkeypatch.setattr(parts, "POSITIONS", positions)
@@ -61,11 +61,12 @@ def test_any_clips(make_host, inputs, make_module, monkeypatch, family, frames, 
         expected = host(x, text)
         with in_parts(host.unet, module):
             found = host(x, text)
-    tight = 1e-5 if dtype is torch.float32 else 5e-2
+    # At 8x8 the innermost GroupNorms have two values per group, which can amplify rounding errors a hundredfold.
+    tight = 5e-2 if dtype is torch.bfloat16 else 1e-3 if (height, width) == (8, 8) else 1e-5
     assert (found.float() - expected.float()).abs().max() <= tight * max(1.0, expected.float().abs().max())
 
 
-def test_a_forward_that_somebody_put_there_stays(make_host, inputs):
+def test_a_forward_of_other_code_is_kept(make_host, inputs):
     host = make_host("diffusers", "SD1.5")
     part = next(part for name, part in host.unet.named_modules() if name.endswith("attn1"))
     plain, rows = part.forward, []

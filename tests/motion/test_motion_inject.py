@@ -1,4 +1,4 @@
-"""Injection into both UNet layouts: what it does, to which rows, and that nothing is left of it."""
+"""Injection into both UNet layouts: its effect on each row, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FOR = {"SD1.5": ["v1", "v2", "v3", "AnimateLCM"], "SDXL": ["AnimateDiff-SDXL", "
 
 
 def state_of(unet: nn.Module):
-    """All that a host could notice: keys, hooks, instance attributes that shadow methods, training mode."""
+    """Return everything that a host could notice: keys, hooks, attributes that shadow methods, training mode."""
     hooks = [sum(len(getattr(m, kind)) for m in unet.modules()) for kind in ("_forward_hooks", "_forward_pre_hooks")]
     shadows = [name for name, m in unet.named_modules() if "forward" in vars(m) or "__call__" in vars(m)]
     children = [(name, type(m)) for name, m in unet.named_modules()]
     return list(unet.state_dict()), hooks, shadows, children, [m.training for m in unet.modules()]
 
 
-def test_a_fresh_module_changes_nothing_and_nothing_is_left(host, inputs, clips_of):
+def test_a_new_module_changes_nothing_and_leaves_nothing(host, inputs, clips_of):
     x, text = inputs(8)
     before, plain = state_of(host.unet), host(x, text)
     for name in FOR[host.base]:
         if FAMILIES[name].resnet_norm_over_frames:
-            continue  # these change the UNet's own norms
+            continue  # these families change the UNet's own norms
         module = build(tuple(find_places(host.unet).widths), name)
         calls = []
         module.down_blocks[0].motion_modules[0].register_forward_hook(lambda *a: calls.append(1))
@@ -67,7 +67,7 @@ def test_both_layouts_give_the_same(base, make_host, make_module, inputs, clips_
     hosts = [make_host(layout, base) for layout in ("diffusers", "ldm")]
     x, text = inputs(8)
     plain = [host(x, text) for host in hosts]
-    torch.testing.assert_close(plain[0], plain[1], rtol=0, atol=1e-5)  # else the comparison below means nothing
+    torch.testing.assert_close(plain[0], plain[1], rtol=0, atol=1e-5)  # precondition of the comparison below
     for name in FOR[base]:
         found = []
         for host in hosts:
@@ -79,7 +79,7 @@ def test_both_layouts_give_the_same(base, make_host, make_module, inputs, clips_
 
 @pytest.mark.parametrize("base", FOR)
 def test_places_in_the_ldm_layout(base, make_host):
-    """AnimateDiff's index table for A1111's UNet: input blocks 1 2 4 5 …, after the attention where there is one."""
+    """Compare with AnimateDiff's index table for A1111's UNet: input blocks 1 2 4 5 …, after the attention if any."""
     unet = make_host("ldm", base).unet
     names = {id(m): name for name, m in unet.named_modules()}
     found = {site: names[id(m)] for site, m in find_places(unet).sites.items()}
@@ -95,8 +95,8 @@ def test_places_in_the_ldm_layout(base, make_host):
     assert len(found) == len(down) * 5 // 2 + 1
 
 
-def test_groups_unequal_scattered_and_rows_outside(host, inputs, make_module):
-    """Each clip comes out as if it were alone in the batch, and single pictures as from the plain UNet."""
+def test_groups_of_unequal_length_scattered_rows_and_single_pictures(host, inputs, make_module):
+    """Each clip's result is as if it were alone in the batch; single pictures are as from the plain UNet."""
     layout = ClipLayout(groups=((5, 0, 3), (1, 6, 2, 8)), frames=((0, 1, 2), (4, 5, 6, 7)))
     x, text = inputs(9)
     plain = host(x, text)
@@ -132,7 +132,7 @@ def test_order_of_frames_matters(host, inputs, make_module, clips_of):
 
 
 def group_norm(x, norm, over_frames):
-    """Closed form in float64 for one clip, [f c h w]."""
+    """Return the closed form in float64 for one clip [f c h w]."""
     f, c, h, w = x.shape
     groups = x.double().view(f, norm.num_groups, -1, h, w)
     axes = (0, 2, 3, 4) if over_frames else (2, 3, 4)
@@ -143,13 +143,13 @@ def group_norm(x, norm, over_frames):
 
 @pytest.mark.parametrize("layout", ["diffusers", "ldm"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_norms_of_the_unet(name, layout, make_host, inputs, make_module, clips_of):
-    """Every GroupNorm of the UNet against its closed form: over frames for v1 and HotShot, save in attention."""
+def test_group_norms_of_the_unet(name, layout, make_host, inputs, make_module, clips_of):
+    """Every GroupNorm of the UNet agrees with its closed form: over frames for v1 and HotShot, except in attention."""
     family = FAMILIES[name]
     host = make_host(layout, family.base)
     norms = {n: m for n, m in host.unet.named_modules() if isinstance(m, nn.GroupNorm)}
     seen = {}
-    x, text = inputs(8, size=16)  # at 8 the innermost groups have two values, and no norm is exact
+    x, text = inputs(8, size=16)  # size 8 is too small for exact norms: innermost groups have two values
     x = x * torch.linspace(0.3, 2, 8)[:, None, None, None]
     with injected(host.unet, make_module(name), clips_of(4)):
         handles = [
@@ -174,7 +174,7 @@ def test_norms_of_the_unet(name, layout, make_host, inputs, make_module, clips_o
     assert over == (2 * resnets + 1 if name in ("v1", "HotShot-XL") else 0)
 
 
-def test_too_long_a_window_names_both_numbers(make_host, inputs, make_module, clips_of):
+def test_error_of_a_too_long_window_names_both_lengths(make_host, inputs, make_module, clips_of):
     host = make_host("diffusers", "SD1.5")
     x, text = inputs(10)
     before = state_of(host.unet)
@@ -208,7 +208,7 @@ def test_other_widths_are_refused(host, make_module, clips_of):
             pass
 
 
-def test_what_is_no_unet_is_refused(make_module, clips_of):
+def test_other_networks_than_unets_are_refused(make_module, clips_of):
     with (
         pytest.raises(ModelError, match="Linear is not a UNet"),
         injected(nn.Linear(1, 1), make_module("v2"), clips_of(1)),
@@ -232,5 +232,5 @@ def test_gradients_reach_the_module_through_a_frozen_unet(make_host, inputs, cli
     ends = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert ends == {
         name for name, _ in module.named_parameters() if ".proj_out." in name
-    }  # zeroed: the rest comes later
+    }  # proj_out is zero, so other weights have no gradient yet
     assert all(p.grad is None for p in host.unet.parameters())

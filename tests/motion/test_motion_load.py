@@ -1,4 +1,4 @@
-"""Build, save, detect, load, same outputs: every family, naming, container and dtype; and files of other kinds."""
+"""Save, detect and load motion modules of every family, naming, container and dtype; refuse files of other kinds."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def outputs(module):
     return results
 
 
-CASES = [  # every family in every naming; containers know nothing of families, dtypes of AnimateLCM alone
+CASES = [  # every family in every naming; containers with v2 only, dtypes with v2 and AnimateLCM
     *((family, naming, "safetensors", torch.float32) for family, naming in itertools.product(FAMILIES, NAMINGS)
-      if naming != "hotshot" or family == "HotShot-XL"),  # HotShot's own naming is evidence for it
+      if naming != "hotshot" or family == "HotShot-XL"),  # HotShot's naming identifies HotShot
     *(("v2", "original", container, torch.float32) for container in WRAPPERS if container != "safetensors"),
     *((family, "original", container, dtype) for family in ("v2", "AnimateLCM") for container in ("safetensors", "ckpt")
       for dtype in (torch.float16, torch.bfloat16)),
@@ -69,7 +69,7 @@ def test_round_trip(family, naming, container, dtype, make_module, tmp_path):
     assert list(loaded.state_dict()) == list(original)
     for key, tensor in loaded.state_dict().items():
         assert tensor.dtype == dtype and torch.equal(tensor, original[key])
-    # AnimateLCM's positions are computed anew, in fp32, and cast with the rest.
+    # AnimateLCM's positional encoding is computed in fp32 and cast with the weights.
     assert all(torch.equal(a, b) for a, b in zip(outputs(loaded.to(dtype)), outputs(module)))
 
 
@@ -78,7 +78,7 @@ def test_dtype_is_cast_after_loading(make_module, tmp_path):
     assert {t.dtype for t in load(path, dtype=torch.float32).state_dict().values()} == {torch.float32}
 
 
-def test_state_dicts_load_and_stay_the_callers(make_module):
+def test_a_loaded_state_dict_is_not_changed(make_module):
     state = make_module("v2").state_dict()
     before = {key: tensor.clone() for key, tensor in state.items()}
     loaded = load({"state_dict": state}, name="mine")
@@ -88,15 +88,15 @@ def test_state_dicts_load_and_stay_the_callers(make_module):
     assert loaded.name == "mine" and all(torch.equal(state[key], before[key]) for key in state)
 
 
-def test_a_whole_video_unet_gives_its_temporal_layers(make_module, tmp_path):
-    """Trainers save the whole UNet; its spatial layers are left out."""
+def test_a_whole_video_unet_loads_only_its_temporal_layers(make_module, tmp_path):
+    """Training code saves the whole UNet; its spatial layers are ignored."""
     state = make_module("v2").state_dict()
     extra = {"down_blocks.0.resnets.0.norm1.weight": torch.ones(4), "conv_in.weight": torch.ones(32, 4, 3, 3)}
     loaded = load(write({**state, **extra}, tmp_path / "whole.ckpt"))
     assert loaded.family == FAMILIES["v2"] and loaded.state_dict().keys() == state.keys()
 
 
-# What is published, by (levels, mid, positions): no file needed, shapes on the meta device do.
+# Published files, their family and the length of their positional encoding. Shapes on the meta device are enough.
 PUBLISHED = [
     ("mm_sd_v14 mm_sd_v15 temporaldiff-v1 mm-Stabilized_mid", "v1", 24),
     ("mm_sd_v15_v2 improvedHumansMotion", "v2", 32),
@@ -111,7 +111,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize("files, family, positions", PUBLISHED)
-def test_published_sizes_are_told_apart(files, family, positions):
+def test_published_modules_are_recognised(files, family, positions):
     widths = {"SD1.5": (320, 640, 1280, 1280), "SDXL": (320, 640, 1280)}[FAMILIES[family].base]
     with torch.device("meta"):
         state = MotionModule(FAMILIES[family], widths, max_frames=positions or 64).state_dict()
@@ -123,7 +123,7 @@ def test_published_sizes_are_told_apart(files, family, positions):
 
 
 def test_beta_schedules():
-    """The highest noise levels that ../facts give, and diffusers' own betas."""
+    """The largest sigmas are those of the published models, and the betas are diffusers'."""
     diffusers = pytest.importorskip("diffusers")
     sigmas = {"v1": 25.15, "v2": 25.15, "v3": 25.15, "LongAnimateDiff": 25.15, "AnimateLCM": 25.15}
     sigmas |= {"HotShot-XL": 14.61, "AnimateDiff-SDXL": 65.93}
@@ -230,7 +230,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
-def test_refused_by_name(kind, suffix, make_module, tmp_path):
+def test_other_files_are_refused_with_their_kind(kind, suffix, make_module, tmp_path):
     contents, message = REFUSED[kind]
     state, path = contents(make_module), tmp_path / f"mine.{suffix}"
     nested = any(isinstance(value, dict) for value in state.values())
@@ -260,7 +260,7 @@ def test_a_sparsectrl_file_belongs_to_controlnet(make_module):
 
 
 class Config:
-    """Stands for the omegaconf object in some v3 checkpoints."""
+    """A stand-in for the omegaconf object in some v3 checkpoints."""
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
@@ -282,7 +282,7 @@ def test_truncated_and_damaged_files(suffix, make_module, tmp_path):
     (b"<!DOCTYPE html><html>not found</html>", "a web page"),
     (b"hello, I am no model at all, only a line of text", "not a model file"),
 ])  # fmt: skip
-def test_files_that_are_no_models(content, message, tmp_path):
+def test_files_that_are_not_models(content, message, tmp_path):
     (tmp_path / "mm.ckpt").write_bytes(content)
     with pytest.raises(ModelError, match=f"mm.ckpt is {message}"):
         load(tmp_path / "mm.ckpt")
@@ -313,8 +313,8 @@ def test_missing_files_and_empty_folders(tmp_path):
         load(tmp_path)
 
 
-def test_containers_are_told_by_content(make_module, tmp_path):
-    """Files get renamed: a safetensors file called .ckpt loads, and the other way round."""
+def test_the_content_decides_the_format(make_module, tmp_path):
+    """A safetensors file with the suffix .ckpt loads, and a torch file with .safetensors too."""
     state = make_module("v3").state_dict()
     write(state, tmp_path / "a.safetensors").rename(tmp_path / "a.ckpt")
     write(state, tmp_path / "b.pth").rename(tmp_path / "b.safetensors")
@@ -322,12 +322,12 @@ def test_containers_are_told_by_content(make_module, tmp_path):
         assert load(tmp_path / name).state_dict().keys() == state.keys()
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="needs Linux's account of memory")
-@pytest.mark.parametrize("dtype, of_the_file", [("None", 1), ("torch.float32", 2)])
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="needs Linux's memory statistics")
+@pytest.mark.parametrize("dtype, factor", [("None", 1), ("torch.float32", 2)])
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
 @pytest.mark.slow
-def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, of_the_file, make_module, tmp_path):
-    """In a process of its own; the pages of a mapped file count as well."""
+def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, factor, make_module, tmp_path):
+    """Measured in a separate process; pages of mapped files are included."""
     script = """if True:
         import sys
         from pathlib import Path
@@ -342,7 +342,7 @@ def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, of_the_
         Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS:")
         module = load(sys.argv[2], dtype=%s)
-        assert all(tensor.isfinite().all() for tensor in module.state_dict().values())  # all of it is read
+        assert all(tensor.isfinite().all() for tensor in module.state_dict().values())  # reads all of it
         print(resident("VmHWM:") - before)
     """ % (dtype, dtype)
     small, large = (write(make_module("v2", widths=widths).half().state_dict(), tmp_path / f"{widths[0]}.{suffix}")
@@ -351,11 +351,11 @@ def test_a_file_takes_little_more_memory_than_its_weights(suffix, dtype, of_the_
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     size = large.stat().st_size / 2**20
-    assert size > 80 and 0.9 * size < float(done.stdout) / of_the_file < 1.3 * size
+    assert size > 80 and 0.9 * size < float(done.stdout) / factor < 1.3 * size
 
 
-def test_a_numpy_scalar_beside_the_weights_is_no_danger(make_module, tmp_path):
-    """As trainers leave them, in the count of steps or the best loss."""
+def test_a_numpy_scalar_beside_the_weights_is_accepted(make_module, tmp_path):
+    """Training code stores NumPy scalars such as the step count or the best loss."""
     state = make_module("v2").state_dict()
     torch.save({"global_step": np.int64(3), "loss": np.float64(0.25), "state_dict": state}, tmp_path / "mm.ckpt")
     assert describe(tmp_path / "mm.ckpt").family == FAMILIES["v2"]

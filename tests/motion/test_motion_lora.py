@@ -1,4 +1,4 @@
-"""Motion LoRAs and the domain adapter: read in every naming, applied as the formula says, undone bit for bit."""
+"""Motion LoRAs and the domain adapter: read every naming, apply the formula, restore the weights bit for bit."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_alpha_over_rank(make_module):
                 - (plain + 0.5 * 2 / 8 * up.double() @ down.double())).abs().max() < 1e-6
 
 
-def test_halves_are_merged_in_single_precision(make_module):
+def test_half_precision_weights_are_merged_in_fp32(make_module):
     module, found = make_module("v2").half(), by_hand.pairs(WIDTHS, size=0.01)
     lora = load({key: tensor.half() for key, tensor in by_hand.original(found).items()}, name="zoom")
     before, plain = tensors_of(module), {at: weight_of(module, *at).weight for at in found}
@@ -91,11 +91,11 @@ def test_halves_are_merged_in_single_precision(make_module):
             here = weight_of(module, *at).weight
             assert here.dtype == torch.float16
             step = torch.finfo(torch.float16).eps * exact.abs().clamp(min=2**-14)
-            assert ((here - exact).abs() <= 0.501 * step).all()  # the nearest half
+            assert ((here - exact).abs() <= 0.501 * step).all()  # rounded to the nearest fp16 number
     assert same(module, before)
 
 
-def test_several_add_up_and_a_weight_of_0_is_none(make_module):
+def test_several_loras_add_up_and_a_weight_of_0_changes_nothing(make_module):
     module, first, second = make_module("v2"), by_hand.pairs(WIDTHS, seed=1), by_hand.pairs(WIDTHS, rank=2, seed=2)
     before = tensors_of(module)
     loras = [load(by_hand.original(first), name="a"), load(by_hand.peft(second), name="b")]
@@ -115,7 +115,7 @@ def _name(at) -> str:
 
 
 def by_frame(layer, changes):
-    """A linear layer in float64 whose weight is another in each frame: changes [f out in]."""
+    """Return a linear layer's forward in float64 with a different weight per frame. changes: [f out in]."""
     weight = layer.weight.double() + changes
 
     def forward(x):
@@ -126,8 +126,8 @@ def by_frame(layer, changes):
 
 
 @pytest.mark.parametrize("frames", [(0, 1, 2, 3), (5, 6, 7, 0)], ids=["first window", "window across the seam"])
-def test_a_weight_that_changes_acts_on_each_frame(frames, make_host, make_module, inputs, clips_of):
-    """The frames of a window have the weights of their numbers in the clip, here 8 frames from 1 to 0."""
+def test_a_varying_weight_is_applied_per_frame(frames, make_host, make_module, inputs, clips_of):
+    """Frames of a window get the weights of their numbers in the clip. Here weights fall from 1 to 0 over 8 frames."""
     module, host, found = make_module("v2").double(), make_host("diffusers", "SD1.5"), by_hand.pairs(WIDTHS)
     host.unet.double()
     x, text = (tensor.double() for tensor in inputs(8))
@@ -175,7 +175,7 @@ def test_an_exception_leaves_nothing(error, weight, make_module):
     assert same(module, before)
 
 
-def test_one_that_does_not_fit_changes_nothing(make_module):
+def test_a_lora_that_does_not_fit_changes_nothing(make_module):
     module = make_module("v2")
     before = tensors_of(module)
     fits, other = (load(by_hand.original(by_hand.pairs(widths)), name=f"{widths[0]}.ckpt")
@@ -186,7 +186,7 @@ def test_one_that_does_not_fit_changes_nothing(make_module):
     assert same(module, before)
 
 
-def test_other_misfits_are_refused_by_name(make_module):
+def test_loras_that_do_not_fit_are_refused_with_the_reason(make_module):
     xl = make_module("HotShot-XL")
     lora = load(by_hand.original(by_hand.pairs(WIDTHS)), name="zoom.ckpt")
     with pytest.raises(ModelError,
@@ -201,7 +201,7 @@ def test_other_misfits_are_refused_by_name(make_module):
         check_fit(load(more, name="part.ckpt").about, make_module("v2"))
 
 
-def test_the_middle_block_is_left_out_where_the_module_has_none(make_module):
+def test_a_missing_middle_block_is_skipped(make_module):
     module, found = make_module("v3"), by_hand.pairs(WIDTHS)
     lora = load(by_hand.original(found), name="zoom.ckpt")
     before = tensors_of(module)
@@ -219,7 +219,7 @@ PEFT = {f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_{
 ONE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
 
 
-@pytest.mark.parametrize("shapes, said", {
+@pytest.mark.parametrize("shapes, message", {
     "image LoRA": (KOHYA, "is an image LoRA, not a motion LoRA. Name it in the prompt of a WebUI"),
     "image LoRA, peft": (PEFT, "is an image LoRA, not a motion LoRA"),
     "LyCORIS": ({f"{IMAGE}.hada_w1_a": (4, 4)}, "is an image LoRA"),
@@ -231,11 +231,11 @@ ONE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.
              "a motion LoRA and an image LoRA in one"),
     "empty": ({}, "none of its 0 tensors"),
 }.values())  # fmt: skip
-def test_what_is_no_motion_lora_is_refused(shapes, said, tmp_path):
-    path = tmp_path / "v2_lora_ZoomIn.safetensors"  # the name says nothing
+def test_other_files_are_refused(shapes, message, tmp_path):
+    path = tmp_path / "v2_lora_ZoomIn.safetensors"  # the file's name must not matter
     save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
     for read in (describe, load):
-        with pytest.raises(ModelError, match=said) as caught:
+        with pytest.raises(ModelError, match=message) as caught:
             read(path)
         assert str(caught.value).startswith(path.name) and caught.value.remedy
 
@@ -246,7 +246,7 @@ def test_what_is_no_motion_lora_is_refused(shapes, said, tmp_path):
 @pytest.mark.parametrize("layout", ["diffusers", "ldm"])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_domain_adapter_acts_on_the_unets_attention(layout, wrapped, make_host, inputs, clips_of, tmp_path):
-    """In both layouts as the same UNet with merged weights."""
+    """In both layouts the result is that of the same UNet with merged weights."""
     other = make_host("diffusers", "SD1.5").unet
     state = by_hand.adapter(other)
     path = tmp_path / "anything.ckpt"
@@ -271,10 +271,10 @@ def test_the_domain_adapter_acts_on_the_unets_attention(layout, wrapped, make_ho
     assert (found - expected).abs().max() < 2e-5 * expected.abs().max() and (found - plain).abs().max() > 1e-2
 
 
-def test_the_adapters_weight_may_change_over_the_frames(make_host, inputs):
+def test_the_adapters_weight_may_vary_over_frames(make_host, inputs):
     host = make_host("diffusers", "SD1.5")
     lora = load(by_hand.adapter(host.unet), name="adapter")
-    layout = ClipLayout(groups=((4, 0), (1, 3)), frames=((0, 1), (0, 1)))  # row 2 is of no clip
+    layout = ClipLayout(groups=((4, 0), (1, 3)), frames=((0, 1), (0, 1)))  # row 2 belongs to no clip
     x, text = inputs(5)
     with applied_to_unet(host.unet, [(lora, curve("0: 1, 1: 0.25"))], 2, lambda rows: layout):
         found = host(x, text)
@@ -296,7 +296,7 @@ def test_an_adapter_for_another_model_is_refused(make_host, clips_of):
     assert not any(m._forward_hooks for m in unet.modules())
 
 
-def test_both_kinds_are_told_apart_when_given_together(make_host, make_module, clips_of):
+def test_motion_loras_and_adapters_given_together_are_separated(make_host, make_module, clips_of):
     module, unet = make_module("v3"), make_host("diffusers", "SD1.5").unet
     both = [(load(by_hand.adapter(unet), name="adapter"), curve(1)),
             (load(by_hand.original(by_hand.pairs(WIDTHS)), name="zoom"), curve("0: 1, 3: 0"))]
@@ -309,8 +309,8 @@ def test_both_kinds_are_told_apart_when_given_together(make_host, make_module, c
 
 
 @pytest.mark.parametrize("naming", ["diffusers", "peft"])
-def test_unet_motion_model_with_its_own_loras_agrees(naming, make_module, make_host, inputs, clips_of):
-    """diffusers' loader and peft, two LoRAs at once."""
+def test_agrees_with_loras_in_diffusers(naming, make_module, make_host, inputs, clips_of):
+    """Compare with UNetMotionModel and two LoRAs, loaded by diffusers and peft."""
     pytest.importorskip("peft")
     from dataclasses import replace
 

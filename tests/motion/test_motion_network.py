@@ -1,4 +1,4 @@
-"""The temporal transformer against a float64 closed form of the reference's semantics, and its numerics."""
+"""The temporal transformer against a closed form of the reference in float64, and its numerical precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADS = 8
 
 
 def closed_form(x: np.ndarray, w: dict[str, np.ndarray], over_frames: bool) -> np.ndarray:
-    """guoyww/AnimateDiff's TemporalTransformer3DModel in float64 for one clip, x [f c h w]."""
+    """Return the result of guoyww/AnimateDiff's TemporalTransformer3DModel in float64 for one clip x [f c h w]."""
     f, c, h, wd = x.shape
     groups = x.reshape(f, 32, c // 32, h, wd)
     axes = (0, 2, 3, 4) if over_frames else (2, 3, 4)
@@ -53,13 +53,13 @@ def site_of(module):
     return module.down_blocks[1].motion_modules[0].temporal_transformer
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("tiling")
 @pytest.mark.parametrize("name", FAMILIES)
-def test_is_the_reference_in_float64(name, make_module):
+def test_agrees_with_the_reference_in_float64(name, make_module):
     module = make_module(name)
     site = site_of(module)
     weights = {k: v.double().numpy() for k, v in site.state_dict().items()}
-    for i in (0, 1):  # AnimateLCM stores none; the reference computes the same values
+    for i in (0, 1):  # AnimateLCM's state dict has none; the reference computes the same values
         pe = site.transformer_blocks[0].attention_blocks[i].pos_encoder.pe
         weights[f"transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = pe.double().numpy()
     clips = torch.randn(2, 6, 64, 3, 5) * torch.linspace(0.3, 3, 6)[:, None, None, None] + 0.5
@@ -70,7 +70,7 @@ def test_is_the_reference_in_float64(name, make_module):
         right = closed_form(clip.double().numpy(), weights, over)
         wrong = closed_form(clip.double().numpy(), weights, not over)
         assert np.abs(found.numpy() - right).max() < 1e-5
-        assert np.abs(found.numpy() - wrong).max() > 1e-1  # the two semantics are told apart by these frames
+        assert np.abs(found.numpy() - wrong).max() > 1e-1  # these frames distinguish the two kinds of norm
 
 
 def test_positions_are_the_sinusoids_of_the_paper():
@@ -81,11 +81,11 @@ def test_positions_are_the_sinusoids_of_the_paper():
         assert pe[place, 2 * i + 1].item() == pytest.approx(np.cos(angle), abs=1e-5)
 
 
-@pytest.mark.parametrize("learning", [False, True])
-def test_tiles_change_nothing(learning, make_module, monkeypatch):
+@pytest.mark.parametrize("grad_enabled", [False, True])
+def test_tiles_give_the_same_result(grad_enabled, make_module, monkeypatch):
     site, x = site_of(make_module("v2")), torch.randn(8, 64, 6, 6)
     monkeypatch.setattr(transformer, "packed", lambda *_: None)
-    with torch.set_grad_enabled(learning):
+    with torch.set_grad_enabled(grad_enabled):
         monkeypatch.setattr(transformer, "CPU_TILE_TOKENS", 10**9)
         whole = site(x, 4)
         monkeypatch.setattr(transformer, "CPU_TILE_TOKENS", 20)
@@ -98,7 +98,7 @@ def test_tiles_change_nothing(learning, make_module, monkeypatch):
     torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-6)
 
 
-def test_every_weight_learns(make_module):
+def test_every_weight_gets_a_gradient(make_module):
     module = make_module("v2").requires_grad_(True)
     for site in module.sites().values():
         c = site.temporal_transformer.norm.num_channels
@@ -110,7 +110,7 @@ def test_every_weight_learns(make_module):
 @pytest.mark.parametrize("over_frames", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
 def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, tolerance, make_module):
-    """Activations of 3e4 have squares far above fp16's 65504; fp32 of the same values is the oracle."""
+    """Squares of activations of 3e4 are far above fp16's 65504. The reference is fp32 with the same values."""
     site = site_of(make_module(replace(FAMILIES["v2"], module_norm_over_frames=over_frames)))
     site.proj_in.bias.zero_()
     x = (torch.randn(6, 64, 4, 4) * 1e4 + 2e4).clamp(-6e4, 6e4).to(dtype)
@@ -127,7 +127,7 @@ def test_half_precision_neither_overflows_nor_drifts(over_frames, dtype, toleran
 
 
 def rounded(x, groups, weight=None, bias=None, eps=1e-5):
-    """A group norm as CUDA's was for years: sums in fp32, mean and deviation in x's dtype."""
+    """Return a group norm as CUDA computed it for years: sums in fp32, mean and deviation rounded to x's dtype."""
     wide = x.float().reshape(len(x), groups, -1)
     var, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
     mean, scale = (each.to(x.dtype).float() for each in (mean, (var + eps).rsqrt()))
@@ -141,7 +141,7 @@ def missing(*given):
 
 @pytest.fixture(params=["torch's", "rounded", "missing for half precision"])
 def kernel(request, monkeypatch):
-    """The group norm that torch has here, one that rounds its statistics, and none."""
+    """Use torch's own group norm, one that rounds its statistics, or none for half precision."""
     plain = torch.nn.functional.group_norm
     other = {"rounded": rounded, "missing for half precision": missing}.get(request.param)
     if other:
@@ -155,9 +155,12 @@ def kernel(request, monkeypatch):
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("over_frames", [False, True])
 @pytest.mark.parametrize("dtype, offset", [(torch.float16, 2000), (torch.bfloat16, 300)])
-def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, make_module):
-    """Half-precision statistics or results miss by 1e-3 and more. The result is narrowed once, for the matrix products:
-    narrowing keeps the order, so what may miss by 3e-4 before it lies between the ends of that, narrowed."""
+def test_norms_of_half_precision_are_computed_in_fp32(over_frames, dtype, offset, make_module):
+    """The norm's error is at most 3e-4; with statistics in half precision it would be 1e-3 or more.
+
+    The result is rounded once, for the matrix products. Rounding is monotonic, so the rounded result must lie between
+    the rounded bounds.
+    """
     site = site_of(make_module(replace(FAMILIES["v2"], module_norm_over_frames=over_frames))).to(dtype)
     x = (torch.randn(6, 64, 4, 4) * 3 + offset).to(dtype)
     groups = x.double().view(6, 32, 2, 4, 4)
@@ -165,13 +168,13 @@ def test_norms_of_half_precision_are_taken_in_fp32(over_frames, dtype, offset, m
     var, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
     expected = ((groups - mean) / (var + 1e-6).sqrt()).view(6, 64, 16)
     expected = expected * site.norm.weight.double()[:, None] + site.norm.bias.double()[:, None]
-    found = site.normed(x, 6)[0].to(dtype)  # fp32 where it was widened
+    found = site.normed(x, 6)[0].to(dtype)  # fp32 if the kernel's input was converted
     assert ((expected - 3e-4).to(dtype) <= found).all() and (found <= (expected + 3e-4).to(dtype)).all()
     assert (site.float().normed(x, 6)[0].double() - expected).abs().max() < 3e-4  # for products in fp32
 
 
 def test_keys_are_the_original_ones(make_module):
-    """Names as in the published mm_sd_v15_v2.ckpt and v3_sd15_mm.ckpt, and their number: 21 and 20 sites of 28."""
+    """Names and their number are as in the published mm_sd_v15_v2.ckpt and v3_sd15_mm.ckpt: 21 and 20 sites of 28."""
     keys = set(make_module("v2").state_dict())
     prefix = "down_blocks.3.motion_modules.1.temporal_transformer."
     block = prefix + "transformer_blocks.0."

@@ -1,4 +1,4 @@
-"""Keys, places, attention and feed-forward against diffusers' MotionAdapter and UNetMotionModel."""
+"""Keys, sites, attention and feed-forward against diffusers' MotionAdapter and UNetMotionModel."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def adapter_of(module):
     return adapter
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("tiling")
 @pytest.mark.parametrize("name", ["v2", "v3", "v1", "LongAnimateDiff", "AnimateDiff-SDXL", "HotShot-XL"])
 def test_unet_agrees_with_unet_motion_model(name, make_module, make_host, inputs, clips_of):
-    """Its motion GroupNorm runs over frames and its ResBlocks' per frame, so ours is told to do the same here."""
+    """diffusers computes the motion GroupNorm over frames and those of ResBlocks per frame; ours is set to the same."""
     matched = dict(module_norm_over_frames=True, resnet_norm_over_frames=False, out_norm_over_frames=False)
     family = FAMILIES[name]
-    if name == "AnimateDiff-SDXL":  # as it is
+    if name == "AnimateDiff-SDXL":  # needs no change
         assert all(getattr(family, key) == value for key, value in matched.items())
     module = make_module(replace(family, **matched))
     host = make_host("diffusers", family.base)
@@ -42,17 +42,17 @@ def test_unet_agrees_with_unet_motion_model(name, make_module, make_host, inputs
     with injected(host.unet, module, clips_of(frames)):
         found = host(x, text)
     assert (found - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
-    assert (host(x, text) - expected).abs().max() > 1e-2  # the plain UNet is something else
+    assert (host(x, text) - expected).abs().max() > 1e-2  # the plain UNet's result differs
 
 
-def test_names_go_both_ways(make_module):
+def test_names_convert_to_diffusers_and_back(make_module):
     state = make_module("v2").state_dict()
     back = to_original(to_diffusers(state))
     assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
 
 
 def test_a_saved_adapter_loads(make_module, tmp_path):
-    """What diffusers itself writes, read by us."""
+    """An adapter saved by diffusers loads, from its folder and from its weight file."""
     from animatediff.motion import describe, load
 
     module = make_module("v2")

@@ -1,4 +1,4 @@
-"""A module that is somewhere else, and in another precision, for a while."""
+"""Temporarily move a motion module to another device and dtype."""
 from __future__ import annotations
 
 import pytest
@@ -8,7 +8,7 @@ from animatediff.motion.moving import on_device
 
 
 @pytest.mark.parametrize("ends", ["well", "with an error"])
-def test_the_tensors_of_before_come_back(make_module, ends):
+def test_the_original_tensors_are_restored(make_module, ends):
     module = make_module("v2")
     before = {name: (value, value.data_ptr(), value.clone())
               for name, value in module.state_dict(keep_vars=True).items()}
@@ -23,12 +23,12 @@ def test_the_tensors_of_before_come_back(make_module, ends):
         pass
     after = module.state_dict(keep_vars=True)
     assert after.keys() == before.keys()
-    for name, (value, place, number) in before.items():
-        assert after[name] is value and value.data_ptr() == place and torch.equal(value, number), name
+    for name, (value, address, copy) in before.items():
+        assert after[name] is value and value.data_ptr() == address and torch.equal(value, copy), name
 
 
-def test_what_is_there_already_is_not_touched(make_module):
+def test_tensors_that_are_already_there_are_not_moved(make_module):
     module = make_module("v3")
-    places = [value.data_ptr() for value in module.state_dict().values()]
+    addresses = [value.data_ptr() for value in module.state_dict().values()]
     with on_device(module, "cpu", torch.float32):
-        assert places == [value.data_ptr() for value in module.state_dict().values()]
+        assert addresses == [value.data_ptr() for value in module.state_dict().values()]

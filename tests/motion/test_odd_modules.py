@@ -1,4 +1,4 @@
-"""Motion modules and motion LoRAs that are damaged or odd are told by name, when they are loaded and in listings."""
+"""Errors for damaged and unusual motion modules and motion LoRAs name the file, when loaded and in listings."""
 from __future__ import annotations
 
 import json
@@ -36,18 +36,18 @@ def refusal(read, *arguments, **more) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("word", NONE)
+@pytest.mark.parametrize("name", NONE)
 @pytest.mark.parametrize("source", ["mm.safetensors", "mm.ckpt", "a state dict"])
-def test_numbers_that_are_none_in_a_module(word, source, make_module, tmp_path):
+def test_nan_and_infinity_in_a_module_are_refused(name, source, make_module, tmp_path):
     tensors = state(make_module)
-    tensors[KEY][-1] = NONE[word]
+    tensors[KEY][-1] = NONE[name]
     given = tensors if source == "a state dict" else write(tensors, tmp_path / source)
     for dtype in (None, torch.float16):
-        said = refusal(load, given, name=source, dtype=dtype)
-        assert said.startswith(f"{source} has {word}") and KEY in said
+        message = refusal(load, given, name=source, dtype=dtype)
+        assert message.startswith(f"{source} has {name}") and KEY in message
 
 
-def test_a_diffusers_folder_names_its_own_tensor(make_module, tmp_path):
+def test_an_error_in_a_diffusers_folder_names_the_files_own_key(make_module, tmp_path):
     tensors = to_diffusers(state(make_module))
     key = next(key for key in tensors if key.endswith("attn1.to_q.weight"))
     tensors[key] = tensors[key].clone()
@@ -58,30 +58,30 @@ def test_a_diffusers_folder_names_its_own_tensor(make_module, tmp_path):
     assert key in refusal(load, tmp_path / "adapter")
 
 
-def test_numbers_beside_the_temporal_layers_are_nobodys_concern(make_module, tmp_path):
+def test_nan_outside_the_temporal_layers_is_ignored(make_module, tmp_path):
     path = write({**state(make_module), "conv_out.weight": torch.full((4,), float("nan"))}, tmp_path / "mm.ckpt")
     assert load(path).family.name == "v2"
 
 
-def test_numbers_that_half_precision_cannot_hold(make_module, tmp_path):
+def test_numbers_too_large_for_half_precision_are_refused(make_module, tmp_path):
     path = write(state(make_module, **{KEY: torch.full((64,), 7e4)}), tmp_path / "mm.ckpt")
     assert f"numbers in {KEY} that are too large for float16" in refusal(load, path, dtype=torch.float16)
     assert load(path).state_dict()[KEY][0] == 7e4
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
-def test_formats_that_weights_do_not_have_are_told_in_the_listing(dtype, make_module, tmp_path):
+def test_a_listing_reports_unusable_dtypes(dtype, make_module, tmp_path):
     write(state(make_module, **{KEY: torch.ones(64, dtype=dtype)}), tmp_path / "mm.ckpt")
     (entry,) = library.listing([tmp_path])
     assert f"has {KEY} as {str(dtype)[6:]}" in entry.problem == refusal(load, tmp_path / "mm.ckpt")
 
 
-def test_a_state_dict_on_the_meta_device(make_module):
+def test_a_state_dict_on_the_meta_device_is_refused(make_module):
     on_meta = {key: tensor.to("meta") for key, tensor in state(make_module).items()}
     assert "meta device" in refusal(load, on_meta)
 
 
-def test_eight_bits_are_converted(make_module, tmp_path):
+def test_fp8_weights_are_converted(make_module, tmp_path):
     tensors = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in state(make_module).items()}
     found = load(write(tensors, tmp_path / "mm.safetensors"), dtype=torch.float32)
     assert torch.equal(found.state_dict()[KEY], tensors[KEY].float())
@@ -103,21 +103,21 @@ def odd(key: str, change) -> dict:
     (odd(UP, lambda t: t[0]), ["fit together"]),
     (odd(UP, lambda t: t[:, :0]) | {UP.replace("_up", "_down"): LORA[UP.replace("_up", "_down")][:0]}, ["rank 0"]),
 ], ids=range(8))  # fmt: skip
-def test_motion_loras(tensors, words, tmp_path):
+def test_damaged_motion_loras_are_refused(tensors, words, tmp_path):
     path = write({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / "zoom.safetensors")
     for given, name in ((path, "zoom.safetensors"), (tensors, "the motion LoRA")):
-        said = refusal(lora_files.load, given)
-        assert said.startswith(name) and all(word in said for word in words), said
+        message = refusal(lora_files.load, given)
+        assert message.startswith(name) and all(word in message for word in words), message
 
 
-def test_an_incomplete_motion_lora_is_listed_as_one(tmp_path):
+def test_a_listing_reports_an_incomplete_motion_lora(tmp_path):
     write({key: tensor for key, tensor in LORA.items() if key != UP}, tmp_path / "zoom.safetensors")
     (entry,) = library.listing([tmp_path])
     assert "is an incomplete motion LoRA" in entry.problem and "Give it as" not in entry.problem
 
 
 @pytest.mark.parametrize("heads", [0, -8, True, "8", 2**40, 2.5, [8], None])
-def test_a_folder_with_odd_heads(heads, make_module, tmp_path):
+def test_an_impossible_number_of_heads_is_refused(heads, make_module, tmp_path):
     (tmp_path / "a").mkdir()
     write(to_diffusers(state(make_module)), tmp_path / "a" / "diffusion_pytorch_model.safetensors")
     (tmp_path / "a" / "config.json").write_text(json.dumps({"_class_name": "MotionAdapter",
@@ -125,8 +125,8 @@ def test_a_folder_with_odd_heads(heads, make_module, tmp_path):
     assert refusal(load, tmp_path / "a").startswith("a ")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="names of bytes that are no text")
-def test_a_listing_of_what_a_folder_may_hold_answers_in_json(tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="needs file names that are not valid text")
+def test_a_listing_of_unusual_files_is_valid_json(tmp_path):
     good = write_module(tmp_path / "good.safetensors")
     with open(os.fsencode(tmp_path) + b"/caf\xe9.ckpt", "wb") as file:
         file.write(good.read_bytes())

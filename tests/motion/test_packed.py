@@ -1,4 +1,4 @@
-"""The CPU's fused products against the plain layers."""
+"""oneDNN's fused products on a CPU against the plain layers."""
 from __future__ import annotations
 
 import copy
@@ -17,12 +17,12 @@ from animatediff.motion.transformer import TemporalTransformer
 
 IS_FASTER = packed.is_faster
 pytestmark = pytest.mark.skipif(not packed.works(torch.float32),
-                                reason="this torch has no such operators for this machine")
+                                reason="torch lacks the operators on this machine")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def on_any_processor():
-    """Where the operators work, they are tested, whether or not they are faster there."""
+    """Test the operators wherever they work, even if they are not faster there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed, "is_faster", lambda: True)
         yield
@@ -40,23 +40,23 @@ def transformer(channels=64, dtype=torch.float32, over_frames=False):
     return site
 
 
-def plainly(site, *given):
+def plain_result(site, *given):
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(running, "packed", lambda *_: None)
         return site(*given)
 
 
-def truth(site, *given):
-    """The plain layers in float64."""
-    return plainly(copy.deepcopy(site).double(),
+def float64_result(site, *given):
+    """Return the result of the plain layers in float64."""
+    return plain_result(copy.deepcopy(site).double(),
                    *(each.double() if isinstance(each, torch.Tensor) else each for each in given))
 
 
 @budget(max_examples=40, deadline=None)
 @given(st.sampled_from([64, 96, 160]), st.integers(1, 24), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9),
        st.sampled_from([torch.float32, torch.bfloat16]), st.booleans(), st.integers(0, 3), st.booleans())
-def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, contiguous):
-    """No further from the truth than the plain layers are, and equal to them within 1e-5 in fp32."""
+def test_agrees_with_the_plain_layers(channels, frames, clips, height, width, dtype, over_frames, steered, contiguous):
+    """The error is not much larger than that of the plain layers, and in fp32 both agree within 1e-5."""
     site = transformer(channels, dtype, over_frames)
     x = torch.randn(clips * frames, channels, height, width).to(dtype)
     if not contiguous:
@@ -65,28 +65,29 @@ def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dty
     effect = torch.rand(frames, height, width) if steered & 2 else 1.0
     with torch.no_grad():
         found = site(x, frames, scale, effect)
-    assert isinstance(site.packed, packed.PackedTransformer) == packed.works(dtype)  # no bf16 without AVX-512
+    assert isinstance(site.packed, packed.PackedTransformer) == packed.works(dtype)  # bf16 needs AVX-512
     assert found.dtype == dtype
-    plain, exact = plainly(site, x, frames, scale, effect), truth(site, x, frames, scale, effect)
-    far = (plain.double() - exact).abs().max().item()
-    assert (found.double() - exact).abs().max().item() <= 1.5 * far + EXACT[dtype] * exact.abs().max().item() / 2
+    plain, exact = plain_result(site, x, frames, scale, effect), float64_result(site, x, frames, scale, effect)
+    plain_error = (plain.double() - exact).abs().max().item()
+    error = (found.double() - exact).abs().max().item()
+    assert error <= 1.5 * plain_error + EXACT[dtype] * exact.abs().max().item() / 2
     torch.testing.assert_close(found.float(), plain.float(), rtol=1e-5 if dtype == torch.float32 else 2e-2,
                                atol=1e-5 if dtype == torch.float32 else 5e-2)
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if "HotShot" not in name][:4])
-def test_every_module_goes_through_it(family, make_module):
+def test_every_module_uses_it(family, make_module):
     for site in make_module(family).sites().values():
         c = site.temporal_transformer.norm.num_channels
         x = torch.randn(4, c, 3, 3)
         with torch.no_grad():
             found = site(x, 4)
         assert site.temporal_transformer.packed
-        torch.testing.assert_close(found, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, plain_result(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("change", ["written", "exchanged", "exchanged where it was", "moved to another dtype"])
-def test_weights_that_change_are_seen(change):
+def test_changed_weights_take_effect(change):
     site, x = transformer(), torch.randn(4, 64, 2, 2)
     with torch.no_grad():
         before = site(x, 4)
@@ -109,10 +110,10 @@ def test_weights_that_change_are_seen(change):
             gc.collect()
         after = site(x, 4)
     assert site.packed is not kept and not torch.equal(after, before)
-    torch.testing.assert_close(after, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after, plain_result(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
-def test_hooks_on_layers_and_learning_have_the_plain_layers():
+def test_hooks_and_gradients_use_the_plain_layers():
     site, x = transformer(), torch.randn(4, 64, 2, 2)
     seen = []
     handle = site.transformer_blocks[0].attention_blocks[0].to_q.register_forward_hook(lambda *_: seen.append(1))
@@ -129,11 +130,11 @@ def test_hooks_on_layers_and_learning_have_the_plain_layers():
 def test_inference_mode():
     with torch.inference_mode():
         site, x = transformer(), torch.randn(4, 64, 2, 2)
-        torch.testing.assert_close(site(x, 4), plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(site(x, 4), plain_result(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("instructions, faster", [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
-def test_it_is_used_where_it_is_faster(instructions, faster, monkeypatch):
+def test_it_is_used_if_it_is_faster(instructions, faster, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
     monkeypatch.setattr(packed, "is_faster", IS_FASTER)
     site = transformer()
@@ -143,7 +144,7 @@ def test_it_is_used_where_it_is_faster(instructions, faster, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "wrong"])
-def test_a_torch_without_the_operators_has_the_plain_layers(broken, monkeypatch):
+def test_missing_or_wrong_operators_use_the_plain_layers(broken, monkeypatch):
     class Broken(packed.Packed):
         def __init__(self, *given):
             if broken == "missing":
@@ -160,12 +161,12 @@ def test_a_torch_without_the_operators_has_the_plain_layers(broken, monkeypatch)
     try:
         site, x = transformer(), torch.randn(4, 64, 2, 2)
         with torch.no_grad():
-            assert torch.equal(site(x, 4), plainly(site, x, 4)) and site.packed is None
+            assert torch.equal(site(x, 4), plain_result(site, x, 4)) and site.packed is None
     finally:
         packed.works.cache_clear()
 
 
-def test_bf16_works_where_onednn_has_it():
+def test_bf16_works_if_onednn_supports_it():
     assert packed.works(torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 

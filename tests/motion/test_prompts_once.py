@@ -1,4 +1,4 @@
-"""Keys and values of shared prompts: computed once in a call, for any rows, without a trace."""
+"""Keys and values of shared prompts are computed once per call for any rows, and nothing is left afterwards."""
 from __future__ import annotations
 
 import itertools
@@ -16,8 +16,8 @@ def keys_and_values(unet):
     return [part for name, part in unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
 
 
-class Seen:
-    """Rows that the layers compute."""
+class RecordedRows:
+    """Context manager that records the number of rows in each call of the layers."""
 
     def __init__(self, layers):
         self.rows, self.undo = [], []
@@ -39,7 +39,7 @@ class Seen:
        dtype=st.sampled_from([torch.float32, torch.bfloat16]),
        form=st.sampled_from(["plain", "expanded", "every second row", "inference"]))
 def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
-    dtype = torch.float32 if host.layout == "ldm" else dtype  # its time embedding is float32's
+    dtype = torch.float32 if host.layout == "ldm" else dtype  # its time embedding is always float32
     host.unet.to(dtype)
     x, texts = (each.to(dtype) for each in inputs(len(prompts)))
     if form == "expanded":
@@ -52,7 +52,7 @@ def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
     with torch.inference_mode(form == "inference"):
         text = text.clone() if form == "inference" else text
         expected = host(x, text)
-        with prompts_once(host.unet), Seen(layers := keys_and_values(host.unet)) as rows:
+        with prompts_once(host.unet), RecordedRows(layers := keys_and_values(host.unet)) as rows:
             found = host(x, text)
     runs = 1 + sum(a != b for a, b in itertools.pairwise(prompts))
     assert rows == [runs] * len(layers) and layers
@@ -61,10 +61,10 @@ def test_any_rows_of_any_prompts(host, inputs, prompts, dtype, form):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_tokens_that_are_written_to_are_looked_at_again(make_host, inputs, mode):
+def test_tokens_that_were_written_to_are_compared_again(make_host, inputs, mode):
     host = make_host("diffusers", "SD1.5")
     x, text = inputs(4)
-    with mode(), prompts_once(host.unet), Seen(keys_and_values(host.unet)) as rows:
+    with mode(), prompts_once(host.unet), RecordedRows(keys_and_values(host.unet)) as rows:
         text = text[:1].repeat(4, 1, 1)
         host(x, text)
         text[2:] *= 2
@@ -75,7 +75,7 @@ def test_tokens_that_are_written_to_are_looked_at_again(make_host, inputs, mode)
 
 @pytest.fixture
 def rows_of(monkeypatch):
-    """rows_of(layers): rows of each product with their weights, as torch's own linear layers compute it."""
+    """Return rows_of(layers): a list of the numbers of rows in each product with the layers' weights."""
     weights, rows, plain = [], [], torch.nn.functional.linear
 
     def linear(x, weight, bias=None):
@@ -83,27 +83,27 @@ def rows_of(monkeypatch):
             rows.append(len(x))
         return plain(x, weight, bias)
 
-    def of(layers):
+    def record(layers):
         weights[:] = [layer.weight for layer in layers]
         return rows
 
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    return of
+    return record
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_once_in_a_run(make_host, inputs, rows_of, mode):
-    """Two prompts in one call, and one of them in a call of its own, in turns; other pictures at every call."""
+def test_prompts_are_computed_once_in_a_run(make_host, inputs, rows_of, mode):
+    """Calls alternate between two prompts together and one of them alone, with other pictures each time."""
     host = make_host("diffusers", "SD1.5")
     text = inputs(3)[1]
     with mode():
         pictures = [inputs(4)[0] + step for step in range(6)]
         texts = [text[rows] for rows in ([0, 0, 1, 1], [1, 1, 1, 1])] * 3
-        expected = [host(x, of) for x, of in zip(pictures, texts)]
+        expected = [host(x, prompt) for x, prompt in zip(pictures, texts)]
         with prompts_once(host.unet):
             rows, found, made = rows_of(layers := keys_and_values(host.unet)), [], []
-            for x, of in zip(pictures, texts):
-                found.append(host(x, of.clone()))
+            for x, prompt in zip(pictures, texts):
+                found.append(host(x, prompt.clone()))
                 made.append([row for row in rows if row])
                 rows.clear()
     assert made == [[2] * len(layers), [1] * len(layers), [], [], [], []]
@@ -111,7 +111,7 @@ def test_once_in_a_run(make_host, inputs, rows_of, mode):
 
 
 @pytest.mark.parametrize("change", ["prompt", "weight", "other weight", "forward", "dtype"])
-def test_what_changes_in_a_run_is_computed_anew(make_host, inputs, change):
+def test_changes_during_a_run_are_computed_again(make_host, inputs, change):
     host = make_host("diffusers", "SD1.5")
     host.unet.double()
     x, text = (each.double() for each in inputs(4))
@@ -139,17 +139,17 @@ def test_what_changes_in_a_run_is_computed_anew(make_host, inputs, change):
         assert (found - before).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("wanted", ["prompt", "weights"])
-def test_gradients_behind_a_call_without(make_host, inputs, wanted):
-    unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(wanted == "weights")
+@pytest.mark.parametrize("grad_of", ["prompt", "weights"])
+def test_gradients_after_a_call_without_gradients(make_host, inputs, grad_of):
+    unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(grad_of == "weights")
     layers = keys_and_values(unet)
     x, text = (each.double() for each in inputs(4))
 
     def gradients():
         unet.zero_grad()
-        prompt = text[:1].clone().requires_grad_(wanted == "prompt")
+        prompt = text[:1].clone().requires_grad_(grad_of == "prompt")
         unet(x, torch.arange(4), prompt.expand(4, -1, -1), return_dict=False)[0].square().sum().backward()
-        return [prompt.grad] if wanted == "prompt" else [layer.weight.grad.clone() for layer in layers]
+        return [prompt.grad] if grad_of == "prompt" else [layer.weight.grad.clone() for layer in layers]
 
     expected = gradients()
     with prompts_once(unet):
@@ -159,7 +159,7 @@ def test_gradients_behind_a_call_without(make_host, inputs, wanted):
 
 
 def test_gradients_are_the_same(make_host, inputs):
-    """Training uses it too: every row counts for the weights, and for the prompt that rows share."""
+    """As in training, every row contributes to the gradients of the weights and of the shared prompt."""
     unet = make_host("diffusers", "SD1.5").unet.double().requires_grad_(True)
     x, text = inputs(5)
     x, text = x.double(), text[:2].double()
@@ -176,7 +176,7 @@ def test_gradients_are_the_same(make_host, inputs):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_nothing_stays(host, inputs):
+def test_nothing_is_left(host, inputs):
     before = [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in host.unet.modules()]
     x, text = inputs(3)
     expected = host(x, text)
@@ -186,7 +186,7 @@ def test_nothing_stays(host, inputs):
     assert torch.equal(host(x, text), expected)
 
 
-def test_an_error_in_a_layer_is_not_remembered(make_host, inputs):
+def test_an_error_in_a_layer_is_not_kept(make_host, inputs):
     host = make_host("ldm", "SD1.5")
     x, text = inputs(4)
     text = text[:1].repeat(4, 1, 1)

@@ -1,5 +1,4 @@
-"""Motion scale and effect: against a closed form in float64,
-against weights that were scaled beforehand, and undone."""
+"""Motion scale and effect against a closed form in float64 and against scaled weights, and that nothing is left."""
 from __future__ import annotations
 
 import copy
@@ -30,7 +29,7 @@ def site_of(module):
 
 
 def keys_scaled(module, s: float):
-    """A copy whose to_k were multiplied by s, which is K·s: the attention cannot tell."""
+    """Return a copy whose to_k weights are multiplied by s, which is the same as scaling the keys by s."""
     scaled = copy.deepcopy(module)
     for name, p in scaled.named_parameters():
         if name.endswith("to_k.weight"):
@@ -44,7 +43,7 @@ def steering(**settings) -> Steering | None:
 
 
 def attention_in_float64(a: TemporalAttention, x: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """x [b f c], scale [b f], which belongs to the key's frame."""
+    """Return the attention of x [b f c] in float64. scale: [b f], by the frame of the key."""
     w = {name: p.double().numpy() for name, p in a.state_dict().items()}
     x = x + w["pos_encoder.pe"][0, :x.shape[1]]
     q, k, v = (np.einsum("bfc,dc->bfd", x, w[f"to_{n}.weight"]) for n in "qkv")
@@ -61,14 +60,14 @@ def test_one_attention_with_a_scale_for_each_position_and_frame(make_module):
     x, scale = rand(5, 6, 64), torch.rand(5, 6, generator=RANDOM) * 2
     with torch.no_grad():
         found = attention(x, scale).double().numpy()
-        turned = attention(x, scale.flip(1)).double().numpy()
+        reversed_scale = attention(x, scale.flip(1)).double().numpy()
     expected = attention_in_float64(attention, x.double().numpy(), scale.double().numpy())
-    assert np.abs(found - expected).max() < 1e-5 < 1e-2 < np.abs(turned - expected).max()
+    assert np.abs(found - expected).max() < 1e-5 < 1e-2 < np.abs(reversed_scale - expected).max()
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "v3", "AnimateLCM", "AnimateDiff-SDXL", "HotShot-XL"])
 @pytest.mark.parametrize("s", [0.0, 0.4, 1.28, 3.0])
-def test_a_constant_scale_is_that_of_the_weights(name, s, make_module):
+def test_a_constant_scale_equals_scaled_weights(name, s, make_module):
     module, x = make_module(name), rand(12, 64, 3, 5)
     with torch.no_grad():
         expected = site_of(keys_scaled(module, s))(x, 6)
@@ -79,7 +78,7 @@ def test_a_constant_scale_is_that_of_the_weights(name, s, make_module):
     torch.testing.assert_close(spread, expected, rtol=0, atol=1e-5)
 
 
-def test_the_unet_with_scaled_keys_is_diffusers_with_scaled_weights(make_module, make_host, inputs, clips_of):
+def test_scaled_keys_agree_with_diffusers_with_scaled_weights(make_module, make_host, inputs, clips_of):
     diffusers = pytest.importorskip("diffusers")
     from dataclasses import replace
 
@@ -104,7 +103,7 @@ def run(host, module, layout_of, given, steered: Steering | None, step: int = 0,
         return host(*given)
 
 
-def test_scale_and_effect_of_1_are_todays_path_bit_for_bit(host, inputs, make_module, clips_of):
+def test_scale_and_effect_of_1_change_nothing_bit_for_bit(host, inputs, make_module, clips_of):
     module = make_module("v2" if host.base == "SD1.5" else "AnimateDiff-SDXL")
     plain = run(host, module, clips_of(6), inputs(12), None)
     white = Mask([np.full((9, 7), 255, np.uint8)], (0,) * 6)
@@ -115,18 +114,18 @@ def test_scale_and_effect_of_1_are_todays_path_bit_for_bit(host, inputs, make_mo
         assert torch.equal(run(host, module, clips_of(6), inputs(12), same, 1, 2), plain)
 
 
-def test_no_effect_is_the_plain_unet(host, inputs, make_module, clips_of):
+def test_an_effect_of_0_gives_the_plain_unet(host, inputs, make_module, clips_of):
     given = inputs(12)
     module = make_module("v2" if host.base == "SD1.5" else "AnimateDiff-SDXL")
     assert torch.equal(run(host, module, clips_of(6), given, steering(motion_effect=0)), host(*given))
 
 
-def test_effect_is_the_share_of_the_change(make_module):
+def test_effect_multiplies_the_change(make_module):
     site, x = site_of(make_module("v3")), rand(12, 64, 3, 5)
-    share = torch.rand(6, 3, 5, generator=RANDOM)
+    effect_map = torch.rand(6, 3, 5, generator=RANDOM)
     with torch.no_grad():
         change = site(x, 6) - x
-        for effect in (0.3, share):
+        for effect in (0.3, effect_map):
             found = site(x, 6, 1.0, effect)
             spread = effect[None, :, None].expand(2, 6, 64, 3, 5).reshape(x.shape) if isinstance(effect, torch.Tensor) \
                 else 0.3
@@ -135,8 +134,8 @@ def test_effect_is_the_share_of_the_change(make_module):
 
 @budget(max_examples=25, deadline=None)
 @given(st.integers(2, 7), st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 40))
-def test_tiles_frames_and_odd_sizes(frames, height, width, clips, tile):
-    """Every position comes out as if it were alone with its own scales: those are neither shifted nor turned."""
+def test_scales_by_position_with_tiles_and_odd_sizes(frames, height, width, clips, tile):
+    """Every position's result is as if it were computed alone with its own scales."""
     torch.manual_seed(frames * 31 + height * 7 + width)
     site = transformer.TemporalTransformer(32, 8, 8, True, False).eval()
     scale, x = torch.rand(frames, height, width) * 2, torch.randn(clips * frames, 32, height, width)
@@ -161,8 +160,8 @@ def test_half_precision(dtype, tolerance, make_module):
     assert (found.float() - expected).abs().max() / expected.abs().max() < 4 * tolerance
 
 
-def test_frames_have_the_scales_of_their_numbers_in_the_clip(make_host, make_module, inputs):
-    """Two windows in one batch, of different lengths and with rows out of order."""
+def test_frames_get_the_scales_of_their_numbers_in_the_clip(make_host, make_module, inputs):
+    """The batch has two windows of different lengths, with rows out of order."""
     host, module, (x, text) = make_host("diffusers", "SD1.5"), make_module("v2"), inputs(7)
     layout = ClipLayout(groups=((5, 0, 3), (1, 6, 2, 4)), frames=((0, 1, 2), (2, 3, 4, 5)))
     steered = steering(motion_scale="0, 0.3, 0.6, 0.9, 1.2, 1.5")
@@ -184,16 +183,16 @@ def test_scales_of_the_steps_multiply():
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (24, 40), (8, 8), (3, 5), (1, 1), (128, 96)])
-def test_a_mask_is_resized_as_pillow_does(height, width):
+def test_a_mask_is_resized_as_in_pillow(height, width):
     random = np.random.default_rng(1)
     picture = np.asarray(
         Image.fromarray(random.integers(0, 256, (9, 7), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC))
     steered = steering(motion_mask_min=0.4, motion_mask_max=1.5, motion_scale="2", mask=Mask([picture], (0,) * 6))
     scale, _ = steered.at(0, 1, (0, 3), height, width)
-    share = np.asarray(
+    mask_share = np.asarray(
         Image.fromarray(picture.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)) / 255
     assert scale.shape == (2, height, width)
-    np.testing.assert_allclose(scale[1].numpy(), 2 * (0.4 + 1.1 * share), atol=2e-3)
+    np.testing.assert_allclose(scale[1].numpy(), 2 * (0.4 + 1.1 * mask_share), atol=2e-3)
 
 
 def test_each_frame_has_its_own_mask():

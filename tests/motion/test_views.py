@@ -1,4 +1,4 @@
-"""Windows inside a motion module: against diffusers' FreeNoise, and in float64 where that has no answer of its own."""
+"""Context windows inside a motion module: against diffusers' FreeNoise, and against float64 for plans it lacks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from animatediff.motion import FAMILIES, injected
 from animatediff.motion.in_windows import InWindows
 from animatediff.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("tiling")
 
 
 def views_of(frames, context, overlap, method="pyramid", loop="none", step=0):
-    asked = Settings(enable=True, frames=frames, context_length=context, overlap=overlap, fuse_method=method,
+    plan_settings = Settings(enable=True, frames=frames, context_length=context, overlap=overlap, fuse_method=method,
                      closed_loop=loop, context_schedule="views")
-    return Views.of(asked, frames, tuple(range(frames)), step)
+    return Views.of(plan_settings, frames, tuple(range(frames)), step)
 
 
 def layout_of(frames, views):
@@ -30,15 +30,14 @@ def layout_of(frames, views):
 
 
 class NormOfEachFrame(nn.GroupNorm):
-    """For diffusers' motion modules, which give x [b c f h w] to their norm;
-    the original v2 takes each frame by itself."""
+    """A GroupNorm of each frame, as in the original v2; diffusers' motion modules pass x [b c f h w] to their norm."""
 
     def forward(self, x):
         return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
 @pytest.mark.parametrize("name, method", [("v2", "pyramid"), ("v3", "flat"), ("AnimateDiff-SDXL", "pyramid")])
-def test_a_complete_tail_agrees_with_free_noise(name, method, make_module, make_host, inputs):
+def test_a_full_last_window_agrees_with_freenoise(name, method, make_module, make_host, inputs):
     diffusers = pytest.importorskip("diffusers")
     from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
 
@@ -55,10 +54,10 @@ def test_a_complete_tail_agrees_with_free_noise(name, method, make_module, make_
     for part in oracle.modules():
         if type(part).__name__ == "AnimateDiffTransformer3D":
             part.norm.__class__ = NormOfEachFrame
-    if module.family.module_norm_over_frames:  # ours takes them in windows
+    if module.family.module_norm_over_frames:  # ours would normalise each window
         for site in module.sites().values():
             site.temporal_transformer.over_frames = False
-    x, text = inputs(frames * clips, size=16)  # at 8 the innermost groups have two values, and no norm is exact
+    x, text = inputs(frames * clips, size=16)  # size 8 is too small for exact norms: innermost groups have two values
     with torch.no_grad():
         video = x.view(clips, frames, 4, 16, 16).transpose(1, 2)
         expected = oracle(video, 321, text).sample.transpose(1, 2).reshape(x.shape)
@@ -71,7 +70,7 @@ def test_a_complete_tail_agrees_with_free_noise(name, method, make_module, make_
 
 
 def in_float64(site, x, plan, weights):
-    """The temporal transformer of one clip [f c h w], windows and all, from its weights."""
+    """Return the temporal transformer's result in float64 for one clip [f c h w], computed in the windows of `plan`."""
     state = {name: value.double() for name, value in site.state_dict().items()}
 
     def linear(name, x):
@@ -104,12 +103,12 @@ def in_float64(site, x, plan, weights):
 
 
 @pytest.mark.parametrize("loop, plan", [
-    ("none", [(0, 1, 2, 3), (3, 4, 5, 6), (5, 6, 7, 8)]),  # by hand: the last one ends with the clip
+    ("none", [(0, 1, 2, 3), (3, 4, 5, 6), (5, 6, 7, 8)]),  # by hand: the last window ends with the clip
     ("R+P", [(0, 1, 2, 3), (3, 4, 5, 6), (6, 7, 8, 0)]),
     ("seamless", [(0, 1, 2, 3), (3, 4, 5, 6), (6, 7, 8, 0)]),
 ])  # fmt: skip
 @pytest.mark.parametrize("method", fuse.METHODS)
-def test_an_incomplete_tail_in_float64(method, loop, plan, make_module):
+def test_a_shifted_last_window_agrees_with_float64(method, loop, plan, make_module):
     module = make_module("v2")
     name, site = next(iter(module.sites().items()))
     x = torch.randn(9, 32, 3, 5, generator=torch.Generator().manual_seed(3))
@@ -145,7 +144,7 @@ def test_norms_take_their_statistics_in_each_window(make_module, make_host, inpu
     assert (seen["found"] - normed(seen["given"])).abs().max() > 1e-2
 
 
-def test_a_module_norm_over_frames_is_taken_in_each_window(make_module):
+def test_a_module_norm_over_frames_is_computed_per_window(make_module):
     module = make_module("AnimateDiff-SDXL")
     site = next(iter(module.sites().values())).temporal_transformer
     x = torch.randn(6, 32, 4, 4, generator=torch.Generator().manual_seed(3)) * torch.arange(1, 7)[:, None, None, None]
@@ -172,8 +171,8 @@ def test_both_layouts_give_the_same(base, make_host, make_module, inputs):
         torch.testing.assert_close(*found, rtol=1e-5, atol=5e-5)
 
 
-def test_a_ring_has_no_beginning(make_module, make_host, inputs):
-    """Windows that lie around the clip's seam make of it a place like any other: turned frames, turned result."""
+def test_a_closed_loop_may_start_at_any_frame(make_module, make_host, inputs):
+    """With windows across the seam, rotating the clip's frames rotates the result."""
     host, module = make_host("diffusers", "SD1.5"), make_module("v2")
     x, text = inputs(8)
     views = views_of(8, 4, 0, loop="seamless")
@@ -185,7 +184,7 @@ def test_a_ring_has_no_beginning(make_module, make_host, inputs):
     torch.testing.assert_close(moved, found.roll(3, 0), rtol=0, atol=1e-5)
 
 
-def test_no_window_is_longer_than_the_positions(make_module, make_host, inputs):
+def test_a_window_longer_than_the_positions_is_refused(make_module, make_host, inputs):
     host, module = make_host("diffusers", "SD1.5"), make_module("v3", frames=4)
     x, text = inputs(9)
     with injected(host.unet, module, layout_of(9, views_of(9, 4, 1))):
@@ -196,8 +195,8 @@ def test_no_window_is_longer_than_the_positions(make_module, make_host, inputs):
         host(x, text)
 
 
-def test_layers_are_told_of_the_frames_that_they_see(make_module, make_host, inputs):
-    """What changes from frame to frame, such as a LoRA's weight, asks the module."""
+def test_the_module_knows_the_frames_of_the_current_window(make_module, make_host, inputs):
+    """Weights per frame, such as a LoRA's, are looked up by `module.window`."""
     host, module = make_host("diffusers", "SD1.5"), make_module("v2")
     block = module.down_blocks[0].motion_modules[0].temporal_transformer.transformer_blocks[0]
     seen = {"attention": [], "feed-forward": []}
@@ -213,7 +212,7 @@ def test_layers_are_told_of_the_frames_that_they_see(make_module, make_host, inp
 @settings(deadline=None, max_examples=60)
 @given(frames=st.integers(1, 60), context=st.integers(1, 20), overlap=st.integers(-1, 19), step=st.integers(0, 20),
        loop=st.sampled_from(windows.CLOSED_LOOPS), method=st.sampled_from(list(fuse.METHODS)))
-def test_layers_that_keep_frames_apart_give_what_they_give_at_once(frames, context, overlap, step, loop, method):
+def test_layers_that_do_not_mix_frames_give_the_same_in_windows(frames, context, overlap, step, loop, method):
     views = views_of(frames, context, min(overlap, context - 1), method, loop, step)
     if views is None:
         assert frames <= context
@@ -229,13 +228,13 @@ def test_layers_that_keep_frames_apart_give_what_they_give_at_once(frames, conte
 
 
 @given(frames=st.integers(1, 16), loop=st.sampled_from(["none", "ping-pong", "R-P", "R+P", "A"]))
-def test_one_window_is_no_window(frames, loop):
-    """So that the UNet is called as without views, bit for bit."""
+def test_a_single_window_needs_no_views(frames, loop):
+    """Then the UNet runs as without views, bit for bit."""
     assert views_of(frames, 16, 4, loop=loop) is None
 
 
 def test_only_whole_clips_have_views():
-    asked = Settings(enable=True, frames=32, context_schedule="views")
-    assert Views.of(asked, 32, tuple(range(32)), 0)
-    assert Views.of(asked, 32, tuple(range(24, 40)), 0) is None  # the repair of a seam
+    plan_settings = Settings(enable=True, frames=32, context_schedule="views")
+    assert Views.of(plan_settings, 32, tuple(range(32)), 0)
+    assert Views.of(plan_settings, 32, tuple(range(24, 40)), 0) is None  # the repair of a seam
     assert Views.of(Settings(enable=True, frames=32), 32, tuple(range(32)), 0) is None

@@ -1,4 +1,4 @@
-"""The motion module as it runs on a GPU, whole instead of in tiles, on this machine's CPU."""
+"""The motion module run whole, as on a GPU, instead of in tiles; these tests run it on the CPU."""
 from __future__ import annotations
 
 import copy
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_packed import plainly, transformer, truth
+from test_packed import float64_result, plain_result, transformer
 
 from animatediff.motion import precision
 from animatediff.motion import transformer as running
@@ -26,20 +26,20 @@ def whole(site, *given):
 
 
 def laid_out(x, memory):
-    """x [n c h w] as it lies in memory: "as it is", channels "last", or "turned" by a quarter."""
+    """Return x [n c h w] in a memory layout: "as it is", channels "last", or "turned" (height and width swapped)."""
     if memory == "last":
         return x.to(memory_format=torch.channels_last)
     return x.transpose(2, 3).contiguous().transpose(2, 3) if memory == "turned" else x
 
 
 def steering(kind, frames, height, width):
-    """Scale and effect: 0 for none, 1 for scales and 2 for effects of each place, 3 for both."""
+    """Return scale and effect. kind: 0 for none, 1 for a map of scales, 2 for a map of effects, 3 for both."""
     scale = torch.rand(frames, height, width) * 2 if kind & 1 else 0.7 if kind else 1.0
     return scale, torch.rand(frames, height, width) if kind & 2 else 1.0
 
 
-def layer_by_layer(site, *given):
-    """As it learns: each layer by itself."""
+def with_gradients(site, *given):
+    """Return the result with gradients on, which computes each layer separately."""
     with pytest.MonkeyPatch.context() as patch, torch.enable_grad():
         patch.setattr(running, "TILED", ())
         return site(*given).detach()
@@ -48,26 +48,27 @@ def layer_by_layer(site, *given):
 @budget(max_examples=40, deadline=None)
 @given(st.sampled_from([64, 96, 160]), st.integers(1, 24), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9),
        st.sampled_from(list(EXACT)), st.booleans(), st.integers(0, 3), st.sampled_from(["as it is", "last", "turned"]))
-def test_it_is_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
-    """No further from the truth than layer by layer, and equal to that within 1e-5 in fp32."""
+def test_agrees_with_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):
+    """The error is not much larger than with separate layers, and in fp32 both agree within 1e-5."""
     site = transformer(channels, dtype, over_frames)
     x = torch.randn(clips * frames, channels, height, width).to(dtype)
     x, (scale, effect) = laid_out(x, memory), steering(steered, frames, height, width)
     before = x.clone()
-    found, plain = (run(site, x, frames, scale, effect) for run in (whole, layer_by_layer))
-    exact = truth(site, x, frames, scale, effect)
+    found, plain = (run(site, x, frames, scale, effect) for run in (whole, with_gradients))
+    exact = float64_result(site, x, frames, scale, effect)
     assert torch.equal(x, before) and found.dtype == dtype and found.shape == x.shape
-    far = (plain.double() - exact).abs().max().item()
-    assert (found.double() - exact).abs().max().item() <= 1.5 * far + EXACT[dtype] * exact.abs().max().item() / 2
+    plain_error = (plain.double() - exact).abs().max().item()
+    error = (found.double() - exact).abs().max().item()
+    assert error <= 1.5 * plain_error + EXACT[dtype] * exact.abs().max().item() / 2
     if dtype == torch.float32:
         torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 3, 1), (1, 1, 1, 1)])
 def test_an_expanded_input(shape):
-    """Frames that are one and the same in memory, or all of them one number, which leaves the sum's layout open."""
+    """All frames share memory, or all values do, so that the sum's memory layout is undetermined."""
     site, x = transformer(), torch.randn(shape).expand(8, 64, 3, 4)
-    torch.testing.assert_close(whole(site, x, 4), plainly(site, x.contiguous(), 4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(whole(site, x, 4), plain_result(site, x.contiguous(), 4), rtol=1e-5, atol=1e-5)
 
 
 def qkv(site):
@@ -75,16 +76,16 @@ def qkv(site):
     return attention.to_q, attention.to_k, attention.to_v
 
 
-def lie_side_by_side(weights):
+def are_joined(weights):
     return len({each.untyped_storage().data_ptr() for each in weights}) == 1
 
 
-def test_weights_side_by_side_are_the_same_and_take_no_memory_twice(tmp_path):
+def test_joined_weights_are_the_same_and_take_no_extra_memory(tmp_path):
     site, x = transformer(), torch.randn(8, 64, 3, 3)
     layers, before = qkv(site), {name: value.clone() for name, value in site.state_dict().items()}
     parameters = [layer.weight for layer in layers]
     expected = whole(site, x, 4)
-    assert lie_side_by_side(parameters) and all(layer.weight is was for layer, was in zip(layers, parameters))
+    assert are_joined(parameters) and all(layer.weight is was for layer, was in zip(layers, parameters))
     assert parameters[0].untyped_storage().nbytes() == sum(each.nbytes for each in parameters)
     after = site.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
@@ -96,7 +97,7 @@ def test_weights_side_by_side_are_the_same_and_take_no_memory_twice(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["written", "exchanged", "moved", "hooked", "another forward"])
-def test_what_becomes_of_a_layer_counts(change):
+def test_changes_of_a_layer_take_effect(change):
     site, x = transformer(), torch.randn(8, 64, 3, 3)
     before, layer = whole(site, x, 4), qkv(site)[1]
     if change == "written":
@@ -106,20 +107,20 @@ def test_what_becomes_of_a_layer_counts(change):
         layer.weight = torch.nn.Parameter(layer.weight * 3, requires_grad=False)
     elif change == "moved":
         site.double().float()
-        assert not lie_side_by_side([each.weight for each in qkv(site)])
+        assert not are_joined([each.weight for each in qkv(site)])
     elif change == "hooked":
         layer.register_forward_hook(lambda layer, args, out: out * 3)
     else:
         layer.forward = lambda x: torch.nn.functional.linear(x, layer.weight) * 3
     after = whole(site, x, 4)
     assert torch.equal(after, before) == (change == "moved")
-    torch.testing.assert_close(after, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after, plain_result(site, x, 4), rtol=1e-5, atol=1e-5)
     if change == "exchanged":
-        assert lie_side_by_side([each.weight for each in qkv(site)])
+        assert are_joined([each.weight for each in qkv(site)])
 
 
 @pytest.mark.parametrize("change", ["hooked", "another forward"])
-def test_someone_at_the_gate_is_heard(change):
+def test_changes_of_the_gated_layer_take_effect(change):
     site, x = transformer(), torch.randn(8, 64, 3, 3)
     layer, before = site.transformer_blocks[0].ff.net[0].proj, whole(site, x, 4)
     if change == "hooked":
@@ -128,15 +129,15 @@ def test_someone_at_the_gate_is_heard(change):
         layer.forward = lambda x: torch.nn.functional.linear(x, layer.weight, layer.bias) * 3
     after = whole(site, x, 4)
     assert not torch.allclose(after, before)
-    torch.testing.assert_close(after, plainly(site, x, 4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after, plain_result(site, x, 4), rtol=1e-5, atol=1e-5)
 
 
 def test_inference_mode():
-    """Weights that were made in it, and others that are used in it and learn afterwards."""
+    """Weights created in inference mode work, and weights used in it can be trained afterwards."""
     x = torch.randn(8, 64, 3, 3)
     with torch.inference_mode():
         made_here = transformer()
-        torch.testing.assert_close(whole(made_here, x, 4), plainly(made_here, x, 4), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(whole(made_here, x, 4), plain_result(made_here, x, 4), rtol=1e-5, atol=1e-5)
     site = transformer()
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "TILED", ())
@@ -146,42 +147,43 @@ def test_inference_mode():
     assert all(layer.weight.grad is not None for layer in qkv(site))
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("dtype, of_x", [(torch.float16, torch.float16), (torch.float32, torch.float32),
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("dtype, x_dtype", [(torch.float16, torch.float16), (torch.float32, torch.float32),
                                          (torch.float16, torch.float32)])
-def test_a_hosts_autocast_changes_nothing(dtype, of_x):
-    """The WebUI samples in torch.autocast, where norms would be taken of a copy in fp32, and products in bf16."""
-    site, x = transformer(dtype=dtype), torch.randn(8, 64, 3, 3).to(of_x)
+def test_a_hosts_autocast_changes_nothing(dtype, x_dtype):
+    """The WebUI samples in torch.autocast, which would compute norms on a copy in fp32 and products in bf16."""
+    site, x = transformer(dtype=dtype), torch.randn(8, 64, 3, 3).to(x_dtype)
     with torch.no_grad():
         expected = site(x, 4)
         with torch.autocast("cpu", torch.bfloat16):
             found = site(x, 4)
-            assert torch.get_autocast_dtype("cpu") == (x.new_ones(1, 1) @ x.new_ones(1, 1)).dtype  # it goes on behind
-    assert found.dtype == of_x and torch.equal(found, expected)
+            # Autocast is on again after the call.
+            assert torch.get_autocast_dtype("cpu") == (x.new_ones(1, 1) @ x.new_ones(1, 1)).dtype
+    assert found.dtype == x_dtype and torch.equal(found, expected)
 
 
 def test_weights_of_other_layouts():
-    """Turned in memory, or parts of something larger, they are copied once."""
+    """Weights that are transposed or views of a larger tensor are copied once."""
     turned, wide = [torch.randn(4, 8).t() for _ in range(3)], torch.randn(8, 12)
     turned_in_one = list(torch.randn(3, 4, 8).transpose(1, 2))
     of_three = [torch.randn(24, 4)[8 * place : 8 * place + 8] for place in range(3)]
     for weights in (turned, turned_in_one, of_three, list(wide.split(4, 1)), list(torch.randn(9, 8, 4)[::2])):
         expected = torch.cat(weights)
         assert torch.equal(side_by_side(weights), expected) and torch.equal(torch.cat(weights), expected)
-        assert lie_side_by_side(weights) and torch.equal(side_by_side(weights), expected)
+        assert are_joined(weights) and torch.equal(side_by_side(weights), expected)
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
 @pytest.mark.parametrize("dtype", list(EXACT))
-def test_norms_are_widened_where_the_kernel_does_not_keep_fp32(norm, dtype, monkeypatch):
-    """CPU kernels do; of tensors without values nothing can be told."""
+def test_norms_use_fp32_if_the_kernel_does_not(norm, dtype, monkeypatch):
+    """CPU kernels keep fp32; on the meta device this is unknown, so fp32 is used."""
     x = torch.randn(2, 64, 8).to(dtype)
     precision.forget_trials()
-    with torch.autocast("cpu", torch.bfloat16):  # which would have norms in fp32
+    with torch.autocast("cpu", torch.bfloat16):  # autocast would use fp32 for norms
         assert precision.for_norm(x, norm) is x
     assert precision.for_norm(x.to("meta"), norm).dtype == torch.float32
     plain = getattr(F, f"{norm}_norm")
-    monkeypatch.setattr(F, f"{norm}_norm", lambda x, *given: plain(x, *given) + 0.1)  # as from a rounded mean
+    monkeypatch.setattr(F, f"{norm}_norm", lambda x, *given: plain(x, *given) + 0.1)  # an error as from a rounded mean
     precision.forget_trials()
     try:
         assert precision.for_norm(x, norm).dtype == torch.float32

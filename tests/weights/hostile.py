@@ -1,4 +1,4 @@
-"""Files that once stopped a program, hung it, or took its memory; each is made by a function of a few lines."""
+"""Hostile and damaged model files. Each would crash, hang or exhaust the memory of a careless reader."""
 from __future__ import annotations
 
 import collections
@@ -17,20 +17,20 @@ PE = f"{SITE}transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
 
 
 def safetensors(entries: dict, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with this header, whatever it says."""
+    """Return a safetensors file with this header, valid or not. length: the header's claimed length in bytes."""
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
 def header(size: int = 4, /, **tensors: tuple) -> bytes:
-    """A file of `size` bytes of numbers: number format, shape and span of each tensor."""
+    """Return a safetensors file with `size` bytes of data. tensors: dtype, shape and data offsets of each."""
     return safetensors({name: dict(dtype=kind, shape=shape, data_offsets=span)
                         for name, (kind, shape, span) in tensors.items()}, bytes(size))
 
 
-def zipped(pickled: bytes, way: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
+def zipped(pickled: bytes, compression: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", way) as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("x/data.pkl", pickled)
         for name, content in more.items():
             archive.writestr(f"x/{name}", content)
@@ -43,17 +43,17 @@ def saved(content: object, legacy: bool = False) -> bytes:
     return file.getvalue()
 
 
-def cycle(*way: str) -> dict:
+def self_containing(*names: str) -> dict:
     """A dictionary that holds itself under these names."""
     outer = inner = {}
-    for name in way[:-1]:
+    for name in names[:-1]:
         inner[name] = inner = {}
-    inner[way[-1]] = outer
+    inner[names[-1]] = outer
     return outer
 
 
-def shared(depth: int) -> dict:
-    """2 to the `depth` tensors in a file of a few KB."""
+def doubled(depth: int) -> dict:
+    """Return nested dictionaries with 2**depth tensors that take only a few KB in a file."""
     content: dict = {"t": torch.ones(1)}
     for _ in range(depth):
         content = {"a": content, "b": content}
@@ -61,7 +61,7 @@ def shared(depth: int) -> dict:
 
 
 class Call:
-    """Pickled as a call of a function."""
+    """An object that is pickled as a call of a function."""
 
     def __init__(self, function: Callable, *arguments: object):
         self.how = function, arguments
@@ -71,13 +71,13 @@ class Call:
 
 
 def claimed(shape: tuple, stride: tuple, offset: object = 0) -> Call:
-    """A tensor of one number that says to have this shape."""
+    """Return a tensor of one number that claims to have this shape."""
     typed = torch.storage.TypedStorage(wrap_storage=torch.ones(1).untyped_storage(), dtype=torch.float32,
                                        _internal=True)
     return Call(torch._utils._rebuild_tensor_v2, typed, offset, shape, stride, False, collections.OrderedDict())
 
 
-NESTED = b"\x80\x02" + b")" + b"\x85" * 60_000  # () in a tuple, and so on: to hash it is to crash
+NESTED = b"\x80\x02" + b")" + b"\x85" * 60_000  # tuples nested so deeply that hashing them crashes
 OPCODES = {
     "memo of 2 billion": b"\x80\x02}r\xff\xff\xff\x7f.",
     "bytes of 8 EiB": b"\x80\x04\x8e" + struct.pack("<Q", 2**63 - 1) + b".",
@@ -131,12 +131,12 @@ FILES: dict[str, Callable[[], bytes]] = {
     "name of 100000 letters": lambda: header(**{"a" * 100_000: ("F32", [1], [0, 4])}),
     "50001 tensors": lambda: header(**{f"t{i}": ("F32", [0], [0, 0]) for i in range(50_001)}),
     # torch
-    "itself as state dict": lambda: saved(cycle("state_dict")),
-    "itself as module, old format": lambda: saved(cycle("module"), legacy=True),
-    "itself further in": lambda: saved(cycle("a", "state_dict", "b")),
+    "itself as state dict": lambda: saved(self_containing("state_dict")),
+    "itself as module, old format": lambda: saved(self_containing("module"), legacy=True),
+    "itself further in": lambda: saved(self_containing("a", "state_dict", "b")),
     "dictionaries 3000 deep": lambda: zipped(b"\x80\x02" + b"}X\x01\x00\x00\x00a" * 3000 + b"}" + b"s" * 3000 + b"."),
-    "2 to the 60 tensors": lambda: saved(shared(60)),
-    "2 to the 12 tensors": lambda: saved({"a": shared(12), "b": {str(i): shared(12) for i in range(30)}}),
+    "2 to the 60 tensors": lambda: saved(doubled(60)),
+    "2 to the 12 tensors": lambda: saved({"a": doubled(12), "b": {str(i): doubled(12) for i in range(30)}}),
     "a petabyte of one number": lambda: saved({"a": claimed((2**48,), (0,))}),
     "80 MB of one number, 1000 times": lambda: saved({f"t{i}": claimed((20 * 2**20,), (0,)) for i in range(1000)}),
     "shape of text, torch": lambda: saved({"a": claimed(("a",), ("b",))}),
@@ -159,7 +159,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 
 def write(folder: Path) -> dict[str, Path]:
-    """Each of FILES by its name, under names as users have them."""
+    """Write all FILES into a folder and return their paths by name."""
     paths = {}
     for number, (name, make) in enumerate(FILES.items()):
         content = make()

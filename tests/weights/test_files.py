@@ -1,4 +1,4 @@
-"""The reader of weight files: what torch and safetensors have written, against torch.load; what must not be read."""
+"""WeightFile against torch.load and safetensors, and its refusal of damaged and hostile files."""
 from __future__ import annotations
 
 import collections
@@ -45,7 +45,7 @@ def same(found: dict, expected: dict) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
 @pytest.mark.parametrize("name", CONTENTS)
-def test_tensors_are_those_of_torch_load(name, legacy, tmp_path):
+def test_tensors_agree_with_torch_load(name, legacy, tmp_path):
     path = tmp_path / "a.pt"
     torch.save(CONTENTS[name], path, _use_new_zipfile_serialization=not legacy)
     expected = {key: value.detach() for key, value in torch.load(path, weights_only=True).items()}
@@ -57,7 +57,7 @@ def test_tensors_are_those_of_torch_load(name, legacy, tmp_path):
     same(read_tensors(path, torch.bfloat16), real)
 
 
-def test_what_is_read_stays_when_the_file_is_gone(tmp_path):
+def test_tensors_do_not_need_the_file_after_reading(tmp_path):
     path = tmp_path / "a.pt"
     torch.save({"a": WHOLE}, path)
     found = read_tensors(path)
@@ -65,7 +65,7 @@ def test_what_is_read_stays_when_the_file_is_gone(tmp_path):
     assert torch.equal(found["a"], WHOLE)
 
 
-def test_a_tensor_that_was_read_is_the_readers_own(tmp_path):
+def test_writing_to_a_tensor_does_not_change_the_file(tmp_path):
     path = tmp_path / "a.pt"
     torch.save({"a": WHOLE}, path)
     before = path.read_bytes()
@@ -73,8 +73,8 @@ def test_a_tensor_that_was_read_is_the_readers_own(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_wrappers_and_what_trainers_leave_beside_the_weights(tmp_path):
-    """NumPy's scalars and arrays, paths and the like are no reason to refuse a file, and are never made."""
+def test_wrappers_and_other_objects_beside_the_weights(tmp_path):
+    """A file with NumPy scalars and arrays, paths and similar objects is accepted; these are never created."""
     path = tmp_path / "a.ckpt"
     torch.save({"epoch": 3, "loss": np.float64(0.5), "curve": np.arange(3), "out": tmp_path,
                 "sizes": torch.Size([1, 2]), "dtype": torch.float16, "names": {"a"}, "optimizer": [{"lr": 1e-4}],
@@ -84,19 +84,19 @@ def test_wrappers_and_what_trainers_leave_beside_the_weights(tmp_path):
     same(WeightFile(path).read(), {"inner.a": WHOLE})
 
 
-def test_a_header_that_begins_like_a_pickle(tmp_path):
-    """The first byte of a safetensors file is that of a length, which may be the first of a pickle."""
-    path, wanted = tmp_path / "a.safetensors", None
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path):
+    """A safetensors file begins with the header's length, whose first byte may be that of a pickle."""
+    path, key = tmp_path / "a.safetensors", None
     for length in range(8, 300):
         save_file({"a" * length: WHOLE}, path)
         if path.read_bytes()[:1] == b"\x80":
-            wanted = "a" * length
+            key = "a" * length
             break
-    same(WeightFile(path).read(), {wanted: WHOLE})
+    same(WeightFile(path).read(), {key: WHOLE})
 
 
 class Call:
-    """Pickled as a call of a function."""
+    """An object that is pickled as a call of a function."""
 
     def __init__(self, function, *arguments, state=None):
         self.function, self.arguments, self.state = function, arguments, state
@@ -110,23 +110,23 @@ class Call:
     (exec, ("raise SystemExit",)), (eval, ("1",)), (getattr, (1, "real")), (__import__, ("os",)), (open, ("x", "w")),
     (torch.load, ("x",)), (bytearray, (10**12,)), (pickle.loads, (b"",)),
 ])  # fmt: skip
-def test_callables_are_refused_by_their_names(function, arguments, legacy, tmp_path):
+def test_callables_are_refused_with_their_names(function, arguments, legacy, tmp_path):
     path = tmp_path / "bad.ckpt"
     torch.save({"a": WHOLE, "b": Call(function, *arguments)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(ModelError, match=rf"^bad.ckpt holds pickled Python objects \(.*{function.__name__}\)"):
         WeightFile(path)
 
 
-def test_a_pickle_cannot_change_what_reads_it(tmp_path):
-    """BUILD sets attributes of whatever is on the stack: classes and functions of the reader, too."""
-    def written(global_name: bytes) -> None:
+def test_a_pickle_cannot_change_its_reader(tmp_path):
+    """The opcode BUILD sets attributes of any object on the stack, including the reader's classes and functions."""
+    def write_bad(global_name: bytes) -> None:
         code = b"\x80\x02}X\x01\x00\x00\x00ac" + global_name + b"N}X\x05\x00\x00\x00shapeK\x01s\x86bs."
         with zipfile.ZipFile(tmp_path / "bad.ckpt", "w") as archive:
             archive.writestr("bad/data.pkl", code)
 
     for name in (b"collections\nOrderedDict\n", b"torch._utils\n_rebuild_tensor_v2\n", b"numpy\nndarray\n",
                  b"torch\nFloatStorage\n", b"torch\nfloat16\n"):
-        written(name)
+        write_bad(name)
         try:
             WeightFile(tmp_path / "bad.ckpt")
         except ModelError as error:
@@ -160,7 +160,7 @@ FILES = {legacy: saved(legacy) for legacy in (False, True)}
 
 @given(st.booleans(), st.data())
 @hypothesis(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_damage_is_more_than_a_refusal(tmp_path, legacy, data):
+def test_damage_only_raises_a_model_error(tmp_path, legacy, data):
     whole = bytearray(FILES[legacy])
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -172,8 +172,8 @@ def test_no_damage_is_more_than_a_refusal(tmp_path, legacy, data):
         assert str(error).startswith("a.ckpt ") and error.remedy
 
 
-def test_a_storage_that_lies_behind_the_end(tmp_path):
-    """The count before a storage of the old format is the file's own word."""
+def test_a_storage_beyond_the_end_of_the_file(tmp_path):
+    """In the old format the file states the number of elements of a storage, so it may be wrong."""
     whole = FILES[True]
     count = whole.rindex(struct.pack("<q", WHOLE.numel()))
     for number in (2**62, -1, WHOLE.numel() + 1):

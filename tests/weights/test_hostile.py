@@ -1,4 +1,4 @@
-"""Hostile and damaged model files end in one error that names the file, and cost neither time nor memory."""
+"""Hostile and damaged model files raise one error that names the file, and take little time and memory."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ def paths(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", hostile.FILES)
-def test_each_is_one_error_that_names_the_file(name, paths):
+def test_each_file_raises_one_error_that_names_it(name, paths):
     for read in (load, lora_files.load):
         with pytest.raises(ModelError) as caught:
             read(paths[name])
@@ -32,9 +32,9 @@ def test_each_is_one_error_that_names_the_file(name, paths):
         assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limit of memory")
-def test_a_listing_shows_each_with_its_reason_and_takes_no_memory(paths):
-    """In a process that may take half a GiB more than it has when it begins."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's memory limit")
+def test_a_listing_shows_each_reason_and_takes_little_memory(paths):
+    """The listing runs in a process that may take at most 512 MiB more than at its start."""
     script = """if True:
         import json, resource, sys
         from pathlib import Path
@@ -56,8 +56,8 @@ def test_a_listing_shows_each_with_its_reason_and_takes_no_memory(paths):
     assert all(problem.startswith(name) and "memory" not in problem for name, problem in found.items())
 
 
-def test_a_safetensors_file_is_told_whatever_byte_it_begins_with(tmp_path):
-    """A header of 0x80, 0x180, … bytes begins like a pickle, one of 0x4B50 bytes like an archive."""
+def test_a_safetensors_file_is_recognised_with_any_first_byte(tmp_path):
+    """A header length of 0x80, 0x180, … looks like the start of a pickle, 0x4B50 like that of an archive."""
     for length in (0x80, 0x180, 0x4B50):
         path = tmp_path / f"{length}.ckpt"
         entry = '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

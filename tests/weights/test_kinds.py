@@ -1,4 +1,4 @@
-"""Every kind of weight file is told by its tensors: of models that are built here, and by names that are published."""
+"""Detection of every kind of weight file, from models built here and from published tensor names."""
 from __future__ import annotations
 
 import lora_files_by_hand as by_hand
@@ -31,7 +31,7 @@ def shapes(state) -> dict:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_published_names(name):
+def test_published_tensor_names(name):
     assert kind_of(NAMES[name]).name == name
 
 
@@ -52,7 +52,7 @@ def test_motion_loras_in_every_naming(naming):
     assert kind_of(shapes(naming(by_hand.pairs(WIDTHS)))).name == "motion LoRA"
 
 
-def test_networks_of_diffusers():
+def test_diffusers_networks():
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     with torch.device("meta"):
@@ -63,9 +63,9 @@ def test_networks_of_diffusers():
     assert kind_of(shapes(vae.state_dict())).name == "VAE"
 
 
-def test_what_is_no_kind():
+def test_unknown_files_have_no_kind():
     assert kind_of({}) is None and kind_of({"layer.weight": (4,)}) is None
 
 
-def test_names_are_single():
+def test_names_are_unique():
     assert len({kind.name for kind in KINDS}) == len(KINDS)

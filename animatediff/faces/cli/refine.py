@@ -125,7 +125,7 @@ class _Run:
             resume.refuse_differences(found, identity, begun)
             self.say(f"Continuing after {counted(found['step'], 'step')} of {found['stage']}")
         self.note([*asked.notices(), *plan.notices])
-        calls = plan.calls(found)
+        calls = plan.calls(found) or 0
         self.say(f"{counted(plan.settings.frames, 'frame')} of {plan.settings.size}, {counted(calls, 'UNet call')}, "
                  f"{files[0].name} on {files[1].name}, {pipeline.device}, "
                  f"{str(pipeline.dtype).removeprefix('torch.')}")

@@ -40,7 +40,7 @@ def render(arguments: argparse.Namespace) -> int:
     from animatediff.clip import job, provenance, resume
 
     plan = pipeline.plan(inputs)
-    settings, calls = plan.settings, plan.calls(found)
+    settings, calls = plan.settings, plan.calls(found) or 0
     identity, about = provenance.identity(plan, pipeline), provenance.metadata(plan, pipeline)
     if begun and found:
         resume.refuse_differences(found, identity, begun)

@@ -34,7 +34,7 @@ def add() -> None:
             # Loading another motion module takes long, so that axis is to change least often.
             cost = 0.5 if p.name == "motion_module" else 0.0
             grid.axis_options.append(grid.AxisOption(
-                label, _type(p), _apply(p), confirm=_confirm(p), choices=_choices(p), cost=cost))
+                label, _type(p), _apply(p), confirm=_confirm(p), choices=choices(p), cost=cost))
 
 
 def _script() -> ModuleType | None:
@@ -72,7 +72,7 @@ def _read(p: Parameter, value: Any) -> Any:
         raise
 
 
-def _choices(p: Parameter) -> Callable[[], list[str]] | None:
+def choices(p: Parameter) -> Callable[[], list[str]] | None:
     """What the script offers in a list; a list of formats is written by hand, as "GIF, MP4"."""
     if p.name == "motion_module":
         def modules() -> list[str]:

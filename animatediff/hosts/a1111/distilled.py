@@ -17,15 +17,15 @@ HOSTS_OWN = {"sampler": ("sampler_name", "{tab}_sampling"), "schedule_type": ("s
              "steps": ("steps", "{tab}_steps"), "cfg": ("cfg_scale", "{tab}_cfg_scale")}
 
 
-def run_of(sampler: Any, scheduler: Any, steps: int, cfg: float) -> few_steps.Run:
-    """What a clip is sampled with, by the names that the host has for sampler and schedule type."""
+def grid(sampler: Any, scheduler: Any) -> str:
+    """The schedule type that acts, by the names that the host has for sampler and schedule type."""
     config = sd_samplers.all_samplers_map.get(sampler)
     if config is not None and sampler in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}:
-        return few_steps.Run(str(sampler), "its own", steps, cfg)  # DDIM and its kin begin at a low timestep
+        return "its own"  # DDIM and its kin begin at a low timestep
     chosen = scheduler
     if chosen in (None, "", few_steps.AUTOMATIC):
         chosen = config.options.get("scheduler") if config is not None else None
-    return few_steps.Run(str(sampler), _label(chosen) if chosen else "Uniform", steps, cfg)
+    return _label(chosen) if chosen else "Uniform"
 
 
 def _label(scheduler: str) -> str:
@@ -36,14 +36,6 @@ def _label(scheduler: str) -> str:
         return scheduler
     found = sd_schedulers.schedulers_map.get(scheduler)
     return found.label if found is not None else scheduler
-
-
-def of_job(p: Any, module: Any) -> tuple[tuple[str, few_steps.Distilled] | None, few_steps.Run]:
-    """The distilled model among those of a job, and what it is sampled with. module: motion.MotionModule."""
-    image = library.checkpoint()
-    prompt = p.all_prompts[0] if p.all_prompts else ""
-    found = few_steps.of_files((module.name, module.distilled), prompt, image.name if image else "")
-    return found, run_of(p.sampler_name, getattr(p, "scheduler", None), int(p.steps), float(p.cfg_scale))
 
 
 def values(module: Any, prompt: Any) -> dict[str, Any]:

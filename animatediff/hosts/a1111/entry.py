@@ -78,6 +78,9 @@ def register(neighbours: Neighbours) -> None:
     from animatediff.hosts.a1111 import options
     from animatediff.hosts.shared import clip_reader
 
+    around_scripts = ExitStack()
+    around_scripts.enter_context(jobs.noting_clips())
+    script_callbacks.on_script_unloaded(around_scripts.close)
     clip_reader.add()
     script_callbacks.on_script_unloaded(clip_reader.remove)
     script_callbacks.on_ui_settings(options.on_ui_settings)

@@ -25,29 +25,26 @@ def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: 
 
     args: p, noise, cond, uncond; of `sample_img2img` p, picture, noise, cond, uncond.
     """
-    p, info = run.p, shared.sd_model.sd_checkpoint_info
+    info = shared.sd_model.sd_checkpoint_info
     picture, place = (args[1], 2) if run.from_picture else (None, 1)
     clip: Any = None
     start, first = args[place], args[place].clone()
-    all_steps = _steps(p, picture, kwargs.get("steps"))
-    for number, steps in enumerate(run.settings.iterations(all_steps), 1):
-        run.iteration = number
-        more = kwargs if steps == all_steps else {**kwargs, "steps": steps}
+    iterations = run.motion.iterations
+    for number, part in enumerate(iterations, 1):
+        run.iteration, run.part = number, part
+        share, more = part.sampled.done / iterations[-1].sampled.done, kwargs
+        if part.sampled.exact:
+            more = {**kwargs, "steps": part.sampled.steps}
         if clip is not None:
             _back_to(info, run)
             start = _renewed(run, picture, clip, first, more.get("steps"))
-            _begin(run, steps)
-        conds = (_sooner(cond, steps / all_steps) for cond in args[place + 1:place + 3])
+            _begin(run)
+        conds = (_sooner(cond, share) for cond in args[place + 1:place + 3])
         made = method(*args[:place], start, *conds, *args[place + 3:], **more)
         if shared.state.interrupted or shared.state.skipped:
             return made if clip is None else clip
         clip, run.finished = made, run.iteration
     return clip
-
-
-def _steps(p: Any, picture: torch.Tensor | None, steps: int | None) -> int:
-    """How many the sampler does when it is called with `steps`."""
-    return (steps or p.steps) if picture is None else setup_img2img_steps(p, steps)[1] + 1
 
 
 def _renewed(run: Pass, picture: torch.Tensor | None, clip: torch.Tensor, first: torch.Tensor,
@@ -69,12 +66,12 @@ def _level(run: Pass, steps: int | None) -> float:
     return float(((1 - alpha) / alpha) ** 0.5)
 
 
-def _begin(run: Pass, steps: int) -> None:
+def _begin(run: Pass) -> None:
     """Tell everybody that steps are counted from 0 again."""
     run.on_event(Event("iteration", run.iteration, run.iterations, iteration=run.iteration, iterations=run.iterations))
     bar = getattr(shared.total_tqdm, "_tqdm", None)  # the console's
     if bar is not None:
-        shared.total_tqdm.updateTotal(bar.total + steps)
+        shared.total_tqdm.updateTotal(bar.total + run.part.run.steps)
 
 
 def _back_to(info: Any, run: Pass) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
-from animatediff import notices
 from animatediff.attribute import attribute
 from animatediff.clip import colour, interpolation, job
-from animatediff.errors import AnimateDiffError, ModelError
+from animatediff.clip.plan import Plan
+from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
     distilled,
     library,
@@ -22,7 +22,6 @@ from animatediff.hosts.a1111 import (
     motion_mask,
     options,
     pictures,
-    repair,
     results,
     server_files,
     travelling,
@@ -32,16 +31,17 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
+from animatediff.hosts.a1111.inputs import OfJob, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
+from animatediff.hosts.a1111.planning import PlanBackend
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
-from animatediff.layout import ClipLayout
 from animatediff.media.colour_match import ColourMatch
-from animatediff.motion import MotionModule, Steering, injected
+from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
 from animatediff.settings import Settings
@@ -60,9 +60,10 @@ class Job:
         self.clip: HostClip | None = None  # the one that is being made
         self.files = job.Job()
         self.notes: list[str] = []
+        self.mask: Mask | None = None
         self.module: MotionModule | None = None
-        self.loras: motion_loras.Passes = ([], [])  # of this clip
-        self.steering: Steering | None = None  # None: the module acts as it was trained
+        self.plans: Plans | None = None  # of the job's clips
+        self.plan: Plan | None = None  # of this clip
         self.interpolation: interpolation.Interpolation | None = None
         self.match: Callable[[], ColourMatch] | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
@@ -79,9 +80,8 @@ class Job:
         for one in self.beside:
             one.use(count)
         anywhere = server_files.job_may_read_all(self.p)
-        mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
+        self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
-        self.steering = Steering.of(self.settings, count, mask)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
@@ -91,23 +91,11 @@ class Job:
                      do_not_save_grid=self.p.do_not_save_grid or not shared.opts.grid_save)
 
     def load(self) -> None:
-        """`process`: the checkpoint is there."""
-        model = shared.sd_model
-        unet = BACKEND.unet(model)
-        if unet is None:
-            raise ModelError("this kind of checkpoint has no UNet",
-                             where=shared.opts.sd_model_checkpoint or "checkpoint",
-                             remedy="Choose an SD1.5 or SDXL checkpoint.")
+        """`process`: the checkpoint is there, and the prompts of all clips are known, so that each is planned."""
         path = library.find(self.settings.motion_module)
-        self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(model))
-        with injected(unet, self.module, ClipLayout.contiguous):  # refuses a module that does not fit
-            pass
-        self.module.check_frames(min(self.settings.frames, self.settings.context_length))
-        self.notes += travelling.check(self.p, self.settings)
-        self.notes += motion_loras.check(self.p, self.settings, self.module, unet)
-        found, run = distilled.of_job(self.p, self.module)
-        self.notes += notices.of_few_steps(found, run, self.settings.preset)
-        self.notes += notices.of_pictures(self.settings, from_picture=pictures.from_picture(self.p))
+        self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
+        self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
+        self.notes += self.plans.notes()
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
         if clip := upscale.of(self.p):
@@ -128,8 +116,9 @@ class Job:
         self.clip = HostClip(self.p, self.settings, between, self.match)
         self.files.begin(self.clip.to_write())
         try:
-            self.loras = motion_loras.of_clip(self.p, self.settings)
-            self.on_clip.enter_context(travelling.in_clip(self.p, self.settings))
+            assert self.plans is not None, "made before the first clip"
+            self.plan = self.plans.of_clip(self.p.iteration, self.p.prompts, self.p.negative_prompts)
+            self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
             self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
         except AnimateDiffError as error:
             self.error = error
@@ -144,10 +133,9 @@ class Job:
             noise_of_pass.copy_(p.rng.next())
         for one in self.beside:
             one.check()
-        assert self.module is not None, "loaded before the first clip"
+        assert self.module is not None and self.plan is not None, "made before the first pass"
         windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
-        motion = Motion(self.settings, self.module, self.loras[p.is_hr_pass], self.steering,
-                        pictures.of_pass(p, self.settings), windows)
+        motion = Motion(self.plan, self.module, p.is_hr_pass, pictures.of_pass(p, self.settings), windows)
         animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
     def frame(self, picture: Any) -> None:
@@ -249,10 +237,8 @@ class Job:
             for one in self.beside:
                 stack.enter_context(one.around_pass(run))
             of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
-            steps = (getattr(self.p, "hr_second_pass_steps", 0) if self.p.is_hr_pass else 0) or self.p.steps
-            parts = [steps] if self.p.is_hr_pass else self.settings.iterations(steps)
-            parts += [seam.steps] if (seam := repair.of_pass(self.p, self.settings)) else []
-            self.progress = stack.enter_context(progress_in_windows(shared.state, self.p.sampler, of_pass, parts))
+            self.progress = stack.enter_context(
+                progress_in_windows(shared.state, self.p.sampler, of_pass, run.motion.parts))
             if options.live_preview():
                 stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
                                                    direct=not shared.parallel_processing_allowed))

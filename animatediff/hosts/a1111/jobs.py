@@ -1,13 +1,20 @@
 """Which clip a request of the host asks for, found from the request."""
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
+from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples a clip
+# The host's function that makes the pictures of a `p`. Others may have imported the second one already.
+PROCESSING = ("process_images_inner", "process_images")
+_processed: ContextVar[Any] = ContextVar("the `p` whose pictures are being made", default=None)
 
 
 class OurScript:
@@ -26,18 +33,30 @@ def of(p: Any) -> Any:
 
 def clip_around(p: Any) -> Any:
     """The `p` of the clip inside whose job `p` is a job of its own, as when an extension repaints a face in a finished
-    frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments.
+    frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments."""
+    outer = _processed.get()
+    return outer if outer is not None and outer is not p and of(outer) is not None else None
 
-    The stack is asked, since it cannot be out of date: a job may end by an exception that no hook sees.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "process_images" and frame.f_globals.get("__name__") == "modules.processing":
-            outer = frame.f_locals.get("p")
-            if outer is not p and of(outer) is not None:
-                return outer
-        frame = frame.f_back
-    return None
+
+def noting_clips() -> AbstractContextManager[None]:
+    """While it lasts, `clip_around` knows a clip for as long as the host makes its pictures, however that ends."""
+    from modules import processing
+
+    return wrapped(processing, next(name for name in PROCESSING if hasattr(processing, name)), _noting)
+
+
+def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(plain)
+    def process_images(p: Any, *args: Any, **kwargs: Any) -> Any:
+        if clip_around(p) is not None:
+            return plain(p, *args, **kwargs)
+        token = _processed.set(p)
+        try:
+            return plain(p, *args, **kwargs)
+        finally:
+            _processed.reset(token)
+
+    return process_images
 
 
 def arguments(p: Any) -> tuple[Any, ...]:

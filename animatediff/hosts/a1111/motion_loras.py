@@ -6,22 +6,20 @@ the prompts, and act on the motion module; all others stay.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from modules import extra_networks
-from torch import nn
 
 from animatediff import loras
 from animatediff.attribute import attribute
+from animatediff.clip.inputs import NamedLora
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import library, travelling
-from animatediff.layout import ClipLayout
-from animatediff.motion import MotionModule, lora
+from animatediff.hosts.a1111 import library
 from animatediff.motion import library as files
 from animatediff.motion.lora_files import Lora, LoraDescription, load
 from animatediff.settings import Settings
@@ -29,27 +27,16 @@ from animatediff.travel import Schedule
 
 KINDS = ("lora", "lyco")
 SOME = 500  # frames
-Passes = tuple[list[lora.Weighted], list[lora.Weighted]]  # the first pass's, and Hires. fix's
 
 
-def check(p: Any, settings: Settings, module: MotionModule, unet: nn.Module) -> list[str]:
-    """What a user may not expect of the motion LoRAs of the job's clips. AnimateDiffError for what cannot be had."""
-    notes = []
-    for first in range(0, len(p.all_prompts), p.batch_size):
-        clip = slice(first, first + p.batch_size)
-        for weighted in _of_passes(p, settings, p.all_prompts[clip], p.all_negative_prompts[clip], clip):
-            for each, _ in weighted:
-                lora.check_fit(each.about, module)
-                notes += lora.notices(each.about, module.name, module.family.has_mid)
-            with lora.applied_to_unet(unet, weighted, p.batch_size, ClipLayout.contiguous):  # refuses what does not fit
-                pass
-    return list(dict.fromkeys(notes))
-
-
-def of_clip(p: Any, settings: Settings) -> Passes:
-    """`before_process_batch`: the motion LoRAs of both passes of this clip."""
-    clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
-    return _of_passes(p, settings, p.prompts, p.negative_prompts, clip)
+def named(p: Any, settings: Settings, prompt: Schedule) -> tuple[NamedLora, ...]:
+    """The motion LoRAs that the settings and the prompts of a pass name. ModelError for one that is not there."""
+    found = [(wish, library.find_lora(wish.name)) for wish in loras.read(settings.motion_lora)]
+    if not p.disable_extra_networks:
+        frames = [prompt.shares(frame) for frame in range(len(prompt.mixes))]
+        found += [(wish, path) for wish in loras.of_frames(frames, tagged) if (path := library.tagged_lora(wish.name))]
+    return tuple(NamedLora(wish.name, path, loaded(str(path), path.stat().st_mtime_ns), wish.weight)
+                 for wish, path in found)
 
 
 @contextmanager
@@ -93,25 +80,6 @@ def tagged(prompt: str) -> list[tuple[str, float]]:
     data = extra_networks.parse_prompt(prompt)[1]
     return [loras.of_tag(network.items) for kind in KINDS for network in data.get(kind, ())
             if library.tagged_lora(network.items[0])]
-
-
-def _of_passes(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str], clip: slice) -> Passes:
-    def weighted(prompts: Sequence[str], negatives: Sequence[str]) -> list[lora.Weighted]:
-        pair = travelling.schedules(p, settings, prompts, negatives)
-        frames = _shares(pair[0]) if pair else [[(prompt, 1.0)] for prompt in prompts]
-        named = loras.of_frames(frames, tagged) if not p.disable_extra_networks else ()
-        found = [(library.find_lora(wish.name), wish.weight) for wish in loras.read(settings.motion_lora)]
-        found += [(path, wish.weight) for wish in named if (path := library.tagged_lora(wish.name))]
-        return [(loaded(str(path), path.stat().st_mtime_ns), weight) for path, weight in found]
-
-    first = weighted(prompts, negatives)
-    if not getattr(p, "enable_hr", False):
-        return first, []
-    return first, weighted(p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip])
-
-
-def _shares(schedule: Schedule) -> list[list[tuple[str, float]]]:
-    return [schedule.shares(frame) for frame in range(len(schedule.mixes))]
 
 
 @lru_cache(maxsize=4)

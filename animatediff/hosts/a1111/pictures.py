@@ -62,6 +62,11 @@ def find(name: str) -> Image.Image:
                             remedy=REMEDY) from None
 
 
+def forget() -> None:
+    """Nothing is in memory, as after a new start; what is kept in files stays."""
+    _pictures.clear()
+
+
 def keep(name: str) -> None:
     """Save a picture beside the clips, so that their infotexts find it later."""
     file = _file(name)

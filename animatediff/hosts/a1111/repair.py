@@ -6,34 +6,24 @@ the denoiser answers for frames that are held is their finished latents, so that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from modules import shared
 from torch import Tensor
 
-from animatediff.clip.plan import seam_of
 from animatediff.hosts.a1111.one_generator import of_frames_alone
 from animatediff.hosts.a1111.scope import Pass
-from animatediff.sampling.seam import Seam
-from animatediff.settings import Settings
-
-
-def of_pass(p: Any, settings: Settings) -> Seam | None:
-    """What the pass that is about to begin, or runs, makes anew around the seam: Hires. fix's, where there is one."""
-    if getattr(p, "enable_hr", False) and not p.is_hr_pass:
-        return None
-    return seam_of(settings, p.batch_size, p.steps)
 
 
 def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor) -> Tensor:
     """The pass's latents [f c h w] with the frames around the seam made anew. One that is interrupted leaves them as
     they are."""
-    p, seam = run.p, of_pass(run.p, run.settings)
-    if seam is None or _stopped():
+    p, repair = run.p, run.motion.repair
+    if repair is None or repair.seam is None or _stopped():
         return finished
+    seam = repair.seam
     held = seam.held(finished, run.held)
     call = run.sampler.sampler_extra_args  # the refiner has changed them
-    with run.at_seam(seam, held), of_frames_alone(p.rng, seam.window):
+    with run.at_seam(repair, held), of_frames_alone(p.rng, seam.window):
         made = sample_img2img(p, finished, p.rng.next().to(finished), call["cond"], call["uncond"],
                               image_conditioning=call["image_cond"])
     return finished if _stopped() else held.pinned(made.to(finished))

@@ -8,10 +8,12 @@ from typing import Any
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
 from animatediff import few_steps
-from animatediff.clip.preflight import Asked, Found, Passes, Preflight, preflight
+from animatediff.clip.preflight import Asked, Found, Preflight, preflight
+from animatediff.clip.sampled import Sampled
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
-from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps
+from animatediff.hosts.shared import host_samplers
+from animatediff.hosts.shared.host_samplers import Placed, Sampler
 from animatediff.media.write import WRITERS, probe
 from animatediff.parameters import Parameter
 from animatediff.settings import Settings
@@ -70,29 +72,51 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         preset["scheduler"] = preset.pop("schedule_type")
     host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
-    steps = int(host["steps"])
-    first = sampler(sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0])
-    strength = float(host["strength"]) if from_picture else 1.0
-    done = from_picture_steps(steps, strength, exact=steps_are_exact()) if from_picture else steps
-    passes = Passes(first, done, steps, from_picture,
-                    hires_steps=(int(host["hires_steps"]) or steps) if host.get("hires") else 0,
-                    hires_sampler=sampler(host.get("hires_sampler"), first))
+    steps, cfg = int(host["steps"]), float(host.get("cfg") or 1)
+    name = sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0]
+    strength = float(host["strength"]) if from_picture else None
+    second = None
+    if host.get("hires"):
+        second = Sampled(_second(host.get("hires_sampler"), name), steps=int(host["hires_steps"]) or steps, cfg=cfg,
+                         strength=1.0, exact=True)
+    sampled = Sampled(name, str(host.get("scheduler") or ""), steps, cfg, strength, steps_are_exact(), second)
     found = Found(module, problem, library.checkpoint())
     prompts = str(host["prompt"]), str(host["negative"])
-    sampled = distilled.run_of(first.name, host.get("scheduler"), steps, float(host.get("cfg") or 1))
 
     def read_mask(value: str, count: int) -> Any:
         return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
 
-    return preflight(Asked(settings, passes, found, int(host["clips"]), sources, prompts, probed, read_mask,
-                           partial(motion_loras.described, settings), sampled, library.find_rife))
+    return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
+                           int(host["clips"]), sources, prompts, probed, read_mask,
+                           partial(motion_loras.described, settings), library.find_rife))
 
 
-def sampler(name: Any, otherwise: Sampler | None = None) -> Sampler:
-    """The host's sampler of this name; `otherwise` for none, such as "Use same sampler"."""
+def sampled_of(p: Any) -> Sampled:
+    """How a job of the host samples its clips."""
+    name = sd_samplers.get_sampler_and_scheduler(p.sampler_name, None)[0]
+    steps, cfg, second = int(p.steps), float(p.cfg_scale), None
+    if getattr(p, "enable_hr", False):
+        second = Sampled(_second(p.hr_sampler_name, name), steps=int(p.hr_second_pass_steps or steps), cfg=cfg,
+                         strength=p.denoising_strength, exact=True)
+    strength = p.denoising_strength if getattr(p, "init_images", None) else None
+    return Sampled(name, getattr(p, "scheduler", None) or "", steps, cfg, strength, steps_are_exact(), second)
+
+
+def placed(sampled: Sampled) -> Placed:
+    """A run of the host's sampler with its steps placed."""
+    return host_samplers.placed(sampler(sampled.sampler), sampled)
+
+
+def _second(name: Any, first: str) -> str:
+    """The sampler of Hires. fix, which may be called "Use same sampler"."""
+    return name if name in sd_samplers.all_samplers_map else first
+
+
+def sampler(name: str) -> Sampler:
+    """The host's sampler of this name."""
     config = sd_samplers.all_samplers_map.get(name)
     if config is None:
-        return otherwise or Sampler()
+        return Sampler()
     timesteps = name in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}
     option = "discard_next_to_last_sigma"
     spare = config.options.get(option) or shared.opts.data.get(f"always_{option}")

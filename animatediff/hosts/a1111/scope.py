@@ -17,58 +17,75 @@ from modules import devices, shared
 from modules.sd_samplers_common import InterruptedException
 
 from animatediff.attribute import attribute
+from animatediff.clip import plan as clip
 from animatediff.clip.call import NOTHING
-from animatediff.clip.context import Context
+from animatediff.clip.plan import Plan
 from animatediff.clip.scope import in_unet
 from animatediff.hosts.a1111 import jobs, options, seen_options
 from animatediff.hosts.a1111.backend import BACKEND
-from animatediff.hosts.a1111.run_facts import sampler as sampler_of
 from animatediff.hosts.shared.backend import OfRows
 from animatediff.hosts.shared.cfg_rows import Rows
 from animatediff.hosts.shared.unet_call import AroundWindow, of_rows_call
-from animatediff.motion import MotionModule, Steering, lora
+from animatediff.motion import MotionModule, lora
 from animatediff.motion.moving import on_device
 from animatediff.sampling import Event, OnEvent, WindowedDenoiser
 from animatediff.sampling.from_pictures import FromPictures, Held, answer
 from animatediff.sampling.memory import WhileSampling
 from animatediff.sampling.seam import Seam
-from animatediff.settings import Settings
 from animatediff.unet.reuse import Reuse
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a pass is sampled with."""
+    """What a pass of a plan is sampled with. second: whether it is that of Hires. fix."""
 
-    settings: Settings
+    plan: Plan
     module: MotionModule
-    loras: Sequence[lora.Weighted] = ()
-    steering: Steering | None = None  # how strongly the module acts, if not as it was trained
+    second: bool = False
     pictures: FromPictures | None = None  # what an img2img pass starts from
     around_window: Sequence[AroundWindow] = ()  # contexts for each call of the UNet
+
+    @property
+    def iterations(self) -> tuple[clip.Pass, ...]:
+        """Runs of the sampler before the seam is repaired."""
+        return (self.plan.second,) if self.second and self.plan.second else self.plan.iterations
+
+    @property
+    def repair(self) -> clip.Pass | None:
+        """That of the seam, which follows the clip's last pass."""
+        return self.plan.repair if self.second or self.plan.second is None else None
+
+    @property
+    def loras(self) -> list[lora.Weighted]:
+        return self.plan.loras_of(self.plan.inputs.texts[-1 if self.second else 0])
+
+    @property
+    def parts(self) -> list[int]:
+        """The steps of each run, for progress."""
+        return [part.run.steps for part in (*self.iterations, *filter(None, [self.repair]))]
 
 
 class Pass:
     """The scope of one call of `p.sampler`."""
 
     def __init__(self, p: Any, motion: Motion, on_event: OnEvent):
-        self.p, self.on_event, settings, steering = p, on_event, motion.settings, motion.steering
-        self.settings, self.module, self.loras = settings, motion.module, motion.loras
+        self.p, self.on_event, self.motion, steering = p, on_event, motion, motion.plan.steering
+        self.settings, self.module, self.loras = motion.plan.settings, motion.module, motion.loras
         self.around_window, self.pictures = motion.around_window, motion.pictures
         self.held = self.pictures and self.pictures.held
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
-        self.layout, self.reuse = NOTHING, Reuse(settings.speed)
+        self.layout, self.reuse = NOTHING, Reuse(self.settings.speed)
         self.from_picture = False  # whether the host samples as in img2img
+        self.part = motion.iterations[0]  # the run that is under way
         self.parts: list[list[float]] | None = None  # of each frame in the denoiser's call, see `backend.Run`
         self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
-        self.iterations = 1 if p.is_hr_pass else settings.freeinit_iterations
+        self.iterations = len(motion.iterations)
         self.finished = 0  # of several iterations
         self.given_up: list[str] = []  # for want of memory, in words
         self.error: Exception | None = None
         self.model: Any = None
         self.step = 0  # of the call that is under way, or was last
-        self.seam: Seam | None = None  # while it is repaired
         self.ended: tuple[int, int] | None = None  # steps done and steps, from when the seam is repaired on
         self.whole_pass, self.on_model = ExitStack(), ExitStack()
 
@@ -117,19 +134,22 @@ class Pass:
             if self.model is not shared.sd_model:
                 self.on_model.enter_context(BACKEND.called(shared.sd_model, self))
 
+    @property
+    def seam(self) -> Seam | None:
+        """While it is repaired."""
+        return self.part.seam
+
     @contextmanager
-    def at_seam(self, seam: Seam, held: Held) -> Iterator[None]:
+    def at_seam(self, repair: clip.Pass, held: Held) -> Iterator[None]:
         """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
         self.ended = self.steps_done, self.steps
         with seen_options.seen(seen_options.SAMPLERS, img2img_fix_steps=False, img2img_extra_noise=0.0), \
-                attribute(self.p, "denoising_strength", self.settings.seam_repair), attribute(self, "held", held):
-            self.seam, self.iteration = seam, self.iterations + 1
+                attribute(self.p, "denoising_strength", repair.sampled.strength), attribute(self, "held", held), \
+                attribute(self, "part", repair):
+            self.iteration = self.iterations + 1
             self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
                                 iterations=self.iterations))
-            try:
-                yield
-            finally:
-                self.seam = None
+            yield
 
     def move_to(self, model: Any) -> None:
         """Set everything up on this model, after undoing it on the one before."""
@@ -188,9 +208,7 @@ class Pass:
     def answer(self, rows: Rows, x: torch.Tensor, t: torch.Tensor, of_rows: OfRows) -> torch.Tensor:
         """The model's answer for the clip [rows c h w], window by window."""
         self.step = self.steps_done
-        called = sampler_of(self.sampler.config.name).steps(
-            self.steps, from_picture=self.from_picture or self.seam is not None)
-        call = of_rows_call(self, rows, of_rows, called)
+        call = of_rows_call(self, rows, of_rows, self.part.run.steps)
         whole = self._one_window(call) if self.seam else self._windows(len(rows.table), call)
         return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
@@ -206,7 +224,7 @@ class Pass:
         return call
 
     def _windows(self, frames: int, denoise: Any) -> WindowedDenoiser:
-        context = Context.of(self.settings, frames)
+        context = replace(self.part.context, frames=frames)
         return context.denoiser(denoise, self.steps, self._after_window, lambda: self.memory.at_once)
 
     def _after_window(self, event: Event) -> None:

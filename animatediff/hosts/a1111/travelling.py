@@ -17,6 +17,7 @@ import torch
 from modules import extra_networks, prompt_parser, shared
 
 from animatediff.attribute import attribute
+from animatediff.clip.inputs import Inputs, Texts
 from animatediff.hosts.a1111 import library
 from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.shared.cfg_rows import lengthened, tokens
@@ -28,27 +29,13 @@ METHODS = ("parse_extra_network_prompts", "get_conds_with_caching")
 Pair = tuple[Schedule, Schedule]  # of the prompts and of the negative prompts
 
 
-def check(p: Any, settings: Settings) -> list[str]:
-    """What a user may not expect of the prompts of the job's clips. SettingsError for what cannot be read."""
-    notes = []
-    for first in range(0, len(p.all_prompts), p.batch_size):
-        clip = slice(first, first + p.batch_size)
-        of_passes = [(p.all_prompts[clip], p.all_negative_prompts[clip])]
-        if getattr(p, "enable_hr", False):
-            of_passes.append((p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip]))
-        for prompts in of_passes:
-            pair = _read(p, settings, *prompts)
-            notes += [note for schedule in pair or () for note in schedule.notes]
-            notes += _networks_apart(pair[0].texts) if pair else []
-    return list(dict.fromkeys(notes))
-
-
 @contextmanager
-def in_clip(p: Any, settings: Settings) -> Iterator[None]:
+def in_clip(p: Any, inputs: Inputs) -> Iterator[None]:
     """From `before_process_batch` to the clip's end: its frames have the prompts of its schedules."""
     clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
-    first = schedules(p, settings, p.prompts, p.negative_prompts)
-    second = _of_hires(p, settings, clip)
+    first = _unless_hosts_own(inputs.texts[0], p.prompts, p.negative_prompts)
+    second = inputs.second and _unless_hosts_own(inputs.second, p.all_hr_prompts[clip],
+                                                 p.all_hr_negative_prompts[clip])
     if first is None and second is None:
         yield
         return
@@ -93,16 +80,11 @@ def of_frames(encoded: Any, schedule: Schedule) -> Any:
     return [_mixed(texts[m.first], texts[m.second], m.share, schedule) for m in schedule.mixes]
 
 
-def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
-    """The schedules of one clip; None where nothing travels, or each frame has a prompt of its own already."""
-    pair = _read(p, settings, prompts, negatives)
-    return None if pair is None or (pair[0].texts == (prompts[0],) and pair[1].texts == (negatives[0],)) else pair
-
-
-def _read(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
-    """The schedules of one clip; None where each frame has a prompt of its own already."""
+def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair:
+    """The schedules of one clip. SettingsError for what cannot be read. Nothing is read where frames have prompts of
+    their own already."""
     if len(set(prompts)) != 1 or len(set(negatives)) != 1:
-        return None
+        return Schedule.of_frames(prompts), Schedule.of_frames(negatives)
     own = [_unstyled(p, prompts[0], p.prompt, "apply_styles_to_prompt"),
            _unstyled(p, negatives[0], p.negative_prompt, "apply_negative_styles_to_prompt")]
     pair = settings.schedules(own[0][0], own[1][0], len(prompts))
@@ -111,10 +93,25 @@ def _read(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequenc
     return prompt, negative
 
 
-def _of_hires(p: Any, settings: Settings, clip: slice) -> Pair | None:
-    if not getattr(p, "enable_hr", False):
-        return None
-    return schedules(p, settings, p.all_hr_prompts[clip], p.all_hr_negative_prompts[clip])
+def networks_apart(schedule: Schedule) -> list[str]:
+    """A note where key frames have different extra networks: the host loads them into the model for the whole clip.
+    Motion LoRAs are not the host's."""
+    if schedule.interpolation == "hold":  # frames with prompts of their own have no key frames
+        return []
+    of_each = [{(kind, *network.items) for kind, network in _networks(text)
+                if not library.tagged_lora(network.items[0])} for text in schedule.texts]
+    if all(found == of_each[0] for found in of_each):
+        return []
+    names = sorted({words[1] for found in of_each for words in found})
+    return [f"extra networks act on the whole clip, not only at the key frames that name them: {', '.join(names)}"]
+
+
+def _unless_hosts_own(texts: Texts, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
+    """None where each frame's prompts are those that the host has for it."""
+    pair = texts.prompt, texts.negative
+    whole = not any(mix.share for schedule in pair for mix in schedule.mixes)
+    is_hosts = whole and pair[0].nearest == [*prompts] and pair[1].nearest == [*negatives]
+    return None if is_hosts else pair
 
 
 def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callable[[str], str]]:
@@ -142,17 +139,6 @@ def _with_networks(schedule: Schedule) -> list[str]:
 def _networks(text: str) -> list[tuple[str, Any]]:
     data = extra_networks.parse_prompt(text)[1]
     return [(kind, network) for kind, networks in data.items() for network in networks]
-
-
-def _networks_apart(texts: Sequence[str]) -> list[str]:
-    """A note where key frames have different extra networks: the host loads them into the model for the whole clip.
-    Motion LoRAs are not the host's."""
-    of_each = [{(kind, *network.items) for kind, network in _networks(text)
-                if not library.tagged_lora(network.items[0])} for text in texts]
-    if all(found == of_each[0] for found in of_each):
-        return []
-    names = sorted({words[1] for found in of_each for words in found})
-    return [f"extra networks act on the whole clip, not only at the key frames that name them: {', '.join(names)}"]
 
 
 def _lengthened(schedules: Sequence[Any], length: int, empty: Callable[[], torch.Tensor]) -> list[Any]:

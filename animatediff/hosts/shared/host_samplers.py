@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from animatediff.clip.sampled import Sampled
 from animatediff.sampling.from_pictures import steps_done
 
 TRAINING_STEPS = 1000
@@ -47,6 +48,20 @@ class Sampler:
         """Steps in which the denoiser is called; arguments as of `calls`."""
         calls = self.calls(steps, from_picture=from_picture)
         return calls[-1] + 1 if calls else steps
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A run of a sampler with its steps placed: clip.backend.Steps."""
+
+    steps: int
+    call_steps: list[int] | None
+
+
+def placed(sampler: Sampler, sampled: Sampled) -> Placed:
+    """A run of the WebUI's sampler, as it is asked for."""
+    steps, from_picture = sampled.done, sampled.from_picture
+    return Placed(sampler.steps(steps, from_picture=from_picture), sampler.calls(steps, from_picture=from_picture))
 
 
 def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> int:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from animatediff.errors import MediaError, ModelError
 from animatediff.media.upscale.tiles import in_tiles
+from animatediff.packages import extra
 from animatediff.weights.boundary import one_line
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import UPSCALER, kind_of
 
-EXTRA = 'the extra "upscale" (pip install -e ".[upscale]" in the project\'s folder, or pip install spandrel)'
+EXTRA = extra("upscale", "spandrel")
 REMEDY = "Choose a model such as Real-ESRGAN, ESRGAN, SwinIR, HAT or DAT; Lanczos needs none"
 SIDES = (256, 128, 64)  # of a tile in pixels; the next where the GPU's memory is too small
 PASSES = 3  # through the network, at most

@@ -339,14 +339,14 @@ def process_images(p):
             opts.set(key, value, is_api=True, run_callbacks=False)
             if key == "sd_model_checkpoint":
                 sd_models.reload_model_weights()
-        return _process(p)
+        return process_images_inner(p)
     finally:
         if p.override_settings_restore_afterwards:
             for key, value in stored.items():
                 setattr(opts, key, value)
 
 
-def _process(p):
+def process_images_inner(p):
     seed, subseed = fixed(p.seed), fixed(p.subseed)
     if p.refiner_checkpoint:
         p.refiner_checkpoint_info = sd_models.get_closet_checkpoint_match(p.refiner_checkpoint)
