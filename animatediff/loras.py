@@ -115,7 +115,7 @@ def of_tag(items: Sequence[str]) -> tuple[str, float]:
     weights = [named.get("te", weights[0] if weights else "1"), *weights[1:2]]
     written = named.get("unet", weights[-1])
     try:
-        return name.strip(), Curve.read(float(written)).numbers[0]
+        return name.strip(), Curve.read(float(written)).extremes[0]
     except ValueError:
         raise SettingsError(f"{quoted(written)} is not a weight", where=f"prompt, <lora:{':'.join(items)[:60]}>",
                             remedy="Write a number, such as <lora:zoom-in:0.8>.") from None

@@ -44,7 +44,8 @@ class Parameter:
       "picture": a file's path, or in an API the picture itself;
       "mask", "video": the same for a picture or video;
       "path": a path alone;
-      "curve": a number, a list or key frames (see `curves`), with all values within the range.
+      "sound": the path of a sound file or of a video with sound;
+      "curve": a number, a list, key frames or an expression (see `curves`), with all values within the range.
     """
 
     name: str
@@ -101,9 +102,11 @@ class Parameter:
             return f"at most {self.maximum} characters, none of {' '.join(UNSAFE_IN_FILES)}, no dot in front"
         if self.form == "curve":
             return (f"a number from {self.minimum} to {self.maximum}, one for each frame (1, 0.8, 0.6) or key frames "
-                    "(0: 1, 8: 0.5, 100%: 1)")
+                    "(0: 1, 8: 0.5, 100%: 1), or an expression (0.5 + audio(bass))")
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
+        if self.form == "sound":
+            return "a sound file or a video with sound (a file's path)"
         if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
         if self.form == "path":

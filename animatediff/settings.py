@@ -6,24 +6,30 @@ object cannot hold a value outside its range: every way to make one reads each v
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from animatediff import few_steps, fuse, loras, sampler_table, step_reuse, travel, windows
+from animatediff.curves import Curve
 from animatediff.errors import SettingsError, quoted
 from animatediff.parameters import Parameter
+from animatediff.travel.expressions import Levels
 
 CLOSED_LOOPS = windows.CLOSED_LOOPS
 CONTEXT_SCHEDULES = tuple(windows.SCHEDULES)
 FUSE_METHODS = tuple(fuse.METHODS)
-FORMATS = ("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")
+FORMATS = ("GIF", "MP4", "WEBM", "MOV", "MKV", "WEBP", "APNG", "PNG", "TXT", "Frame")
 SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
 COLOUR_MATCHES = ("off", "first frame", "source")
+VIDEO_CODECS = ("auto", "H.264", "H.265", "AV1", "VP9", "ProRes 422 HQ", "ProRes 4444", "FFV1")
+VIDEO_PRESETS = ("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+BIT_DEPTHS = ("8", "10", "16")
 FITS = ("crop", "pad", "stretch")
 BATCH_TAB = ("one clip", "a clip each")
 SPEEDS = tuple(step_reuse.SHARES)
@@ -204,6 +210,36 @@ class Settings:
     interp_model: str = _row(
         "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
+    audio: str = _row(
+        "", "Sound", "A sound file, or a video with sound, that is heard with the clip and cut to its length. MP4, "
+        "WebM, MOV and MKV files can contain sound. Curves can follow it, such as motion scale 0.5 + audio(bass).",
+        form="sound", cli="--audio")
+    audio_start: float = _row(
+        0.0, "Sound start", "Seconds of the sound that are left out at its beginning.", minimum=0, maximum=86400,
+        cli="--audio-start")
+    audio_loop: bool = _row(
+        False, "Repeat sound", "Repeat the sound where the clip is longer.", cli="--audio-loop")
+
+    video_codec: str = _row(
+        "auto", "Video codec", "The codec of video files. auto: H.264 in MP4, VP9 in WebM, ProRes 422 HQ in MOV, FFV1, "
+        "which is lossless, in MKV.", choices=VIDEO_CODECS, cli="--video-codec",
+        spellings=(("x264", "H.264"), ("h264", "H.264"), ("AVC", "H.264"), ("x265", "H.265"), ("h265", "H.265"),
+                   ("HEVC", "H.265"), ("ProRes", "ProRes 422 HQ"), ("ProRes 422", "ProRes 422 HQ")))
+    video_crf: int = _row(
+        -1, "Video CRF", "The quality of H.264 and H.265 (0 to 51), AV1 and VP9 (0 to 63): a lower number is better "
+        "and makes larger files. -1 is the codec's default: 18, 20, 25 and 24.",
+        minimum=-1, maximum=63, cli="--video-crf")
+    video_preset: str = _row(
+        "auto", "Video preset", "The speed of the encoder of H.264, H.265, AV1 and VP9. Slower presets make smaller "
+        "files. auto: medium.", choices=VIDEO_PRESETS, cli="--video-preset")
+    bit_depth: str = _row(
+        "8", "Bit depth", "The bits of each colour channel, in formats that have so many. 10: H.264, H.265 and AV1 "
+        "have 10. 16: PNG, APNG and FFV1 have 16. ProRes always has 10. The WebUI's own frames have 8 bits.",
+        choices=BIT_DEPTHS, cli="--bit-depth")
+    video_repeat: bool = _row(
+        False, "Write repetitions", "Video files contain the clip as many times as the display loop number says, since "
+        "they cannot store this number.", cli="--video-repeat")
+
     video_source: str = _row(
         "", "Source video", "The video or animated picture whose frames the clip starts from, each of its frames from "
         "one of them.", form="video")
@@ -298,6 +334,9 @@ class Settings:
         choices=DTYPES, spellings=(("float32", "fp32"), ("float16", "fp16"), ("half", "fp16"), ("bfloat16", "bf16")),
         cli="--dtype", group="host")
 
+    # What `audio(…)` in a curve or prompt is in each frame, where the clip has a sound and it has been read.
+    levels: Levels | None = field(default=None, compare=False, repr=False)
+
     def __post_init__(self) -> None:
         for parameter in PARAMETERS:
             object.__setattr__(self, parameter.name, parameter.read(getattr(self, parameter.name)))
@@ -324,6 +363,17 @@ class Settings:
     def height(self) -> int:
         """In pixels; 0 where the size is left to the image model."""
         return int((self.size or "0x0").split("x")[1])
+
+    def curve(self, name: str, frames: int) -> list[float]:
+        """The values of a curve over the frames, within the parameter's range. SettingsError for an expression that
+        cannot be computed."""
+        row, curve = BY_NAME[name], Curve.read(getattr(self, name))
+        try:
+            values = curve.values(frames, self.levels)
+        except SettingsError as error:
+            raise SettingsError(error.what, where=name, remedy=error.remedy) from None
+        low, high = row.minimum or 0.0, row.maximum or math.inf
+        return [min(max(value, low), high) for value in values] if curve.expressions else values
 
     def frame_count(self, source: int | None = None) -> int:
         """How many frames the clip has; `source` is the number of frames of a source video, if there is one."""
@@ -356,7 +406,7 @@ class Settings:
         return travel.Options(
             closed=windows.closes_prompt(self.closed_loop) and not to_and_fro, easing=self.travel_easing,
             interpolation=self.travel_interpolation, hold=self.travel_hold,
-            weights=travel.weights(self.prompt_weights))
+            weights=travel.weights(self.prompt_weights), levels=self.levels)
 
     def converted(self, texts: Mapping[str, str], to: str) -> tuple[dict[str, str], list[str]]:
         """Prompts, by what they are called, in another syntax of prompt travel, and what is not the same in it."""
@@ -375,7 +425,8 @@ class Settings:
 
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[str, ...]": tuple}
 PARAMETERS: tuple[Parameter, ...] = tuple(
-    Parameter(name=f.name, type=_TYPES[str(f.type)], **f.metadata["row"]) for f in fields(Settings)
+    Parameter(name=f.name, type=_TYPES[str(f.type)], **f.metadata["row"])
+    for f in fields(Settings) if "row" in f.metadata
 )
 BY_NAME: dict[str, Parameter] = {name: p for p in PARAMETERS for name in (p.name, *p.aliases)}
 
@@ -435,7 +486,7 @@ def add_cli_arguments(parser: argparse.ArgumentParser, groups: tuple[str, ...] =
                 continue
             default = ",".join(p.default) if p.type is tuple else p.default
             shown = f"{p.help} ({p.range}; default: {otherwise or (default if default != '' else 'empty')})"
-            text = {"size": "WxH", "prose": "TEXT", **dict.fromkeys(("picture", "mask", "path"), "PATH")}.get(
+            text = {"size": "WxH", "prose": "TEXT", **dict.fromkeys(("picture", "mask", "path", "sound"), "PATH")}.get(
                 p.form, "NAME")
             metavar = {int: "N", float: "X", tuple: "LIST", bool: "BOOL"}.get(p.type, text)
             section.add_argument(p.cli, dest=p.name, default=argparse.SUPPRESS, metavar=metavar,
@@ -454,6 +505,9 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"{settings.overlap} is not less than the context length, {settings.context_length}", where="overlap",
             remedy=f"Use -1 to {settings.context_length - 1}, or a longer context_length; -1 is a quarter of it.")
+    if Curve.read(settings.motion_scale_steps).follows:
+        raise SettingsError("a sound has no value at a sampling step", where="motion_scale_steps",
+                            remedy="Use the sound in motion_scale.")
     for name in ("fps", "video_fps"):
         if 0 < getattr(settings, name) < SLOWEST:
             raise SettingsError(f"{getattr(settings, name):g} is out of range", where=name,

@@ -1,7 +1,7 @@
 """The same clips from each host that is there: mean difference, of 255, from the WebUI's and from the command line's.
 
 Needs WEBUI_DIR, FORGE_DIR or others, as tests/hosts/webui/webui_host.py says. The demo model, 64×64. Each host makes
-each clip twice, and both must be equal.
+the first clip twice, and both must be equal.
 """
 from __future__ import annotations
 
@@ -78,10 +78,9 @@ def _of_host(kind: Any, names: list[str]) -> dict[str, np.ndarray]:
             fields = {"prompt": PROMPT, "seed": 3, "sampler_name": "Euler", **fields}
             if kind.prefix == "WEBUI":
                 fields.pop("hr_cfg", None)
-            once, again = (stills(host.txt2img(asked, **fields)).astype(float) for _ in range(2))
-            if (once != again).any():
+            found[name] = stills(host.txt2img(asked, **fields)).astype(float)
+            if name == names[0] and (stills(host.txt2img(asked, **fields)) != found[name]).any():
                 raise RuntimeError(f"{kind.name}: {name} is another clip the second time")
-            found[name] = once
     return found
 
 

@@ -17,6 +17,8 @@ from benchmarks.process import child, peak, reset_peak, resident
 
 LENGTHS = (16, 64, 256)
 LONG = (32, 1000)  # clips whose state is saved for --resume, with the sampler that has the largest state
+FROM_VIDEO = (64, 3000)  # clips from a source video
+SOURCE = (1280, 720)  # pixels of that video
 # Widths of UNet and VAE, width of the text, pixels. "demo": as shipped. "middle": activations are as large as weights.
 MODELS = {
     "tiny": dict(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, pixels=64),
@@ -32,6 +34,7 @@ def run(quick: bool = False) -> list[dict]:
     cases = [("render", model, frames) for model in (["tiny"] if quick else ["demo", "middle"]) for frames in lengths]
     cases += [("long", model, frames) for model in (["tiny"] if quick else ["tiny", "demo"])
               for frames in ((4, 70) if quick else LONG)]
+    cases += [(work, "tiny", frames) for work in ("source", "read") for frames in ((4, 20) if quick else FROM_VIDEO)]
     formats = ("GIF", "MP4") if quick else FORMATS
     cases += [("write", name, frames) for name in formats for frames in lengths]
     return [measure(*case, size=48 if quick else 512) for case in cases]
@@ -54,7 +57,8 @@ def _child(work: str, what: str, frames: int, size: int) -> dict:
         highest = peak(reset)
         return {
             "work": work, "what": what, "pixels": pixels, "frames": frames, "before MiB": base / 2**20,
-            "peak MiB": max(0.0, highest - base) / 2**20, "seconds": time.perf_counter() - start,
+            "peak MiB": max(0.0, highest - base) / 2**20, "in all MiB": highest / 2**20,
+            "seconds": time.perf_counter() - start,
         }  # fmt: skip
 
 
@@ -108,7 +112,42 @@ def _long(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], in
     return _render(name, size, folder, steps=3, sampler="UniPC", keep=True)
 
 
-WORKS = {"render": _render, "long": _long, "write": _write}
+def _source(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+    """As _render, from a video whose frames are much larger than the clip's."""
+    render, pixels = _render(name, size, folder, video_path=_video(folder), denoising_strength=0.05)
+    return render, pixels
+
+
+def _read(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
+    """A source video's frames, chosen and fitted, without a model. torch is imported with the rest."""
+    from animatediff.clip import pictures
+    from animatediff.settings import Settings
+
+    path, kept = _video(folder), []
+
+    def task(frames: int) -> None:
+        kept[:] = [pictures.read(Settings(video_path=path, frames=frames, size="512x288"))]
+
+    return task, 512
+
+
+def _video(folder: Path) -> str:
+    """As many frames as the longest clip takes, 30 in a second."""
+    import av
+    import numpy as np
+
+    path, (width, height) = folder / "source.mp4", SOURCE
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.options = width, height, {"preset": "ultrafast"}
+        for index in range(max(FROM_VIDEO)):
+            picture = np.full((height, width, 3), index % 256, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode())
+    return str(path)
+
+
+WORKS = {"render": _render, "long": _long, "source": _source, "read": _read, "write": _write}
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ DEFAULTS = {
     "latent_scale_last": 32.0,
     "motion_scale": "1", "motion_scale_steps": "1", "motion_effect": "1", "motion_mask": "", "motion_mask_min": 0.0,
     "motion_mask_max": 1.0,
+    "audio": "", "audio_start": 0.0, "audio_loop": False, "video_codec": "auto", "video_crf": -1,
+    "video_preset": "auto", "bit_depth": "8", "video_repeat": False,
     "video_source": "", "video_path": "", "mask_path": "", "video_start": 0.0, "video_end": 0.0, "video_fps": 0.0,
     "video_every": 1, "video_max_frames": 0, "fit": "crop", "denoising_strength_frames": "1",
     "windows_per_call": 0,
@@ -250,11 +252,12 @@ VALUES = {
     "fps": st.floats(0.01, 1000), "loop_number": st.integers(0, 65535),
     "closed_loop": st.sampled_from(settings.CLOSED_LOOPS), "context_length": st.integers(16, 1024),
     "stride": st.integers(1, 99), "overlap": st.integers(-1, 15), "prompt": TEXT, "negative": TEXT,
-    "formats": st.lists(st.sampled_from(("GIF", "MP4", "WEBM", "WEBP", "APNG", "PNG", "TXT", "Frame")), min_size=1),
+    "formats": st.lists(st.sampled_from(settings.FORMATS), min_size=1),
     "seed": st.integers(-1, 2**32 - 1), "steps": st.integers(1, 1000), "cfg": st.floats(0, 100),
     "size": st.tuples(st.integers(2, 1024), st.integers(2, 1024)).map(lambda s: f"{8 * s[0]}x{8 * s[1]}"),
     "sampler": st.sampled_from(settings.SAMPLERS), "noise": st.sampled_from(settings.NOISE_KINDS),
-    "motion_scale": st.sampled_from(("1", "0.4, 1.2", "0: 1, 8: 1.5, 100%: 0")), "motion_mask": TEXT,
+    "motion_scale": st.sampled_from(("1", "0.4, 1.2", "0: 1, 8: 1.5, 100%: 0", "1 + audio(bass, 0, 0.3)")),
+    "bit_depth": st.sampled_from(settings.BIT_DEPTHS), "audio": TEXT, "motion_mask": TEXT,
 }
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from animatediff import loras
-from animatediff.clip import pictures
+from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Enlarged, Pictures
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import with_sound
 from animatediff.curves import Curve
 from animatediff.media import masks
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask
 from animatediff.motion.lora_files import Lora
 from animatediff.motion.lora_files import load as load_lora
@@ -41,7 +43,8 @@ class Texts:
 @dataclass(frozen=True)
 class Inputs:
     """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
-    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass."""
+    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass. sound: that
+    is asked for, or the source video's."""
 
     settings: Settings
     sampled: Sampled
@@ -52,6 +55,7 @@ class Inputs:
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()
     second: Texts | None = None
+    sound: Sound | None = None
 
     @property
     def texts(self) -> tuple[Texts, ...]:
@@ -67,12 +71,19 @@ class Inputs:
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
         settings = replace(settings, frames=frames)
+        sound = sounds.of(settings) or (found and found.source.sound(settings))
+        if settings.audio or sounds.follows(settings):
+            settings = sounds.heard(settings, sound, frames)
+        sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None
         if settings.enable and settings.motion_mask:
             mask = Mask(*masks.read(settings.motion_mask, frames))
-        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path), wish.weight)
+        wanted = [NamedLora(wish.name, path := find_lora(wish.name), load_lora(path),
+                            wish.weight.computed(frames, settings.levels))
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted))
+        if not settings.audio and not with_sound(settings):
+            sound = None  # the source's own, which was not asked for
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), sound=sound)

@@ -30,6 +30,7 @@ from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
+from animatediff.media.write.base import fitted
 from animatediff.sampling.events import Event, OnEvent, ignore
 
 TRIES = 100  # names, where other runs are faster each time
@@ -155,7 +156,7 @@ class _Streamed:
         for each in self.between.push(frame):
             self.writer.add(each)
         self.count += 1
-        self.meter.add(_pixels(frame))
+        self.meter.add(eight_bits(frame))
 
     def finish(self) -> Written:
         with self.writer:
@@ -200,7 +201,7 @@ class _Held:
             return None
         done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), _Meter(clip)
         for frame in done.held:
-            meter.add(_pixels(frame))
+            meter.add(eight_bits(frame))
         done.loop, done.score = meter.loop, meter.score
         done.text = clip.text(Known(count, done.loop, done.score, tuple(self.shortages)))
         self._write(done)
@@ -259,15 +260,15 @@ class _Meter:
 
 def _matched(frame: Any, match: ColourMatch) -> Any:
     """The same object with other colours, if it is a PIL image: whoever has it knows it by itself."""
-    pixels = match(_pixels(frame))
-    if isinstance(frame, np.ndarray):
-        return pixels
-    frame.paste(Image.fromarray(pixels))
-    return frame
-
-
-def _pixels(frame: Any) -> np.ndarray:
-    return frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+    own = eight_bits(frame)
+    pixels = match(own)
+    if not isinstance(frame, np.ndarray):
+        frame.paste(Image.fromarray(pixels))
+        return frame
+    colours, alpha = frame[..., :3], frame[..., 3:]
+    if frame.dtype == np.uint16:  # what it has beyond eight bits stays
+        pixels = (colours + (pixels.astype(np.int32) - own) * 257).clip(0, 65535).astype(np.uint16)
+    return np.concatenate((pixels, alpha), -1) if alpha.size else pixels
 
 
 class _Between:
@@ -282,7 +283,7 @@ class _Between:
         if self._stream is None:
             yield frame
             return
-        pixels = _pixels(frame)
+        pixels = eight_bits(frame)
         self._own = [*self._own[-1:], (pixels, frame)]
         yield from map(self._as_it_came, self._stream.push(pixels, self._seconds))
 
@@ -299,6 +300,13 @@ class _Between:
         if own is not None:
             return own
         return pixels if isinstance(self._own[-1][1], np.ndarray) else Image.fromarray(pixels)
+
+
+def eight_bits(frame: Any) -> np.ndarray:
+    """A frame as uint8 [h w 3]."""
+    if not isinstance(frame, np.ndarray):
+        return np.asarray(frame.convert("RGB"))
+    return fitted(frame, 8, alpha=False)
 
 
 def _writer(clip: Clip, text: str) -> ClipWriter:

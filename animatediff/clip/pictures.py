@@ -19,7 +19,8 @@ from animatediff.media import read as media
 from animatediff.media.stored import StoredPictures
 from animatediff.settings import BY_NAME, Settings
 
-SOURCES = (*source.NAMES, "last_frame", "mask_path")
+NAMES = source.NAMES
+SOURCES = (*NAMES, "last_frame", "mask_path")
 Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
 
 
@@ -121,8 +122,9 @@ def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
         candidates = [Path(value), Path(clip).parent / value, Path(clip).parent / Path(value).name]
         path = next(filter(user_paths.there, candidates), None)
         if path is None:
+            flag = BY_NAME[name].cli or BY_NAME["video_path"].cli
             raise MediaError(f"was made from the picture {value}, which is not here", where=clip,
-                             remedy=f"Give it with {BY_NAME[name].cli} PATH")
+                             remedy=f"Give it with {flag} PATH")
         places[name] = str(path)
     return places
 

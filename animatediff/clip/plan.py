@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, cast
 
 from animatediff import few_steps, notices, windows
-from animatediff.clip import pictures
+from animatediff.clip import pictures, writing
 from animatediff.clip.backend import Backend, SamplerRun, Steps
 from animatediff.clip.context import Context
 from animatediff.clip.inputs import Inputs, Texts
@@ -211,5 +211,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
         said.append("the negative prompt has no effect at CFG 1")
     said += notices.of_pictures(settings, from_picture=sampled.from_picture)
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
+    if writing.deep_in_vain(settings):
+        said.append(writing.EIGHT_BITS)
     said += [note for schedule in schedules for note in schedule.notes]
     return said + backend.notices(inputs)

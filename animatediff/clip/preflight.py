@@ -1,13 +1,13 @@
 """What a run will do, and what is wrong with it, told before it starts."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from animatediff import few_steps, notices, windows
-from animatediff.clip import interpolation, pictures
+from animatediff.clip import interpolation, pictures, sounds, writing
 from animatediff.clip.backend import Steps
 from animatediff.clip.interpolation import FindModel
 from animatediff.clip.plan import Pass, Passes, seam_of
@@ -15,6 +15,7 @@ from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError
+from animatediff.media.sound import Sound
 from animatediff.media.timing import GIF_SHORTEST, duration, rate
 from animatediff.motion import MotionModule, lora
 from animatediff.motion.inject import check_fit
@@ -28,7 +29,8 @@ LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key fram
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
-LABELS = ("Frames", "Length", SOURCE, INTERPOLATION, "Motion module", "Family", BY_NAME["motion_lora"].label,
+SOUND = BY_NAME["audio"].label
+LABELS = ("Frames", "Length", SOURCE, INTERPOLATION, SOUND, "Motion module", "Family", BY_NAME["motion_lora"].label,
           "Noise schedule", BY_NAME["context_length"].label, BY_NAME["overlap"].label,
           BY_NAME["context_schedule"].label, "Windows per step", "UNet calls", "Prompts")
 TRAVELLING = ("Prompt travel", "Negative prompt travel")
@@ -99,9 +101,9 @@ class Asked:
 
     place: the steps of one run of the host's sampler. grid: the schedule type that acts, None where it is not known.
     source: frames of the source video. source_frames: pictures of a source that is no video, where those make the
-    frames. probe: raises AnimateDiffError for formats that cannot be written; read_mask: for a motion mask that cannot
-    be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of prompts name, and what
-    is wrong with others.
+    frames. probe: raises AnimateDiffError for files that cannot be written as the settings say; read_mask: for a motion
+    mask that cannot be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of
+    prompts name, and what is wrong with others. find_sound: the sound that the settings name.
     """
 
     settings: Settings
@@ -112,10 +114,11 @@ class Asked:
     clips: int = 1
     source_frames: int | None = None
     prompts: tuple[str, str] = ("", "")
-    probe: Callable[[Iterable[str]], None] | None = None
+    probe: Callable[[Settings], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     find_rife: FindModel = lambda name: None
+    find_sound: Callable[[Settings], Sound | None] = sounds.of
     source: SourceFrames | None = None
 
     @property
@@ -157,12 +160,14 @@ def preflight(asked: Asked) -> Preflight:
              "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
     if between:
         facts[INTERPOLATION] = between
+    if found.sound:
+        facts[SOUND] = sounds.told(found.sound)
     if asked.source and asked.source.count > 1:
         facts[SOURCE] = asked.source.chosen.told
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
-    return Preflight(frames, played, seconds, span, calls,
-                     tuple((label, facts[label]) for label in LABELS if label in facts),
+    shown = [(label, facts[label]) for label in LABELS if label in facts]
+    return Preflight(frames, played, seconds, span, calls, (*shown, *found.plots),
                      tuple({str(error): error for error in found.errors}.values()), tuple(dict.fromkeys(found.notices)),
                      seam_of(replace(settings, seam_repair=1.0), frames, 1) is not None, tuple(found.schedules))
 
@@ -192,9 +197,17 @@ class _Findings:
     notices: list[str] = field(default_factory=list)
     schedules: list[tuple[str, Schedule]] = field(default_factory=list)
     loras: list[tuple[LoraDescription, Curve]] = field(default_factory=list)
+    sound: Sound | None = None
+    plots: list[tuple[str, str]] = field(default_factory=list)
 
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
+        self.sound = self.attempt(asked.find_sound, settings)
+        if self.sound or not settings.audio:  # else the error is told already
+            settings = self.attempt(sounds.heard, settings, self.sound, min(frames, LOOKED_AT)) or settings
+            self.attempt(sounds.check, settings, min(frames, LOOKED_AT))
+            asked = replace(asked, settings=settings)
+            self.plots = self.attempt(sounds.plots, settings) or []
         self.errors += [found.problem] if found.problem else []
         self.read(asked)
         self.fit()
@@ -204,6 +217,7 @@ class _Findings:
         self.notices += notices.of_pictures(settings, from_picture=asked.sampled.from_picture)
         self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
         self.notices += notices.of_speed(settings, asked.passes.iterations[0].run.steps)
+        self.notices += writing.notices(settings)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
         """The refusals of the run, by the run's own checks."""
@@ -214,7 +228,7 @@ class _Findings:
         if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
             self.attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
-            self.attempt(probe, settings.formats)
+            self.attempt(probe, settings)
         if read_mask is not None:
             self.attempt(read_mask, settings.motion_mask, frames)
 
@@ -257,9 +271,10 @@ class _Findings:
             self.notices.append(f"the GIF plays at 50 frames per second, not {float(fps):g}: viewers ignore shorter "
                                 "delays")
 
-    def attempt(self, check: Callable, *arguments: Any) -> None:
+    def attempt(self, check: Callable, *arguments: Any) -> Any:
+        """What it answers, None where it refuses."""
         try:
-            check(*arguments)
+            return check(*arguments)
         except AnimateDiffError as error:
             self.errors.append(error)
 
@@ -294,6 +309,8 @@ def _about(passes: list[_Count]) -> str:
 def _weight(curve: Curve) -> str:
     """One number, or the range of a weight that changes over the clip."""
     low, high = curve.extremes
+    if curve.expressions:
+        return str(curve)
     return f"{low:g}" if low == high else f"{low:g}\N{HORIZONTAL ELLIPSIS}{high:g}"
 
 

@@ -25,6 +25,8 @@ def identity(plan: Plan, backend: Backend) -> dict:
                for name, about in pictures.metadata(settings, plan.inputs.pictures).items()}
     own = settings.to_dict() | {name.replace(" ", "_"): "" if path in models.shipped else str(path.resolve())
                                 for name, path in files.items() if path}
+    if settings.audio and plan.inputs.sound:
+        named["sound"] = plan.inputs.sound.path
     return {"animatediff": __version__, **models.libraries, "device": backend.device.type,
             "precision": str(backend.dtype).removeprefix("torch."), "settings": own,
             **{name: {"name": path.name, "content": content(path)} for name, path in (files | named).items() if path},
@@ -53,6 +55,9 @@ def metadata(plan: Plan, backend: Backend) -> dict:
             path = user_paths.named(settings.motion_mask)
             values["motion_mask"] = masks.without_home(settings.motion_mask)
             about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
+    if settings.audio and plan.inputs.sound:
+        values["audio"] = masks.without_home(settings.audio)
+        about["audio"] = {"name": plan.inputs.sound.path.name, "sha256": sha256(plan.inputs.sound.path)}
     return about
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from animatediff import windows
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import masks, read
 from animatediff.media.selection import TOLERANCE, Chosen, Selection, Timeline
+from animatediff.media.sound import Sound, find
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import FPS_MAXIMUM, FPS_MINIMUM, duration
+from animatediff.media.write.registry import WRITERS
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
@@ -66,9 +70,31 @@ class SourceFrames:
         for image in self.source.pictures(self.chosen.indices):
             yield np.asarray(read.fitted(image, *size, fit))
 
+    def sound(self, settings: Settings) -> Sound | None:
+        """The source's sound beside the clip. None where it has none, and where the clip does not play as the source
+        does."""
+        plays = windows.playback(settings.frames, settings.context_length, settings.closed_loop)
+        if plays != list(range(settings.frames)):
+            return None
+        found = self._sound[0] if self._keeps_pace(settings) else None
+        return found and found.part(self.chosen.begin)
+
+    @cached_property
+    def _sound(self) -> tuple[Sound | None, str]:
+        """And what is wrong with it; a video whose sound is damaged is a source nevertheless."""
+        try:
+            return find(self.source.path) if self.source.is_video else None, ""
+        except MediaError as error:
+            return None, str(error)
+
+    def _keeps_pace(self, settings: Settings) -> bool:
+        return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
+
     def notices(self, settings: Settings) -> list[str]:
         """What may surprise of the selection. settings: of the run, with frames and rate."""
         timeline, said = self.chosen.timeline, list(self.source.notices)
+        if with_sound(settings) and not settings.audio and self._sound[1]:
+            said.append(self._sound[1])
         if self.more:
             said.append(f"{self.path} has more pictures than the clip has frames; the first {settings.frames} are used")
         if not self.fps or timeline.average is None:
@@ -79,10 +105,17 @@ class SourceFrames:
         if settings.video_fps > REPEATING * timeline.average:
             said.append(f"{self.path} has {float(timeline.average):.4g} frames per second, fewer than video_fps; "
                         "frames are repeated")
-        if abs(settings.fps / self.fps - 1) > SAME_PACE:
+        if not self._keeps_pace(settings):
             said.append(f"the clip plays at {settings.fps:g} frames per second, {settings.fps / self.fps:.3g} times as "
                         f"fast as its source; {self.fps:.5g} keeps the source's pace")
+            if self._sound[0] and with_sound(settings) and not settings.audio:
+                said.append("the source's sound is left out, since the clip does not play at the source's pace")
         return said
+
+
+def with_sound(settings: Settings) -> bool:
+    """Whether one of the clip's files can have sound."""
+    return any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
 
 
 def selection(settings: Settings) -> Selection:
@@ -113,10 +146,12 @@ class ChangeMask:
         return self.pictures[self.at[frame]]
 
     def composed(self, picture: np.ndarray, source: np.ndarray, frame: int) -> np.ndarray:
-        """A finished frame with the source's own pixels where the mask is black; uint8 [h w 3]. Between black and an
-        eighth of white, the two are mixed."""
+        """A finished frame, uint8 or uint16 [h w 3], with the source's own pixels, uint8, where the mask is black.
+        Between black and an eighth of white, the two are mixed."""
+        if picture.dtype == np.uint16:
+            source = source.astype(np.uint16) * 257
         share = np.minimum(self[frame].astype(np.float32) / WHOLLY, 1)[..., None]
-        return (picture * share + source * (1 - share)).round().astype(np.uint8)
+        return (picture * share + source * (1 - share)).round().astype(picture.dtype)
 
 
 def _beside(mask: Timeline, chosen: Chosen, count: int, path: str) -> Sequence[int]:

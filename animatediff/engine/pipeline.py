@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from animatediff import sampler_table
+from animatediff.clip import writing
 from animatediff.clip.backend import Models
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.plan import Plan, plan
@@ -120,7 +121,7 @@ class Pipeline:
 
     def render(self, asked: Settings | Plan, on_event: OnEvent = ignore, keeper: Keeper | None = None
                ) -> Iterator[np.ndarray]:
-        """Return an iterator over the frames, uint8 [h w 3], in playback order.
+        """Return an iterator over the frames, uint8 [h w 3], in playback order; uint16 for a bit depth above 8.
 
         Settings are checked in this call. Sampling starts when the first frame is requested. The motion module is
         removed from the UNet after sampling, also after an error or Ctrl-C.
@@ -130,7 +131,8 @@ class Pipeline:
         planned = self.plan(asked)
 
         def frames() -> Iterator[np.ndarray]:
-            decoded = self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event)
+            decoded = self.decode(self.sample(planned, on_event, keeper), planned.playback, on_event,
+                                  deep=writing.deep(planned.settings))
             given = planned.inputs.pictures
             for frame, picture in zip(planned.playback, decoded):
                 yield picture if given is None else given.kept(picture, frame)
@@ -144,9 +146,10 @@ class Pipeline:
         """
         return Sampling(self.components, self.module, self.plan(asked), on_event).latents(keeper or Keeper())
 
-    def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore
-               ) -> Iterator[np.ndarray]:
-        """Yield frames uint8 [h w 3] of latents [f c h w]. As many are decoded at once as memory allows.
+    def decode(self, latents: torch.Tensor, order: Sequence[int] | None = None, on_event: OnEvent = ignore, *,
+               deep: bool = False) -> Iterator[np.ndarray]:
+        """Yield frames uint8 [h w 3], or uint16 if `deep`, of latents [f c h w]. As many are decoded at once as memory
+        allows.
 
         order: numbers of the frames in playback order; by default each once. Frames that play twice are kept up to
         KEPT pictures, and decoded again beyond that.
@@ -164,7 +167,8 @@ class Pipeline:
 
                     def decoded(due: list[int] = due) -> dict[int, np.ndarray]:
                         together = due[: in_use.at_once]
-                        return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name)))
+                        return dict(zip(together, vae.decode(self.vae, latents[together], self.components.name,
+                                                             deep=deep)))
 
                     kept |= in_use(decoded)
                 picture = kept.pop(frame)

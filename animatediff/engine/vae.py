@@ -19,8 +19,8 @@ def encode(vae, picture: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def decode(vae, latents: Tensor, name: str) -> np.ndarray:
-    """Return pictures, uint8 [n h w 3], for latents [n c h w].
+def decode(vae, latents: Tensor, name: str, *, deep: bool = False) -> np.ndarray:
+    """Return pictures, uint8 [n h w 3], or uint16 if `deep`, for latents [n c h w].
 
     If a half-precision VAE overflows, it is switched to fp32 until the end of the `as_it_was` context.
 
@@ -34,8 +34,10 @@ def decode(vae, latents: Tensor, name: str) -> np.ndarray:
     if not torch.isfinite(x).all():
         raise ModelError("the VAE's pictures contain NaN", where=name,
                          remedy="Use another checkpoint or VAE")
-    x = (x.float() / 2 + 0.5).clamp(0, 1) * 255
-    return x.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    x = (x.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).contiguous()
+    if deep:
+        return (x * 65535).round().int().cpu().numpy().astype(np.uint16)
+    return (x * 255).round().byte().cpu().numpy()
 
 
 @contextmanager

@@ -91,17 +91,20 @@ def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
             return
         check_size(stream.width or 0, stream.height or 0)
         before, seconds = None, float(1 / stream.average_rate) if stream.average_rate else 0.0
+        turn = None
         for frame in container.decode(stream):
             budget.take(frame.width, frame.height)
             if before:
                 seconds = max(0.0, (frame.time or 0) - (before.time or 0))
-                yield seconds, partial(picture_of, before, stream)
+                yield seconds, partial(picture_of, before, stream, turn)
+            else:
+                turn = turn_of(frame)
             before = frame
         if before:
-            yield seconds, partial(picture_of, before, stream)
+            yield seconds, partial(picture_of, before, stream, turn)
 
 
-def picture_of(frame: Any, stream: Any) -> Image.Image:
+def picture_of(frame: Any, stream: Any, turn: Transpose | None) -> Image.Image:
     """A video's frame as players show it: with square pixels, turned as the camera was; RGB, or RGBA if some of it is
     transparent."""
     transparent = any(component.is_alpha for component in frame.format.components)
@@ -111,11 +114,12 @@ def picture_of(frame: Any, stream: Any) -> Image.Image:
         width = max(1, round(frame.width * shape))
         check_size(width, frame.height)
         image = image.resize((width, frame.height), Image.Resampling.BICUBIC)
-    turn = _turn(frame)
     return image if turn is None else image.transpose(turn)
 
 
-def _turn(frame: Any) -> Transpose | None:
+def turn_of(frame: Any) -> Transpose | None:
+    """How the frames of a video are turned, by its first one. PyAV's side data and frame refer to each other, so that a
+    frame which has been asked stays in memory until Python looks for such circles."""
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) < 36:
         return None

@@ -55,9 +55,19 @@ def _refuse(url: str, *_: Any) -> Any:
     raise PermissionError(f"a video may not open other files ({url[:60]})")
 
 
+def format_of(pixels: np.ndarray) -> str:
+    """ffmpeg's name for pixels [h w c], 3 or 4 channels of 8 or 16 bits."""
+    return {3: "rgb", 4: "rgba"}[pixels.shape[2]] + {
+        (1, 3): "24", (1, 4): "", (2, 3): "48le", (2, 4): "64le"}[pixels.itemsize, pixels.shape[2]]
+
+
 def video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
-    """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 [h w 3]."""
-    frame = library().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 or uint16 [h w c], c 3 or 4."""
+    name, (height, width) = format_of(pixels), pixels.shape[:2]
+    frame = library().VideoFrame(width, height, name)
+    plane, rows = frame.planes[0], pixels.reshape(height, -1).view(np.uint8)
+    memory = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # a line may be longer than the picture
+    memory[:, :rows.shape[1]] = rows
     place(frame, index, fps)
     return frame
 

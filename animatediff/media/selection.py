@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -44,6 +44,11 @@ class Chosen:
     def cut(self, frames: int) -> Chosen:
         """The first so many; all for 0."""
         return replace(self, indices=self.indices[:frames]) if frames else self
+
+    @property
+    def begin(self) -> Fraction:
+        """The time of the clip's beginning in the source: in a range without a target rate, of its first frame."""
+        return max(self.start, self.timeline.times[self.indices[0]]) if self.timeline.seconds else Fraction(0)
 
     @property
     def told(self) -> str:
@@ -119,7 +124,7 @@ def resampled(times: Sequence[Fraction], start: Fraction, end: Fraction, fps: Fr
     """The frame that is shown in the middle of each output frame, as ffmpeg's filter `fps` chooses it: rounding of a
     container's times drops and repeats none. At least one."""
     count = max(1, math.floor((end - start) * fps + HALF))
-    return [max(0, bisect_right(times, start + (k + HALF) / fps) - 1) for k in range(count)]
+    return [max(0, bisect_left(times, start + (k + HALF) / fps) - 1) for k in range(count)]
 
 
 def _seconds(value: Fraction) -> str:

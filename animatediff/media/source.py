@@ -32,13 +32,15 @@ _Read = Callable[[Sequence[int], Budget], Iterator[Callable[[], Image.Image]]]
 @dataclass(frozen=True)
 class Source:
     """path: as it was given. origin: when the first frame is shown, in the container's seconds, as sound is counted.
-    notices: what may surprise of the file."""
+    notices: what may surprise of the file. damaged: why it has no more frames. is_video: a video file, which may
+    have sound."""
 
     path: Path
     timeline: Timeline
     origin: Fraction = Fraction(0)
     notices: tuple[str, ...] = ()
     damaged: MediaError | None = None
+    is_video: bool = False
     _read: _Read = field(repr=False, compare=False, default=lambda wanted, budget: iter(()))
 
     @classmethod
@@ -133,7 +135,7 @@ def _video(path: Path, index: VideoIndex) -> Source:
         damaged = MediaError(f"is incomplete or damaged: {len(pts)} of its frames can be read, "
                              f"{duration(float(whole))}", where=where,
                              remedy="Save it again, or set video_end before that")
-    return Source(path, _timeline(times, durations, whole), pts[0] * base, notices, damaged, pictures)
+    return Source(path, _timeline(times, durations, whole), pts[0] * base, notices, damaged, True, pictures)
 
 
 def _timeline(times: tuple[Fraction, ...], durations: Sequence[Fraction], whole: Fraction) -> Timeline:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from animatediff.media.budget import PIXELS, Budget, check_size
-from animatediff.media.decode import picture_of
+from animatediff.media.decode import Transpose, picture_of, turn_of
 from animatediff.media.opening import Kind
 from animatediff.media.pyav import decoder_of, opened, video_stream
 
@@ -55,11 +55,15 @@ class VideoIndex:
 
     def read(self, file: BinaryIO, found: Kind, wanted: Sequence[int], budget: Budget) -> Iterator[Make]:
         """What makes the picture of each wanted frame. Their numbers ascend, and may repeat."""
+        turn: Transpose | None = None
+        begun = False
         for run in self._runs(wanted):
             place = 0
             for number, frame, stream in self._from(file, found, run[0], budget):
+                if not begun:
+                    turn, begun = turn_of(frame), True
                 while place < len(run) and run[place] == number:
-                    yield partial(picture_of, frame, stream)
+                    yield partial(picture_of, frame, stream, turn)
                     place += 1
                 if place == len(run):
                     break
@@ -77,15 +81,15 @@ class VideoIndex:
 
     def _from(self, file: BinaryIO, found: Kind, first: int, budget: Budget) -> Iterator[tuple[int, Any, Any]]:
         """Number, frame and stream, from the key frame before `first`; from the file's beginning where a seek does not
-        find it."""
+        find it. Most containers seek by pts, some by dts."""
         key = bisect_right([pts for pts, _ in self.keys], self.pts[first]) - 1
-        for dts in (self.keys[key][1], None) if key > 0 else (None,):
+        for place in (*self.keys[key], None) if key > 0 else (None,):
             with _video(file, found) as (container, stream):
-                if dts is not None:
-                    container.seek(dts, stream=stream)
+                if place is not None:
+                    container.seek(place, stream=stream)
                 for count, frame in enumerate(_decoded(container, stream, budget)):
                     number = bisect_right(self.pts, frame.pts) - 1 if self.keys else count
-                    if dts is not None and not count and number > first:
+                    if place is not None and not count and number > first:
                         break
                     yield number, frame, stream
                 else:

@@ -50,8 +50,8 @@ class Steering:
         curves = [Curve.read(getattr(settings, f"motion_{name}")) for name in ("scale", "effect", "scale_steps")]
         if mask is None and all(curve.constant == 1 for curve in curves):
             return None
-        scale, effect, steps = curves
-        return cls(tuple(scale.values(frames)), tuple(effect.values(frames)), steps, mask, (low, high))
+        scale, effect = (tuple(settings.curve(name, frames)) for name in ("motion_scale", "motion_effect"))
+        return cls(scale, effect, curves[2], mask, (low, high))
 
     def at(self, step: int, steps: int, numbers: Group, height: int, width: int) -> tuple[Scale, Scale]:
         """Return scale and effect of these frames, each a number or [frame h w].

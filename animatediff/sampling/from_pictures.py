@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from animatediff import windows
-from animatediff.curves import Curve
 from animatediff.settings import Settings
 
 
@@ -59,7 +58,7 @@ def kept_of_both(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
 
 def shares(settings: Settings, frames: int) -> Tensor:
     """Return the factor of the denoising strength for each frame, float64 [f]."""
-    return torch.tensor(Curve.read(settings.denoising_strength_frames).values(frames), dtype=torch.float64)
+    return torch.tensor(settings.curve("denoising_strength_frames", frames), dtype=torch.float64)
 
 
 def run_strength(settings: Settings, frames: int) -> float:
@@ -152,7 +151,7 @@ class FromPictures:
         Between two pictures, a frame is held to the one that holds it longer.
         """
         s, frames = self.settings, self.settings.frames
-        curve = torch.tensor(Curve.read(s.frame_lock).values(frames), dtype=torch.float64)
+        curve = torch.tensor(s.curve("frame_lock", frames), dtype=torch.float64)
         place = torch.arange(frames)
         pictures = pictures.expand(frames, -1, -1, -1)
         if self.last is not None:

@@ -6,6 +6,7 @@ from animatediff.travel.fizz import weights
 from animatediff.travel.parse import Options, both, schedule, syntax_of
 from animatediff.travel.schedule import EASINGS, INTERPOLATIONS, Key, Mix, Schedule
 from animatediff.travel.table import table
+from animatediff.travel.template import NAMES
 
-__all__ = ["EASINGS", "INTERPOLATIONS", "SYNTAXES", "Key", "Mix", "Options", "Schedule", "both", "changes", "convert",
-           "schedule", "syntax_of", "table", "weights"]
+__all__ = ["EASINGS", "INTERPOLATIONS", "NAMES", "SYNTAXES", "Key", "Mix", "Options", "Schedule", "both", "changes",
+           "convert", "schedule", "syntax_of", "table", "weights"]

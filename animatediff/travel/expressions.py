@@ -2,20 +2,40 @@
 
 An expression may contain numbers, names, + - * / // % **, comparisons, `a if b else c`, and functions of Python's math
 and of numexpr, which FizzNodes uses. Functions that both have work under both names. Each operation takes constant
-time, because no value is larger than a float can hold.
+time, because no value is larger than a float can hold. `audio(bass)` is a level of the clip's sound: see Follow.
 """
 from __future__ import annotations
 
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from animatediff.errors import SettingsError, quoted
 
+AUDIO = "audio"
 LONGEST, DEEPEST = 1000, 100  # characters; nesting levels
-Values = Mapping[str, float]
+LEVELS = ("bass", "mid", "treble", "loudness", "onset")  # of a sound
+SLOWEST = 60.0  # seconds of attack and decay
+
+
+@dataclass(frozen=True)
+class Follow:
+    """`audio(LEVEL, attack, decay)`: a level of the sound, 0 to 1, in each frame. attack, decay: the seconds in which
+    it covers about two thirds of a way up and down."""
+
+    level: str
+    attack: float = 0.0
+    decay: float = 0.0
+
+    def __str__(self) -> str:
+        times = "".join(f", {seconds:g}" for seconds in (self.attack, self.decay)) if self.attack or self.decay else ""
+        return f"audio({self.level}{times})"
+
+
+Levels = Callable[[Follow], Sequence[float]]  # of each frame
+Values = Mapping[str, float]  # of names, and of each Follow by its text
 _Compute = Callable[[Values], float]
 
 
@@ -50,7 +70,8 @@ class Expression:
     text: str
     names: tuple[str, ...]  # variables that it may use
     where: str  # the place that errors name
-    _compute: _Compute
+    follows: tuple[Follow, ...]  # levels of a sound that it needs
+    _compute: _Compute = field(compare=False, repr=False)
 
     @classmethod
     def read(cls, text: str, names: tuple[str, ...], where: str) -> Expression:
@@ -58,10 +79,23 @@ class Expression:
         try:
             if len(text) > LONGEST:
                 raise _Unknown(f"it has more than {LONGEST} characters")
-            compute = _compiled(ast.parse(text.strip(), mode="eval").body, names, DEEPEST)
+            tree = ast.parse(text.strip(), mode="eval").body
+            compute = _compiled(tree, names, DEEPEST)
         except (_Unknown, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise _refused(text, names, where, error) from None
-        return cls(text, names, where, compute)
+        follows = tuple(dict.fromkeys(_follow(node) for node in ast.walk(tree) if _is_follow(node)))
+        return cls(text.strip(), names, where, follows, compute)
+
+    def at(self, frame: int, values: Values, levels: Levels | None) -> float:
+        """Its value in a frame. levels: of the sound, None where there is none, which is a SettingsError for an
+        expression that follows it."""
+        if self.follows:
+            if levels is None:
+                raise SettingsError(f"{self.follows[0]} follows a sound, but there is none", where=self.where,
+                                    remedy="Give a sound file with audio.")
+            known = {str(each): levels(each) for each in self.follows}
+            values = {**values, **{name: found[min(frame, len(found) - 1)] for name, found in known.items()}}
+        return self(values)
 
     def __call__(self, values: Values) -> float:
         """Return the expression's value for these variables.
@@ -87,7 +121,7 @@ def _refused(text: str, names: tuple[str, ...], where: str, error: Exception) ->
         "it is nested too deeply" if isinstance(error, (MemoryError, RecursionError)) else \
         error.msg if isinstance(error, SyntaxError) else str(error)
     return SettingsError(f"{quoted(text)} cannot be computed: {why}", where=where,
-                         remedy=f"Use numbers, + - * / % **, comparisons, {', '.join([*names, *FUNCTIONS])}.")
+                         remedy=f"Use numbers, + - * / % **, comparisons, {', '.join([*names, *FUNCTIONS])}, {AUDIO}.")
 
 
 def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
@@ -117,12 +151,41 @@ def _compiled(node: ast.expr, names: tuple[str, ...], depth: int) -> _Compute:
         case ast.IfExp(test=test, body=body, orelse=orelse):
             condition, a, b = part(test), part(body), part(orelse)
             return lambda values: a(values) if condition(values) else b(values)
+        case ast.Call() if _is_follow(node):
+            key = str(_follow(node))
+            return lambda values: values[key]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             function, arguments = FUNCTIONS[name], [part(each) for each in args]
             return lambda values: function(*(float(each(values)) for each in arguments))
+    raise _unknown(node)
+
+
+def _unknown(node: ast.expr) -> _Unknown:
+    match node:
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
-            raise _Unknown(f"{quoted(name)} is not a known name")
-    raise _Unknown("it contains something that cannot be computed here")
+            return _Unknown(f"{quoted(name)} is not a known name")
+    return _Unknown("it contains something that cannot be computed here")
+
+
+def _is_follow(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == AUDIO
+
+
+def _follow(node: ast.AST) -> Follow:
+    match node:
+        case ast.Call(args=[ast.Name(id=level), *times], keywords=named) if level in LEVELS and len(times) < 3:
+            seconds = dict(zip(("attack", "decay"), times)) | {str(each.arg): each.value for each in named}
+            if len(seconds) == len(times) + len(named) and seconds.keys() <= {"attack", "decay"}:
+                return Follow(level, **{name: _seconds(value) for name, value in seconds.items()})
+    raise _Unknown(f"after {AUDIO} stands one of {', '.join(LEVELS)}, and the seconds of attack and decay, such as "
+                   f"{AUDIO}(bass) or {AUDIO}(onset, 0, 0.3)")
+
+
+def _seconds(node: ast.expr) -> float:
+    match node:
+        case ast.Constant(value=int() | float() as value) if 0 <= value <= SLOWEST:
+            return float(value)
+    raise _Unknown(f"attack and decay are numbers of seconds from 0 to {SLOWEST:g}")
 
 
 def _comparison(compare: list[Callable[[float, float], bool]], parts: list[_Compute]) -> _Compute:

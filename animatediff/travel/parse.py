@@ -8,6 +8,7 @@ from functools import cache
 from animatediff.errors import SettingsError
 from animatediff.travel import cyclic, fizz, json_files, native, unread
 from animatediff.travel.characters import with_tags
+from animatediff.travel.expressions import Levels
 from animatediff.travel.reading import BAD, Script, joined, place, refuse, spaced, whole
 from animatediff.travel.schedule import Key, Schedule, Text, between
 from animatediff.travel.template import Reader
@@ -53,6 +54,7 @@ class Options:
     hold: float = 0.0  # share of each interval in which the first key frame's prompt stays unchanged
     easing: str = "linear"  # for intervals that name none
     weights: Mapping[str, str] = field(default_factory=dict)  # expressions of pw_a … pw_d
+    levels: Levels | None = None  # of the clip's sound, for expressions that follow it
     # For a preview of a long clip: evaluate this many frames, and one frame of each later interval. 0: all frames.
     most: int = 0
 
@@ -82,7 +84,7 @@ def both(prompt: str, negative: str, frames: int, options: Options = DEFAULTS) -
 
 def _scheduled(script: Script, frames: int, where: str, options: Options) -> Schedule:
     _check_length(script, frames, where)
-    reader = Reader(frames, options.weights, expressions=script.syntax == "fizz")
+    reader = Reader(frames, options.weights, script.syntax == "fizz", options.levels)
 
     @cache
     def text_of(key: Key) -> Text:

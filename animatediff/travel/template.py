@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from animatediff.travel import cyclic
-from animatediff.travel.expressions import Expression
+from animatediff.travel.expressions import Expression, Levels
 from animatediff.travel.schedule import Text
 
 EXPRESSION = re.compile(r"`([^`]*)`")
@@ -21,6 +21,7 @@ class Reader:
     frames: int  # number of frames in the clip
     weights: Mapping[str, str]  # expressions for the names in WEIGHTS
     expressions: bool = False  # whether text between backticks is an expression
+    levels: Levels | None = None  # of the clip's sound
 
     def __call__(self, text: str, where: str) -> Text:
         """Return the text if all frames have the same, otherwise a function from a frame's number to its text.
@@ -53,8 +54,8 @@ class Reader:
         def at(frame: int) -> str:
             values: dict[str, float] = {"t": frame, "max_f": self.frames - 1}
             for name, weight in weights:
-                values[name] = weight(values)
-            parts[1::2] = [_number(expression(values)) for expression in expressions]
+                values[name] = weight.at(frame, values, self.levels)
+            parts[1::2] = [_number(expression.at(frame, values, self.levels)) for expression in expressions]
             return "".join(parts)
 
         return at

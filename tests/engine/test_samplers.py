@@ -384,6 +384,29 @@ def test_held_frames_are_noised_pictures_in_each_step(name, prediction):
     assert torch.equal(out[2:], free[2:])
 
 
+@pytest.mark.parametrize("name", ["Euler", "DDIM", "Heun"])
+def test_frames_and_parts_join_where_img2img_with_their_own_strength_begins(name):
+    """They are what a run of their own makes of them, since this model knows no neighbours, and these samplers neither
+    draw noise nor remember steps."""
+    shares = torch.tensor([1.0, 0.5, 0.25, 0.0], dtype=torch.float64)
+    maps = shares.view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
+    maps[0, :, :, :3] = 0.5
+    pictures, model = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(9)), Gaussian(V2)
+
+    def run(strength, held=None):
+        noise_, sources = unit(4)
+        return samplers.Run(name, V2, 10, strength=strength)(model, noise_, sources, clean=pictures, held=held)
+
+    alone = {share: run(0.8 * share) for share in (1.0, 0.5, 0.25)}
+    out = run(0.8, from_pictures.Held(pictures, from_pictures.until_share(10, 0.8, shares, 0.8)))
+    for frame, share in enumerate(shares[:3].tolist()):
+        torch.testing.assert_close(out[frame], alone[share][frame], atol=2e-5, rtol=2e-5)
+    assert torch.equal(out[3], pictures[3]) and (alone[0.5] - alone[1.0])[0].abs().mean() > 0.01
+    parts = run(0.8, from_pictures.Held(pictures, from_pictures.until_share(10, 0.8, maps, 0.8)))
+    assert torch.equal(parts[1:], out[1:]) and torch.equal(parts[0, :, :, 3:], out[0, :, :, 3:])
+    torch.testing.assert_close(parts[0, :, :, :3], alone[0.5][0, :, :, :3], atol=2e-5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("name", sampler_table.SAMPLERS)
 def test_several_solvers_equal_one_bit_for_bit(name, monkeypatch):
     def clip(at_once):

@@ -30,7 +30,7 @@ def test_any_name_that_the_system_takes(run, tmp_path, name):
     assert '"seed": 5' in metadata.read(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["clip.avif", "clip.jxl", "clip.ts", "clip.gifv", "clip.HEIC", "clip.mov", "clip.m2ts",
+@pytest.mark.parametrize("name", ["clip.avif", "clip.jxl", "clip.ts", "clip.gifv", "clip.HEIC", "clip.avi", "clip.m2ts",
                                   "clip.mp3", "clip.psd", "clip.zip", "clip.json", "clip.safetensors", "new/clip.jpeg"])
 @pytest.mark.parametrize("more", [["--format", "GIF"], ["--resume"]], ids=str)
 def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_path, monkeypatch, name, more):
@@ -56,8 +56,8 @@ def test_no_name_is_this_folder(run, tmp_path):
 
 
 def test_a_folder_of_such_a_name(run, tmp_path):
-    (tmp_path / "old.mov").mkdir()
-    for name in ("clips.avif/", "old.mov", "clips.v2"):
+    (tmp_path / "old.avi").mkdir()
+    for name in ("clips.avif/", "old.avi", "clips.v2"):
         assert run("render", "x", *QUICK, "--out", name, "--format", "TXT")[0] == 0
         assert (tmp_path / name / "00001-5.txt").is_file()
 

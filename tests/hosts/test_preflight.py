@@ -18,6 +18,7 @@ from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError, ModelError
 from animatediff.hosts.shared.host_samplers import Sampler, from_picture_steps, placed
 from animatediff.layout import ClipLayout
+from animatediff.media.sound import Sound
 from animatediff.motion import FAMILIES, build, injected
 from animatediff.motion.load import Description
 from animatediff.motion.lora_files import LoraDescription
@@ -137,8 +138,9 @@ def test_a_source_gives_the_number_of_frames():
 
 def test_facts_and_their_order():
     lora = LoraDescription("zoom.ckpt", "motion LoRA", {}), Curve.read("0: 1, 8: -0.5")
-    found = told({"frames": 40, "overlap": -1, "interp": "blend", "interp_x": 3},
-                 prompts=("0: a\n8: b", ""), loras=[lora])
+    music = Sound(Path("music.mp3"), "mp3", 44100, 2)
+    found = told({"frames": 40, "overlap": -1, "interp": "blend", "interp_x": 3}, prompts=("0: a\n8: b", ""),
+                 loras=[lora], find_sound=lambda settings: music)
     assert [label for label, _ in found.facts] == [label for label in LABELS if label != "Source video"]
     assert fact(found, "Family") == "v3 (SD1.5)" and fact(found, "Noise schedule") == "linear 0.00085–0.012"
     assert fact(found, "Frame interpolation") == "40 → 120 frames, 24 fps, blend"
@@ -201,8 +203,8 @@ def test_a_window_longer_than_the_module_knows():
 
 
 def test_a_format_that_cannot_be_written():
-    def probe(formats):
-        if "MP4" in formats:
+    def probe(settings):
+        if "MP4" in settings.formats:
             raise MediaError("no encoder", where="formats", remedy="Install one")
 
     assert told({"formats": "MP4"}, probe=probe).problems == ("formats: no encoder. Install one",)

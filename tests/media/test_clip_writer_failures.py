@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from video_helpers import ALL, NEEDS_VIDEO, SETTINGS, frames_in, moving, noise, tree
+from video_helpers import ALL, NEEDS_VIDEO, SETTINGS, VIDEOS, frames_in, moving, noise, tree
 
 from animatediff import disk
 from animatediff.media import metadata, pyav
@@ -244,12 +244,12 @@ def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
         return pyav.video_frame(pixels, index, fps)
 
     monkeypatch.setattr(encode, "video_frame", video_frame)
-    monkeypatch.setattr(WRITERS[victim], "add", torn_inside if victim in ("MP4", "WEBM") else torn)
+    monkeypatch.setattr(WRITERS[victim], "add", torn_inside if victim in VIDEOS else torn)
     clip = ClipWriter(tmp_path / "a.gif", ALL, metadata=SETTINGS)
     with pytest.raises(SystemExit), clip:
         for frame in moving(6):
             clip.add(frame)
-    lost = victim in ("MP4", "WEBM")
+    lost = victim in VIDEOS
     assert [note.split()[0] for note in clip.notes] == ([victim] if lost else [])
     for path in clip.paths:
         assert metadata.read(path) == SETTINGS

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from animatediff.errors import MediaError
 from animatediff.media import metadata
 from animatediff.media import write as writing
 from animatediff.media.write import ClipWriter, WriteOptions
+from animatediff.media.write.codecs import CODECS
 
 av = pytest.importorskip("av")
 
@@ -162,7 +164,7 @@ def test_probe_names_the_extra_and_what_works(monkeypatch, tmp_path):
 
 
 def test_probe_finds_an_encoder_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(writing.WRITERS["MP4"], "codec", "libnothing")
+    monkeypatch.setitem(CODECS, "H.264", replace(CODECS["H.264"], encoders=("libnothing",)))
     with pytest.raises(MediaError, match="libnothing"):
         writing.probe("mp4")
     writing.probe(["webm", "gif"])

@@ -11,11 +11,12 @@ from PIL import Image
 
 from animatediff.media.write import WRITERS
 
+VIDEOS = ("MP4", "WEBM", "MOV", "MKV")
 try:
     import av  # noqa: F401
     ALL = list(WRITERS)
 except ImportError:
-    ALL = [name for name in WRITERS if name not in ("MP4", "WEBM")]
+    ALL = [name for name in WRITERS if name not in VIDEOS]
 NEEDS_VIDEO = pytest.mark.skipif("MP4" not in ALL, reason="PyAV is not installed")
 SETTINGS = ('{"prompt": "赤い円が右へ動く, a red circle", "emoji": "🎞", "quote": "a \\"b\\"; c=d#e\\n", '
             '"long": "%s"}') % ("word " * 150)
@@ -82,7 +83,7 @@ def tree(folder: Path) -> list[str]:
 
 
 def frames_in(path: Path) -> int:
-    if path.suffix in (".mp4", ".webm"):
+    if path.suffix[1:].upper() in VIDEOS:
         import cv2
 
         video, count = cv2.VideoCapture(str(path)), 0

@@ -127,10 +127,10 @@ def print_info(text: str, about: Any) -> None:
         tell(text)
         return
     for key, value in about["settings"].items():
-        tell(f"{key:22}{', '.join(map(str, value)) if isinstance(value, list) else value}")
+        tell(f"{key:26}{', '.join(map(str, value)) if isinstance(value, list) else value}")
     module, checkpoint = (found if isinstance(found := about.get(name), dict) else {}
                           for name in ("motion_module", "checkpoint"))
-    tell(f"{'made with':22}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
+    tell(f"{'made with':26}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
          f"{' (' + str(module['family']) + ')' if module.get('family') else ''} on {checkpoint.get('name', '?')}")
 
 

@@ -114,7 +114,7 @@ class _Run:
         from animatediff.engine.estimate import estimate
 
         asked = self.asked
-        settings = request.with_mask(asked.settings, self.arguments)
+        settings = request.with_files(asked.settings, self.arguments)
         files = request.model_files(settings, self.arguments)
         inputs = asked.inputs(settings, models.find_lora, pick_device(settings.device))
         self.say("Loading …")

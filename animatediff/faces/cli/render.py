@@ -37,7 +37,7 @@ def render(arguments: argparse.Namespace) -> int:
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     pipeline = loaded(settings)
-    from animatediff.clip import job, provenance, resume
+    from animatediff.clip import job, provenance, resume, sounds
 
     plan = pipeline.plan(inputs)
     settings, calls = plan.settings, plan.calls(found) or 0
@@ -55,6 +55,10 @@ def render(arguments: argparse.Namespace) -> int:
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
     keeper = resume.Keeper(None, identity, every=arguments.save_state, found=found)
     clip = clip_of(plan, about, arguments.out, place)
+    if plan.inputs.sound:
+        note(f"Sound: {sounds.told(plan.inputs.sound)}")
+        for name, bars in sounds.plots(settings):
+            note(f"{name}: {bars}")
     if between is not None:
         about["interpolation"] = [between.note()]
         clip = replace(clip, interpolation=between.on(pipeline.device))
@@ -105,7 +109,7 @@ def loaded(settings: Settings) -> Pipeline:
 
 def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
     """`place`: of a run that is gone on with."""
-    from animatediff.clip import colour
+    from animatediff.clip import colour, writing
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
 
@@ -122,7 +126,8 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
     reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number, score=settings.score, match=colour.of(settings, reference))
+                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
+                match=colour.of(settings, reference))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,

@@ -40,6 +40,8 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
     values = _repeated(about["settings"])
     if given.get("preset") == few_steps.FEW_STEPS:
         values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
+    if any(given.get(name) for name in pictures.NAMES):
+        values = {name: value for name, value in values.items() if name not in pictures.NAMES}
     values |= given
     values |= pictures.found_again({name: values.get(name) for name in pictures.SOURCES if name not in given},
                                    arguments.source)
@@ -75,7 +77,7 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
     said = [f"{FLAGS[name]}: the picture has changed since the clip was made"
             for name, now in about.get("pictures", {}).items()
             if (before := (source.get("pictures") or {}).get(name)) and before.get("sha256") != now["sha256"]]
-    for key, what in (("motion_module", "motion module"), ("motion_mask", "motion mask")):
+    for key, what in (("motion_module", "motion module"), *FILES.items()):
         before, now = source.get(key) or {}, about.get(key) or {}
         if before.get("sha256") and now.get("sha256") and before["sha256"] != now["sha256"]:
             said.append(f"the clip was made with another {what}, {before.get('name')}; this run uses {now.get('name')}")
@@ -106,6 +108,7 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
 def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | None) -> Inputs:
     """What the settings name, read before any model is loaded. Refuses what can be known to be wrong by then.
     place: of the files of a run that is gone on with."""
+    from animatediff.clip import writing
     from animatediff.clip.inputs import Inputs
     from animatediff.engine import models
     from animatediff.media import write
@@ -117,8 +120,8 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     write.check(asked, settings.formats)
     if not asked.new:  # another run's number is passed over
         write.check_free(asked)
-    write.probe(settings.formats)
-    return Inputs.read(with_mask(settings, arguments), models.find_lora)
+    write.probe(settings.formats, writing.options(settings))
+    return Inputs.read(with_files(settings, arguments), models.find_lora)
 
 
 def interpolation(inputs: Inputs) -> Interpolation | None:
@@ -129,16 +132,23 @@ def interpolation(inputs: Inputs) -> Interpolation | None:
     return interpolation.of(inputs.settings, inputs.settings.frames, models.find_rife)
 
 
-def with_mask(settings: Settings, arguments: argparse.Namespace) -> Settings:
-    """A mask that the file of --from names is looked for where it was, and beside that file."""
-    name = settings.motion_mask
-    if not name or not arguments.source or hasattr(arguments, "motion_mask"):
-        return settings
-    for path in (user_paths.named(name), Path(arguments.source).parent / Path(name).name):
-        if user_paths.there(path, Path.is_file):
-            return dataclasses.replace(settings, motion_mask=str(path))
-    raise MediaError(f"was made with the motion mask {name}, which is not here", where=arguments.source,
-                     remedy="Give --motion-mask PATH")
+FILES = {"motion_mask": "motion mask", "audio": "sound"}  # that a clip of --from may have been made with
+
+
+def with_files(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """A mask or sound that the file of --from names is looked for where it was, and beside that file."""
+    for parameter, what in FILES.items():
+        name = getattr(settings, parameter)
+        if not name or not arguments.source or hasattr(arguments, parameter):
+            continue
+        places = user_paths.named(name), Path(arguments.source).parent / Path(name).name
+        found = next((path for path in places if user_paths.there(path, Path.is_file)), None)
+        if found is None:
+            raise MediaError(f"was made with the {what} {name}, which is not here", where=arguments.source,
+                             remedy=f"Give {FLAGS[parameter]} PATH")
+        change: dict[str, Any] = {parameter: str(found)}
+        settings = dataclasses.replace(settings, **change)
+    return settings
 
 
 def target(out: str, settings: Settings, passed: int = 0) -> Target:

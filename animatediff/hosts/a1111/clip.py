@@ -8,11 +8,12 @@ from modules import images, processing
 
 from animatediff import windows
 from animatediff.attribute import attribute
-from animatediff.clip import job
+from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
 from animatediff.media.colour_match import ColourMatch
+from animatediff.media.sound import Sound
 from animatediff.media.write import WRITERS, Target
 from animatediff.settings import Settings
 
@@ -27,9 +28,9 @@ class HostClip:
     """
 
     def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None,
-                 match: Callable[[], ColourMatch] | None = None):
+                 match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None):
         """`before_process_batch`, when this clip's seeds are numbered."""
-        self.p, self.settings, self.interpolation, self.match = p, settings, interpolation, match
+        self.p, self.settings, self.interpolation, self.match, self.sound = p, settings, interpolation, match, sound
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # place of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -43,8 +44,8 @@ class HostClip:
         s = self.settings
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
-            s.loop_number, options=options.write_options(), interpolation=self.interpolation,
-            hold_all=results.shows_frames(s), score=s.score, match=self.match,
+            s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
+            sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff.attribute import attribute
-from animatediff.clip import colour, interpolation, job
+from animatediff.clip import colour, interpolation, job, sounds
 from animatediff.clip.plan import Plan
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
@@ -24,6 +24,7 @@ from animatediff.hosts.a1111 import (
     pictures,
     results,
     server_files,
+    server_sound,
     travelling,
     upscale,
     words,
@@ -41,6 +42,7 @@ from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
 from animatediff.media.colour_match import ColourMatch
+from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
@@ -66,6 +68,7 @@ class Job:
         self.plan: Plan | None = None  # of this clip
         self.interpolation: interpolation.Interpolation | None = None
         self.match: Callable[[], ColourMatch] | None = None
+        self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
 
@@ -73,7 +76,7 @@ class Job:
         """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
-        probed(self.settings.formats)
+        probed(self.settings)
         known = defaults(from_picture=pictures.from_picture(self.p))
         self._change(**distilled.filled(self.p, self.settings, known))
         count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
@@ -82,6 +85,9 @@ class Job:
         anywhere = server_files.job_may_read_all(self.p)
         self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
+        self.sound = server_sound.of(self.settings, anywhere=anywhere)
+        self.settings = sounds.heard(self.settings, self.sound, count)
+        sounds.check(self.settings, count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
@@ -113,7 +119,7 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, between, self.match)
+        self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"

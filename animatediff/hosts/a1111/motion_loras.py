@@ -35,8 +35,8 @@ def named(p: Any, settings: Settings, prompt: Schedule) -> tuple[NamedLora, ...]
     if not p.disable_extra_networks:
         frames = [prompt.shares(frame) for frame in range(len(prompt.mixes))]
         found += [(wish, path) for wish in loras.of_frames(frames, tagged) if (path := library.tagged_lora(wish.name))]
-    return tuple(NamedLora(wish.name, path, loaded(str(path), path.stat().st_mtime_ns), wish.weight)
-                 for wish, path in found)
+    return tuple(NamedLora(wish.name, path, loaded(str(path), path.stat().st_mtime_ns),
+                           wish.weight.computed(len(prompt.mixes), settings.levels)) for wish, path in found)
 
 
 @contextmanager

@@ -1,20 +1,21 @@
 """What the host knows of a run before it starts: its samplers and options, and which formats can be written."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
 
 from modules import sd_samplers, sd_samplers_timesteps, shared
 
 from animatediff import few_steps
+from animatediff.clip import writing
 from animatediff.clip.preflight import Asked, Found, Preflight, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound
 from animatediff.hosts.shared import host_samplers
 from animatediff.hosts.shared.host_samplers import Placed, Sampler
-from animatediff.media.write import WRITERS, probe
+from animatediff.media.write import WRITERS, WriteOptions, probe
 from animatediff.parameters import Parameter
 from animatediff.settings import Settings
 
@@ -88,7 +89,8 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
 
     return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
                            int(host["clips"]), sources, prompts, probed, read_mask,
-                           partial(motion_loras.described, settings), library.find_rife))
+                           partial(motion_loras.described, settings), library.find_rife,
+                           find_sound=partial(server_sound.of, anywhere=anywhere)))
 
 
 def sampled_of(p: Any) -> Sampled:
@@ -128,18 +130,19 @@ def steps_are_exact() -> bool:
     return bool(shared.opts.data.get("img2img_fix_steps"))
 
 
-def probed(formats: Iterable[str]) -> None:
-    """Refuse formats that cannot be written here, as the run does; each combination is tried once."""
-    error = _probed(tuple(name for name in formats if name in WRITERS))
+def probed(settings: Settings) -> None:
+    """Refuse files that cannot be written here, as the run does; each combination is tried once."""
+    formats = tuple(name for name in settings.formats if name in WRITERS)
+    error = _probed(formats, writing.options(settings, options.write_options()))
     if error is not None:
         raise type(error)(error.what, where=error.where, remedy=error.remedy)
 
 
 @cache
-def _probed(formats: tuple[str, ...]) -> AnimateDiffError | None:
+def _probed(formats: tuple[str, ...], how: WriteOptions) -> AnimateDiffError | None:
     try:
         if formats:
-            probe(formats)
+            probe(formats, how)
     except AnimateDiffError as error:
         return error
     return None

@@ -74,6 +74,8 @@ PARTS = (
                                                  (MASK, "motion_mask_min", "motion_mask_max"))),
     Part("FreeInit and noise", "freeinit", (("noise",), ("freeinit_iterations", "freeinit_fast"),
                                             ("freeinit_filter", "freeinit_order"), ("freeinit_d_s", "freeinit_d_t"))),
+    Part("Sound and video files", "sound", (("audio",), ("audio_start", "audio_loop"), ("video_codec", "video_preset"),
+                                            ("video_crf", "bit_depth"), ("video_repeat",))),
 )
 
 

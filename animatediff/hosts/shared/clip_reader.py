@@ -11,7 +11,7 @@ from PIL import Image
 
 from animatediff.media import metadata
 from animatediff.media.budget import PIXELS, check_size
-from animatediff.media.decode import picture_of
+from animatediff.media.decode import picture_of, turn_of
 from animatediff.media.opening import HEAD, kind
 from animatediff.media.pyav import opened
 
@@ -48,7 +48,8 @@ def first_frame(file: Any, name: Any) -> Image.Image:
         with opened(file, found.container, most_pixels=PIXELS) as container:
             stream = container.streams.video[0]
             check_size(stream.width, stream.height)
-            picture = picture_of(next(container.decode(stream)), stream)
+            frame = next(container.decode(stream))
+            picture = picture_of(frame, stream, turn_of(frame))
             text = metadata.of_container(container)
     except Exception as error:
         raise SyntaxError(f"no video that can be read: {error}") from error

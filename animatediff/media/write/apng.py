@@ -10,6 +10,7 @@ from PIL import Image
 
 from animatediff.media.metadata import png_chunk, png_text
 from animatediff.media.timing import apng_delay
+from animatediff.media.write import deep_png
 from animatediff.media.write.base import Clip, StreamWriter, changed
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -21,6 +22,7 @@ class Apng(StreamWriter):
     """Stores the rectangle that changed. Holds no frame."""
 
     format, extension = "APNG", "apng"
+    has_alpha, bits = True, 16
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
@@ -58,7 +60,9 @@ class Apng(StreamWriter):
 
 
 def _compressed(pixels: np.ndarray) -> tuple[bytes, bytes]:
-    """IHDR data and the joined IDAT data of a picture, uint8 [h w 3]."""
+    """IHDR data and the joined IDAT data of a picture, uint8 or uint16 [h w 3 or 4]."""
+    if pixels.dtype == np.uint16:
+        return deep_png.chunks(pixels)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
     data, at, header, parts = buffer.getvalue(), len(_SIGNATURE), b"", []

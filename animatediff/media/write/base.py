@@ -13,6 +13,7 @@ import numpy as np
 from animatediff.disk import Part
 from animatediff.errors import MediaError, quoted
 from animatediff.media.sound import Sound
+from animatediff.media.write.codecs import AUTO, CODECS, PRESETS
 
 CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
 
@@ -38,11 +39,17 @@ class WriteOptions:
     webm_pixels: str = "yuv420p"  # or yuv444p: full colour resolution
     webp_quality: int = 90  # 0 … 100
     webp_lossless: bool = False
+    video_codec: str = AUTO  # of all videos; auto: each format's own
+    video_crf: int = -1  # -1: the codec's own, or that of mp4_crf and webm_crf
+    video_preset: str = AUTO  # auto: medium, or that of mp4_preset
+    bit_depth: int = 8  # of each channel in formats that have so many; the frames may have fewer
+    repeats: bool = False  # videos contain the frames as often as the clip plays
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
         "webm_crf": range(64), "webp_quality": range(101),
-        "mp4_preset": ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+        "mp4_preset": PRESETS, "video_codec": (AUTO, *CODECS), "video_crf": range(-1, 64),
+        "video_preset": (AUTO, *PRESETS), "bit_depth": (8, 10, 16),
     }
 
     def __post_init__(self) -> None:
@@ -69,20 +76,23 @@ class Writer:
     """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory.
 
     A frame is made ready first, which needs nothing of the file, so that several can be at once, in threads; then it
-    is added, in order. has_sound: whether the format can carry sound. notes: what a user may not expect of the file.
+    is added, in order. has_sound, has_alpha: whether the file can carry sound and transparency. bits: of a channel, at
+    most. notes: what a user may not expect of the file.
     """
 
     format: ClassVar[str] = ""
     extension: ClassVar[str] = ""
     has_sound: ClassVar[bool] = False
+    has_alpha = False
+    bits = 8
 
     def __init__(self, path: Path, clip: Clip):
         self.path, self.clip, self.count = path, clip, 0
         self.notes: list[str] = []
 
     @classmethod
-    def probe(cls) -> None:
-        """Raise MediaError when this format cannot be written here."""
+    def probe(cls, options: WriteOptions) -> None:
+        """Raise MediaError when this format cannot be written here, or not with these options."""
 
     @classmethod
     def place(cls, stem: Path) -> Path:
@@ -97,7 +107,8 @@ class Writer:
                              remedy="Choose another name or move the folder away")
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
-        """What `add` takes of a frame, uint8 [h w 3]. `before`: the frame before it, None for the first."""
+        """What `add` takes of a frame, uint8 [h w 3]; with `bits` above 8 it may be uint16, with `has_alpha` [h w 4].
+        `before`: the frame before it, None for the first."""
         return frame
 
     def add(self, ready: Any) -> None:
@@ -157,6 +168,18 @@ def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -
     if even:
         left, top = left & ~1, top & ~1
     return left, top, int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def fitted(frame: np.ndarray, bits: int, *, alpha: bool) -> np.ndarray:
+    """A frame uint8 or uint16 [h w 3 or 4] as a writer takes it: transparency becomes white, 16 bits 8, where it must.
+    """
+    if frame.shape[2] == 4 and not alpha:
+        most = np.iinfo(frame.dtype).max
+        share = frame[..., 3:].astype(np.float32) / most
+        frame = np.rint(frame[..., :3] * share + most * (1 - share)).astype(frame.dtype)
+    if frame.dtype == np.uint16 and bits == 8:
+        frame = ((frame.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return frame
 
 
 def reason(error: BaseException) -> str:

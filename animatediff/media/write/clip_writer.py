@@ -31,9 +31,9 @@ from animatediff.media import metadata as texts
 from animatediff.media.pyav import library
 from animatediff.media.sound import Sound
 from animatediff.media.timing import GIF_SHORTEST, rate
-from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, reason, remedy
+from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, fitted, reason, remedy
 from animatediff.media.write.places import Target, check_place, reserve, target_of
-from animatediff.media.write.registry import WRITERS, names, probe, without_sound
+from animatediff.media.write.registry import WRITERS, names, probe, without_alpha, without_depth, without_sound
 from animatediff.media.write.stills import PngFrames
 
 LOOP_MAXIMUM = 65535  # what GIF and WebP can count
@@ -47,7 +47,8 @@ class ClipWriter:
 
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
     `metadata`: one text that travels in every file. `sound`: of the files that can have it, cut to the clip; a note
-    names the others. `add` takes a PIL image or uint8 [h w 3].
+    names the others. `add` takes a PIL image, or uint8 or uint16 [h w 3 or 4]; a format that has no transparency or no
+    more than 8 bits gets white and 8 bits, and a note names it.
 
     If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
     is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
@@ -65,7 +66,7 @@ class ClipWriter:
             raise MediaError(f"{quoted(loop_number)} is not a possible number of plays", where="loop_number",
                              remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions(), sound)
-        probe(self.formats)
+        probe(self.formats, self.clip.options)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
             library()  # has the palette filters; says so now where it is not there
         target = target_of(target)
@@ -74,7 +75,7 @@ class ClipWriter:
         self.notes: list[str] = []
         self.lost: dict[str, str] = {}
         self.count = 0
-        self._size: tuple[int, int] | None = None
+        self._first: tuple[tuple[int, ...], Any] | None = None  # shape and dtype of the first frame
         self._before: np.ndarray | None = None
         self._makers = ThreadPoolExecutor(CORES, "clip frame")
         self._pending: deque[dict[str, Future[None]]] = deque()  # of each frame under way
@@ -86,8 +87,8 @@ class ClipWriter:
         order = sorted(self.formats, key=lambda f: f not in ("PNG", "TXT"))  # complete files first
         self._writers = {f: WRITERS[f](WRITERS[f].place(self.stem), self.clip) for f in order}
         self._lanes = {name: _Lane(name) for name in order}
-        if sound and (note := without_sound(self.formats)):
-            self.notes.append(note)
+        said = without_sound(self.formats) if sound else "", without_depth(self.formats, self.clip.options)
+        self.notes += filter(None, said)
         if "GIF" in self.formats and self.clip.fps * GIF_SHORTEST > 100:
             self.notes.append(f"The GIF plays at 50 frames per second, not {float(self.clip.fps):g}: "
                               "viewers ignore shorter delays")
@@ -112,6 +113,8 @@ class ClipWriter:
         if self._closed:
             raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
         pixels = self._checked(frame)
+        if self.count == 0 and pixels.shape[2] == 4:
+            self.notes += filter(None, [without_alpha(self.formats, self.clip.options)])
         self._settle(CORES - 1)
         if not self._writers:
             self._closed = True
@@ -125,8 +128,7 @@ class ClipWriter:
 
     def _hand_over(self, name: str, pixels: np.ndarray) -> Future[None]:
         writer = self._writers[name]
-        ready = self._makers.submit(writer.ready, self._before, pixels)
-        return self._lanes[name].put(writer, ready)
+        return self._lanes[name].put(writer, self._makers.submit(_ready, writer, self._before, pixels))
 
     def _settle(self, under_way: int = 0) -> None:
         """Wait until all frames but the last `under_way` ones are whole in every file."""
@@ -227,20 +229,33 @@ class ClipWriter:
         return error
 
     def _checked(self, frame: Image.Image | np.ndarray) -> np.ndarray:
-        """The frame as uint8 [h w 3] that nobody else changes; MediaError if it does not fit the clip."""
+        """The frame as uint8 or uint16 [h w c] that nobody else changes; MediaError if it does not fit the clip."""
         where = f"frame {self.count}"
         if isinstance(frame, Image.Image):
-            frame = np.asarray(frame.convert("RGB"))
-        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
-                and frame.size):
+            frame = np.asarray(frame.convert("RGBA" if frame.mode == "RGBA" else "RGB"))
+        if not (isinstance(frame, np.ndarray) and frame.dtype in (np.uint8, np.uint16) and frame.ndim == 3
+                and frame.shape[2] in (3, 4) and frame.size):
             what = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise MediaError(f"{what} is no picture", where=where, remedy="Give a PIL image or uint8 [h w 3]")
-        height, width = frame.shape[:2]
-        if self._size not in (None, (height, width)):
-            raise MediaError(f"is {width}×{height}, but the clip is {self._size[1]}×{self._size[0]}", where=where,
+            raise MediaError(f"{what} is no picture", where=where,
+                             remedy="Give a PIL image, or uint8 or uint16 [h w 3 or 4]")
+        height, width, channels = frame.shape
+        first = self._first or (frame.shape, frame.dtype)
+        if (height, width) != first[0][:2]:
+            raise MediaError(f"is {width}×{height}, but the clip is {first[0][1]}×{first[0][0]}", where=where,
                              remedy="All frames of a clip have one size")
-        self._size = (height, width)
+        if (channels, frame.dtype) != (first[0][2], first[1]):
+            raise MediaError(f"has {channels} channels of {frame.dtype}, but the clip has {first[0][2]} of {first[1]}",
+                             where=where, remedy="All frames of a clip are of one kind")
+        self._first = first
         return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
+
+
+def _ready(writer: Writer, before: np.ndarray | None, frame: np.ndarray) -> Any:
+    """What the writer makes of a frame, in the kind of frame that it takes."""
+    def taken(pixels: np.ndarray) -> np.ndarray:
+        return fitted(pixels, writer.bits, alpha=writer.has_alpha)
+
+    return writer.ready(None if before is None else taken(before), taken(frame))
 
 
 class _Lane:

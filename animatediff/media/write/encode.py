@@ -1,25 +1,35 @@
-"""MP4 and WebM through PyAV (ffmpeg's libraries from PyPI)."""
+"""MP4, WebM, MOV and MKV through PyAV (ffmpeg's libraries from PyPI)."""
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
 from animatediff.disk import Part
 from animatediff.errors import MediaError
 from animatediff.media.metadata import VIDEO_KEY
-from animatediff.media.pyav import EXTRA, library, place, video_frame
+from animatediff.media.pyav import EXTRA, format_of, library, place, video_frame
 from animatediff.media.timing import duration
-from animatediff.media.write import soundtrack
-from animatediff.media.write.base import Clip, Writer
+from animatediff.media.write import codecs, soundtrack
+from animatediff.media.write.base import Clip, WriteOptions, Writer
 
-# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike; range 1 is limited (16 … 235).
-_BT709, _LIMITED = 1, 1
+# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike, 13 sRGB's transfer, matrix 0 is RGB itself; ranges:
+# 1 is limited (16 … 235), 2 full.
+_BT709, _SRGB, _RGB, _LIMITED, _FULL = 1, 13, 0, 1, 2
+# Of ffmpeg's conversions: BT.709's matrix, which it does not take from the tags, and no shortcuts.
+_SCALE = "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+_TAGS = "colorspace=bt709:range=tv:color_primaries=bt709:color_trc=bt709"
+_RGB_TAGS = "colorspace=gbr:range=pc:color_primaries=bt709:color_trc=iec61966-2-1"
+
+
+_VP9_ALPHA = ("webm", "matroska")  # where its transparency is stored beside each frame
+_MOST_DELAY = 1000  # frames by which an encoder may change the order
 
 
 class _Nameless:
@@ -32,45 +42,75 @@ class _Nameless:
 
 
 class Video(Writer):
-    """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame."""
+    """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame; all
+    compressed frames where the clip is to be repeated."""
 
     has_sound = True
     container: ClassVar[str] = ""
-    codec: ClassVar[str] = ""
     container_options: ClassVar[dict[str, str]] = {}
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
+        self.codec = codecs.of_format(self.format, clip.options.video_codec)
         self.part = Part(path)
         self._output: Any = None
         self._stream: Any = None
         self._graph: Any = None
         self._sound: soundtrack.Soundtrack | None = None
+        self._packets: list[_Timed] = []  # to be repeated
         self._torn = False
 
     @classmethod
-    def probe(cls) -> None:
+    def probe(cls, options: WriteOptions) -> None:
         """Encode two small frames in memory: an encoder may be listed and yet not work."""
         av = library()
-        trial = cls(Path(f"probe.{cls.extension}"), Clip(Fraction(8), metadata="{}"))
+        trial = cls(Path(f"probe.{cls.extension}"), Clip(Fraction(8), metadata="{}", options=options))
+        trial.crf  # noqa: B018 - which refuses what the codec does not have
+        encoder = trial.codec.encoder()
         try:
             buffer = io.BytesIO()
             with av.open(buffer, "w", format=cls.container) as output:
-                trial._open(output, (32, 32))
+                trial._open(output, np.zeros((64, 64, 3), np.uint8))
                 for _ in range(2):
-                    trial._encode(np.zeros((32, 32, 3), np.uint8))
-                output.mux(trial._stream.encode(None))
+                    trial._encode(np.zeros((64, 64, 3), np.uint8))
+                trial._mux(None)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise MediaError(f"the encoder {cls.codec} does not work ({error})", where=cls.format,
+            raise MediaError(f"the encoder {encoder} does not work ({error})", where=cls.format,
                              remedy=f"PyAV's wheels on PyPI contain it: install {EXTRA}") from error
         if not buffer.tell():
-            raise MediaError(f"the encoder {cls.codec} gave nothing", where=cls.format, remedy=f"Reinstall {EXTRA}")
+            raise MediaError(f"the encoder {encoder} gave nothing", where=cls.format, remedy=f"Reinstall {EXTRA}")
 
-    def pixels(self) -> str:
-        return "yuv420p"
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels(alpha=True).alpha
 
-    def encoder_options(self) -> dict[str, str]:
-        raise NotImplementedError
+    @property
+    def bits(self) -> int:
+        return self.pixels(alpha=False).bits
+
+    @property
+    def crf(self) -> int:
+        """MediaError for one that the codec does not have."""
+        asked, codec = self.clip.options.video_crf, self.codec
+        if asked > codec.most_crf:
+            raise MediaError(f"{asked} is more than {codec.name} has", where="video_crf",
+                             remedy=f"Use 0 to {codec.most_crf}, or -1 for the default, {codec.crf}")
+        return asked if asked >= 0 else self._own_crf()
+
+    @property
+    def preset(self) -> str:
+        asked = self.clip.options.video_preset
+        return self._own_preset() if asked == codecs.AUTO else asked
+
+    def _own_crf(self) -> int:
+        return self.codec.crf or 0
+
+    def _own_preset(self) -> str:
+        return "medium"
+
+    def pixels(self, *, alpha: bool) -> codecs.Pixels:
+        alpha = alpha and (self.codec.name != "VP9" or self.container in _VP9_ALPHA)
+        return self.codec.best(self.clip.options.bit_depth, alpha=alpha)
 
     def add(self, ready: np.ndarray) -> None:
         self._torn = True
@@ -78,50 +118,57 @@ class Video(Writer):
             av = library()
             self._output = av.open(_Nameless(self.part.file), "w", format=self.container, io_open=self._read_again,
                                    options=self.container_options)
-            self._open(self._output, ready.shape[:2])
+            self._open(self._output, ready)
             self._heard(self._add_sound)
         self._encode(ready)
-        self._heard(lambda: self._sound and self._sound.upto(self._seconds))
+        self._hear(self.count)
         self._torn = False
 
     def finish(self) -> list[Path]:
         if self._torn:
             raise MediaError("writing was interrupted inside a frame", where=str(self.path))
-        self._output.mux(self._stream.encode(None))
-        self._end_sound()
+        self._mux(None)
+        for play in range(1, self._plays):
+            for packet in self._packets:
+                self._output.mux(packet.at(play * self.count / self.clip.fps))
+            self._hear((play + 1) * self.count)
+        self._end_sound(self.count * self._plays)
         output, self._output = self._output, None
         output.close()
         return [self.part.keep()]
 
     @property
-    def _seconds(self) -> Fraction:
-        """The end of the frames so far."""
-        return self.count / self.clip.fps
+    def _plays(self) -> int:
+        """How many times the frames are written."""
+        return max(1, self.clip.loop) if self.clip.options.repeats else 1
 
     def _add_sound(self) -> None:
         if self.clip.sound is not None:
             self._sound = soundtrack.soundtrack(self.clip.sound, self._output, self.container)
+
+    def _hear(self, frames: int) -> None:
+        """Write the sound of so many frames."""
+        self._heard(lambda: self._sound and self._sound.upto(frames / self.clip.fps))
 
     def _heard(self, write: Callable[[], object]) -> None:
         """Write sound. Where its file is damaged, the clip goes on without, and a note says so."""
         try:
             write()
         except (MediaError, library().FFmpegError) as error:
-            self.notes.append(f"the sound ends after {duration(float(self._seconds))}: {error}")
-            self._end_sound()
+            self.notes.append(f"the sound ends after {duration(float(self.count / self.clip.fps))}: {error}")
+            self._end_sound(self.count)
 
-    def _end_sound(self) -> None:
-        if self._sound is not None:
-            self._sound.end(self._seconds)
-            self._sound.close()
-        self._sound = None
+    def _end_sound(self, frames: int) -> None:
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.end(frames / self.clip.fps)
+            sound.close()
 
     def abort(self) -> list[Path]:
         if self._sound is not None:
             self._sound.close()
-        self._sound = None
         output, self._output = self._output, None
-        self._graph = self._stream = None
+        self._graph = self._stream = self._sound = None
         if output is not None:
             with suppress(Exception):  # about the trailer of a file that is thrown away
                 output.close()
@@ -133,22 +180,30 @@ class Video(Writer):
         self.part.file.flush()
         return open(self.part.hidden, "rb")
 
-    def _open(self, output: Any, size: tuple[int, int]) -> None:
-        """Set up stream and conversion for frames of (height, width)."""
-        step = 2 if self.pixels() == "yuv420p" else 1
-        height, width = (-(-side // step) * step for side in size)
+    def _open(self, output: Any, frame: np.ndarray) -> None:
+        """Set up stream and conversion for frames like this one."""
+        pixels = self.pixels(alpha=frame.shape[2] == 4)
+        height, width = (-(-side // step) * step for side, step in zip(frame.shape, pixels.step))
         if self.clip.metadata:
             output.metadata[VIDEO_KEY] = self.clip.metadata
-        stream = output.add_stream(self.codec, rate=self.clip.fps, options=self.encoder_options())
-        stream.width, stream.height, stream.pix_fmt = width, height, self.pixels()
+        options = self.codec.options(encoder := self.codec.encoder(), self.crf, self.preset)
+        if pixels.alpha and encoder == "libvpx-vp9":
+            options["auto-alt-ref"] = "0"  # it has none with transparency
+        stream = output.add_stream(encoder, rate=self.clip.fps, options=options)
+        if pixels.alpha and self.container in _VP9_ALPHA:
+            stream.metadata["alpha_mode"] = "1"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels.name
         stream.time_base = stream.codec_context.time_base = 1 / self.clip.fps
         context = stream.codec_context
         context.bit_rate = 0  # quality is set by crf alone
         context.thread_type = "FRAME"  # PyAV's own choice, slices of a frame, is slower and compresses worse
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = _LIMITED
+        context.color_primaries = _BT709
+        context.colorspace, context.color_trc = (_RGB, _SRGB) if pixels.rgb else (_BT709, _BT709)
+        context.color_range = _FULL if pixels.rgb else _LIMITED
+        if self.codec.tag and self.container in ("mp4", "mov"):
+            context.codec_tag = self.codec.tag
         self._output, self._stream = output, stream
-        self._graph = _rgb_to_yuv(width, height, self.pixels(), self.clip.fps)
+        self._graph = _conversion(width, height, format_of(frame), pixels, self.clip.fps)
 
     def _encode(self, frame: np.ndarray) -> None:
         height, width = frame.shape[:2]
@@ -160,43 +215,82 @@ class Video(Writer):
         converted = self._graph.vpull()
         place(converted, self.count, self.clip.fps)
         converted.pict_type = 0  # let the encoder choose
-        for packet in self._stream.encode(converted):
-            self._output.mux(packet)
+        self._mux(converted)
         self.count += 1
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            if packet.dts is None or not 0 <= packet.pts - packet.dts <= _MOST_DELAY:
+                packet.dts = packet.pts  # x265 leaves it undefined in clips of one or two frames
+            if self._plays > 1:
+                self._packets.append(_Timed(packet, packet.pts, packet.dts, packet.duration, packet.time_base))
+            self._output.mux(packet)
+
+
+class _Timed(NamedTuple):
+    """A packet with its times as the encoder made them; the container changes them."""
+
+    packet: Any
+    pts: int
+    dts: int
+    duration: int
+    time_base: Fraction
+
+    def at(self, seconds: Fraction) -> Any:
+        """The packet, so much later."""
+        packet, late = self.packet, round(seconds / self.time_base)
+        packet.time_base, packet.duration = self.time_base, self.duration
+        packet.pts, packet.dts = self.pts + late, self.dts + late
+        return packet
 
 
 class Mp4(Video):
-    """H.264 in MP4, index first (faststart), as every browser and phone plays it."""
+    """H.264 in MP4 by default, index first (faststart), as every browser and phone plays it."""
 
-    format, extension, container, codec = "MP4", "mp4", "mp4", "libx264"
+    format, extension, container = "MP4", "mp4", "mp4"
     container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
 
-    def encoder_options(self) -> dict[str, str]:
-        # Where x264 picks algorithms by CPU, it reads memory that nobody has set: small clips differ from run to run.
-        return {"crf": str(self.clip.options.mp4_crf), "preset": self.clip.options.mp4_preset,
-                "x264-params": "cpu-independent=1"}
+    def _own_crf(self) -> int:
+        return self.clip.options.mp4_crf if self.codec.name == "H.264" else super()._own_crf()
+
+    def _own_preset(self) -> str:
+        return self.clip.options.mp4_preset
 
 
 class Webm(Video):
-    """VP9 in WebM."""
+    """VP9 in WebM by default."""
 
-    format, extension, container, codec = "WEBM", "webm", "webm", "libvpx-vp9"
+    format, extension, container = "WEBM", "webm", "webm"
     container_options: ClassVar[dict[str, str]] = {"fflags": "+bitexact"}  # no random identifiers
 
-    def pixels(self) -> str:
-        return self.clip.options.webm_pixels
+    def _own_crf(self) -> int:
+        return self.clip.options.webm_crf if self.codec.name == "VP9" else super()._own_crf()
 
-    def encoder_options(self) -> dict[str, str]:
-        return {"crf": str(self.clip.options.webm_crf), "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+    def pixels(self, *, alpha: bool) -> codecs.Pixels:
+        best = super().pixels(alpha=alpha)
+        full = self.codec.name == "VP9" and self.clip.options.webm_pixels == "yuv444p" and best.name == "yuv420p"
+        return replace(best, name="yuv444p") if full else best
 
 
-def _rgb_to_yuv(width: int, height: int, pixels: str, fps: Fraction) -> Any:
-    """swscale with BT.709's matrix; left to itself it converts by BT.601 whatever the tags say."""
+class Mov(Video):
+    """ProRes in MOV by default, for editing."""
+
+    format, extension, container = "MOV", "mov", "mov"
+
+
+class Mkv(Video):
+    """FFV1 in MKV by default: lossless."""
+
+    format, extension, container = "MKV", "mkv", "matroska"
+    container_options: ClassVar[dict[str, str]] = {"fflags": "+bitexact"}
+
+
+def _conversion(width: int, height: int, source: str, pixels: codecs.Pixels, fps: Fraction) -> Any:
+    """From frames in ffmpeg's pixel format `source`."""
     graph = library().filter.Graph()
-    graph.link_nodes(
-        graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / fps),
-        graph.add("scale", "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"),
-        graph.add("format", pixels),
-        graph.add("setparams", "range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"),
-        graph.add("buffersink")).configure()
+    nodes = [graph.add_buffer(width=width, height=height, format=source, time_base=1 / fps)]
+    nodes += [] if pixels.rgb else [graph.add("scale", _SCALE)]
+    nodes += [graph.add("format", pixels.name), graph.add("setparams", _RGB_TAGS if pixels.rgb else _TAGS),
+              graph.add("buffersink")]
+    graph.link_nodes(*nodes).configure()
     return graph

@@ -17,7 +17,7 @@ _FOREIGN = """
 264 265 3g2 3gp 7z aac ai aif aiff amv apk arw asf ass au av1 avchd avi avif avifs bik bin bmp bpg bz2 caf cin ckpt
 cr2 cr3 csv cur dcr dds dib divx dng doc docx dpx dv eps erf exe exr f4v fit fits flac flc fli flif flv gifv gz h261
 h263 h264 h265 hdr heic heics heif heifs hevc htm html icns ico ini ivf j2k jfif jng jp2 jpe jpeg jpg jpx json jsonl
-jxl jxr kdc kra log m1v m2p m2t m2ts m2v m3u m3u8 m4a m4p m4v md mid midi mj2 mjpeg mjpg mk3d mka mkv mng mov mp2 mp3
+jxl jxr kdc kra log m1v m2p m2t m2ts m2v m3u m3u8 m4a m4p m4v md mid midi mj2 mjpeg mjpg mk3d mka mng mp2 mp3
 mp4v mpe mpeg mpeg4 mpg mpg4 mpv mrw mts mxf nef nut obu odt oga ogg ogm ogv opus orf pbm pcx pdf pef pfm pgm pic pkl
 pnm ppm psb psd pt pth py qoi qt ra raf rar ras raw rgb rm rmvb rw2 safetensors sgi smk snd sr2 srf srt srw svg swf
 tar tga tgz tif tiff toml trp ts vob vtt wav wdp weba webmv wma wmv wtv x3f xbm xcf xml xpm xvid xwd y4m yaml yml yuv

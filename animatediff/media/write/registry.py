@@ -1,18 +1,20 @@
 """The registry of formats: which there are, and whether they can be written here."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 
 from animatediff.errors import FormatError, MediaError, quoted
 from animatediff.media.write.apng import Apng
-from animatediff.media.write.base import Writer
-from animatediff.media.write.encode import Mp4, Webm
+from animatediff.media.write.base import Clip, WriteOptions, Writer
+from animatediff.media.write.codecs import listed
+from animatediff.media.write.encode import Mkv, Mov, Mp4, Webm
 from animatediff.media.write.gif import Gif
 from animatediff.media.write.stills import PngFrames, Text
 from animatediff.media.write.webp import Webp
 
-WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Webp, Apng, PngFrames, Text)}
+WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Mov, Mkv, Webp, Apng, PngFrames, Text)}
 
 
 def names(formats: str | Iterable[str]) -> list[str]:
@@ -34,32 +36,48 @@ def format_of(path: str | Path) -> str | None:
     return next((name for name, writer in WRITERS.items() if writer.extension == suffix), None)
 
 
-def probe(formats: str | Iterable[str]) -> None:
-    """Raise MediaError, before a run, if a format cannot be written here; says which do work."""
-    wanted = names(formats)
-    broken = _broken(wanted)
-    if broken:
-        first = next(iter(broken.values()))
-        working = [name for name in WRITERS if name not in _broken(WRITERS)]
-        raise MediaError("; ".join(f"{name}: {error.what}" for name, error in broken.items()), where="formats",
-                         remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
+def probe(formats: str | Iterable[str], options: WriteOptions | None = None) -> None:
+    """Raise MediaError, before a run, if a format cannot be written here with these options; says which do work."""
+    wanted, options = names(formats), options or WriteOptions()
+    broken = _broken(wanted, options)
+    if not broken:
+        return
+    first = next(iter(broken.values()))
+    if first.where.startswith("video_"):  # an option, whose error says what works
+        raise first
+    working = [name for name in WRITERS if name not in _broken(WRITERS, WriteOptions())]
+    raise MediaError("; ".join(f"{name}: {error.what}" for name, error in broken.items()), where="formats",
+                     remedy=f"{first.remedy}. Formats that work now: {', '.join(working)}")
 
 
 def without_sound(formats: Iterable[str]) -> str:
-    """A note for a clip with sound about the formats that have none; "" where all have it. TXT is no clip."""
-    silent = [name for name in formats if name != "TXT" and not WRITERS[name].has_sound]
-    if not silent:
+    """A note about the formats that cannot have a clip's sound; "" where all can."""
+    return _lacking(formats, WriteOptions(), lambda writer: writer.has_sound, "cannot contain sound")
+
+
+def without_alpha(formats: Iterable[str], options: WriteOptions) -> str:
+    """A note about the formats that cannot have a clip's transparency."""
+    return _lacking(formats, options, lambda writer: writer.has_alpha, "cannot contain transparency, which is white")
+
+
+def without_depth(formats: Iterable[str], options: WriteOptions) -> str:
+    """A note about the formats that have fewer bits than are asked for, where that is more than 8."""
+    if options.bit_depth == 8:
         return ""
-    able = ", ".join(name for name, writer in WRITERS.items() if writer.has_sound)
-    named = " and ".join(filter(None, [", ".join(silent[:-1]), silent[-1]]))
-    return f"{named} cannot have sound. Formats with sound: {able}"
+    return _lacking(formats, options, lambda writer: writer.bits > 8, "can only contain 8 bits per channel")
 
 
-def _broken(formats: Iterable[str]) -> dict[str, MediaError]:
+def _lacking(formats: Iterable[str], options: WriteOptions, able: Callable[[Writer], bool], what: str) -> str:
+    clip = Clip(Fraction(8), options=options)
+    named = [name for name in formats if name != "TXT" and not able(WRITERS[name](Path("trial"), clip))]
+    return f"{listed(named)} {what}" if named else ""
+
+
+def _broken(formats: Iterable[str], options: WriteOptions) -> dict[str, MediaError]:
     found = {}
     for name in formats:
         try:
-            WRITERS[name].probe()
+            WRITERS[name].probe(options)
         except MediaError as error:
             found[name] = error
     return found

@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from animatediff import disk
 from animatediff.errors import MediaError
-from animatediff.media.metadata import PNG_KEY
+from animatediff.media.metadata import PNG_KEY, png_text
+from animatediff.media.write import deep_png
 from animatediff.media.write.base import Clip, Writer
 
 
@@ -18,6 +19,7 @@ class PngFrames(Writer):
     """name/00000.png, name/00001.png … Holds no frame; each file is in its place when `add` returns."""
 
     format, extension = "PNG", "png"
+    has_alpha, bits = True, 16
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
@@ -34,6 +36,8 @@ class PngFrames(Writer):
                              remedy="Choose another name or move the file away")
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> bytes:
+        if frame.dtype == np.uint16:
+            return deep_png.picture(frame, png_text(self.clip.metadata))
         info = PngImagePlugin.PngInfo()
         if self.clip.metadata:
             info.add_itxt(PNG_KEY, self.clip.metadata)

@@ -14,21 +14,22 @@ from PIL import Image, features
 from animatediff.errors import MediaError
 from animatediff.media.metadata import exif
 from animatediff.media.timing import ticks
-from animatediff.media.write.base import StreamWriter, changed
+from animatediff.media.write.base import StreamWriter, WriteOptions, changed
 
-_ANIMATED, _HAS_EXIF = 0x02, 0x08
+_ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
 _REPLACE = 0x02  # do not blend a frame with what is below
 _LARGEST = 16383
-Ready = tuple[tuple[int, int, int, int], bytes]  # rectangle, picture chunks
+Ready = tuple[tuple[int, int, int, int], bytes, bool]  # rectangle, picture chunks, whether there is transparency
 
 
 class Webp(StreamWriter):
     """Stores the rectangle that changed. Holds no frame."""
 
     format, extension = "WEBP", "webp"
+    has_alpha = True
 
     @classmethod
-    def probe(cls) -> None:
+    def probe(cls, options: WriteOptions) -> None:
         if not features.check("webp"):
             raise MediaError("this build of Pillow has no WebP", where=cls.format,
                              remedy="Install Pillow from PyPI: pip install --force-reinstall pillow")
@@ -43,13 +44,13 @@ class Webp(StreamWriter):
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right])).save(
             buffer, "WEBP", lossless=options.webp_lossless, quality=options.webp_quality, method=4)
-        return box, _bitstream(buffer.getvalue())
+        return box, _bitstream(buffer.getvalue()), frame.shape[2] == 4
 
     def add(self, ready: Ready) -> None:
-        (left, top, right, bottom), bitstream = ready
+        (left, top, right, bottom), bitstream, alpha = ready
         width, height = right - left, bottom - top  # of the whole clip, in the first frame
         if self.count == 0:
-            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0)
+            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0) | (_HAS_ALPHA if alpha else 0)
             self.append(b"RIFF\0\0\0\0WEBP"
                         + _chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
                         + _chunk(b"ANIM", struct.pack("<IH", 0, self.clip.loop)))

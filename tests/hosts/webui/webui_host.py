@@ -199,7 +199,8 @@ class Host:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
         environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
         environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
-        command = [self.kind.python, "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data]
+        command = [self.kind.python, "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data,
+                   "--gradio-allowed-path", self.kind.folder]  # Forge's page has its scripts from there
         self.log_path.touch()
         self.mark()
         with open(self.log_path, "ab") as log:

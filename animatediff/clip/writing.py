@@ -1,0 +1,34 @@
+"""How a clip's files are written, as its settings ask for it."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from animatediff.media.write import WRITERS, WriteOptions
+from animatediff.media.write.registry import without_depth, without_sound
+from animatediff.settings import Settings
+
+EIGHT_BITS = "frame interpolation makes frames of 8 bits per channel"
+
+
+def options(settings: Settings, base: WriteOptions | None = None) -> WriteOptions:
+    """base: what the settings do not say, by default as WriteOptions has it."""
+    return replace(base or WriteOptions(), video_codec=settings.video_codec, video_crf=settings.video_crf,
+                   video_preset=settings.video_preset, bit_depth=int(settings.bit_depth),
+                   repeats=settings.video_repeat)
+
+
+def deep(settings: Settings) -> bool:
+    """Whether frames are to have more than 8 bits."""
+    return settings.bit_depth != "8" and not deep_in_vain(settings)
+
+
+def deep_in_vain(settings: Settings) -> bool:
+    """Whether more bits are asked for than interpolated frames have."""
+    return settings.bit_depth != "8" and settings.interp != "off" and settings.interp_x > 1
+
+
+def notices(settings: Settings) -> list[str]:
+    """What of the sound and the bit depth some of the formats cannot keep."""
+    formats = [name for name in settings.formats if name in WRITERS]
+    said = [without_sound(formats) if settings.audio else "", without_depth(formats, options(settings))]
+    return list(filter(None, said)) + ([EIGHT_BITS] if deep_in_vain(settings) else [])

@@ -1,0 +1,16 @@
+"""The sound of a clip: a file of the server's that a request names."""
+from __future__ import annotations
+
+from animatediff.clip import sounds
+from animatediff.hosts.a1111 import server_files
+from animatediff.media.sound import Sound
+from animatediff.settings import Settings
+
+ELSEWHERE = "Start the WebUI with --gradio-allowed-path and the file's folder."
+
+
+def of(settings: Settings, *, anywhere: bool = False) -> Sound | None:
+    """As `sounds.of`. anywhere: the path may lead to any file; see server_files."""
+    if not settings.audio:
+        return None
+    return sounds.of(settings, server_files.find(settings.audio, "audio", ELSEWHERE, anywhere=anywhere))

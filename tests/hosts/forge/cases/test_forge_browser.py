@@ -1,0 +1,2 @@
+"""The cases of ../../webui/test_webui_browser.py."""
+from test_webui_browser import *  # noqa: F403

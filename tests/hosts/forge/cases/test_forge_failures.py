@@ -1,0 +1,2 @@
+"""The cases of ../../webui/test_webui_failures.py."""
+from test_webui_failures import *  # noqa: F403

@@ -1,0 +1,81 @@
+"""The stand-in for the WebUI as Forge: its checkpoint holds `forge_objects`, its denoiser calls the UNet as Forge's."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import forge_call
+from torch import Tensor, nn
+
+
+class KModel(forge_call.KModel):
+    """Around a real UNet: x is the picture plus σ times noise, the answer the picture."""
+
+    def __init__(self, ldm: Any):
+        super().__init__()
+        self.diffusion_model = ldm.model.diffusion_model
+        self.predictor = forge_call.Predictor(ldm.alphas_cumprod)
+
+    def apply_model(self, x: Tensor, t: Tensor, c_crossattn: Any = None, transformer_options: Any = None,
+                    **more: Any) -> Tensor:
+        assert len(x) == len(c_crossattn) == len(transformer_options["cond_mark"])
+        self.calls.append({"rows": len(x), "chunks": transformer_options["cond_or_uncond"]})
+        sigma = t.view(-1, 1, 1, 1)
+        timestep = (t.log() - self.predictor.log_sigmas[:, None]).abs().argmin(0)
+        return x - sigma * self.diffusion_model(x / (sigma**2 + 1).sqrt(), timestep, context=c_crossattn)
+
+
+class Linker(nn.Module):
+    """The sampler's `model_wrap`, which reads the noise levels when it is asked."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.inner = SimpleNamespace(model=model)  # no submodule
+
+    @property
+    def sigmas(self) -> Tensor:
+        return self.inner.model.forge_objects.unet.model.predictor.sigmas
+
+    @property
+    def log_sigmas(self) -> Tensor:
+        return self.sigmas.log()
+
+
+def become_forge(host: Any, patch: Any) -> forge_call.Patcher:
+    """`host`: the stand-in before it loads an extension. patch: pytest's monkeypatch. The UNet's patcher."""
+    from modules import prompt_parser, sd_models, sd_samplers_common, sd_samplers_kdiffusion
+    from modules.script_callbacks import CFGDenoiserParams, cfg_denoiser_callback
+
+    model = host.shared.sd_model
+    patcher = forge_call.Patcher(KModel(model))
+    forge = SimpleNamespace(
+        forge_objects=SimpleNamespace(unet=patcher), model=SimpleNamespace(conditioning_key="crossattn"),
+        model_config=None, sd_checkpoint_info=model.sd_checkpoint_info,
+        **{name: getattr(model, name) for name in ("get_learned_conditioning", "decode_first_stage", "lowvram")})
+    patch.setattr(host.shared, "sd_model", forge)
+    patch.setattr(sd_models, "model_data", SimpleNamespace(sd_model=forge))
+    patch.setattr(sd_models, "reload_model_weights", lambda *_, **__: forge)
+    patch.setattr(sd_models, "apply_alpha_schedule_override", lambda *_: None)
+    patch.setattr(sd_samplers_kdiffusion, "CompVisDenoiser", Linker)
+    kind = sd_samplers_kdiffusion.CFGDenoiserKDiffusion
+    patch.setattr(kind, "classic_ddim_eps_estimation", False, raising=False)
+
+    def forward(self: Any, x: Tensor, sigma: Tensor, uncond: Any, cond: Any, cond_scale: float, s_min_uncond: float,
+                image_cond: Any) -> Tensor:
+        if host.state.interrupted or host.state.skipped:
+            raise sd_samplers_common.InterruptedException
+        composition, text = prompt_parser.reconstruct_multicond_batch(cond, self.step)
+        negative = None if cond_scale == 1 else prompt_parser.reconstruct_cond_batch(uncond, self.step)
+        params = CFGDenoiserParams(x, image_cond, sigma, host.state.sampling_step, host.state.sampling_steps, text,
+                                   negative, self)
+        cfg_denoiser_callback(params)
+        weights = [[weight for _, weight in parts] for parts in composition]
+        denoised = forge_call.denoised(host.shared.sd_model.forge_objects.unet, x, sigma, params.text_cond, weights,
+                                       params.text_uncond, cond_scale)
+        self.sampler.last_latent = denoised
+        sd_samplers_common.store_latent(denoised)
+        self.step += 1
+        return denoised
+
+    patch.setattr(kind, "forward", forward, raising=False)
+    return patcher

@@ -1,0 +1,1 @@
+"""Its being there says that the host is Forge or Forge Neo."""

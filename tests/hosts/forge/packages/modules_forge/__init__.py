@@ -1,0 +1,1 @@
+"""Its being there says that the host is of Forge's family."""

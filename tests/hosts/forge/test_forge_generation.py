@@ -1,2 +1,0 @@
-"""The cases of ../webui/test_webui_generation.py."""
-from test_webui_generation import *  # noqa: F403

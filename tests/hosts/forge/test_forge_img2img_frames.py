@@ -1,2 +1,0 @@
-"""The cases of ../webui/test_webui_img2img_frames.py."""
-from test_webui_img2img_frames import *  # noqa: F403

@@ -1,2 +1,0 @@
-"""The cases of ../webui/test_webui_speed.py."""
-from test_webui_speed import *  # noqa: F403
