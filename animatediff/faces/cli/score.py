@@ -17,20 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def score(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    import numpy as np
     from tqdm import tqdm
 
     from animatediff.clip.finished import Finished
-    from animatediff.media import read
-    from animatediff.media.measure.score import ScoreMeter
 
     clip = Finished.read(Path(arguments.file))
-    meter = ScoreMeter()
-    frames = tqdm(zip(read.pictures(clip.path), clip.seconds), "Measuring", len(clip.seconds), unit="frame",
-                  file=sys.stderr, disable=arguments.quiet, dynamic_ncols=True)
-    for picture, seconds in frames:
-        meter.add(np.asarray(picture), seconds)
-    found = meter.score
+    found = clip.measured(lambda frames: tqdm(frames, "Measuring", len(clip.seconds), unit="frame", file=sys.stderr,
+                                              disable=arguments.quiet, dynamic_ncols=True))
     if arguments.json:
         output.tell(json.dumps({"file": arguments.file, "fps": float(clip.fps), **found.to_dict(),
                                 "notes": found.notes}))

@@ -11,13 +11,15 @@ from modules import call_queue, shared
 from animatediff.errors import SettingsError, end_of
 from animatediff.hosts.a1111 import finished
 from animatediff.hosts.a1111.finished import FILE, Operation
+from animatediff.settings import BY_NAME
 
 
 def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
     """Files on the server and as base64, number of frames, frames per second, infotext and notes."""
-    known = (FILE, *operation.schema())
-    if unknown := body.keys() - set(known):
-        raise SettingsError("unknown", where=end_of(min(unknown)), remedy=f"Send {', '.join(known)}")
+    names = (FILE, *operation.schema())
+    known = {*names, *(alias for name in names if name in BY_NAME for alias in BY_NAME[name].aliases)}
+    if unknown := body.keys() - known:
+        raise SettingsError("unknown", where=end_of(min(unknown)), remedy=f"Send {', '.join(names)}")
     values = {key: value for key, value in body.items() if key != FILE}
     with finished.of_request(body.get(FILE)) as source, _job(name):
         made = operation.run(source, values)

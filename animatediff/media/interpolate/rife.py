@@ -108,7 +108,7 @@ class Rife:
     def _tensor(self, frame: np.ndarray) -> Tensor:
         x = torch.tensor(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
         height, width = frame.shape[:2]
-        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))  # black, as where the weights are published
+        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
 
 
 def fits(shapes: Mapping[str, Sequence[int]]) -> bool:
