@@ -72,8 +72,7 @@ class Inputs:
         frames = settings.frame_count()
         settings = replace(settings, frames=frames)
         sound = sounds.of(settings) or (found and found.source.sound(settings))
-        if settings.audio or sounds.follows(settings):
-            settings = sounds.heard(settings, sound, frames)
+        settings = sounds.heard(settings, sound, frames)
         sounds.check(settings, frames)
         prompt, negative = settings.schedules(settings.prompt, settings.negative, frames)
         mask = None

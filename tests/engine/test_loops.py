@@ -38,7 +38,7 @@ def test_long_ping_pong_clip_keeps_few_pictures(pipeline, monkeypatch):
     asked = settings(frames=9, closed_loop="ping-pong")
     whole = list(pipeline.render(asked))
     decoded, picture = [], engine.vae.decode
-    monkeypatch.setattr(engine.vae, "decode", lambda *given: decoded.append(given) or picture(*given))
+    monkeypatch.setattr(engine.vae, "decode", lambda *given, **more: decoded.append(given) or picture(*given, **more))
     monkeypatch.setattr(engine, "KEPT", 3)
     assert all((a == b).all() for a, b in zip(pipeline.render(asked), whole)) and len(decoded) == 16 - 3
 

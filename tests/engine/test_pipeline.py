@@ -206,7 +206,7 @@ def test_prompt_and_negative_prompt_of_different_lengths(pipeline):
 
 def test_clip_of_one_window_with_closed_loop_a_plays_back(pipeline, monkeypatch):
     decoded, picture = [], vae.decode
-    monkeypatch.setattr(vae, "decode", lambda *given: decoded.append(given) or picture(*given))
+    monkeypatch.setattr(vae, "decode", lambda *given, **more: decoded.append(given) or picture(*given, **more))
     out = list(pipeline.render(settings(frames=4, closed_loop="A")))
     assert len(decoded) == 4  # frames that play twice are decoded once
     straight = list(pipeline.render(settings(frames=4)))

@@ -270,11 +270,11 @@ def test_a_full_disk_loses_no_finished_file(run, tmp_path, monkeypatch):
 def test_ctrl_c_while_decoding_keeps_the_frames(run, tmp_path, monkeypatch, done, said):
     picture, seen = engine.vae.decode, []
 
-    def interrupted(*given):
+    def interrupted(*given, **options):
         seen.append(given)
         if len(seen) > done:
             raise KeyboardInterrupt
-        return picture(*given)
+        return picture(*given, **options)
 
     monkeypatch.setattr(engine.vae, "decode", interrupted)
     code, out, err = run("render", "x", *QUICK, "--out", "demo.gif", "--format", "GIF,PNG", "--json")

@@ -103,7 +103,7 @@ def test_format_names():
     assert names(["gif", "Mp4", ".png", "GIF"]) == ["GIF", "MP4", "PNG"] and names("webp") == ["WEBP"]
     assert format_of("x/demo.WebM") == "WEBM" and format_of("demo") is None and format_of("a.avi") is None
     for bad in (["GIF", "AVI"], [], [""]):
-        with pytest.raises(MediaError, match="GIF, MP4, WEBM, WEBP, APNG, PNG, TXT"):
+        with pytest.raises(MediaError, match="GIF, MP4, WEBM, MOV, MKV, WEBP, APNG, PNG, TXT"):
             names(bad)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import random
 import subprocess
 import wave
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from animatediff.errors import MediaError
 from animatediff.media import sound
-from animatediff.media.write import ClipWriter
+from animatediff.media.write import ClipWriter, probe, soundtrack
 
 pytest.importorskip("av")
 RATE, CLICKS = 44100, (0.5, 1.5, 2.5)
@@ -150,3 +151,10 @@ def test_damaged_sounds_never_cost_the_clip(tmp_path, files, name):
             continue
         clip = write(tmp_path / f"{number}.mp4", found, 4)
         assert clip.count == 4 and len(clip.paths) == 1
+
+
+def test_an_encoder_of_sound_that_is_not_there_is_found_before_the_run(tmp_path, files, monkeypatch):
+    monkeypatch.setitem(soundtrack.ENCODINGS, "mp4", replace(soundtrack.ENCODINGS["mp4"], codec="nothing"))
+    probe(["MP4"])
+    with pytest.raises(MediaError, match="the encoder nothing is not there"):
+        probe(["MP4"], sound=True)

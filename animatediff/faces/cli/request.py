@@ -120,7 +120,7 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     write.check(asked, settings.formats)
     if not asked.new:  # another run's number is passed over
         write.check_free(asked)
-    write.probe(settings.formats, writing.options(settings))
+    write.probe(settings.formats, writing.options(settings), sound=bool(settings.audio))
     return Inputs.read(with_files(settings, arguments), models.find_lora)
 
 

@@ -133,16 +133,16 @@ def steps_are_exact() -> bool:
 def probed(settings: Settings) -> None:
     """Refuse files that cannot be written here, as the run does; each combination is tried once."""
     formats = tuple(name for name in settings.formats if name in WRITERS)
-    error = _probed(formats, writing.options(settings, options.write_options()))
+    error = _probed(formats, writing.options(settings, options.write_options()), bool(settings.audio))
     if error is not None:
         raise type(error)(error.what, where=error.where, remedy=error.remedy)
 
 
 @cache
-def _probed(formats: tuple[str, ...], how: WriteOptions) -> AnimateDiffError | None:
+def _probed(formats: tuple[str, ...], how: WriteOptions, sound: bool) -> AnimateDiffError | None:
     try:
         if formats:
-            probe(formats, how)
+            probe(formats, how, sound=sound)
     except AnimateDiffError as error:
         return error
     return None

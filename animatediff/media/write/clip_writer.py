@@ -66,7 +66,7 @@ class ClipWriter:
             raise MediaError(f"{quoted(loop_number)} is not a possible number of plays", where="loop_number",
                              remedy=f"Give 0 (for ever) to {LOOP_MAXIMUM}")
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions(), sound)
-        probe(self.formats, self.clip.options)
+        probe(self.formats, self.clip.options, sound=sound is not None)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
             library()  # has the palette filters; says so now where it is not there
         target = target_of(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from animatediff.errors import MediaError
 from animatediff.media.pyav import EXTRA, library
@@ -71,6 +72,7 @@ class Codec:
         return max(fitting, key=lambda each: each.bits) if fitting else min(there, key=lambda each: each.bits)
 
 
+@cache
 def _formats(encoder: str) -> tuple[str, ...]:
     """The pixel formats of an encoder; none where it is not there."""
     try:

@@ -6,10 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from animatediff.errors import FormatError, MediaError, quoted
+from animatediff.media.write import soundtrack
 from animatediff.media.write.apng import Apng
 from animatediff.media.write.base import Clip, WriteOptions, Writer
 from animatediff.media.write.codecs import listed
-from animatediff.media.write.encode import Mkv, Mov, Mp4, Webm
+from animatediff.media.write.encode import Mkv, Mov, Mp4, Video, Webm
 from animatediff.media.write.gif import Gif
 from animatediff.media.write.stills import PngFrames, Text
 from animatediff.media.write.webp import Webp
@@ -36,9 +37,13 @@ def format_of(path: str | Path) -> str | None:
     return next((name for name, writer in WRITERS.items() if writer.extension == suffix), None)
 
 
-def probe(formats: str | Iterable[str], options: WriteOptions | None = None) -> None:
-    """Raise MediaError, before a run, if a format cannot be written here with these options; says which do work."""
+def probe(formats: str | Iterable[str], options: WriteOptions | None = None, *, sound: bool = False) -> None:
+    """Raise MediaError, before a run, if a format cannot be written here with these options, or not its sound; says
+    which do work."""
     wanted, options = names(formats), options or WriteOptions()
+    for writer in (WRITERS[name] for name in wanted if sound):
+        if issubclass(writer, Video):
+            soundtrack.probe(writer.container)
     broken = _broken(wanted, options)
     if not broken:
         return
