@@ -23,6 +23,7 @@ from animatediff.clip.inputs import Inputs
 from animatediff.clip.provenance import metadata_text, sha256
 from animatediff.errors import ModelError, SettingsError, end_of
 from animatediff.media import read
+from animatediff.media.sound import Sound
 from animatediff.media.upscale import LANCZOS, LATENT, METHODS, MODEL, Upscaler, network
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, Settings
@@ -44,6 +45,7 @@ KEPT = {"motion_module", "checkpoint", "context_length", "context_schedule", "st
         "travel_easing", "seed", "steps", "cfg", "sampler", "schedule_type", "preset", "motion_lora", "motion_scale",
         "motion_scale_steps", "motion_effect", "motion_mask", "motion_mask_min", "motion_mask_max", "speed",
         "loop_number", "dtype", "windows_per_call"}
+SOUND = ("audio", "audio_start", "audio_loop")  # taken over by a file that has no sound itself
 FindModel = Callable[[str], Path]  # the upscaler model of a name; ModelError where there is none
 
 
@@ -134,6 +136,11 @@ class Refinement:
         """Whether the clip is sampled again, not only enlarged."""
         return self.settings.denoising_strength > 0
 
+    @property
+    def sound(self) -> Sound | None:
+        """The clip's own, unless it plays at another pace."""
+        return self.clip.sound if self.settings.fps == float(self.clip.fps) else None
+
     def own_frames(self) -> Iterator[np.ndarray]:
         """The clip's frames as they are, uint8 [h w 3]."""
         yield from map(np.asarray, read.pictures(self.clip.path))
@@ -213,11 +220,14 @@ def annotated(text: str, note: Mapping[str, Any]) -> str:
 def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range]:
     """The settings of a run that samples the clip's frames again, without the size unless it is given; and the numbers
     of these frames."""
-    values = _readable(last_run(clip))
+    made = last_run(clip)
+    values = _readable(made)
     if given.get("preset"):
         values = {name: value for name, value in values.items() if name not in few_steps.FILLED}
     count = len(clip.seconds)
     order, loop = _as_it_plays(clip, count)
+    if clip.sound is None:
+        values |= {name: made[name] for name in SOUND if made.get(name)}
     values |= loop | {"fps": float(clip.fps), "loop_number": clip.loop_number}
     values |= {**given, "frames": len(order), "enable": True, "init": str(clip.path)}
     return table.parse(values), order

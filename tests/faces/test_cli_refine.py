@@ -66,7 +66,11 @@ def refined(run, *arguments):
     return json.loads(out)
 
 
-@pytest.mark.parametrize("ending", ["gif", "mp4", "webm", "webp", "apng", "png"])
+SLOW = pytest.mark.slow  # has a quick counterpart
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4", "png", *(pytest.param(name, marks=SLOW) for name in
+                                                           ("webm", "webp", "apng"))])
 def test_settings_come_from_the_file(run, models, tmp_path, ending):
     source = clip(tmp_path / f"a.{ending}", fps=12.5, loop=2)
     source = source.with_suffix("") if ending == "png" else source
@@ -180,6 +184,7 @@ def test_a_clip_of_the_webui(run, models):
     assert metadata.read("c.gif") == f"{text}, AnimateDiff refined: 32x32 to 64x64 by Lanczos"
 
 
+@SLOW
 def test_from_makes_the_clip_that_it_was_refined_from(run, models):
     assert run("render", "a cat", *QUICK, "--out", "a.apng")[0] == 0
     refined(run, "a.apng", "--out", "b.apng", *models)
@@ -187,6 +192,7 @@ def test_from_makes_the_clip_that_it_was_refined_from(run, models):
     assert code == 0 and np.array_equal(shown("a.apng"), shown("c.apng")), err
 
 
+@SLOW
 def test_refining_a_refined_clip_goes_on_from_its_settings(run, models):
     clip("a.apng")
     refined(run, "a.apng", "--prompt", "a bird", "--scale", "1", "--seed", "8", "--out", "b.apng", *models)
@@ -207,8 +213,9 @@ def test_a_clip_that_plays_to_and_fro_is_refined_once(run, models):
     assert not any("more pictures" in note for note in told["notes"])
 
 
-@pytest.mark.parametrize(("loop", "count", "expected"), [("seamless", 6, "seamless"), ("ping-pong", 12, "seamless"),
-                                                         ("none", 6, "none")])
+@pytest.mark.parametrize(("loop", "count", "expected"), [
+    ("seamless", 6, "seamless"), pytest.param("ping-pong", 12, "seamless", marks=SLOW),
+    pytest.param("none", 6, "none", marks=SLOW)])
 def test_a_loop_stays_closed(run, models, loop, count, expected):
     """12 frames of a clip of 4 to and fro are an interpolated one, whose frames are all its own."""
     clip("a.apng", frames(count), closed_loop=loop, frames=4 if count == 12 else 6)
@@ -217,6 +224,7 @@ def test_a_loop_stays_closed(run, models, loop, count, expected):
     assert (made["closed_loop"], made["frames"], told["frames"]) == (expected, count, count)
 
 
+@SLOW
 def test_interpolation_and_its_note_are_kept(run, models):
     clip("a.apng", frames(2), fps=4.0)
     assert run("interpolate", "a.apng", "--method", "blend", "--out", "b.apng")[0] == 0
@@ -268,7 +276,7 @@ def test_interrupted_and_continued_it_is_the_same_clip(run, models, monkeypatch)
     assert Path("cut.apng").read_bytes() == Path("plain.apng").read_bytes() and not Path("cut.state").exists()
 
 
-@pytest.mark.slow  # a process
+@SLOW
 def test_killed_and_continued_it_is_the_same_clip(run, models, files, tmp_path):
     clip("a.apng", frames(6))
     flags = ["a.apng", "--steps", "8", "--denoising-strength", "0.9", "--format", "PNG,GIF"]

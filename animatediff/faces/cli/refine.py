@@ -14,10 +14,11 @@ from animatediff.faces.cli import output, render, request
 from animatediff.faces.cli.output import counted
 
 if TYPE_CHECKING:
-    from animatediff.clip.job import Known, Written
+    from animatediff.clip.job import Clip, Known, Written
     from animatediff.clip.refine import Refinement
     from animatediff.clip.resume import Keeper
     from animatediff.media.measure.temporal import TemporalError
+    from animatediff.media.sound import Sound
     from animatediff.media.write import Target
 
     FramesOf = Callable[[Any, Keeper], Iterator[Any]]
@@ -93,6 +94,7 @@ class _Run:
 
     def enlarged(self) -> int:
         """Frames are enlarged one by one. No image model is loaded."""
+        from animatediff.clip import sounds
         from animatediff.clip.resume import Keeper
         from animatediff.engine.device import pick_device
 
@@ -104,7 +106,8 @@ class _Run:
             device = pick_device(asked.settings.device)
             yield from self.meters.watched(self._with_progress(asked.frames(device), count))
 
-        return self._written(frames, count, lambda known: text, Keeper(), output.quietly)
+        clip = self._clip(count, lambda known: text, sounds.of(asked.settings) or asked.sound)
+        return self._written(frames, clip, Keeper(), output.quietly)
 
     def sampled(self, found: dict[str, Any] | None, begun: Path | None) -> int:
         """Frames are enlarged, and sampled again. found, begun: a state to continue from, and its file."""
@@ -140,7 +143,8 @@ class _Run:
             def frames(on_event: Any, keeper: Keeper) -> Iterator[Any]:
                 yield from self.meters.watched(pipeline.render(plan, on_event, keeper))
 
-            return self._written(frames, len(plan.playback), text, keeper, progress)
+            clip = self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound)
+            return self._written(frames, clip, keeper, progress)
 
     def note(self, lines: Sequence[str]) -> None:
         """Notes before the run."""
@@ -154,14 +158,19 @@ class _Run:
         yield from tqdm(frames, "Enlarging", total, unit="frame", file=sys.stderr, disable=self.arguments.quiet,
                         dynamic_ncols=True)
 
-    def _written(self, frames: FramesOf, count: int, text: Callable[[Known], str], keeper: Keeper,
-                 on_event: Any) -> int:
-        """Make the clip of `count` frames, and tell of it; the exit code."""
-        from animatediff.clip import job
+    def _clip(self, count: int, text: Callable[[Known], str], sound: Sound | None) -> Clip:
+        """What is written: so many frames."""
+        from animatediff.clip import writing
+        from animatediff.clip.job import Clip
 
         settings, target = self.asked.settings, self.target
-        clip = job.Clip(count, settings.formats, settings.fps, text, lambda taken: target, settings.loop_number,
-                        sound=self.asked.clip.sound)
+        return Clip(count, settings.formats, settings.fps, text, lambda taken: target, settings.loop_number,
+                    options=writing.options(settings), sound=sound)
+
+    def _written(self, frames: FramesOf, clip: Clip, keeper: Keeper, on_event: Any) -> int:
+        """Make the clip, and tell of it; the exit code."""
+        from animatediff.clip import job
+
         written = job.run(frames, clip, keeper, on_event)
         self._report(written, [*self.notes, *getattr(on_event, "notes", []), *self.meters.notes])
         if written.interrupted:
@@ -219,7 +228,7 @@ class _Meters:
             yield frame
             if (reference := next(own, None)) is not None:
                 before.add(reference)
-                after.add(frame, reference)
+                after.add(frame if frame.dtype.itemsize == 1 else (frame >> 8).astype("uint8"), reference)
         self.errors = before.error, after.error
 
 
