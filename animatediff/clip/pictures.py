@@ -26,27 +26,22 @@ Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size 
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 [f h w 3] in the clip's size, or in one whose latents are enlarged to it: `first`, one or one for each
-    frame, and `last`, [0 h w 3] for none.
+    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
 
-    source: what `first` was taken from. mask: where it may change, None for everywhere. digests: SHA-256 of the pixels,
-    by the parameter that names them.
-    """
-
-    first: StoredPictures
-    last: np.ndarray
-    source: SourceFrames
-    mask: ChangeMask | None
-    digests: dict[str, str]
+    first: StoredPictures  # [f h w 3], one start picture or one for each frame
+    last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame
+    source: SourceFrames  # origin of `first`
+    mask: ChangeMask | None  # where the clip may change, None for everywhere
+    digests: dict[str, str]  # SHA-256 of the pixels, by the names of the parameters
 
     def of(self, settings: Settings) -> Settings:
-        """The settings, with frames, rate and size from the pictures where they leave them open."""
+        """Return the settings, with number of frames, rate and size from the pictures if they are not given."""
         count, height, width, _ = self.first.shape
         return replace(settings, size=settings.size or f"{width}x{height}",
                        frames=settings.frames or (count if count > 1 else 0), fps=settings.played_fps(self.source.fps))
 
     def kept(self, picture: np.ndarray, frame: int) -> np.ndarray:
-        """A finished frame of the clip, with the source's own pixels where the mask lets nothing change."""
+        """Return a finished frame of the clip, with the source's pixels where the mask is black."""
         if self.mask is None:
             return picture
         return self.mask.composed(picture, self.first[frame if len(self.first) > 1 else 0], frame)

@@ -1,4 +1,4 @@
-"""Pictures of one size that are kept in a temporary file, since those of a long video are more than memory holds."""
+"""Pictures of one size in a temporary file, because the frames of a long video do not fit into memory."""
 from __future__ import annotations
 
 import hashlib
@@ -10,14 +10,14 @@ import numpy as np
 
 from animatediff.errors import MediaError
 
-IN_MEMORY = 2**22  # bytes that are held without a file
+IN_MEMORY = 2**22  # bytes up to which there is no file
 
 
 class StoredPictures(Sequence[np.ndarray]):
-    """uint8 [h w 3] or [h w], one of them in memory at a time. The file goes with the object. sha256: of all pixels."""
+    """A sequence of pictures, uint8 [h w 3] or [h w]. They are read from a file, which is deleted with the object."""
 
     def __init__(self, pictures: Iterable[np.ndarray]):
-        """At least one picture, all in the size of the first. MediaError where the disk is full."""
+        """Store at least one picture, all in the size of the first. Raises MediaError if the disk is full."""
         self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="animatediff")  # noqa: SIM115
         self._count, self._picture = 0, ()
         digest = hashlib.sha256()
@@ -32,11 +32,11 @@ class StoredPictures(Sequence[np.ndarray]):
                                  f"({error.strerror or error})", where=tempfile.gettempdir(),
                                  remedy="Free the disk, or ask for fewer frames") from error
             self._count += 1
-        self.sha256 = digest.hexdigest()
+        self.sha256 = digest.hexdigest()  # of all pixels
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[f h w 3] or [f h w]."""
+        """As of an array: [f h w 3] or [f h w]."""
         return (self._count, *self._picture)
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class StoredPictures(Sequence[np.ndarray]):
         return map(self._read, range(self._count))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, in memory."""
+        """Return all pictures as one array."""
         return np.stack(list(self)).astype(dtype or np.uint8, copy=False)
 
     def _read(self, number: int) -> np.ndarray:
