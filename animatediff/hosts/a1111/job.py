@@ -1,7 +1,7 @@
 """One job: a request of the host that asks for clips, from its arguments to its files."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +12,7 @@ import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job, sounds
+from animatediff.clip import colour, interpolation, job, sounds
 from animatediff.clip.plan import Plan
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
@@ -31,7 +31,7 @@ from animatediff.hosts.a1111 import (
 )
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
-from animatediff.hosts.a1111.clip import SCORE, HostClip
+from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
 from animatediff.hosts.a1111.inputs import OfJob, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
@@ -41,6 +41,7 @@ from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
@@ -66,6 +67,7 @@ class Job:
         self.plans: Plans | None = None  # of the job's clips
         self.plan: Plan | None = None  # of this clip
         self.interpolation: interpolation.Interpolation | None = None
+        self.match: Callable[[], ColourMatch] | None = None
         self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
@@ -87,6 +89,7 @@ class Job:
         self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -110,13 +113,13 @@ class Job:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._end_clip()  # the one before, if it has lost frames on its way
         self.on_clip.close()
-        for name in (SCORE, SHORTAGE, INTERRUPTED):
+        for name in (SCORE, QUALITY, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, between, self.sound)
+        self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"
