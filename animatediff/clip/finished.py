@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +18,7 @@ from animatediff.clip.provenance import metadata_text
 from animatediff.errors import AnimateDiffError
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
+from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
 from animatediff.media.sound import find as find_sound
 from animatediff.media.timing import rate
@@ -116,6 +117,13 @@ class Finished:
         for picture, seconds in zip(read.pictures(self.path), self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
+
+    def measured(self, watched: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> Score:
+        """Its flicker, colour drift and so on. watched: goes through the frames for whoever shows the progress."""
+        meter = ScoreMeter()
+        for picture, seconds in watched(zip(read.pictures(self.path), self.seconds)):
+            meter.add(np.asarray(picture), seconds)
+        return meter.score
 
 
 def about(text: str) -> dict[str, Any]:

@@ -24,7 +24,9 @@ from animatediff.clip import resume
 from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.resume import Keeper
 from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.loop import LoopMeter, LoopScore
+from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
@@ -40,6 +42,7 @@ class Known:
 
     frames: int = 0  # that have come
     loop: LoopScore | None = None
+    score: Score | None = None
     shortages: tuple[str, ...] = ()  # of memory, and what was given up for it
 
 
@@ -52,7 +55,8 @@ class Clip:
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too. sound: of the files that can have it.
+    that, too. sound: of the files that can have it. score: whether flicker and colour drift are measured. match:
+    makes what corrects the colours of the frames that are pushed.
     """
 
     frames: int  # that are to be pushed
@@ -66,6 +70,8 @@ class Clip:
     interpolation: Interpolation | None = None
     hold_all: bool = False
     sound: Sound | None = None
+    score: bool = False
+    match: Callable[[], ColourMatch] | None = None
 
 
 @dataclass
@@ -78,6 +84,7 @@ class Written:
     frames: int = 0  # in the files
     text: str = ""
     loop: LoopScore | None = None
+    score: Score | None = None
     notes: list[str] = field(default_factory=list)
     held: list[Any] = field(default_factory=list)
     interrupted: bool = False
@@ -89,11 +96,13 @@ class Job:
     def __init__(self) -> None:
         self.written: list[Written] = []
         self._current: _Streamed | _Held | None = None
+        self._match: ColourMatch | None = None
 
     def begin(self, clip: Clip) -> None:
         """The clip that frames are pushed to from now on. MediaError where its files cannot be opened."""
         self.finish()
         self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
+        self._match = clip.match and clip.match()
 
     @property
     def stem(self) -> Path | None:
@@ -103,7 +112,7 @@ class Job:
     def add(self, frame: Any) -> None:
         """The next frame, a PIL image or uint8 [h w 3]."""
         assert self._current is not None, "begin a clip first"
-        self._current.add(frame)
+        self._current.add(_matched(frame, self._match) if self._match else frame)
 
     def told(self, event: Event) -> None:
         """An event of the run that makes the frames; what was given up for want of memory goes into the files."""
@@ -136,7 +145,7 @@ class _Streamed:
     """A clip whose frames go into its files as they come."""
 
     def __init__(self, clip: Clip):
-        self.clip, self.meter, self.shortages = clip, LoopMeter(), []
+        self.clip, self.meter, self.shortages = clip, _Meter(clip), []
         self.text = clip.text(Known())
         self.between = _Between(clip)
         self.writer = _writer(clip, self.text)
@@ -153,23 +162,23 @@ class _Streamed:
         with self.writer:
             for each in self.between.finish():
                 self.writer.add(each)
-            self._describe(self.meter.score)
+            self._describe(self.meter.loop, self.meter.score)
         return self._written()
 
     def fail(self, error: BaseException) -> Written:
         self.writer.__exit__(type(error), error, error.__traceback__)
         return self._written()
 
-    def _describe(self, loop: LoopScore | None = None) -> None:
+    def _describe(self, loop: LoopScore | None = None, score: Score | None = None) -> None:
         """Tell the files what has become known."""
-        text = self.clip.text(Known(self.count, loop, tuple(self.shortages)))
+        text = self.clip.text(Known(self.count, loop, score, tuple(self.shortages)))
         if text != self.text:
             self.text = text
             self.writer.describe(text)
 
     def _written(self) -> Written:
-        return Written(self.clip, self.writer.stem, self.writer.paths, self.writer.count, self.text, self.meter.score,
-                       [*self.writer.notes, *self.between.notes])
+        return Written(self.clip, self.writer.stem, self.writer.paths, self.writer.count, self.text, self.meter.loop,
+                       self.meter.score, [*self.writer.notes, *self.between.notes])
 
 
 class _Held:
@@ -190,11 +199,11 @@ class _Held:
         clip, count = self.clip, len(self.frames)
         if not count:
             return None
-        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
+        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), _Meter(clip)
         for frame in done.held:
             meter.add(eight_bits(frame))
-        done.loop = meter.score
-        done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
+        done.loop, done.score = meter.loop, meter.score
+        done.text = clip.text(Known(count, done.loop, done.score, tuple(self.shortages)))
         self._write(done)
         done.frames = done.frames or len(done.held)
         if count < clip.frames:
@@ -226,6 +235,40 @@ class _Held:
             done.notes.append(str(error))
         except OSError as error:
             done.notes.append(str(MediaError(f"the clip was not written ({error})", where=str(done.stem))))
+
+
+class _Meter:
+    """What is measured on a clip's own frames, in the order of playback."""
+
+    def __init__(self, clip: Clip):
+        self._seconds = 1 / rate(clip.fps)
+        self._loop, self._score = LoopMeter(), ScoreMeter() if clip.score else None
+
+    def add(self, pixels: np.ndarray) -> None:
+        self._loop.add(pixels)
+        if self._score:
+            self._score.add(pixels, self._seconds)
+
+    @property
+    def loop(self) -> LoopScore | None:
+        return self._loop.score
+
+    @property
+    def score(self) -> Score | None:
+        return self._score and self._score.score
+
+
+def _matched(frame: Any, match: ColourMatch) -> Any:
+    """The same object with other colours, if it is a PIL image: whoever has it knows it by itself."""
+    own = eight_bits(frame)
+    pixels = match(own)
+    if not isinstance(frame, np.ndarray):
+        frame.paste(Image.fromarray(pixels))
+        return frame
+    colours, alpha = frame[..., :3], frame[..., 3:]
+    if frame.dtype == np.uint16:  # what it has beyond eight bits stays
+        pixels = (colours + (pixels.astype(np.int32) - own) * 257).clip(0, 65535).astype(np.uint16)
+    return np.concatenate((pixels, alpha), -1) if alpha.size else pixels
 
 
 class _Between:

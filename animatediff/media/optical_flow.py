@@ -9,6 +9,7 @@ from animatediff.packages import extra, needed
 
 EXTRA = extra("interpolate", "opencv-python-headless")
 SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
+THINNEST = 32  # pixels of the shorter side; thinner frames get a border, since OpenCV 5 crashes at sides below 16
 
 
 def library() -> Any:
@@ -27,9 +28,13 @@ class Search:
         """Frames uint8 [h w 3] -> float32 [h w 2]: x and y in pixels from each pixel of `a` to its place in `b`."""
         cv2, (height, width) = self.cv2, a.shape[:2]
         factor = max(1.0, SMALLEST / max(height, width))
-        size = round(width * factor), round(height * factor)
+        size = max(1, round(width * factor)), max(1, round(height * factor))
         gray = [cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC) for x in (a, b)]
-        found = np.nan_to_num(self._dis.calc(gray[0], gray[1], None)).clip(-max(size), max(size))
+        if min(size) < THINNEST:
+            border = 0, max(0, THINNEST - size[1]), 0, max(0, THINNEST - size[0]), cv2.BORDER_REPLICATE
+            gray = [cv2.copyMakeBorder(plane, *border) for plane in gray]
+        found = self._dis.calc(gray[0], gray[1], None)[:size[1], :size[0]]
+        found = np.nan_to_num(found).clip(-max(size), max(size))
         return cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(factor)
 
 

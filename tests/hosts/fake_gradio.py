@@ -39,6 +39,7 @@ class Block:
     """Something on the page. `events`: (name, arguments) as attached."""
 
     stack: ClassVar[list[Block]] = []
+    script = "_js"  # the argument of an event that is JavaScript
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in ACCEPTED)
@@ -55,7 +56,8 @@ class Block:
 
     def _attach(self, event: str) -> Callable[..., None]:
         def attach(**kwargs: Any) -> None:
-            assert set(kwargs) <= EVENT, f"events do not take {set(kwargs) - EVENT} in every gradio"
+            known = EVENT | {self.script}
+            assert set(kwargs) <= known, f"events do not take {set(kwargs) - known} in every gradio"
             self.events.append((event, kwargs))
 
         return attach
@@ -82,7 +84,7 @@ def gradio(version: str = "3.41.2") -> ModuleType:
     module.Blocks = Blocks
     module.update = lambda **kwargs: kwargs | {"__type__": "update"}
     for name in ACCEPTED:
-        setattr(module, name, type(name, (Block,), {}))
+        setattr(module, name, type(name, (Block,), {"script": "js" if version.startswith("4") else "_js"}))
     if not version.startswith("4"):
         del module.ImageMask
     module.Brush = lambda **kwargs: kwargs

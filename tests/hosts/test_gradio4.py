@@ -29,6 +29,8 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modules")
     write_module(folder / "v2.safetensors")
     write_module(folder / "xl.safetensors", "HotShot-XL", widths=(32, 32, 32))
+    frames = [Image.new("RGB", (64, 64), (20 * i, 90, 90)) for i in range(4)]
+    frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:], duration=120)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -101,6 +103,18 @@ def test_modules_are_listed_with_their_family_and_sent_by_name(page, served):
     page.wait_for_function("document.querySelector('#sent textarea').value", timeout=30_000)
     sent = literal_eval(page.input_value("#sent textarea"))
     assert sent[:3] == (True, "v2.safetensors", 12)
+
+
+def test_the_button_under_the_gallery_interpolates_the_clip(page, served):
+    page.locator("#txt2img-ad-more > .label-wrap").first.click()
+    page.click("#txt2img-ad-interp input")
+    page.locator("ul.options li", has_text="blend").first.click()
+    page.click("#txt2img-ad-interpolate")
+    page.locator("#html_info_txt2img", has_text='"fps": 16.667').first.wait_for(timeout=30_000)
+    page.locator("#txt2img_gallery .thumbnail-item").nth(1).wait_for(timeout=30_000)
+    [made] = served[1].rglob("*-interpolated.gif")
+    with Image.open(made) as clip:
+        assert clip.n_frames == 8
 
 
 def test_a_mask_is_painted_and_used(page, served):

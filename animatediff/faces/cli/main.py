@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from animatediff import settings as table
 from animatediff import travel
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError, end_of
-from animatediff.faces.cli import interpolate, output, refine
+from animatediff.faces.cli import interpolate, output, refine, score
 from animatediff.faces.cli.output import fail
 from animatediff.faces.cli.streams import Interrupts, guarded
 from animatediff.version import __version__
@@ -142,6 +142,11 @@ def parser() -> argparse.ArgumentParser:
     refine.add_arguments(again)
     again.set_defaults(command=refine.refine)
 
+    measured = commands.add_parser("score", help="measure the flicker and colour drift of a clip",
+                                   description="Measure flicker, temporal error, colour drift and loop of a clip.")
+    score.add_arguments(measured)
+    measured.set_defaults(command=score.score)
+
     info = commands.add_parser("info", help="show the settings inside a clip",
                                description="Show the settings inside a clip or a frame.")
     info.add_argument("file", metavar="FILE")
@@ -152,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
                                  "be used.")
     models.add_argument("--folder", metavar="DIR", help="search this folder instead of the usual ones")
     models.set_defaults(command=_models)
-    for command in (render, schedule, between, again, info, models):
+    for command in (render, schedule, between, again, measured, info, models):
         command.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return top
 

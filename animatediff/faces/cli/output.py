@@ -112,6 +112,8 @@ def print_report(written: Written, settings: Settings) -> None:
         tell(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
     if written.loop and settings.asks_for_a_loop and not written.interrupted:
         tell(f"Loop score: {written.loop}")
+    if written.score and not written.interrupted:
+        tell(f"Score: {written.score}")
     for line in written.notes:
         tell(f"Note: {line}")
     words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS

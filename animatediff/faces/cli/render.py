@@ -115,7 +115,7 @@ def loaded(settings: Settings) -> Pipeline:
 
 def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
     """`place`: of a run that is gone on with."""
-    from animatediff.clip import writing
+    from animatediff.clip import colour, writing
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
 
@@ -123,12 +123,17 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
         more: dict[str, Any] = {"memory": list(known.shortages)} if known.shortages else {}
         if known.loop:
             more["loop"] = known.loop.to_dict()
+        if known.score:
+            more["score"] = known.score.to_dict()
         return metadata_text(about | more)
 
-    settings = plan.settings
+    settings, pictures = plan.settings, plan.inputs.pictures
+    first = None if pictures is None else pictures.first
+    reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound)
+                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
+                match=colour.of(settings, reference))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
@@ -137,7 +142,8 @@ def report(arguments: argparse.Namespace, settings: Settings, written: Written, 
     if arguments.json:
         output.tell(json.dumps({
             "written": [str(path) for path in written.paths], "frames": written.frames,
-            "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
+            "interrupted": written.interrupted, "loop": about.get("loop"),
+            "score": about.get("score"), "notes": notes + written.notes,
             "settings": settings.to_dict(), "metadata": about}))
     else:
         output.print_report(written, settings)

@@ -11,7 +11,7 @@ from fastapi import Body, FastAPI, HTTPException
 from animatediff import settings
 from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError, SettingsError, end_of
-from animatediff.hosts.a1111 import request
+from animatediff.hosts.a1111 import finished, finished_api, request
 from animatediff.hosts.shared import json_values
 from animatediff.version import __version__
 
@@ -31,6 +31,9 @@ def add(app: FastAPI) -> AbstractContextManager[None]:
                                  ("preflight", "POST", preflight), ("schedule", "POST", schedule)):
         app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=hosts_own.dependencies,
                           tags=["AnimateDiff"])
+    for name, operation in finished.OPERATIONS.items():
+        app.add_api_route(f"{ROOT}/{name}", _operation(name), methods=["POST"], dependencies=hosts_own.dependencies,
+                          tags=["AnimateDiff"], openapi_extra=finished_api.documented(operation))
     from modules.api.api import Api
 
     return wrapped(Api, "init_script_args", _with_our_arguments_checked)
@@ -91,6 +94,15 @@ def models() -> dict[str, Any]:
     found = [entry.to_dict() | {"does_not_fit": library.misfit(entry, image)} for entry in library.entries()]
     return {"folders": [str(folder) for folder in library.folders()], "models": found,
             "motion_loras": [entry.to_dict() for entry in library.lora_entries()]}
+
+
+def _operation(name: str) -> Callable[..., Any]:
+    """The route of one of `finished.OPERATIONS`."""
+    def answer(body: dict[str, Any]) -> Any:
+        return finished_api.answer(finished.OPERATIONS[name], body, name)
+
+    answer.__name__ = name
+    return _refusing(answer)
 
 
 @_refusing

@@ -1,6 +1,7 @@
 """One clip of a job: what it is taken when it begins, and what its files are to be."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from modules import images, processing
@@ -11,11 +12,12 @@ from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, results
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.media.write import WRITERS, Target
 from animatediff.settings import Settings
 
-SCORE = "AnimateDiff loop score"  # in the infotext
+SCORE, QUALITY = "AnimateDiff loop score", "AnimateDiff score"  # in the infotext
 
 
 class HostClip:
@@ -26,9 +28,9 @@ class HostClip:
     """
 
     def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None,
-                 sound: Sound | None = None):
+                 match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None):
         """`before_process_batch`, when this clip's seeds are numbered."""
-        self.p, self.settings, self.interpolation, self.sound = p, settings, interpolation, sound
+        self.p, self.settings, self.interpolation, self.match, self.sound = p, settings, interpolation, match, sound
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # place of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -42,8 +44,8 @@ class HostClip:
         s = self.settings
         return job.Clip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
-            s.loop_number, options=writing.options(s, options.write_options()),
-            interpolation=self.interpolation, sound=self.sound, hold_all=results.shows_frames(s),
+            s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
+            sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:
@@ -60,12 +62,15 @@ class HostClip:
     def notes(self, written: job.Written) -> list[str]:
         """What there is to say of its files."""
         score = [f"loop score {written.loop}"] if written.loop and self.settings.asks_for_a_loop else []
+        measured = written.score.notes if written.score else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
-        return [*score, *written.notes, *cut]
+        return [*score, *measured, *written.notes, *cut]
 
     def _infotext(self, known: job.Known) -> str:
         if known.loop and self.settings.asks_for_a_loop:
             self.facts[SCORE] = self.p.extra_generation_params[SCORE] = f"{known.loop.value:.2f}"
+        if known.score:
+            self.facts[QUALITY] = self.p.extra_generation_params[QUALITY] = str(known.score)
         with attribute(self.p, "extra_generation_params", self.facts):
             return processing.create_infotext(self.p, self.prompts, self.seeds, self.subseeds, index=self.first,
                                               all_negative_prompts=self.negatives)

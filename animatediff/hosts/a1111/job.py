@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -14,7 +14,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 from PIL import Image
 
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job, sounds
+from animatediff.clip import colour, interpolation, job, sounds
 from animatediff.clip.plan import Plan
 from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
@@ -36,7 +36,7 @@ from animatediff.hosts.a1111 import (
 )
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
-from animatediff.hosts.a1111.clip import SCORE, HostClip
+from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
 from animatediff.hosts.a1111.inputs import OfJob, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
@@ -47,6 +47,7 @@ from animatediff.hosts.a1111.source import SourceVideo
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
@@ -77,6 +78,7 @@ class Job:
         self.plans: Plans | None = None  # of the job's clips
         self.plan: Plan | None = None  # of this clip
         self.interpolation: interpolation.Interpolation | None = None
+        self.match: Callable[[], ColourMatch] | None = None
         self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
@@ -113,6 +115,7 @@ class Job:
         if pictures.from_picture(self.p):
             self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -137,7 +140,7 @@ class Job:
         """`before_process_batch`: the host has made the noise source of this clip."""
         self._end_clip()  # the one before, if it has lost frames on its way
         self.on_clip.close()
-        for name in (SCORE, SHORTAGE, INTERRUPTED):
+        for name in (SCORE, QUALITY, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
@@ -145,7 +148,7 @@ class Job:
         between = self.interpolation and self.interpolation.on(devices.device)
         if self.strength is not None:
             self.p.extra_generation_params["Denoising strength"] = self.strength
-        self.clip = HostClip(self.p, self.settings, between, self.sound)
+        self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"

@@ -22,6 +22,7 @@ from animatediff.clip import pictures as clip_pictures
 from animatediff.errors import MediaError, SettingsError, end_of, quoted
 from animatediff.hosts.shared import infotext
 from animatediff.media import opening, read
+from animatediff.media.colour_match import Reference
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.settings import Settings
 
@@ -105,6 +106,13 @@ def check(p: Any, settings: Settings, video: int = 0) -> None:
 
 def from_picture(p: Any) -> bool:
     return bool(getattr(p, "init_images", None))
+
+
+def reference_of(p: Any) -> Reference | None:
+    """The start picture of each frame, whose colours it may get; None for a clip from noise alone."""
+    if not from_picture(p):
+        return None
+    return lambda index: np.asarray(read.flat(p.init_images[min(index, len(p.init_images) - 1)]))
 
 
 def of_pass(p: Any, settings: Settings, until: torch.Tensor | None = None) -> FromPictures | None:

@@ -109,14 +109,24 @@ def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: boo
     return settings.width, settings.height
 
 
+def rows() -> tuple[Parameter, ...]:
+    """What has a control on the page."""
+    return tuple((ROWS | {"upscaler": replace(UPSCALER, choices=tuple(upscalers()))}).values())
+
+
+def upscalers() -> list[str]:
+    """The host's names."""
+    known = [upscaler.name for upscaler in shared.sd_upscalers]
+    return list(dict.fromkeys([LANCZOS, *(each for each in known if each != "None"), LATENT]))
+
+
 def _upscaler(name: str) -> str:
     """The host's name of an upscaler. SettingsError where there is none."""
-    known = [upscaler.name for upscaler in shared.sd_upscalers]
-    names = [LANCZOS, *(each for each in known if each != "None"), LATENT]
+    names = upscalers()
     found = next((each for each in names if each.lower() == name.lower()), None)
     if found is None:
         raise SettingsError(f"there is no upscaler {name}", where="upscaler",
-                            remedy=f"Use one of {', '.join(dict.fromkeys(names))}.")
+                            remedy=f"Use one of {', '.join(names)}.")
     return found
 
 

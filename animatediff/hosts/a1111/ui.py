@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from animatediff import settings as table
-from animatediff.hosts.a1111 import words
+from animatediff.hosts.a1111 import finished_buttons, words
 from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
@@ -104,6 +104,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
         modules, refresh = _rows(gr, tab, made)
         beside = _parts(gr, tab, made)
+        own = {name: _own_part(gr, tab, name, rows) for name, rows in finished_buttons.own_rows().items()}
         # Pressed by javascript/animatediff-preflight.js: when the page is loaded and when the host's options change,
         # and where gradio says nothing of a change.
         update, renew = (_button(gr, TITLE, f"{tab}-ad-{name}", "ad-hidden") for name in ("update", "renew"))
@@ -118,6 +119,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
             _connect(ours, last.component, (refresh, update), renew)
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
+        finished_buttons.add(gr, script, tab, made, own)
     # Nothing is pasted where it cannot be seen.
     hidden = [name for part in PARTS if part.img2img and not is_img2img for name in sum(part.rows, ())]
     fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
@@ -154,6 +156,16 @@ def _parts(gr: Any, tab: str, made: dict[str, Any]) -> dict[str, Any]:
             with gr.Row():
                 made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
     return beside
+
+
+def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict[str, Any]:
+    """Controls by name of what is done to a finished clip; no script argument is made of them."""
+    found = {}
+    with gr.Accordion(name.capitalize(), open=False, elem_id=f"{tab}-ad-{name}-part"), gr.Row():
+        for p in rows:
+            found[p.name] = _control(gr, replace(p, name=f"{name}_{p.name}"), tab)
+            found[p.name].do_not_save_to_config, found[p.name].webui_tooltip = True, p.help
+    return found
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.a1111 import axes, page_errors, request, words
 from animatediff.hosts.shared import infotext
 from animatediff.media import read
+from animatediff.motion.library import inside
 from animatediff.settings import Settings
 
 CLIP = "animatediff_upscale"  # attribute of `p`
@@ -122,20 +123,23 @@ def as_shown(item: Any) -> Any:
     """What the gallery shows already, as the host hands it back: a path, which the page may read from then on. So it
     has to be one that the page may read."""
     picture: Any = Image.new("RGB", (1, 1))
-    path = _path(item)
-    if _is_shown(path):
+    path = path_of(item)
+    if is_shown(path):
         picture.already_saved_as = path
     return picture
 
 
-def _is_shown(path: str) -> bool:
+def is_shown(path: str) -> bool:
     """Whether the WebUI has shown this file, under this name, in a gallery."""
-    return any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (path, os.path.abspath(path)))
+    cache = getattr(shared.demo, "GRADIO_CACHE", None)  # of gradio 4, which shows copies
+    return any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (path, os.path.abspath(path))) or \
+        (bool(cache) and inside(Path(os.path.realpath(path)), Path(os.path.realpath(cache))))
 
 
-def _path(item: Any) -> str:
+def path_of(item: Any) -> str:
+    """The file of one of the gallery's items: a path, or what gradio 3 has, alone or with a caption."""
     item = item[0] if isinstance(item, (list, tuple)) else item
-    name = item["name"] if isinstance(item, dict) else item.filename  # gradio 4 has opened the file
+    name = item["name"] if isinstance(item, dict) else getattr(item, "filename", item)  # gradio 4 has opened the file
     return str(name).rsplit("?", 1)[0]
 
 
@@ -147,8 +151,8 @@ def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
     if not isinstance(written, str):
         return None
     wanted = table.parse(infotext.loads(written))
-    path = Path(_path(gallery[index]))
-    if not _is_shown(str(path)):
+    path = Path(path_of(gallery[index]))
+    if not is_shown(str(path)):
         raise MediaError("the clip's file is not in a folder of the WebUI", where=path.name, remedy=REMEDY)
     frames = _frames(path, wanted.frame_count())
     if len(frames) < wanted.frame_count():
