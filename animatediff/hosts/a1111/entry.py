@@ -90,7 +90,7 @@ def register(neighbours: Neighbours) -> None:
     script_callbacks.on_cfg_denoiser(_before_call)
     script_callbacks.on_infotext_pasted(_pasted)
     around_page = ExitStack()  # changes to the host's functions, undone before scripts are loaded again
-    script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # before our axes: it renames the older extension's
+    script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # renames older axes first
     script_callbacks.on_before_ui(_axes)
     script_callbacks.on_app_started(lambda demo, app: around_page.enter_context(_routes(app)))
     script_callbacks.on_script_unloaded(around_page.close)

@@ -46,7 +46,7 @@ class Source:
         try:
             clip = Finished.read(self.path, fps)
             clip = clip if clip.settings or not self.text else replace(clip, text=self.text)
-            if fps is None and self.path.is_dir() and clip.settings and clip.settings.fps:  # a folder of pictures has no frame times
+            if fps is None and self.path.is_dir() and clip.settings and clip.settings.fps:  # pictures have no times
                 clip = replace(Finished.read(self.path, float(interpolation.played_fps(clip.settings))), text=clip.text)
         except MediaError as error:
             raise MediaError(error.what, where=self.path.name, remedy=error.remedy) from error

@@ -20,7 +20,7 @@ from animatediff.hosts.a1111 import finished, page_errors, results, server_files
 from animatediff.hosts.a1111.refine import Refined
 from animatediff.parameters import Parameter
 
-BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # elem_ids of the host: the buttons stand beside the first; the second is created last
+BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # elem_ids of the host: our neighbour, the last
 EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpected error
 
 

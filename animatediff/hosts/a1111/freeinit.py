@@ -1,9 +1,9 @@
 """FreeInit in the WebUI: the first pass of a clip is sampled several times.
 
-Each iteration is one call of the host's own method, over all its steps. Its noise differs from the host's, but has unit
-variance like it, so every sampler scales it itself. The second pass of Hires. fix is sampled once, since it takes its
-coarse structure from the first pass. img2img starts at a lower noise level; there only the clip's difference from the
-picture is diffused.
+Each iteration is one call of the host's own method, over all its steps, with new noise. The noise has unit variance,
+and every sampler scales it itself. The second pass of Hires. fix is sampled once, since it takes its coarse structure
+from the first pass. img2img starts at a lower noise level; there the noise contains the clip's difference from the
+picture.
 """
 from __future__ import annotations
 
