@@ -25,8 +25,9 @@ EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpec
 
 
 def own_rows() -> dict[str, tuple[Parameter, ...]]:
-    """Return, by operation name, the parameters that have controls of their own. Each operation is a part of the
-    accordion.
+    """Return the parameters that have controls of their own, by operation name.
+
+    Each such operation is a part of the accordion.
     """
     return {name: rows for name, operation in finished.OPERATIONS.items() if (rows := operation.own())}
 

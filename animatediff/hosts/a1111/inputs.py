@@ -68,8 +68,7 @@ class Plans:
         self._made: dict[tuple[Prompts, Prompts | None], Plan] = {}
 
     def notes(self) -> list[str]:
-        """Return the notices of all clips' plans, without advice. SettingsError and ModelError for an error in any of
-        them.
+        """Return the notices of all clips' plans, without advice. SettingsError or ModelError for a clip with an error.
         """
         p, frames = self.p, self.job.settings.frames
         clips = [slice(first, first + frames) for first in range(0, len(p.all_prompts), frames)]

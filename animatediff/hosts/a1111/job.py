@@ -76,8 +76,7 @@ class Job:
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
-        """`before_process`: check everything that does not need the checkpoint, and make the batch as large as the
-        clip.
+        """`before_process`: check everything that does not need the checkpoint, and set the batch size to the clip's.
         """
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
@@ -248,8 +247,7 @@ class Job:
 
     @contextmanager
     def _shown(self, run: Pass) -> Iterator[None]:
-        """Count progress in windows, play the clip in the live preview if the user wants it, and enter the neighbours'
-        scopes.
+        """Count progress in windows, enter the neighbours' scopes, and play the clip in the live preview if that is on.
         """
         with ExitStack() as stack:
             for one in self.beside:

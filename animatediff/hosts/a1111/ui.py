@@ -164,8 +164,7 @@ def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict
 
 @contextmanager
 def _accordion(gr: Any, tab: str) -> Iterator[Any]:
-    """Build our accordion and yield the control of Enable. It stands in the accordion's header, if the host supports
-    that.
+    """Build our accordion and yield the control of Enable. It is in the accordion's header if the host supports that.
     """
     p = table.BY_NAME["enable"]
     if int(gr.__version__.split(".")[0]) < 4:
