@@ -25,7 +25,7 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 
 def render(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     begun, found = resumed(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     from animatediff.media.write import Target
@@ -73,8 +73,12 @@ def render(arguments: argparse.Namespace) -> int:
 
 
 def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file and the state of the run that --resume means; none without it, and where there is none, and what to
-    begin with is given. refines: whether that is a run of `refine`."""
+    """Return the file and the state of the run to resume.
+
+    Returns None for both without --resume, and if there is no state but enough is given to begin a new run. Without
+    either, raises SettingsError.
+    refines: whether the command is `refine`.
+    """
     if arguments.save_state < 0:
         raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
     if not arguments.resume:
@@ -99,7 +103,7 @@ def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Pa
 def loaded(settings: Settings) -> Pipeline:
     from animatediff.engine.pipeline import Pipeline
 
-    # Libraries' warnings about their own future are not the user's.
+    # Deprecation warnings of libraries do not concern users.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("diffusers", "transformers"):
@@ -108,7 +112,7 @@ def loaded(settings: Settings) -> Pipeline:
 
 
 def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
-    """`place`: of a run that is gone on with."""
+    """Return the clip to write. place: target of a resumed run, None for a new one."""
     from animatediff.clip import colour, writing
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
@@ -125,7 +129,7 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
     first = None if pictures is None else pictures.first
     reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
-                lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
+                lambda taken: place or request.target(out, settings, taken),  # `settings` has the seed that was drawn
                 settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
                 match=colour.of(settings, reference))
 

@@ -1,4 +1,4 @@
-"""`animatediff score`: a clip's flicker, temporal error, colour drift and loop score."""
+"""`animatediff score`: measure a clip's flicker, temporal error, colour drift and loop score."""
 from __future__ import annotations
 
 import argparse
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     from tqdm import tqdm
 
     from animatediff.clip.finished import Finished
