@@ -63,7 +63,7 @@ def test_onsets_are_in_the_frames_of_the_clicks(tmp_path, fps):
     times = (0.0, 0.25, 0.5 + 1e-3, 0.8, 1.0, 1.37, 1.75)  # some exactly at the start of a frame
     for more in (0, tone(60), 0.01 * RNG.normal(size=2 * RATE)):
         onset = levels(tmp_path / "a.wav", clicks(times) + more, fps, round(2 * fps))["onset"]
-        due = [{int(time * rate(fps)), int((time + hearing.ONSET_HOP) * rate(fps))} for time in times]  # or one hop later
+        due = [{int(time * rate(fps)), int((time + hearing.ONSET_HOP) * rate(fps))} for time in times]  # or a hop later
         found = {int(i) for i in np.flatnonzero(onset > 0.5)}
         assert len(found) == len(times) and all(found & each for each in due)
 
