@@ -44,7 +44,7 @@ class OfJob:
         return cls(replace(settings, size="{}x{}".format(*sides) if fits else ""), mask, sampled_of(p))
 
     def of_clip(self, p: Any, seed: int, first: Prompts, second: Prompts | None) -> Inputs:
-        """Return the inputs of one clip. SettingsError and ModelError for what cannot be read.
+        """Return the inputs of one clip. SettingsError or ModelError for unreadable inputs.
 
         seed: seed of its first frame.
         first, second: prompts of the first pass, and of Hires. fix if there is one.

@@ -50,7 +50,7 @@ from animatediff.settings import Settings
 
 KEY = "AnimateDiff"
 SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
+ON_P = ("close", "sample", *travelling.METHODS)  # attributes set on a clip's `p`
 
 
 class Job:

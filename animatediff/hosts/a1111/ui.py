@@ -255,7 +255,7 @@ class _Page:
 
 
 def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
-    """Attach the events, in the gradio context of the page's tab. They change only the lines and what a button writes.
+    """Attach the events, in the gradio context of the page's tab. They change only the lines and the buttons' targets.
 
     listing: buttons that read the folders again.
     renew: the button that updates only the lines.
