@@ -286,7 +286,7 @@ class Job:
 
 @lru_cache(maxsize=2)
 def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
-    """Return the motion module. The last two modules stay in the host's memory; their files are mapped, not copied.
+    """Return the motion module. The last two stay in CPU memory, with their files mapped, not copied.
 
     changed: modification time of the file. A changed file is read again.
     """
