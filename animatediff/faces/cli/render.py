@@ -1,4 +1,4 @@
-"""`animatediff render`: from the command's words to a clip's files, and what is said of it."""
+"""`animatediff render`: make a clip from the command line's arguments, write its files, and print a report."""
 from __future__ import annotations
 
 import argparse
