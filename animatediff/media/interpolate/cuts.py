@@ -46,8 +46,11 @@ def _averaged(plane: np.ndarray) -> np.ndarray:
 
 
 class Finder:
-    """Finds the cuts of a clip. Call `is_cut` for all pairs in playback order: cuts are detected relative to the
-    previous steps."""
+    """Finds the cuts of a clip.
+
+    Call `is_cut` for all pairs of neighbouring frames in playback order, since a step is also compared with the
+    previous ones.
+    """
 
     def __init__(self) -> None:
         self._before: deque[float] = deque(maxlen=MEMORY)

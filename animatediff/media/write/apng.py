@@ -14,7 +14,7 @@ from animatediff.media.write import deep_png
 from animatediff.media.write.base import Clip, StreamWriter, changed
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COUNT_AT = len(_SIGNATURE) + 25  # offset of acTL, after IHDR with 13 bytes of data and 12 bytes of frame
+_COUNT_AT = len(_SIGNATURE) + 25  # offset of acTL, after IHDR with 13 bytes of data and 12 bytes around them
 Ready = tuple[tuple[int, int, int, int], bytes, bytes]  # rectangle, IHDR data, IDAT data
 
 

@@ -37,7 +37,7 @@ class Gif(StreamWriter):
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
-        self._waiting: tuple[Spool, palettes.Histogram | Palette] | None = None  # frames and colours for the second pass
+        self._waiting: tuple[Spool, palettes.Histogram | Palette] | None = None  # input of the second pass
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
         if max(frame.shape[:2]) > _LARGEST:

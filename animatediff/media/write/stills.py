@@ -74,7 +74,10 @@ class PngFrames(Writer):
 
 
 class Text(Writer):
-    """Writer of the settings text. It writes with the first frame, and at the end if the text has changed."""
+    """Writer of the settings text. Holds no frame.
+
+    The text is written with the first frame, and again at the end if it has changed.
+    """
 
     format, extension = "TXT", "txt"
 
