@@ -33,7 +33,7 @@ def in_unet(unet: nn.Module, module: MotionModule | None, loras: Sequence[lora.W
 
     The UNet is restored when the block ends, also after an error.
     module: None for stills, which use no LoRAs either.
-    loras: motion LoRAs; only the domain adapters among them are installed in the UNet itself.
+    loras: motion LoRAs; only the domain adapters among them are installed here.
     frames: number of frames in the clip.
     """
     layout_of = call.reuse.layout_of(lambda rows: call.layout)

@@ -106,6 +106,7 @@ class Track:
     origin: Fraction  # time in the container, in seconds, that is time 0 of Sound
 
     def seek(self, seconds: Fraction) -> None:
+        """Seek to a time, if the container supports exact seeking. Otherwise stay at the beginning."""
         if self.kind.container in EXACT_SEEK and seconds > 0:
             self.container.seek(int((seconds + self.origin) / self.stream.time_base), stream=self.stream)
 
@@ -135,6 +136,7 @@ class Track:
         return timed.pts * timed.time_base - self.origin
 
     def describe(self, path: Path) -> Sound:
+        """Return the properties of the track. Raises MediaError if no packet can be decoded."""
         context = self.stream.codec_context
         first = next(self._frames(), None)
         if first is None:
@@ -185,7 +187,7 @@ def _opened(path: Path) -> Iterator[Track | None]:
         raise MediaError(str(error), where=where, remedy="Make it shorter or save it with fewer samples") from None
     except MediaError:
         raise
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where,
                          remedy=REMEDY) from error
 

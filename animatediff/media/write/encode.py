@@ -19,8 +19,8 @@ from animatediff.media.timing import duration
 from animatediff.media.write import codecs, soundtrack
 from animatediff.media.write.base import Clip, WriteOptions, Writer
 
-# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike, 13 sRGB's transfer, matrix 0 is RGB itself; ranges:
-# 1 is limited (16 … 235), 2 full.
+# Codes of ITU-T H.273. 1: BT.709 (primaries, transfer, matrix). 13: sRGB (transfer). 0: RGB (matrix).
+# Ranges of ffmpeg. 1: limited (16 … 235). 2: full.
 _BT709, _SRGB, _RGB, _LIMITED, _FULL = 1, 13, 0, 1, 2
 # Options of ffmpeg's scale filter: BT.709's matrix, which it does not take from the tags, and accurate rounding.
 _SCALE = "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"

@@ -61,6 +61,7 @@ def _slip(name: str) -> str:
 
 
 def target_of(place: str | Path | Target) -> Target:
+    """Return `place` as a Target."""
     return place if isinstance(place, Target) else Target(place)
 
 
