@@ -25,7 +25,6 @@ class Call(Protocol):
         """See motion.injected."""
 
 
-
 @contextmanager
 def in_unet(unet: nn.Module, module: MotionModule | None, loras: Sequence[lora.Weighted], frames: int, call: Call
             ) -> Iterator[None]:

@@ -59,7 +59,7 @@ class Flow:
 
     def _at(self, a: np.ndarray, b: np.ndarray, ab: _Carried, ba: _Carried, t: np.float32) -> np.ndarray:
         shape = a.shape[:2]
-        # Mass, motion from a to b, and how much of it a alone and b alone know.
+        # Planes: weight, motion from a to b (x, y), and the shares visible only in a and only in b.
         total = np.zeros((5, *shape), np.float32)
         for carried, share, sign, near, only in ((ab, t, 1, 1 - t, 3), (ba, 1 - t, -1, t, 4)):
             weight = (carried.sure**2 + _LEAST) * (near + _LEAST)
