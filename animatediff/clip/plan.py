@@ -214,6 +214,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
     if settings.cfg == 1 and settings.negative:
         said.append("the negative prompt has no effect at CFG 1")
     said += notices.of_pictures(settings, from_picture=sampled.from_picture)
+    said += inputs.source.notices(settings) if inputs.source else []
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
     if writing.deep_in_vain(settings):
         said.append(writing.EIGHT_BITS)

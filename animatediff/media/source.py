@@ -53,6 +53,15 @@ class Source:
                     return _video(path, VideoIndex.of(file, found, of_source()))
                 return _animation(path, [seconds for seconds, _ in decode.shown(file, found, of_source())])
 
+    @classmethod
+    def of_images(cls, images: Sequence[Image.Image], name: str) -> Source:
+        """Pictures that are in memory. name: in messages."""
+        def pictures(wanted: Sequence[int], budget: Budget) -> Iterator[Callable[[], Image.Image]]:
+            for number in wanted:
+                yield lambda number=number: images[number]
+
+        return cls(Path(name), Timeline(tuple(map(Fraction, range(len(images)))), Fraction(0)), _read=pictures)
+
     @property
     def is_picture(self) -> bool:
         """Whether the source is a single picture, which has no times."""
