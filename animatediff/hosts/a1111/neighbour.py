@@ -1,7 +1,7 @@
 """The interface for other extensions in a job. Our Script class receives the known ones."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -20,8 +20,11 @@ class InJob:
 
     frames: int | None = None  # number of frames that it has inputs for, if limited
 
-    def use(self, frames: int) -> None:
-        """`before_process`: the clip has `frames` frames. SettingsError if the extension cannot make that many."""
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        """`before_process`: the clip has so many frames. SettingsError where that cannot be. source: writes the frames
+        of the source, one or one for each of the clip's, and gives their paths; none where there is no source. Whether
+        that was used."""
+        return False
 
     def check(self) -> None:
         """Called before each pass. AnimateDiffError if the extension is not ready for it."""

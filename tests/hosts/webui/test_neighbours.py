@@ -76,7 +76,7 @@ def essentials(host) -> dict:
     state = host.state()
     # ControlNet restores the UNet's own forward as an attribute of the object.
     state["patches"] = [patch for patch in state["patches"]
-                        if not patch.startswith("model.diffusion_model.forward = modules.")]
+                        if not patch.lstrip(".").startswith("model.diffusion_model.forward = modules.")]
     return {key: state[key]
             for key in ("checkpoint", "weights", "alphas_cumprod", "modules", "hooks", "patches", "callbacks")}
 
@@ -344,6 +344,70 @@ def test_a_unit_of_its_own_batch_without_a_clip_is_controlnets(host, hints):
     answer = ask(host, ControlNet=[unit(batch_images=str(hints), input_mode="batch")]).expect()
     host.options(controlnet_show_batch_images_in_ui=False)
     assert len(answer.images) == FRAMES
+
+
+# -- a source video ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def video(hints):
+    """The hints as a video without loss, 8 frames per second."""
+    av = pytest.importorskip("av")
+    path = hints.with_name("hints.mkv")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "bgr0"
+        for file in sorted(hints.iterdir()):
+            container.mux(stream.encode(av.VideoFrame.from_image(Image.open(file))))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("fields", [{}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent",
+                                         "denoising_strength": 0.6}], ids=["", "Hires. fix"])
+def test_a_unit_without_a_picture_has_the_videos_frames(host, hints, video, fields):
+    """The second unit has a picture of its own, and keeps it."""
+    own = encoded(Image.open(hints / "002.png"))
+    units = [unit(weight=0.8), unit(image=own, weight=0.4)]
+    made = frames_of(ask(host, {**STILL, "video_length": 0, "video_path": str(video)}, ControlNet=units, **fields))
+    for i in (0, 3, FRAMES - 1):
+        hint = encoded(Image.open(hints / f"{i:03}.png"))
+        alike = [unit(image=hint, weight=0.8), unit(image=own, weight=0.4)]
+        assert agree(made[i], alone(host, i, ControlNet=alike, **fields)), f"frame {i}"
+
+
+def test_in_img2img_the_clip_starts_from_the_video_as_well(host, hints, video):
+    raw = base64.b64encode(video.read_bytes()).decode()
+    scripts = {"ControlNet": {"args": [unit()]}}
+    fields = {"prompt": "a red circle", "steps": 3, "seed": SEED, "denoising_strength": 0.6}
+    made = frames_of(host.img2img([], {**STILL, "video_length": 0, "video_source": raw}, **fields,
+                                  alwayson_scripts=scripts))
+    override = {"override_settings": {"sd_model_checkpoint": "linear.safetensors", "pad_cond_uncond": True}}
+    for i in (0, FRAMES - 1):
+        start = encoded(Image.open(hints / f"{i:03}.png"))
+        plain = host.img2img([start], **{**fields, **override, "seed": SEED + i}, alwayson_scripts={
+            "ControlNet": {"args": [unit(image=start)]}})
+        alike = picture(plain.expect().images[0])
+        assert np.abs(made[i] - alike).mean() < 3, f"frame {i}"  # the VAE's encoder draws noise of its own
+
+
+def test_the_older_extensions_payload_of_a_source_video_runs_as_it_is(host, hints, video):
+    """That of its docs/how-to-use.md with files of ours."""
+    folders = [hints.with_name(name) for name in ("path to frames", "path to masks")]
+    for folder, color in zip(folders, ((90, 30, 200), (255, 255, 255))):
+        folder.mkdir(exist_ok=True)
+        for i in range(16):
+            Image.new("RGB", (64, 64), tuple((each + 5 * i) % 256 if color[0] < 255 else 255 for each in color)).save(
+                folder / f"{i:05}.png")
+    args = {"model": "motion.safetensors", "format": ["GIF"], "enable": True, "video_length": 16, "fps": 8,
+            "loop_number": 0, "closed_loop": "R+P", "batch_size": 16, "stride": 1, "overlap": -1, "interp": "Off",
+            "interp_x": 10, "video_source": str(video), "video_path": str(folders[0]), "mask_path": str(folders[1]),
+            "latent_power": 1, "latent_scale": 32, "last_frame": None, "latent_power_last": 1, "latent_scale_last": 32,
+            "request_id": ""}
+    answer = ask(host, args, ControlNet=[unit()], steps=2).expect()
+    assert Image.open(io.BytesIO(base64.b64decode(answer.images[0]))).n_frames == 16  # before ControlNet's hints
+    assert "Error" not in host.log()
 
 
 # -- Dynamic Prompts ---------------------------------------------------------------------------------------------------

@@ -553,3 +553,44 @@ def test_the_batch_tab(tab, files, host, tmp_path, made):
     assert [Image.open(host.data / "outputs" / path).n_frames for path in clips] == \
         ([3] if made == "one clip" else [2, 2, 2])
     shot(tab, f"batch-{made.replace(' ', '-')}")
+
+
+def test_a_video_is_uploaded_and_a_clip_of_it_comes_back(host, tab, tmp_path):
+    """An MP4 with sound goes in through the page of img2img; that which comes back has its rate, frames and sound."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "walk.mp4"
+    with av.open(str(path), "w") as container:
+        stream, sound = container.add_stream("libx264", rate=5), container.add_stream("aac", rate=8000)
+        stream.width = stream.height = 64
+        stream.pix_fmt, sound.layout = "yuv420p", "mono"
+        for number in range(6):
+            pixels = np.full((64, 64, 3), (40 * number, 90, 200), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        for begin in range(0, 9600, 960):
+            tone = (np.sin(np.arange(begin, begin + 960) / 3) * 0.4).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 8000, begin
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    tab.page.click("#tabs button:has-text('img2img')")
+    img2img = Tab(tab.page, "img2img")
+    img2img.small(frames=0)
+    img2img.ours("source").locator(".label-wrap").click()
+    tab.page.locator("#img2img-ad-source-upload input[type=file]").set_input_files(str(path))
+    expect(img2img.lines()).to_contain_text("6 frames of 1.2 s → 6 at 5 fps", timeout=PATIENCE)
+    expect(tab.page.locator("#img2img-ad-source-upload video")).to_be_visible(timeout=PATIENCE)
+    shot(img2img, "source-video", "#img2img-ad")
+    formats = tab.page.locator("#img2img-ad-formats")
+    for name in ("GIF", "PNG"):
+        formats.get_by_label(name, exact=True).uncheck()
+    formats.get_by_label("MP4", exact=True).check()
+    before = set((host.data / "outputs").rglob("*.mp4"))
+    img2img.generate()
+    [made] = set((host.data / "outputs").rglob("*.mp4")) - before
+    with av.open(str(made)) as found:
+        assert found.streams.video[0].average_rate == 5
+        assert sum(1 for _ in found.decode(video=0)) == 6
+    with av.open(str(made)) as found:
+        assert sum(frame.samples for frame in found.decode(audio=0)) > 4000
+    shot(img2img, "source-video-made")
