@@ -59,7 +59,7 @@ KEY = "AnimateDiff"
 WITHOUT_EFFECT = ("the source video has no effect: in txt2img, it is for ControlNet units that have no picture of "
                   "their own; in img2img, the clip starts from it")
 SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
+ON_P = ("close", "sample", *travelling.METHODS)  # attributes set on a clip's `p`
 
 
 class Job:
@@ -87,8 +87,7 @@ class Job:
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
-        """`before_process`: check everything that does not need the checkpoint, and make the batch as large as the
-        clip.
+        """`before_process`: check everything that does not need the checkpoint, and set the batch size to the clip's.
         """
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
@@ -314,8 +313,7 @@ class Job:
 
     @contextmanager
     def _shown(self, run: Pass) -> Iterator[None]:
-        """Count progress in windows, play the clip in the live preview if the user wants it, and enter the neighbours'
-        scopes.
+        """Count progress in windows, enter the neighbours' scopes, and play the clip in the live preview if that is on.
         """
         with ExitStack() as stack:
             for one in self.beside:
@@ -354,7 +352,7 @@ class Job:
 
 @lru_cache(maxsize=2)
 def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
-    """Return the motion module. The last two modules stay in the host's memory; their files are mapped, not copied.
+    """Return the motion module. The last two stay in CPU memory, with their files mapped, not copied.
 
     changed: modification time of the file. A changed file is read again.
     """

@@ -45,8 +45,9 @@ class Neighbour:
         return ""
 
     def beside(self) -> AbstractContextManager[None]:
-        """Return a context that lasts from when all scripts are loaded, before the page is built, until they are
-        reloaded.
+        """Return a context that is entered when all scripts are loaded, before the page is built.
+
+        It is left before scripts are loaded again.
         """
         return nullcontext()
 

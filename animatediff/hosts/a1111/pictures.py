@@ -82,8 +82,7 @@ def keep(name: str) -> None:
 
 
 class Field(infotext.Field):
-    """Pastes the picture that the infotext names into the page's control. The control is emptied if the picture is
-    gone.
+    """Pastes the picture that the infotext names into the page's control. Empties the control if the picture is gone.
     """
 
     def __call__(self, params: dict[str, Any]) -> Any:

@@ -169,8 +169,7 @@ def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict
 
 @contextmanager
 def _accordion(gr: Any, tab: str) -> Iterator[Any]:
-    """Build our accordion and yield the control of Enable. It stands in the accordion's header, if the host supports
-    that.
+    """Build our accordion and yield the control of Enable. It is in the accordion's header if the host supports that.
     """
     p = table.BY_NAME["enable"]
     if int(gr.__version__.split(".")[0]) < 4:
@@ -266,7 +265,7 @@ class _Page:
 
 
 def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
-    """Attach the events, in the gradio context of the page's tab. They change only the lines and what a button writes.
+    """Attach the events, in the gradio context of the page's tab. They change only the lines and the buttons' targets.
 
     listing: buttons that read the folders again.
     renew: the button that updates only the lines.
