@@ -21,12 +21,12 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
-Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture to the clip's size, or to one whose latents grow
+Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture, see clip.refine.Enlargement.load
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
+    """The pictures of a clip, uint8, in the clip's size, or smaller if their latents are enlarged afterwards."""
 
     first: StoredPictures  # [f h w 3], one start picture or one for each frame
     last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame

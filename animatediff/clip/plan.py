@@ -58,6 +58,7 @@ class Passes:
 
     @property
     def all(self) -> tuple[Pass, ...]:
+        """All sampler runs, in the order in which they run."""
         return (*self.iterations, *filter(None, (self.second, self.repair)))
 
     @classmethod
@@ -120,6 +121,7 @@ class Plan:
 
     @staticmethod
     def loras_of(texts: Texts) -> list[lora.Weighted]:
+        """Return the motion LoRAs of a pass, with their weights."""
         return [(each.lora, each.weight) for each in texts.loras]
 
     @property

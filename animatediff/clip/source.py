@@ -21,9 +21,9 @@ from animatediff.notices import of_source
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
-REPEATING = 1.01  # times the source's rate, from which on a target rate repeats frames
-SAME_PACE = 0.01  # by which the clip's rate may differ from the source's
-NOTHING_KEPT = 32  # value of a mask from which on no pixels of the source are mixed in
+REPEATING = 1.01  # ratio of target rate to source rate above which frames are repeated
+SAME_PACE = 0.01  # largest relative difference of the clip's rate and the source's rate at the same pace
+NOTHING_KEPT = 32  # least value of a mask at which no pixels of the source are mixed in
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`animatediff render`: from the command's words to a clip's files, and what is said of it."""
+"""`animatediff render`: make a clip from the command line's arguments, write its files, and print a report."""
 from __future__ import annotations
 
 import argparse
@@ -107,6 +107,7 @@ def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Pa
 
 
 def loaded(settings: Settings) -> Pipeline:
+    """Load the pipeline of these settings, with the warnings of libraries switched off."""
     from animatediff.engine.pipeline import Pipeline
 
     # Deprecation warnings of libraries do not concern users.
@@ -142,6 +143,7 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
            resumable: bool) -> None:
+    """Print the report on a clip. resumable: whether the run's state was kept."""
     about = json.loads(written.text)
     if arguments.json:
         output.tell(json.dumps({

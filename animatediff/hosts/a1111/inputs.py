@@ -47,7 +47,7 @@ class OfJob:
                    source)
 
     def of_clip(self, p: Any, seed: int, first: Prompts, second: Prompts | None) -> Inputs:
-        """Return the inputs of one clip. SettingsError and ModelError for what cannot be read.
+        """Return the inputs of one clip. SettingsError or ModelError for unreadable inputs.
 
         seed: seed of its first frame.
         first, second: prompts of the first pass, and of Hires. fix if there is one.
@@ -71,8 +71,7 @@ class Plans:
         self._made: dict[tuple[Prompts, Prompts | None], Plan] = {}
 
     def notes(self) -> list[str]:
-        """Return the notices of all clips' plans, without advice. SettingsError and ModelError for an error in any of
-        them.
+        """Return the notices of all clips' plans, without advice. SettingsError or ModelError for a clip with an error.
         """
         p, frames = self.p, self.job.settings.frames
         clips = [slice(first, first + frames) for first in range(0, len(p.all_prompts), frames)]

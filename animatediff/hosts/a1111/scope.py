@@ -123,8 +123,7 @@ class Pass:
             self.whole_pass.close()
 
     def before_call(self, params: Any) -> None:
-        """Handle the host's `cfg_denoiser` callback, which comes after a refiner's switch and before the model is
-        called.
+        """Handle the host's `cfg_denoiser` callback. It comes after a refiner's switch and before the model is called.
         """
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():

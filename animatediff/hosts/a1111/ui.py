@@ -138,8 +138,10 @@ def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
 
 
 def _parts(gr: Any, tab: str, made: dict[str, Any]) -> dict[str, Any]:
-    """Build the foldable parts. All remaining controls go into the last one. Returns what is beside some controls, by
-    their names."""
+    """Build the foldable parts. All remaining controls go into the last one.
+
+    Return the helpers of some controls, by the controls' names.
+    """
     beside: dict[str, Any] = {}
     for part in PARTS:
         shown = tab == "img2img" or not part.img2img
@@ -169,8 +171,7 @@ def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict
 
 @contextmanager
 def _accordion(gr: Any, tab: str) -> Iterator[Any]:
-    """Build our accordion and yield the control of Enable. It stands in the accordion's header, if the host supports
-    that.
+    """Build our accordion and yield the control of Enable. It is in the accordion's header if the host supports that.
     """
     p = table.BY_NAME["enable"]
     if int(gr.__version__.split(".")[0]) < 4:
@@ -258,7 +259,7 @@ class _Page:
     tab: str
     components: list[Any]
     modules: ModuleList
-    beside: dict[str, Any]  # what fills a control, by its name: LoraPicker, Painter, VideoUpload
+    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload
     shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:
@@ -266,7 +267,7 @@ class _Page:
 
 
 def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
-    """Attach the events, in the gradio context of the page's tab. They change only the lines and what a button writes.
+    """Attach the events, in the gradio context of the page's tab. They change only the lines and the buttons' targets.
 
     listing: buttons that read the folders again.
     renew: the button that updates only the lines.
