@@ -93,12 +93,14 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
+            if isinstance(tensor, torch.Tensor) and tensor.is_mkldnn:  # a packed weight, which has no storage
+                self._count(id(tensor), tensor, tensor.numel() * tensor.element_size())
+            elif isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._count(storage._cdata, storage, storage.nbytes())
         return made
 
-    def _count(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _count(self, key: int, holder: Any, size: int) -> None:
         if key in self._known:
             return
 
@@ -106,7 +108,7 @@ class LiveBytes(TorchDispatchMode):
             self.now -= size
             self._known.pop(key, None)
 
-        self._known[key] = weakref.ref(storage, gone)
+        self._known[key] = weakref.ref(holder, gone)
         self.now += size
         self.most = max(self.most, self.now)
 
