@@ -93,14 +93,12 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor) and tensor.is_mkldnn:  # a packed weight, which has no storage
-                self._count(id(tensor), tensor, tensor.numel() * tensor.element_size())
-            elif isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                self._count(storage._cdata, storage, storage.nbytes())
+            if isinstance(tensor, torch.Tensor) and not tensor.is_mkldnn:  # packed weights have no storage
+                self._count(tensor.untyped_storage())
         return made
 
-    def _count(self, key: int, holder: Any, size: int) -> None:
+    def _count(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
         if key in self._known:
             return
 
@@ -108,7 +106,7 @@ class LiveBytes(TorchDispatchMode):
             self.now -= size
             self._known.pop(key, None)
 
-        self._known[key] = weakref.ref(holder, gone)
+        self._known[key] = weakref.ref(storage, gone)
         self.now += size
         self.most = max(self.most, self.now)
 
