@@ -101,7 +101,7 @@ class SourceFrames:
         return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
 
     def notices(self, settings: Settings) -> list[str]:
-        """Return notices on the selection. settings: of the run, with number of frames and rate."""
+        """Return notices on the selection. settings: settings of the run, with number of frames and rate."""
         timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
         if with_sound(settings) and not settings.audio and self._sound[1]:
             said.append(self._sound[1])

@@ -1,6 +1,6 @@
-"""What can be done with a finished clip: the buttons under the gallery, and POST /animatediff/v1/NAME.
+"""Operations on a finished clip: the buttons under the gallery, and POST /animatediff/v1/NAME.
 
-A new operation is an entry in OPERATIONS, with a function that makes files of a `Source`.
+To add an operation, add an entry to OPERATIONS with a function that makes files from a `Source`.
 """
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ _NUMBER = re.compile(r"\d+-?")
 
 @dataclass(frozen=True)
 class Source:
-    """A clip to work on. path: its file, or a folder of frames. text: its infotext, where the file has none. name: what
-    its results are called after. samples: the host's folder of such pictures, below which they are written."""
+    """A clip to work on."""
 
-    path: Path
-    text: str = ""
-    name: str = ""
-    samples: str = ""
+    path: Path  # the clip's file, or a folder of frames
+    text: str = ""  # its infotext, used if the file has none
+    name: str = ""  # the name for the results
+    samples: str = ""  # the host's folder for such pictures; the results are written below it
 
     def read(self, fps: float | None = None) -> Finished:
-        """MediaError where there is no clip."""
+        """Return the clip. MediaError if there is none."""
         try:
             clip = Finished.read(self.path, fps)
             clip = clip if clip.settings or not self.text else replace(clip, text=self.text)
@@ -57,7 +56,7 @@ class Source:
         return clip
 
     def place(self, what: str, taken: int) -> Target:
-        """AnimateDiff/DATE, and the next number there with the source's name."""
+        """Return the folder AnimateDiff/DATE and a file name of the next free number, the source's name and `what`."""
         folder = results.folder(self.samples)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,22 +69,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Operation:
-    """symbol, help: of its button. schema: what a request may say, by name. rows: parameters whose controls the button
-    reads; of_page: what they ask for, in a request's names. meant: parameters that names of a request stand for.
-    own: what has controls of its own on the page."""
+    """An operation on a finished clip."""
 
-    symbol: str
-    help: str
-    schema: Callable[[], dict[str, Any]]
-    rows: tuple[str, ...]
-    of_page: Callable[[Settings], dict[str, Any]]
+    symbol: str  # of its button
+    help: str  # the button's tooltip
+    schema: Callable[[], dict[str, Any]]  # properties of a request, by name
+    rows: tuple[str, ...]  # parameters whose controls the button reads
+    of_page: Callable[[Settings], dict[str, Any]]  # the values of a request, from those controls
     run: Callable[[Source, Mapping[str, Any]], Refined]
-    meant: Mapping[str, str]
-    own: Callable[[], tuple[Parameter, ...]] = tuple
+    meant: Mapping[str, str]  # name in a request -> the parameter that it stands for, for error messages
+    own: Callable[[], tuple[Parameter, ...]] = tuple  # parameters that have controls of their own on the page
 
 
 def interpolate(source: Source, values: Mapping[str, Any]) -> Refined:
-    """The clip at another rate. AnimateDiffError says what is wrong with it or with the request."""
+    """Return the clip at another frame rate. AnimateDiffError for an unusable clip or request."""
     request = retime.Request.read(values)
     clip = source.read(request.from_fps)
     retimed = retime.Retimed.of(request, without_loss(clip), library.find_rife)
@@ -112,16 +109,16 @@ def interpolate(source: Source, values: Mapping[str, Any]) -> Refined:
 
 
 def refined(source: Source, values: Mapping[str, Any]) -> Refined:
-    """The clip enlarged and sampled again."""
+    """Return the clip enlarged and sampled again."""
     clip = source.read()
-    formats = {"formats": [clip.format]}  # of its file, where its frames are read from a folder
+    formats = {"formats": [clip.format]}  # the file's format, even if the frames are read from a folder
     given = formats | dict(values) if not {"formats", *table.BY_NAME["formats"].aliases} & values.keys() else values
     return refine.refine(clip if clip.sound else without_loss(clip), given, source.samples,
                          lambda taken: source.place("refined", taken), progress)
 
 
 def without_loss(clip: Finished) -> Finished:
-    """The clip with the pixels of its PNG frames, where they are all in the folder beside its file."""
+    """Return the clip with the lossless pixels of its PNG frames, if all of them are in the folder beside its file."""
     stills = clip.path.with_suffix("")
     if stills != clip.path and stills.is_dir() and len(list(stills.glob("[0-9]*.png"))) == len(clip.seconds):
         return replace(clip, path=stills)
@@ -144,7 +141,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def progress(done: int, total: int, text: str) -> bool:
-    """Show how far a job of the host is; true where the user has interrupted it."""
+    """Show the progress of a job of the host. Return whether the user has interrupted it."""
     state = shared.state
     state.job_count, state.job_no = 1, 0
     state.sampling_steps, state.sampling_step, state.textinfo = total, done, text
@@ -152,7 +149,7 @@ def progress(done: int, total: int, text: str) -> bool:
 
 
 def of_gallery(path: Path, text: str, samples: str) -> Source:
-    """What the gallery shows: a clip's file, or a frame in the folder of a clip's frames."""
+    """Return the source of an item in the gallery: a clip's file, or the folder that holds a clip's frame."""
     if path.suffix.lower() == ".png" and path.stem.isdigit() and len(list(path.parent.glob("[0-9]*.png"))) > 1:
         return Source(path.parent, text, path.parent.name, samples)
     return Source(path, text, path.stem, samples)
@@ -160,8 +157,7 @@ def of_gallery(path: Path, text: str, samples: str) -> Source:
 
 @contextmanager
 def of_request(value: Any) -> Iterator[Source]:
-    """The clip that a request names or contains, for the length of the block. SettingsError or MediaError where there
-    is none."""
+    """Yield the clip that a request names or contains. SettingsError or MediaError if there is none."""
     if not isinstance(value, str) or not value:
         raise SettingsError("is missing" if value in (None, "") else "is not text", where=FILE, remedy=REMEDY)
     samples = shared.opts.outdir_samples or shared.opts.outdir_txt2img_samples
@@ -180,7 +176,7 @@ def of_request(value: Any) -> Iterator[Source]:
 
 
 def _decoded(value: str) -> bytes | None:
-    """None for a path."""
+    """Return the bytes of a clip in base64, or None if `value` is a path."""
     try:
         data = opening.from_base64(value)
     except TooMuchError as error:

@@ -1,4 +1,4 @@
-"""POST /animatediff/v1/NAME for each of `finished.OPERATIONS`: a clip in, files and what is known of them out."""
+"""POST /animatediff/v1/NAME for each of `finished.OPERATIONS`: takes a clip, returns files and facts about them."""
 from __future__ import annotations
 
 import base64
@@ -15,7 +15,7 @@ from animatediff.settings import BY_NAME
 
 
 def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
-    """Files on the server and as base64, number of frames, frames per second, infotext and notes."""
+    """Return the files as paths and as base64, the number of frames, frames per second, infotext and notes."""
     names = (FILE, *operation.schema())
     known = {*names, *(alias for name in names if name in BY_NAME for alias in BY_NAME[name].aliases)}
     if unknown := body.keys() - known:
@@ -29,7 +29,7 @@ def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, A
 
 
 def documented(operation: Operation) -> dict[str, Any]:
-    """The route's body for the host's page /docs."""
+    """Return the schema of the route's body for the host's page /docs."""
     properties = {FILE: {"type": "string", "title": "Clip", "description": finished.REMEDY}, **operation.schema()}
     schema = {"type": "object", "required": [FILE], "properties": properties, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -37,7 +37,7 @@ def documented(operation: Operation) -> dict[str, Any]:
 
 @contextmanager
 def _job(name: str) -> Iterator[None]:
-    """In the host's queue, with its progress at /sdapi/v1/progress; /sdapi/v1/interrupt ends it."""
+    """Run the block in the host's queue. /sdapi/v1/progress shows its progress, /sdapi/v1/interrupt ends it."""
     with call_queue.queue_lock:
         shared.state.begin(job=f"animatediff {name}")
         try:

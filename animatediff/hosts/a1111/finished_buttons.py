@@ -1,7 +1,7 @@
-"""The buttons under the gallery that make something of the selected clip, one for each of `finished.OPERATIONS`.
+"""Buttons under the gallery that process the selected clip, one for each of `finished.OPERATIONS`.
 
-They work like the host's own ✨: the job has its place in the queue, its progress is shown over the gallery, and the
-result is put into the gallery behind the clip. javascript/animatediff-finished.js says which clip is selected.
+They work like the host's own ✨: the job waits in the queue, its progress is shown over the gallery, and the result is
+inserted into the gallery behind the clip. javascript/animatediff-finished.js sends the index of the selected clip.
 """
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ from animatediff.hosts.a1111 import finished, page_errors, results, server_files
 from animatediff.hosts.a1111.refine import Refined
 from animatediff.parameters import Parameter
 
-BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # the host's components: beside one, after the other
-EMPTY: list[Any] = [None, "", ""]  # what the host shows in case of an unexpected error
+BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # elem_ids of the host: our neighbour, the last
+EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpected error
 
 
 def own_rows() -> dict[str, tuple[Parameter, ...]]:
-    """What operations have controls of their own for, by their names; each is a part of the accordion."""
+    """Return, by operation name, the parameters that have controls of their own. Each operation is a part of the
+    accordion.
+    """
     return {name: rows for name, operation in finished.OPERATIONS.items() if (rows := operation.own())}
 
 
 def add(gr: Any, script: Any, tab: str, ours: dict[str, Any], own: dict[str, dict[str, Any]]) -> None:
-    """Have the buttons made when the host builds what is under the gallery. ours: our controls by parameter. own: those
-    that operations have for themselves."""
+    """Create the buttons when the host builds the row under the gallery.
+
+    ours: our controls, by parameter name.
+    own: the operations' own controls, by operation and parameter name.
+    """
     buttons: dict[str, Any] = {}
 
     def make(_: Any) -> None:
@@ -59,8 +64,12 @@ def _button(gr: Any, symbol: str, elem_id: str) -> Any:
 
 
 def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked: dict[str, Any]) -> None:
-    """shown: the gallery, its facts, infotext and log, which the answer replaces. asked: controls by name."""
-    task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the script
+    """Connect a button to its operation.
+
+    shown: the gallery, its JSON data, infotext and log. The answer replaces them.
+    asked: the controls to read, by parameter name.
+    """
+    task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the JavaScript
     inputs = [task, shown[0], index, shown[1], *asked.values()]
     script = f"(...values) => animatediffFinished('{tab}', {len(inputs)}, values)"
     of_version = {"js" if int(gr.__version__.split(".")[0]) >= 4 else "_js": script}
@@ -69,7 +78,7 @@ def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked:
 
 
 def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
-    """names: of the values that follow the gallery's."""
+    """Return the button's handler. names: names of the values that follow the gallery's."""
     operation = finished.OPERATIONS[name]
 
     def answer(task: str, gallery: Any, index: Any, about: str, *values: Any) -> tuple[Any, str, str, str]:
@@ -88,7 +97,7 @@ def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _selected(gallery: Any, index: Any, about: str, tab: str) -> tuple[finished.Source, int]:
-    """The clip that is selected, or the first where none is, and its place in the gallery."""
+    """Return the selected clip, or the first if none is selected, and its index in the gallery."""
     if not gallery:
         raise MediaError("there is no clip in the gallery", remedy="Generate a clip first")
     place = int(index) if str(index).isdigit() and int(index) < len(gallery) else 0
@@ -102,7 +111,7 @@ def _selected(gallery: Any, index: Any, about: str, tab: str) -> tuple[finished.
 
 
 def _with(made: Refined, gallery: Any, place: int, about: str) -> tuple[Any, str, str, str]:
-    """The gallery with the result behind the clip, and the texts under it."""
+    """Return the gallery with the result behind the clip, and the texts under it."""
     facts, shown = _facts(about), [upscale.as_shown(item) for item in gallery]
     new: list[Any] = [results.ClipPicture.of(made.first, path) for path in made.paths]
     texts = list(facts.get("infotexts") or [])
@@ -114,7 +123,7 @@ def _with(made: Refined, gallery: Any, place: int, about: str) -> tuple[Any, str
 
 
 def _facts(about: str) -> dict[str, Any]:
-    """What the page knows of its results."""
+    """Return the page's JSON data about its results."""
     try:
         found = json.loads(about or "{}")
     except ValueError:
