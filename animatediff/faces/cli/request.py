@@ -120,7 +120,7 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     write.check(asked, settings.formats)
     if not asked.new:  # another run's number is passed over
         write.check_free(asked)
-    write.probe(settings.formats, writing.options(settings), sound=bool(settings.audio))
+    write.probe(settings.formats, writing.options(settings), sound=bool(settings.sound_file))
     return Inputs.read(with_files(settings, arguments), models.find_lora)
 
 
@@ -138,7 +138,7 @@ FILES = {"motion_mask": "motion mask", "audio": "sound"}  # that a clip of --fro
 def with_files(settings: Settings, arguments: argparse.Namespace) -> Settings:
     """A mask or sound that the file of --from names is looked for where it was, and beside that file."""
     for parameter, what in FILES.items():
-        name = getattr(settings, parameter)
+        name = settings.sound_file if parameter == "audio" else getattr(settings, parameter)
         if not name or not arguments.source or hasattr(arguments, parameter):
             continue
         places = user_paths.named(name), Path(arguments.source).parent / Path(name).name

@@ -44,6 +44,7 @@ class WriteOptions:
     video_preset: str = AUTO  # auto: medium, or that of mp4_preset
     bit_depth: int = 8  # of each channel in formats that have so many; the frames may have fewer
     repeats: bool = False  # videos contain the frames as often as the clip plays
+    embed_text: bool = True  # pictures and videos contain the settings text
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
@@ -70,6 +71,11 @@ class Clip:
     metadata: str = ""
     options: WriteOptions = field(default_factory=WriteOptions)
     sound: Sound | None = None
+
+    @property
+    def embedded(self) -> str:
+        """The text that pictures and videos contain."""
+        return self.metadata if self.options.embed_text else ""
 
 
 class Writer:
