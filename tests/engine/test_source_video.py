@@ -128,7 +128,7 @@ def test_when_the_sources_sound_is_in_the_clip(made, given, sound, said):
     asked = settings(video_path=folder / "walk.mp4", **{"formats": ["MP4"], **given})
     inputs = Inputs.read(asked, lambda name: folder)
     assert (inputs.sound is not None) is sound
-    told = [note for note in pictures.notices(inputs.settings, inputs.pictures, "512x512") if "sound" in note]
+    told = [note for note in inputs.source.notices(inputs.settings) if "sound" in note]
     assert [note.rpartition("since the clip ")[2] for note in told] == ([said] if said else [])
 
 

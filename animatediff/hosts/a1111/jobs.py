@@ -11,6 +11,7 @@ from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
+SOUND = "animatediff_sound"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser while it samples a clip
 # The host's function that makes the pictures of a `p`. Other modules may already have imported the second one.
 PROCESSING = ("process_images_inner", "process_images")
@@ -64,6 +65,11 @@ def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
     return process_images
 
 
+def sound_of(p: Any) -> Any:
+    """Return the sound of the finished clip that `p` refines, or None."""
+    return getattr(p, SOUND, None)
+
+
 def arguments(p: Any) -> tuple[Any, ...]:
     """Return this script's arguments in a request, or () if the request does not use the script."""
     for script in getattr(p.scripts, "alwayson_scripts", None) or ():
@@ -73,7 +79,7 @@ def arguments(p: Any) -> tuple[Any, ...]:
 
 
 def asked(p: Any) -> bool:
-    """Whether a request asks for a clip, also with wrong settings."""
+    """Whether a request enables a clip, even with invalid settings."""
     try:
         return settings_of(p) is not None
     except AnimateDiffError:

@@ -18,7 +18,7 @@ from PIL import Image
 from animatediff.clip import job
 from animatediff.clip.finished import Finished, about
 from animatediff.clip.infotext import by_webui_names
-from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized
+from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized, sound_kept
 from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import jobs, options, results
 from animatediff.hosts.shared import infotext
@@ -98,6 +98,7 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
     p = _request(host, list(frames), (width, height), strength, samples)
     p.resize_mode = LATENT_UPSCALE if upscaler.startswith(LATENT) else 0
     p.extra_generation_params[REFINED] = f"{clip.path.name} {note['size']} to {note['to']} by {upscaler}"
+    setattr(p, jobs.SOUND, sound_kept(clip, settings))
     with closing(p):
         p.script_args = _arguments(settings, values.get(SCRIPTS) or {})
         return _result(p, _processed(p))
@@ -156,8 +157,9 @@ def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str, progress: Progress
               ) -> Iterator[Image.Image]:
-    """Yield the clip's frames in the given order and size. For latent upscaling, the size is the clip's own, rounded
-    for the model.
+    """Yield the clip's frames in the given order and size.
+
+    For latent upscaling, the size is the clip's own, rounded for the image model.
     """
     for number, picture in zip(order, read.pictures(clip.path)):
         if upscaler.startswith(LATENT):
@@ -221,7 +223,7 @@ def _written(clip: Finished, settings: Settings, frames: Iterator[Image.Image], 
     files, first = job.Job(), None
     files.begin(job.Clip(len(clip.seconds), [name for name in settings.formats if name in WRITERS], settings.fps,
                          lambda known: text, place, settings.loop_number, options=options.write_options(),
-                         sound=clip.sound))
+                         sound=sound_kept(clip, settings)))
     try:
         for frame in frames:
             first = first or frame
