@@ -12,7 +12,7 @@ under that one's own name and text, however many of its frames have come.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.media.loop import LoopMeter, LoopScore
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
+from animatediff.media.transparency import with_alpha
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
 from animatediff.media.write.base import fitted
 from animatediff.sampling.events import Event, OnEvent, ignore
@@ -52,7 +53,8 @@ class Clip:
     playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
     written when the clip is finished; without it, they come in the order of playback and are written at once.
     fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too. sound: of the files that can have it.
+    that, too. sound: of the files that can have it. alpha: gives the alpha channel, uint8 [h w], of the n-th frame that
+    is pushed, for files that can have it; not for a clip with interpolation.
     """
 
     frames: int  # that are to be pushed
@@ -66,6 +68,13 @@ class Clip:
     interpolation: Interpolation | None = None
     hold_all: bool = False
     sound: Sound | None = None
+    alpha: Callable[[int], np.ndarray] | None = None
+
+    def shown(self, frame: Any, number: int) -> Any:
+        """The n-th frame that is pushed, with its alpha channel, if it has one."""
+        if self.alpha is None or self.interpolation is not None:
+            return frame
+        return with_alpha(frame, self.alpha(number))
 
 
 @dataclass
@@ -145,7 +154,7 @@ class _Streamed:
     def add(self, frame: Any) -> None:
         self._describe()
         for each in self.between.push(frame):
-            self.writer.add(each)
+            self.writer.add(self.clip.shown(each, self.count))
         self.count += 1
         self.meter.add(eight_bits(frame))
 
@@ -190,12 +199,13 @@ class _Held:
         clip, count = self.clip, len(self.frames)
         if not count:
             return None
-        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), LoopMeter()
+        order = (clip.playback or range)(count)
+        done, meter = Written(clip, held=[self.frames[i] for i in order]), LoopMeter()
         for frame in done.held:
             meter.add(eight_bits(frame))
         done.loop = meter.score
         done.text = clip.text(Known(count, done.loop, tuple(self.shortages)))
-        self._write(done)
+        self._write(done, order)
         done.frames = done.frames or len(done.held)
         if count < clip.frames:
             done.notes.append(f"the job ended after {count} of {clip.frames} frames")
@@ -204,8 +214,9 @@ class _Held:
     def fail(self, error: BaseException) -> Written | None:
         return self.finish()
 
-    def _write(self, done: Written) -> None:
-        """The frames outlive their files: what cannot be written is a note, and the rest is there."""
+    def _write(self, done: Written, order: Sequence[int]) -> None:
+        """The frames outlive their files: what cannot be written is a note, and the rest is there. order: the frames'
+        numbers, as they play."""
         if not done.clip.formats:
             return
         try:
@@ -214,8 +225,9 @@ class _Held:
             between, held = _Between(done.clip), []
             try:
                 with writer:
-                    for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
-                        writer.add(each)
+                    pushed = ((each, i) for frame, i in zip(done.held, order) for each in between.push(frame))
+                    for each, i in chain(pushed, ((each, order[-1]) for each in between.finish())):
+                        writer.add(done.clip.shown(each, i))
                         held += [each] if done.clip.hold_all else []
             except RuntimeError as error:  # of a network, such as a GPU without memory
                 done.notes.append(f"interpolation ended after {writer.count} frames ({str(error).splitlines()[0]})")
@@ -272,8 +284,8 @@ def _writer(clip: Clip, text: str) -> ClipWriter:
         target = clip.place(taken)
         try:
             fps = clip.interpolation.fps if clip.interpolation else clip.fps
-            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=clip.options,
-                              sound=clip.sound)
+            options = replace(clip.options or WriteOptions(), on_white=False)  # as a clip without its alpha channel
+            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=options, sound=clip.sound)
         except NameTakenError:
             if target == before:
                 raise

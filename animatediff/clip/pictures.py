@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from animatediff import user_paths
-from animatediff.clip import source
+from animatediff.clip import source, writing
 from animatediff.clip.source import ChangeMask, SourceFrames
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import read as media
 from animatediff.media.stored import StoredPictures
+from animatediff.media.transparency import AlphaChannels, parted
 from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
@@ -30,7 +31,7 @@ class Pictures:
     frame, and `last`, [0 h w 3] for none.
 
     source: what `first` was taken from. mask: where it may change, None for everywhere. digests: SHA-256 of the pixels,
-    by the parameter that names them.
+    by the parameter that names them. alpha: uint8 [f h w] of `first` in the clip's size, None for opaque pictures.
     """
 
     first: StoredPictures
@@ -38,6 +39,7 @@ class Pictures:
     source: SourceFrames
     mask: ChangeMask | None
     digests: dict[str, str]
+    alpha: StoredPictures | None = None
 
     def of(self, settings: Settings) -> Settings:
         """The settings, with frames, rate and size from the pictures where they leave them open."""
@@ -50,6 +52,15 @@ class Pictures:
         if self.mask is None:
             return picture
         return self.mask.composed(picture, self.first[frame if len(self.first) > 1 else 0], frame)
+
+
+    def alpha_of(self, playback: Sequence[int]) -> Callable[[int], np.ndarray] | None:
+        """The alpha channel, [h w], of the clip's frame at each place of `playback`; None for an opaque clip. A clip
+        that ends with another picture is opaque."""
+        alpha = self.alpha
+        if alpha is None or len(self.last):
+            return None
+        return lambda place: alpha[playback[place] if len(alpha) > 1 else 0]
 
 
 def check(settings: Settings, count: int, source: str) -> None:
@@ -78,11 +89,17 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
         return None
-    images = found.source.pictures(found.chosen.indices)
+    images = found.source.pictures(found.chosen.indices, parted)
     begin = next(images)
-    size = _size(settings.size, begin)
+    size = _size(settings.size, begin[0])
     fit = enlarged or (lambda image: np.asarray(media.fitted(image, *size, settings.fit)))
-    first = StoredPictures(map(fit, chain([begin], images)))
+    channels = AlphaChannels(size, settings.fit)
+
+    def brought(image: Image.Image, alpha: Image.Image | None) -> np.ndarray:
+        channels.add(alpha, image.size)
+        return fit(image)
+
+    first = StoredPictures(starmap(brought, chain([begin], images)))
     last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
         picture = next(_first_of(settings.last_frame))
@@ -92,7 +109,7 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
         count = found.count if found.count > 1 else settings.frame_count()
         mask = ChangeMask.read(settings.mask_path, found, count, size, settings.fit)
         digests["mask_path"] = mask.pictures.sha256
-    return Pictures(first, last, found, mask, digests)
+    return Pictures(first, last, found, mask, digests, channels.pictures)
 
 
 def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[str]:
@@ -100,6 +117,7 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
     if found is None:
         return []
     said = found.source.notices(settings)
+    said += writing.of_transparency(settings) if found.alpha is not None else []
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")

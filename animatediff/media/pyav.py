@@ -43,7 +43,8 @@ def video_stream(container: Any) -> Any:
 def decoder_of(stream: Any, *, most_pixels: int) -> Any:
     """What decodes a video stream's packets. ffmpeg's own decoders of VP8 and VP9 leave transparency out."""
     alpha = ALPHA_DECODERS.get(stream.codec_context.name)
-    if alpha is None or stream.metadata.get("alpha_mode") != "1" or alpha not in library().codecs_available:
+    modes = {value for name, value in stream.metadata.items() if name.lower() == "alpha_mode"}
+    if alpha is None or modes != {"1"} or alpha not in library().codecs_available:
         return stream.codec_context
     decoder = library().CodecContext.create(alpha, "r")
     decoder.extradata = stream.codec_context.extradata

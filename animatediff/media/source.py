@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -67,8 +68,7 @@ class Source:
             raise self.damaged
         return selection.of(self.timeline)
 
-    def pictures(self, indices: Sequence[int], look: Callable[[Image.Image], Image.Image] = read.flat
-                 ) -> Iterator[Image.Image]:
+    def pictures(self, indices: Sequence[int], look: Callable[[Image.Image], Any] = read.flat) -> Iterator[Any]:
         """The frames of these numbers, which ascend, one by one: in RGB, with white for what is transparent, or as
         `look` makes them."""
         with read.refusals(self.path) as seen:
@@ -82,7 +82,7 @@ def _folder(path: Path) -> Source:
 
     def pictures(wanted: Sequence[int], budget: Budget) -> Iterator[Callable[[], Image.Image]]:
         for number in wanted:
-            picture = next(read.pictures(files[number]))
+            picture = read.first(files[number])
             budget.take(*picture.size)
             yield lambda picture=picture: picture
 

@@ -5,6 +5,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,8 @@ class _Run:
                 yield from self.meters.watched(pipeline.render(plan, on_event, keeper))
 
             clip = self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound)
+            given = plan.inputs.pictures
+            clip = replace(clip, alpha=given and given.alpha_of(plan.playback))
             return self._written(frames, clip, keeper, progress)
 
     def note(self, lines: Sequence[str]) -> None:

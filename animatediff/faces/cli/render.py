@@ -119,10 +119,11 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
             more["loop"] = known.loop.to_dict()
         return metadata_text(about | more)
 
-    settings = plan.settings
+    settings, given = plan.settings, plan.inputs.pictures
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound)
+                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound,
+                alpha=given and given.alpha_of(plan.playback))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,

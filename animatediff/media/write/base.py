@@ -44,6 +44,7 @@ class WriteOptions:
     video_preset: str = AUTO  # auto: medium, or that of mp4_preset
     bit_depth: int = 8  # of each channel in formats that have so many; the frames may have fewer
     repeats: bool = False  # videos contain the frames as often as the clip plays
+    on_white: bool = True  # formats without transparency show white there; False: the frame's own colours
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
@@ -170,10 +171,12 @@ def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -
     return left, top, int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def fitted(frame: np.ndarray, bits: int, *, alpha: bool) -> np.ndarray:
-    """A frame uint8 or uint16 [h w 3 or 4] as a writer takes it: transparency becomes white, 16 bits 8, where it must.
-    """
-    if frame.shape[2] == 4 and not alpha:
+def fitted(frame: np.ndarray, bits: int, *, alpha: bool, on_white: bool = True) -> np.ndarray:
+    """A frame uint8 or uint16 [h w 3 or 4] as a writer takes it: where it must, transparency becomes white, or is left
+    out, and 16 bits become 8."""
+    if frame.shape[2] == 4 and not alpha and not on_white:
+        frame = np.ascontiguousarray(frame[..., :3])
+    elif frame.shape[2] == 4 and not alpha:
         most = np.iinfo(frame.dtype).max
         share = frame[..., 3:].astype(np.float32) / most
         frame = np.rint(frame[..., :3] * share + most * (1 - share)).astype(frame.dtype)

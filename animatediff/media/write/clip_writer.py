@@ -48,7 +48,7 @@ class ClipWriter:
     `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
     `metadata`: one text that travels in every file. `sound`: of the files that can have it, cut to the clip; a note
     names the others. `add` takes a PIL image, or uint8 or uint16 [h w 3 or 4]; a format that has no transparency or no
-    more than 8 bits gets white and 8 bits, and a note names it.
+    more than 8 bits gets white (WriteOptions.on_white) and 8 bits, and a note names it.
 
     If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
     is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
@@ -253,7 +253,7 @@ class ClipWriter:
 def _ready(writer: Writer, before: np.ndarray | None, frame: np.ndarray) -> Any:
     """What the writer makes of a frame, in the kind of frame that it takes."""
     def taken(pixels: np.ndarray) -> np.ndarray:
-        return fitted(pixels, writer.bits, alpha=writer.has_alpha)
+        return fitted(pixels, writer.bits, alpha=writer.has_alpha, on_white=writer.clip.options.on_white)
 
     return writer.ready(None if before is None else taken(before), taken(frame))
 

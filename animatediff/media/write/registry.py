@@ -62,7 +62,14 @@ def without_sound(formats: Iterable[str]) -> str:
 
 def without_alpha(formats: Iterable[str], options: WriteOptions) -> str:
     """A note about the formats that cannot have a clip's transparency."""
-    return _lacking(formats, options, lambda writer: writer.has_alpha, "cannot contain transparency, which is white")
+    said = "cannot contain transparency" + (", which is white" if options.on_white else "")
+    return _lacking(formats, options, lambda writer: writer.has_alpha, said)
+
+
+def with_alpha(formats: Iterable[str], options: WriteOptions) -> list[str]:
+    """The formats that can have a clip's transparency."""
+    clip = Clip(Fraction(8), options=options)
+    return [name for name in formats if name != "TXT" and WRITERS[name](Path("trial"), clip).has_alpha]
 
 
 def without_depth(formats: Iterable[str], options: WriteOptions) -> str:
