@@ -71,8 +71,8 @@ class Clip:
     alpha: Callable[[int], np.ndarray] | None = None
 
     def shown(self, frame: Any, number: int) -> Any:
-        """The n-th frame that is pushed, with its alpha channel, if it has one."""
-        if self.alpha is None or self.interpolation is not None:
+        """The n-th frame that is pushed, with its alpha channel, if it has one. A PIL image with its own keeps that."""
+        if self.alpha is None or self.interpolation is not None or getattr(frame, "mode", "RGB") == "RGBA":
             return frame
         return with_alpha(frame, self.alpha(number))
 
@@ -284,7 +284,7 @@ def _writer(clip: Clip, text: str) -> ClipWriter:
         target = clip.place(taken)
         try:
             fps = clip.interpolation.fps if clip.interpolation else clip.fps
-            options = replace(clip.options or WriteOptions(), on_white=False)  # as a clip without its alpha channel
+            options = replace(clip.options or WriteOptions(), on_white=clip.alpha is None)
             return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=options, sound=clip.sound)
         except NameTakenError:
             if target == before:

@@ -32,9 +32,9 @@ def interpolated(settings: Settings) -> bool:
     return settings.interp != "off" and settings.interp_x > 1
 
 
-def of_transparency(settings: Settings) -> list[str]:
-    """What becomes of the transparency of a clip's source."""
-    kept = with_alpha([name for name in settings.formats if name in WRITERS], options(settings))
+def of_transparency(settings: Settings, base: WriteOptions | None = None) -> list[str]:
+    """What becomes of the transparency of a clip's source. base: as of options."""
+    kept = with_alpha([name for name in settings.formats if name in WRITERS], options(settings, base))
     if settings.last_frame:
         return ["the start picture is transparent in places; the clip is opaque, since it ends with another picture"]
     if interpolated(settings):

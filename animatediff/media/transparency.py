@@ -40,6 +40,8 @@ class AlphaChannels:
 
 
 def with_alpha(frame: Any, alpha: np.ndarray) -> np.ndarray:
-    """A frame, PIL image or [h w 3] in 8 or 16 bits, as [h w 4]. alpha: uint8 [h w]."""
+    """A frame, PIL image or [h w 3] in 8 or 16 bits, as [h w 4]. alpha: uint8 [h w], or in another size."""
     pixels = frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
+    if alpha.shape != pixels.shape[:2]:
+        alpha = np.asarray(Image.fromarray(alpha).resize(pixels.shape[1::-1], Image.Resampling.LANCZOS))
     return np.dstack([pixels, alpha.astype(np.uint16) * 257 if pixels.dtype == np.uint16 else alpha])

@@ -12,7 +12,7 @@ import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job, sounds
+from animatediff.clip import interpolation, job, sounds, writing
 from animatediff.clip.plan import Plan
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
@@ -99,6 +99,8 @@ class Job:
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
         self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
         self.notes += self.plans.notes()
+        if pictures.transparent(self.p):
+            self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
         if clip := upscale.of(self.p):
