@@ -179,3 +179,19 @@ def test_each_format_that_can_has_it_and_the_others_show_the_frames(tiny, tmp_pa
     assert film.shape[-1] == 3 and np.abs(film - shown).mean() < 12
     clear = own == 0
     assert np.abs(film - shown)[clear].mean() < 12 and np.abs(film.astype(int) - 255)[clear].mean() > 40
+    deep = decoded(render(tiny, tmp_path / "deep", source, "PNG,MKV", "--bit-depth", "16")["mkv"], (SIZE, SIZE))
+    assert np.abs(deep[..., 3] - own).max() <= 1  # of the 16 bits, ffmpeg shows 8
+
+
+def test_finished_clips_that_are_enlarged_or_interpolated(tmp_path, capsys):
+    frames = clip()
+    source = write_video(tmp_path / "in.mkv", frames, "ffv1", "bgra")
+    assert cli.main(["refine", str(source), "--denoising-strength", "0", "--scale", "2", "--out",
+                     str(tmp_path / "large.apng")]) == 0
+    found = decoded(tmp_path / "large.apng", (128, 128))[..., 3]
+    expected = [Image.fromarray(frame[..., 3]).resize((128, 128), Image.Resampling.LANCZOS) for frame in frames]
+    assert np.array_equal(found, np.stack(expected))
+    assert "opaque" not in capsys.readouterr().err
+    assert cli.main(["interpolate", str(source), "--method", "blend", "--out", str(tmp_path / "more.mkv")]) == 0
+    said = capsys.readouterr()
+    assert "in.mkv is transparent in places; interpolated frames are opaque" in said.out + said.err

@@ -50,7 +50,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
     write.check(target, formats)
     clip = Finished.read(Path(arguments.file), values.get("from_fps"))
     asked, plays = _asked(values, clip, arguments)
-    stream, interrupted = asked.stream(), False
+    stream, interrupted, transparent = asked.stream(), False, clip.alpha((1, 1)) is not None
     if not arguments.quiet:
         output.say(f"{counted(len(clip.seconds), 'frame')} at {float(clip.fps):g} fps to {float(asked.fps):g} fps by "
                    f"{asked.told}{', as a loop' if asked.closed else ''}")
@@ -62,7 +62,8 @@ def interpolate(arguments: argparse.Namespace) -> int:
                 writer.add(frame)
     except KeyboardInterrupt:
         interrupted = True
-    _report(arguments, writer, [*stream.notes, *writer.notes], interrupted=interrupted)
+    opaque = [f"{clip.path.name} is transparent in places; interpolated frames are opaque"] if transparent else []
+    _report(arguments, writer, [*opaque, *stream.notes, *writer.notes], interrupted=interrupted)
     return INTERRUPTED if interrupted else 0
 
 

@@ -108,6 +108,8 @@ class _Run:
             yield from self.meters.watched(self._with_progress(asked.frames(device), count))
 
         clip = self._clip(count, lambda known: text, sounds.of(asked.settings) or asked.sound)
+        alpha = asked.clip.alpha((asked.enlargement.width, asked.enlargement.height), asked.enlargement.fit)
+        clip = replace(clip, alpha=alpha and alpha.__getitem__)
         return self._written(frames, clip, Keeper(), output.quietly)
 
     def sampled(self, found: dict[str, Any] | None, begun: Path | None) -> int:

@@ -62,7 +62,7 @@ def without_sound(formats: Iterable[str]) -> str:
 
 def without_alpha(formats: Iterable[str], options: WriteOptions) -> str:
     """A note about the formats that cannot have a clip's transparency."""
-    said = "cannot contain transparency" + (", which is white" if options.on_white else "")
+    said = "cannot contain transparency, which is white" if options.on_white else "cannot contain transparency"
     return _lacking(formats, options, lambda writer: writer.has_alpha, said)
 
 
