@@ -11,12 +11,20 @@ from animatediff.settings import BY_NAME, Settings
 def of_pictures(settings: Settings, *, from_picture: bool) -> list[str]:
     """Return notices on pictures. from_picture: whether the clip starts from one or more pictures."""
     if not from_picture:
-        lock = BY_NAME["frame_lock"]
-        idle = settings.frame_lock != lock.default
-        return [f"{lock.label}: without effect, since the clip does not start from a picture"] if idle else []
+        idle = [BY_NAME[name].label for name in ("frame_lock", "denoising_strength_frames")
+                if getattr(settings, name) != BY_NAME[name].default]
+        said = [f"{label}: without effect, since the clip does not start from a picture" for label in idle]
+        return said + of_source(settings, from_video=bool(settings.video))
     if Curve.read(settings.frame_lock).constant == 1:
         return ["the frame lock is 1 everywhere, so nothing moves; use 0: 1, 8: 0 to release the frames over 8 frames"]
     return []
+
+
+def of_source(settings: Settings, *, from_video: bool) -> list[str]:
+    """Return a notice for each parameter of a source video that is given without one."""
+    names = [] if from_video else ["video_start", "video_end", "video_fps", "video_every", "video_max_frames"]
+    return [f"{BY_NAME[name].label}: without effect, since there is no source video" for name in names
+            if getattr(settings, name) != BY_NAME[name].default]
 
 
 def of_speed(settings: Settings, steps: int) -> list[str]:

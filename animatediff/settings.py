@@ -26,6 +26,7 @@ SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
+COLOUR_MATCHES = ("off", "first frame", "source")
 VIDEO_CODECS = ("auto", "H.264", "H.265", "AV1", "VP9", "ProRes 422 HQ", "ProRes 4444", "FFV1")
 VIDEO_PRESETS = ("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 BIT_DEPTHS = ("8", "10", "16")
@@ -273,6 +274,14 @@ class Settings:
         "1", "Denoising strength over the frames", "A number for each frame that the denoising strength is multiplied "
         "by; with 0 a frame stays as its picture is. One number, a list with a number for each frame, or key frames.",
         minimum=0, maximum=1, form="curve", cli="--denoising-strength-frames")
+    color_match: str = _row(
+        "off", "Colour match", "Correct colours that drift while the clip goes on. first frame: what changes in the "
+        "whole picture is undone, so all frames keep the colours of the first one. source: each frame gets the colours "
+        "of the picture that it starts from.",
+        choices=COLOUR_MATCHES, aliases=("colour_match",), cli="--color-match")
+    score: bool = _row(
+        False, "Score", "Measure the clip's flicker and colour drift and write the figures into its files.",
+        cli="--score")
     windows_per_call: int = _row(
         0, "Windows per call", "How many context windows are in one UNet call; 0 means as many as fit into the GPU's "
         "memory, up to 2, and one on a CPU. The clip is the same.", minimum=0, maximum=64,

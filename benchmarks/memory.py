@@ -57,8 +57,7 @@ def _child(work: str, what: str, frames: int, size: int) -> dict:
         highest = peak(reset)
         return {
             "work": work, "what": what, "pixels": pixels, "frames": frames, "before MiB": base / 2**20,
-            "peak MiB": max(0.0, highest - base) / 2**20, "in all MiB": highest / 2**20,
-            "seconds": time.perf_counter() - start,
+            "peak MiB": max(0.0, highest - base) / 2**20, "seconds": time.perf_counter() - start,
         }  # fmt: skip
 
 

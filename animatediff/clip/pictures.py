@@ -1,4 +1,4 @@
-"""The pictures that a clip starts from and ends with: read once, brought to the clip's size, and what is refused."""
+"""Read and check the pictures that a clip starts from and ends with, and resize them to the clip's size."""
 from __future__ import annotations
 
 import hashlib
@@ -22,41 +22,36 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
-Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
+Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture to the clip's size, or to one whose latents grow
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 [f h w 3] in the clip's size, or in one whose latents are enlarged to it: `first`, one or one for each
-    frame, and `last`, [0 h w 3] for none.
+    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
 
-    source: what `first` was taken from. mask: where it may change, None for everywhere. digests: SHA-256 of the pixels,
-    by the parameter that names them. alpha: uint8 [f h w] of `first` in the clip's size, None for opaque pictures.
-    """
-
-    first: StoredPictures
-    last: np.ndarray
-    source: SourceFrames
-    mask: ChangeMask | None
-    digests: dict[str, str]
-    alpha: StoredPictures | None = None
+    first: StoredPictures  # [f h w 3], one start picture or one for each frame
+    last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame
+    source: SourceFrames  # origin of `first`
+    mask: ChangeMask | None  # where the clip may change, None for everywhere
+    digests: dict[str, str]  # SHA-256 of the pixels, by the names of the parameters
+    alpha: StoredPictures | None = None  # [f h w] of `first`, in the clip's size; None for opaque pictures
 
     def of(self, settings: Settings) -> Settings:
-        """The settings, with frames, rate and size from the pictures where they leave them open."""
+        """Return the settings, with number of frames, rate and size from the pictures if they are not given."""
         count, height, width, _ = self.first.shape
         return replace(settings, size=settings.size or f"{width}x{height}",
                        frames=settings.frames or (count if count > 1 else 0), fps=settings.played_fps(self.source.fps))
 
     def kept(self, picture: np.ndarray, frame: int) -> np.ndarray:
-        """A finished frame of the clip, with the source's own pixels where the mask lets nothing change."""
+        """Return a finished frame of the clip, with the source's pixels where the mask is black."""
         if self.mask is None:
             return picture
         return self.mask.composed(picture, self.first[frame if len(self.first) > 1 else 0], frame)
 
 
     def alpha_of(self, playback: Sequence[int]) -> Callable[[int], np.ndarray] | None:
-        """The alpha channel, [h w], of the clip's frame at each place of `playback`; None for an opaque clip. A clip
-        that ends with another picture is opaque."""
+        """Return a function from a place in `playback` to the frame's alpha channel, [h w]; None for an opaque clip.
+        A clip with a last frame is opaque."""
         alpha = self.alpha
         if alpha is None or len(self.last):
             return None
@@ -64,7 +59,10 @@ class Pictures:
 
 
 def check(settings: Settings, count: int, source: str) -> None:
-    """Refuse what the settings ask of `count` start pictures, which come from `source`; 0 for none."""
+    """Raise SettingsError if the settings do not fit the start pictures.
+
+    count: number of start pictures, 0 for none. source: where they come from, for the message.
+    """
     if not count and settings.last_frame:
         raise SettingsError("it needs a start picture", where="last_frame",
                             remedy="Give a start picture as well.")
@@ -83,8 +81,11 @@ def check(settings: Settings, count: int, source: str) -> None:
 
 
 def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | None:
-    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`. enlarged: brings
-    start pictures to the clip's size in another way."""
+    """Read the pictures that the settings name. Returns None for a clip from noise alone.
+
+    enlarged: resizes the start pictures instead of the settings' `fit`.
+    Raises MediaError if a picture cannot be read, and SettingsError as `check`.
+    """
     found = SourceFrames.of(settings)
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
@@ -113,7 +114,7 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
 
 
 def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[str]:
-    """`own_size`: what the image model was made for."""
+    """Return notices on the pictures and the clip's size. own_size: the image model's native size, WIDTHxHEIGHT."""
     if found is None:
         return []
     said = found.source.notices(settings)
@@ -125,13 +126,19 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
 
 
 def named(settings: Settings) -> dict[str, str]:
-    """The sources as a file may name them: as they were written, or without folders that are nobody else's business."""
+    """Return the sources as they are named in a file: relative paths as written, absolute ones without folders.
+
+    Folders are left out for privacy.
+    """
     return {name: value if not Path(value).is_absolute() else Path(value).name
             for name in SOURCES if (value := getattr(settings, name))}
 
 
 def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
-    """The sources that `clip` names, from here or from where it lies. MediaError where one is gone."""
+    """Return the paths of the sources that `clip` names, searched in the current folder and beside the clip.
+
+    Raises MediaError if one is missing.
+    """
     places = {}
     for name in SOURCES:
         value = values.get(name)
@@ -148,7 +155,7 @@ def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
 
 
 def metadata(settings: Settings, found: Pictures | None) -> dict[str, Any]:
-    """What a file says of its sources, by parameter: their names without folders, and what they look like."""
+    """Return what a file stores about its sources, by parameter: name without folders, count, and SHA-256 of pixels."""
     if found is None:
         return {}
     counts = {"last_frame": len(found.last), "mask_path": len(found.mask.pictures) if found.mask else 0}
@@ -171,7 +178,7 @@ def _first_of(path: str) -> Iterator[Image.Image]:
 
 
 def _size(asked: str, first: Image.Image) -> tuple[int, int]:
-    """Width and height of the clip: as asked, or the first picture's, to a multiple that the image model takes."""
+    """Return the clip's width and height: `asked`, or the first picture's rounded to the image model's multiple."""
     if asked:
         width, height = asked.split("x")
         return int(width), int(height)

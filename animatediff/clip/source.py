@@ -1,4 +1,4 @@
-"""The source of a clip that starts from pictures: which of its frames are taken, and where a mask lets them change."""
+"""The frames of a source video that a clip starts from, and the mask that limits where the clip changes."""
 from __future__ import annotations
 
 from bisect import bisect_right
@@ -17,28 +17,31 @@ from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import FPS_MAXIMUM, FPS_MINIMUM, duration
 from animatediff.media.write.registry import WRITERS
+from animatediff.notices import of_source
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
 REPEATING = 1.01  # times the source's rate, from which on a target rate repeats frames
-SAME_PACE = 0.01
-WHOLLY = 32  # a mask's value from which on a frame has none of the source's own pixels
+SAME_PACE = 0.01  # by which the clip's rate may differ from the source's
+NOTHING_KEPT = 32  # value of a mask from which on no pixels of the source are mixed in
 
 
 @dataclass(frozen=True)
 class SourceFrames:
-    """The frames that a clip takes of its source. name: of the parameter that names it. path: as it was given. more:
-    whether the selection has frames behind the clip's last one."""
+    """The frames of a source that a clip starts from."""
 
-    name: str
-    path: str
+    name: str  # of the parameter that names the source
+    path: str  # value of this parameter
     source: Source
     chosen: Chosen
-    more: bool = False
+    more: bool = False  # whether the selection has more frames than the clip
 
     @classmethod
     def of(cls, settings: Settings) -> SourceFrames | None:
-        """None where the settings name no source. Nothing is decoded, unless that is needed to count the frames."""
+        """Open the settings' source and choose its frames. Returns None without a source.
+
+        Frames are decoded only if their number is not known otherwise.
+        """
         name = next((name for name in NAMES if getattr(settings, name)), None)
         if name is None:
             return None
@@ -55,24 +58,31 @@ class SourceFrames:
 
     @property
     def count(self) -> int:
-        """Of frames; 1 is a start picture, from which all of the clip's frames start."""
+        """Number of frames. If it is 1, all frames of the clip start from this picture."""
         return len(self.chosen.indices)
 
     @property
+    def is_video(self) -> bool:
+        """Whether the source has more than one picture."""
+        return not self.source.is_picture
+
+    @property
     def fps(self) -> float | None:
-        """Frames per second at which the clip keeps the source's pace; None where it has none."""
+        """Frames per second at which the clip plays as fast as its source; None if the source has no times."""
         if self.chosen.fps is None or self.count == 1:
             return None
         return float(min(max(self.chosen.fps, FPS_MINIMUM), FPS_MAXIMUM))
 
     def pictures(self, size: tuple[int, int], fit: str) -> Iterator[np.ndarray]:
-        """uint8 [h w 3], one by one, in this width and height."""
+        """Yield the frames in this width and height, uint8 [h w 3]."""
         for image in self.source.pictures(self.chosen.indices):
             yield np.asarray(read.fitted(image, *size, fit))
 
     def sound(self, settings: Settings) -> Sound | None:
-        """The source's sound beside the clip. None where it has none, and where the clip does not play as the source
-        does."""
+        """Return the source's sound for the clip.
+
+        Returns None without sound, and if the clip does not play forwards at the source's pace.
+        """
         plays = windows.playback(settings.frames, settings.context_length, settings.closed_loop)
         if plays != list(range(settings.frames)):
             return None
@@ -81,7 +91,7 @@ class SourceFrames:
 
     @cached_property
     def _sound(self) -> tuple[Sound | None, str]:
-        """And what is wrong with it; a video whose sound is damaged is a source nevertheless."""
+        """The source's sound, and a message if it cannot be read. The video can be used without it."""
         try:
             return find(self.source.path) if self.source.is_video else None, ""
         except MediaError as error:
@@ -91,8 +101,8 @@ class SourceFrames:
         return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
 
     def notices(self, settings: Settings) -> list[str]:
-        """What may surprise of the selection. settings: of the run, with frames and rate."""
-        timeline, said = self.chosen.timeline, list(self.source.notices)
+        """Return notices on the selection. settings: settings of the run, with number of frames and rate."""
+        timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
         if with_sound(settings) and not settings.audio and self._sound[1]:
             said.append(self._sound[1])
         if self.more:
@@ -114,49 +124,52 @@ class SourceFrames:
 
 
 def with_sound(settings: Settings) -> bool:
-    """Whether one of the clip's files can have sound."""
+    """Return whether one of the formats can contain sound."""
     return any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
 
 
 def selection(settings: Settings) -> Selection:
-    """What the settings say of a source video."""
+    """Return the settings' selection."""
     return Selection(settings.video_start, settings.video_end, settings.video_fps, settings.video_every,
                      settings.video_max_frames)
 
 
 @dataclass(frozen=True)
 class ChangeMask:
-    """Where a source may change. pictures: uint8 [n h w], 255 for everything, 0 for nothing. at: which of them each
-    frame has."""
+    """A mask for a source: where it is 255, the clip may change, where it is 0, it stays the source."""
 
-    pictures: StoredPictures
-    at: tuple[int, ...]
+    pictures: StoredPictures  # uint8 [n h w]
+    at: tuple[int, ...]  # number of the picture for each frame of the clip
 
     @classmethod
     def read(cls, path: str, frames: SourceFrames, count: int, size: tuple[int, int], fit: str) -> ChangeMask:
-        """The mask of a clip of `count` frames. MediaError where it does not belong to the source."""
+        """Read the mask for a clip of `count` frames. Raises MediaError if it does not fit the source."""
         mask = Source.open(path)
         numbers = _beside(mask.timeline, frames.chosen, count, path)
-        distinct = sorted(set(numbers))
+        places = {number: place for place, number in enumerate(sorted(set(numbers)))}
         found = StoredPictures(np.asarray(read.fitted(image, *size, fit))
-                               for image in mask.pictures(distinct, masks.gray))
-        return cls(found, tuple(map(distinct.index, numbers)))
+                               for image in mask.pictures([*places], masks.gray))
+        return cls(found, tuple(places[number] for number in numbers))
 
     def __getitem__(self, frame: int) -> np.ndarray:
         return self.pictures[self.at[frame]]
 
     def composed(self, picture: np.ndarray, source: np.ndarray, frame: int) -> np.ndarray:
-        """A finished frame, uint8 or uint16 [h w 3], with the source's own pixels, uint8, where the mask is black.
-        Between black and an eighth of white, the two are mixed."""
+        """Return a finished frame, uint8 or uint16 [h w 3], with the source's pixels, uint8, where the mask is black.
+
+        From black to an eighth of white, the two are mixed.
+        """
         if picture.dtype == np.uint16:
             source = source.astype(np.uint16) * 257
-        share = np.minimum(self[frame].astype(np.float32) / WHOLLY, 1)[..., None]
+        share = np.minimum(self[frame].astype(np.float32) / NOTHING_KEPT, 1)[..., None]
         return (picture * share + source * (1 - share)).round().astype(picture.dtype)
 
 
 def _beside(mask: Timeline, chosen: Chosen, count: int, path: str) -> Sequence[int]:
-    """The mask's picture for each frame of the clip: one for all, as many as the source or the clip has, or those that
-    are shown at the same times."""
+    """Return the number of the mask's picture for each frame of the clip.
+
+    A mask has one picture for all frames, or as many pictures as the source or the clip has frames, or times.
+    """
     pictures, source = len(mask.times), chosen.timeline
     if pictures == 1:
         return [0] * count

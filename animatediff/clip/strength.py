@@ -1,4 +1,4 @@
-"""How much of the sampling each frame of a source, and each part of it, takes part in."""
+"""The denoising strength of each frame, and of each part of a frame with a mask."""
 from __future__ import annotations
 
 import torch
@@ -11,8 +11,11 @@ from animatediff.settings import Settings
 
 
 def until(settings: Settings, steps: int, mask: ChangeMask | None, size: tuple[int, int]) -> Tensor | None:
-    """As `until_share`, in a run with `run_strength`: float32 [f 1 1 1], or with a mask [f 1 h w]; None where all of
-    the clip has one strength. steps: that are asked for. size: height and width of the latents."""
+    """Return the share of the steps for which frames or parts of them are held, see `until_share`.
+
+    The result is float32 [f 1 1 1], or [f 1 h w] with a mask. It is None if the whole clip has one strength.
+    steps: number of steps in the settings. size: height and width of the latents.
+    """
     frames, strength = shares(settings, settings.frames), settings.denoising_strength
     most = run_strength(settings, settings.frames)
     if mask is None:

@@ -1,4 +1,4 @@
-"""Which frames of a source video a clip takes: by time, at a target rate, every n-th, at most so many."""
+"""Select frames of a source video: by time range, target rate, every n-th, and a maximum number."""
 from __future__ import annotations
 
 import math
@@ -11,48 +11,53 @@ from animatediff.errors import SettingsError
 from animatediff.media.timing import duration, rate
 
 HALF = Fraction(1, 2)
+MOST = 100_000  # largest number of frames in a clip
 TOLERANCE = Fraction(1, 100)  # seconds by which `end` may be beyond the source's, as people round it
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a source. times: in seconds from the first frame, ascending. seconds: of the whole. A folder has
-    pictures without times: `seconds` is 0, and `times` are their numbers. steady: frames per second, None where the
-    frames last differently or have no times."""
+    """The times of a source's frames. The pictures of a folder have no times: `seconds` is 0."""
 
-    times: tuple[Fraction, ...]
-    seconds: Fraction
-    steady: Fraction | None = None
+    times: tuple[Fraction, ...]  # seconds from the first frame, ascending; of a folder the numbers of its pictures
+    seconds: Fraction  # duration of the source
+    steady: Fraction | None = None  # frames per second; None if the frame rate varies or there are no times
+
+    def average_of(self, frames: Sequence[int]) -> Fraction | None:
+        """Return the average frames per second of consecutive frames, None without times."""
+        if not self.seconds or not frames:
+            return None
+        end = (*self.times[frames[-1] + 1:][:1], self.seconds)[0]
+        return (len(frames) / (end - self.times[frames[0]])).limit_denominator(1001)
 
     @property
     def average(self) -> Fraction | None:
-        """Frames per second on average; None without times."""
-        return (len(self.times) / self.seconds).limit_denominator(1001) if self.seconds else None
+        """The average frames per second of the source, None without times."""
+        return self.average_of(range(len(self.times)))
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """indices: of the source's frames, in order; a frame may come several times. fps: frames per second that keep the
-    source's pace, None without times. start, end: of the range in the source, in seconds."""
+    """The chosen frames of a source."""
 
-    timeline: Timeline
-    indices: tuple[int, ...]
-    fps: Fraction | None
-    start: Fraction
+    timeline: Timeline  # of the source
+    indices: tuple[int, ...]  # numbers of the frames, ascending; a number may repeat
+    fps: Fraction | None  # frames per second at which they play as fast as in the source, None without times
+    start: Fraction  # of the range, in seconds
     end: Fraction
 
     def cut(self, frames: int) -> Chosen:
-        """The first so many; all for 0."""
+        """Return the first `frames` of them, or all with 0."""
         return replace(self, indices=self.indices[:frames]) if frames else self
 
     @property
     def begin(self) -> Fraction:
-        """The time of the clip's beginning in the source: in a range without a target rate, of its first frame."""
+        """The time in the source at which the clip begins: with a target rate `start`, else the first frame's time."""
         return max(self.start, self.timeline.times[self.indices[0]]) if self.timeline.seconds else Fraction(0)
 
     @property
     def told(self) -> str:
-        """Such as "423 frames of 14.1 s → 212 at 15 fps"."""
+        """Text such as "423 frames of 14.1 s → 212 at 15 fps"."""
         total, count = len(self.timeline.times), len(self.indices)
         if self.fps is None:
             return f"{total:,} pictures \N{RIGHTWARDS ARROW} {count:,}"
@@ -62,26 +67,29 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """start, end: in seconds from the first frame; an end of 0 is the source's. fps: a target rate, 0 for each frame
-    as it is. every: 2 takes every second of these. most: takes the first so many, 0 for all."""
+    """Which frames of a source to take."""
 
-    start: float = 0
-    end: float = 0
-    fps: float = 0
-    every: int = 1
-    most: int = 0
+    start: float = 0  # seconds from the first frame
+    end: float = 0  # 0: the source's end
+    fps: float = 0  # target rate, 0: every frame
+    every: int = 1  # 2 takes every second of these frames
+    most: int = 0  # largest number of these frames, 0: all
 
     def of(self, source: Timeline) -> Chosen:
-        """SettingsError for a range that is not in the source."""
+        """Return the chosen frames. Raises SettingsError for a range outside of the source."""
         if not source.seconds:
             return self._of_pictures(source)
         start, end = self._range(source)
         if self.fps:
             pace = rate(self.fps)
-            indices = resampled(source.times, start, end, pace)
+            indices = resampled(source.times, start, end, pace, self.most * self.every or MOST + 1)
+            if len(indices) > MOST:
+                raise SettingsError(f"a clip has at most {MOST:,} frames, and {_seconds(end - start)} of the source "
+                                    f"have more at {float(pace):g} frames per second", where="video_fps",
+                                    remedy="Use a lower rate, video_end or video_max_frames.")
         else:
-            pace = source.steady or source.average
             indices = between(source.times, start, end)
+            pace = source.steady or source.average_of(indices)
             if not indices:
                 raise SettingsError(f"no frame begins between {_seconds(start)} and {_seconds(end)}", where="video_end",
                                     remedy="Use a longer range, or set video_fps.")
@@ -111,19 +119,21 @@ class Selection:
 
 
 def exact(seconds: float) -> Fraction:
-    """The number that people wrote: 0.1 is 1/10."""
+    """Return the decimal number as a fraction: 0.1 is 1/10."""
     return Fraction(str(seconds))
 
 
 def between(times: Sequence[Fraction], start: Fraction, end: Fraction) -> list[int]:
-    """The frames that begin at or after `start` and before `end`. Ranges that adjoin have no frame in common."""
+    """Return the frames that begin at or after `start` and before `end`."""
     return list(range(bisect_left(times, start), bisect_left(times, end)))
 
 
-def resampled(times: Sequence[Fraction], start: Fraction, end: Fraction, fps: Fraction) -> list[int]:
-    """The frame that is shown in the middle of each output frame, as ffmpeg's filter `fps` chooses it: rounding of a
-    container's times drops and repeats none. At least one."""
-    count = max(1, math.floor((end - start) * fps + HALF))
+def resampled(times: Sequence[Fraction], start: Fraction, end: Fraction, fps: Fraction, most: int) -> list[int]:
+    """Return the frame that is shown in the middle of each output frame, like ffmpeg's filter `fps`.
+
+    Rounded times of a container so drop and repeat no frame. There is at least one frame, and at most `most`.
+    """
+    count = min(max(1, math.floor((end - start) * fps + HALF)), most)
     return [max(0, bisect_left(times, start + (k + HALF) / fps) - 1) for k in range(count)]
 
 

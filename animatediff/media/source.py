@@ -5,7 +5,7 @@
     for picture in source.pictures(chosen.indices):
         ...
 
-Frames are decoded one by one, from the key frame before the first that is wanted.
+Frames are decoded one by one. Decoding begins at the last key frame before the first chosen frame.
 """
 from __future__ import annotations
 
@@ -26,27 +26,25 @@ from animatediff.media.selection import Chosen, Selection, Timeline
 from animatediff.media.timing import duration
 from animatediff.media.video_index import VideoIndex
 
-SHORT = Fraction(1, 2)  # seconds by which a file may be shorter than it says
+SHORT = Fraction(1, 2)  # seconds by which a file may be shorter than it says without a notice
 _Read = Callable[[Sequence[int], Budget], Iterator[Callable[[], Image.Image]]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """path: as it was given. origin: when the first frame is shown, in the container's seconds, as sound is counted.
-    notices: what may surprise of the file. damaged: why it has no more frames. is_video: a video file, which may
-    have sound."""
+    """A source that has been opened once: its frames are counted and their times are known."""
 
-    path: Path
+    path: Path  # as it was given
     timeline: Timeline
-    origin: Fraction = Fraction(0)
-    notices: tuple[str, ...] = ()
-    damaged: MediaError | None = None
-    is_video: bool = False
+    origin: Fraction = Fraction(0)  # time of the first frame in the container, in seconds
+    notices: tuple[str, ...] = ()  # unexpected facts about the file
+    damaged: MediaError | None = None  # set if the file ends with a frame that cannot be decoded
+    is_video: bool = False  # a video file, which may have sound
     _read: _Read = field(repr=False, compare=False, default=lambda wanted, budget: iter(()))
 
     @classmethod
     def open(cls, path: str | Path) -> Source:
-        """Its frames and times are counted. MediaError for what is no video and no picture."""
+        """Count the frames of a file or folder, and read their times. Raises MediaError for other files."""
         path = Path(path)
         with read.refusals(path):
             if path.is_dir():
@@ -58,19 +56,24 @@ class Source:
 
     @property
     def is_picture(self) -> bool:
-        """One picture alone, which has no times."""
+        """Whether the source is a single picture, which has no times."""
         return len(self.timeline.times) == 1
 
     def chosen(self, selection: Selection, *, limited: bool = False) -> Chosen:
-        """The frames of a selection. SettingsError for a range that is not in the source; MediaError where the source
-        is damaged, unless how much of it is wanted is limited, by the selection or otherwise."""
+        """Return the frames of a selection.
+
+        Raises SettingsError for a range outside of the source. Raises MediaError if the source is damaged and the
+        selection goes to its end; limited: the caller takes only the first of the frames.
+        """
         if self.damaged is not None and not (selection.end or selection.most or limited):
             raise self.damaged
         return selection.of(self.timeline)
 
     def pictures(self, indices: Sequence[int], look: Callable[[Image.Image], Any] = read.flat) -> Iterator[Any]:
-        """The frames of these numbers, which ascend, one by one: in RGB, with white for what is transparent, or as
-        `look` makes them."""
+        """Yield the frames with these numbers, one by one. The numbers ascend and may repeat.
+
+        look(picture): converts each picture; by default to RGB, with transparent parts in white.
+        """
         with read.refusals(self.path) as seen:
             for make in self._read(indices, of_source()):
                 yield look(make())
@@ -91,7 +94,7 @@ def _folder(path: Path) -> Source:
 
 
 def _animation(path: Path, delays: Sequence[float]) -> Source:
-    """Of an animated picture, or of one that does not move."""
+    """Return the source for an animated or a still picture."""
     seconds = [Fraction(each).limit_denominator(10**6) for each in delays]
     if not seconds:
         raise MediaError("has no pictures", where=end_of(path), remedy=read.REMEDY)

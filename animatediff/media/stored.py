@@ -1,4 +1,4 @@
-"""Pictures of one size that are kept in a temporary file, since those of a long video are more than memory holds."""
+"""Pictures of one size in a temporary file, because the frames of a long video do not fit into memory."""
 from __future__ import annotations
 
 import hashlib
@@ -10,14 +10,14 @@ import numpy as np
 
 from animatediff.errors import MediaError
 
-IN_MEMORY = 2**22  # bytes that are held without a file
+IN_MEMORY = 2**22  # bytes that are kept in memory; more go into a file
 
 
 class StoredPictures(Sequence[np.ndarray]):
-    """uint8 [h w 3] or [h w], one of them in memory at a time. The file goes with the object. sha256: of all pixels."""
+    """A sequence of pictures, uint8 [h w 3] or [h w]. They are read from a file, which is deleted with the object."""
 
     def __init__(self, pictures: Iterable[np.ndarray] = ()):
-        """All in the size of the first. MediaError where the disk is full."""
+        """Store pictures, all in the size of the first. Raises MediaError if the disk is full."""
         self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="animatediff")  # noqa: SIM115
         self._count, self._picture = 0, ()
         self._digest = hashlib.sha256()
@@ -25,7 +25,7 @@ class StoredPictures(Sequence[np.ndarray]):
             self.add(picture)
 
     def add(self, picture: np.ndarray) -> None:
-        """Store one more. MediaError where the disk is full."""
+        """Store one more picture. Raises MediaError if the disk is full."""
         data = np.ascontiguousarray(picture, np.uint8)
         self._picture = data.shape
         self._digest.update(data.data)
@@ -40,11 +40,12 @@ class StoredPictures(Sequence[np.ndarray]):
 
     @property
     def sha256(self) -> str:
+        """Return the digest of all pixels."""
         return self._digest.hexdigest()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[f h w 3] or [f h w]."""
+        """Shape of all pictures as one array: [f h w 3] or [f h w]."""
         return (self._count, *self._picture)
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class StoredPictures(Sequence[np.ndarray]):
         return map(self._read, range(self._count))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, in memory."""
+        """Return all pictures as one array."""
         return np.stack(list(self)).astype(dtype or np.uint8, copy=False)
 
     def _read(self, number: int) -> np.ndarray:

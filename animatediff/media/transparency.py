@@ -13,21 +13,21 @@ OPAQUE = 255
 
 
 def parted(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """RGB on white, and the alpha channel; None for an opaque picture."""
+    """Return the picture in RGB on white, and its alpha channel; None for an opaque picture."""
     return flat(image), alpha_of(image)
 
 
 class AlphaChannels:
-    """Alpha channels in one size. pictures: uint8 [h w] of each, in a temporary file; None while all are opaque."""
+    """Collects alpha channels in one size. Nothing is stored while all pictures are opaque."""
 
     def __init__(self, size: tuple[int, int], fit: str):
-        """size: width and height. fit: as in read.fitted; what "pad" adds is transparent."""
+        """size: width and height. fit: as in read.fitted; the area that "pad" adds is transparent."""
         self.size, self.fit = size, fit
-        self.pictures: StoredPictures | None = None
+        self.pictures: StoredPictures | None = None  # uint8 [f h w]; None if all are opaque
         self._opaque: list[tuple[int, int]] = []  # sizes of the pictures before the first transparent one
 
     def add(self, alpha: Image.Image | None, size: tuple[int, int]) -> None:
-        """The next picture's, which has this size; None for an opaque one."""
+        """Add the alpha channel of a picture of this size; None for an opaque picture."""
         if alpha is None and self.pictures is None:
             self._opaque.append(size)
             return
@@ -40,7 +40,10 @@ class AlphaChannels:
 
 
 def with_alpha(frame: Any, alpha: np.ndarray) -> np.ndarray:
-    """A frame, PIL image or [h w 3] in 8 or 16 bits, as [h w 4]. alpha: uint8 [h w], or in another size."""
+    """Return a frame with an alpha channel, [h w 4].
+
+    frame: PIL image, or [h w 3] in 8 or 16 bits. alpha: uint8; resized if its size is another.
+    """
     pixels = frame if isinstance(frame, np.ndarray) else np.asarray(frame.convert("RGB"))
     if alpha.shape != pixels.shape[:2]:
         alpha = np.asarray(Image.fromarray(alpha).resize(pixels.shape[1::-1], Image.Resampling.LANCZOS))

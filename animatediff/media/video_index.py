@@ -1,4 +1,4 @@
-"""A video's frames by number: their times from its packets, and reading that begins at the key frame before."""
+"""The frames of a video by number. Their times come from its packets, and decoding begins at a key frame."""
 from __future__ import annotations
 
 import re
@@ -19,30 +19,28 @@ from animatediff.media.opening import Kind
 from animatediff.media.pyav import decoder_of, opened, video_stream
 
 Make = Callable[[], Image.Image]
-UNKNOWN = Fraction(1, 25)  # seconds of a frame whose file does not say
+UNKNOWN = Fraction(1, 25)  # seconds of a frame in a file without a frame rate
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)", re.ASCII)  # Matroska's tag DURATION
 
 
 class MissingFrameError(ValueError):
-    """A decoder has left out a frame whose packet is there."""
+    """The decoder did not return a frame that has a packet."""
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """pts: of each frame that is shown, ascending, in units of `base` seconds. end: behind the last one. keys: pts and
-    dts of the frames at which decoding can begin; none where the packets do not tell, and frames are counted from the
-    file's beginning. stated: seconds that the file says it lasts, 0 if it does not. damaged: why no more was read."""
+    """The times of a video's frames. Without `keys`, the packets do not tell the frames, and all were decoded once."""
 
-    pts: tuple[int, ...]
-    end: int
-    base: Fraction
-    keys: tuple[tuple[int, int], ...] = ()
-    stated: Fraction = Fraction(0)
-    damaged: Exception | None = None
+    pts: tuple[int, ...]  # of each frame that is shown, ascending
+    end: int  # end of the last frame
+    base: Fraction  # seconds of a unit of pts
+    keys: tuple[tuple[int, int], ...] = ()  # pts and dts of the key frames
+    stated: Fraction = Fraction(0)  # duration in the file's header, in seconds; 0 if there is none
+    damaged: Exception | None = None  # error that ended the decoding
 
     @classmethod
     def of(cls, file: BinaryIO, found: Kind, budget: Budget) -> VideoIndex:
-        """Nothing is decoded where the packets tell the frames. TooMuchError where it costs more than `budget`."""
+        """Read the packets of a file, and decode it only if they do not tell the frames. Raises TooMuchError."""
         with _video(file, found) as (container, stream):
             if stream is None:
                 return cls((), 0, Fraction(1))
@@ -54,7 +52,7 @@ class VideoIndex:
             return cls(pts, end, base, stated=stated, damaged=error)
 
     def read(self, file: BinaryIO, found: Kind, wanted: Sequence[int], budget: Budget) -> Iterator[Make]:
-        """What makes the picture of each wanted frame. Their numbers ascend, and may repeat."""
+        """Yield a function for each wanted frame that returns its picture. The numbers ascend and may repeat."""
         turn: Transpose | None = None
         begun = False
         for run in self._runs(wanted):
@@ -73,15 +71,17 @@ class VideoIndex:
                 raise MissingFrameError(f"frame {run[place]} cannot be decoded")
 
     def _runs(self, wanted: Sequence[int]) -> Iterator[Sequence[int]]:
-        """The wanted frames in runs; between two, decoding can jump ahead to a key frame."""
+        """Split the wanted frames where decoding can skip to a later key frame."""
         keys = [pts for pts, _ in self.keys]
         groups = [bisect_right(keys, self.pts[i]) for i in wanted]
         ends = [0, *(k for k, (a, b) in enumerate(pairwise(groups), 1) if b > a + 1), len(wanted)]
         yield from (wanted[a:b] for a, b in pairwise(ends) if b > a)
 
     def _from(self, file: BinaryIO, found: Kind, first: int, budget: Budget) -> Iterator[tuple[int, Any, Any]]:
-        """Number, frame and stream, from the key frame before `first`; from the file's beginning where a seek does not
-        find it. Most containers seek by pts, some by dts."""
+        """Yield number, frame and stream, from the key frame before `first` on.
+
+        Most containers seek by pts, some by dts. If neither finds the frame, decoding begins at the file's beginning.
+        """
         key = bisect_right([pts for pts, _ in self.keys], self.pts[first]) - 1
         for place in (*self.keys[key], None) if key > 0 else (None,):
             with _video(file, found) as (container, stream):
@@ -117,8 +117,11 @@ def _decoded(container: Any, stream: Any, budget: Budget) -> Iterator[Any]:
 
 def _of_packets(container: Any, stream: Any, budget: Budget
                 ) -> tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]] | None:
-    """pts, end and keys; None where a decoder may show other frames than the packets say: without times, damaged, or
-    cut off at the front."""
+    """Return pts, end and keys.
+
+    Returns None if a decoder may return other frames than there are packets: packets without times, damaged packets,
+    or a file that does not begin with a key frame.
+    """
     from av.error import FFmpegError
 
     pts: list[int] = []
@@ -145,7 +148,7 @@ def _of_packets(container: Any, stream: Any, budget: Budget
 
 
 def _of_frames(container: Any, stream: Any, budget: Budget) -> tuple[tuple[int, ...], int, Exception | None]:
-    """pts, end, and what ended the decoding of a damaged file."""
+    """Decode all frames. Return pts, end, and the error at which a damaged file ends."""
     from av.error import FFmpegError
 
     pts: list[int] = []
@@ -162,12 +165,12 @@ def _of_frames(container: Any, stream: Any, budget: Budget) -> tuple[tuple[int, 
 
 
 def _end(pts: Sequence[int], end: int, stream: Any) -> int:
-    """Behind the last frame, which lasts as long as usual where its file does not say."""
+    """Return the end of the last frame. Without a duration in the file, it is as long as usual."""
     return end if pts and end > pts[-1] else (pts[-1] if pts else 0) + _usual(stream)
 
 
 def _usual(stream: Any) -> int:
-    """Units of a frame's time."""
+    """Return the usual duration of a frame, in units of pts."""
     rate = stream.average_rate or stream.guessed_rate
     return max(1, round((1 / rate if rate else UNKNOWN) / stream.time_base))
 

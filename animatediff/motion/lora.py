@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +112,7 @@ def module_layers(module: MotionModule) -> dict[str, nn.Linear]:
     return {layer_name(name): m for name, m in module.named_modules() if isinstance(m, nn.Linear)}
 
 
-def unet_layers(unet: nn.Module) -> dict[str, nn.Linear]:
+def unet_layers(unet: nn.Module) -> dict[str, Any]:
     """Return the linear layers of a UNet's spatial transformers by the names of `layer_name`.
 
     Motion modules follow after the same transformers, so `find_places` finds them.
@@ -119,7 +120,7 @@ def unet_layers(unet: nn.Module) -> dict[str, nn.Linear]:
     hosts = {site.replace("motion_modules", "attentions"): host for site, host in find_places(unet).sites.items()
              if hasattr(host, "transformer_blocks")}
     return {layer_name(f"{place}.{name}"): m for place, host in hosts.items() for name, m in host.named_modules()
-            if isinstance(m, nn.Linear)}
+            if isinstance(m, nn.Linear) or hasattr(m, "in_features")}  # Forge's are of a class of its own
 
 
 class _PerFrame:

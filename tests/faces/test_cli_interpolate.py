@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +109,17 @@ def test_a_folder_of_pictures(run, tmp_path):
     clip(tmp_path / "a", formats="PNG", fps=12.0)
     code, out, _ = run("interpolate", tmp_path / "a" / "clip", "--method", "blend", "--out", "b/")
     assert code == 0 and "8 frames at 24 fps" in out and len(list((tmp_path / "b").glob("*/*.png"))) == 8
+
+
+@pytest.mark.parametrize(("flags", "seconds"), [((), 2), (("--times", "2", "--fps", "8"), None)])
+def test_sound_stays_beside_the_frames(run, flags, seconds):
+    sources = ["-f", "lavfi", "-i", "testsrc=s=32x32:r=8:d=2", "-f", "lavfi", "-i", "sine=f=440:d=2"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *sources, "a.mp4"], check=True)
+    code, _, err = run("interpolate", "a.mp4", "--method", "blend", "--out", "b.mp4", *flags)
+    with av.open("b.mp4") as file:
+        found = [float(frame.time) for frame in file.decode(audio=0)] if file.streams.audio else None
+    assert code == 0 and (found is None) == (seconds is None) == ("sound was left out" in err)
+    assert found is None or abs(found[-1] - seconds) < 0.1
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -1,6 +1,6 @@
-"""A gradio that records what is built, and refuses arguments that gradio 3.41.2 and 4.40.0 do not both take.
+"""A gradio that records the components, and refuses arguments that gradio 3.41.2 and 4.40.0 do not both accept.
 
-ACCEPTED was read from the two with inspect.signature. `gradio(version)` is a module to put into sys.modules.
+ACCEPTED was read from both versions with inspect.signature. `gradio(version)` returns a module for sys.modules.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCEPTED = {
     "HTML": _COMMON + "every show_label value",
     "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
     "Gallery": _COMMON,
-    # source, tool and brush_color: of 3.41, which paints in an Image.
+    # source, tool and brush_color exist in 3.41, which paints in an Image.
     "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
              "streaming tool type width",
     "ImageMask": _COMMON + "brush height image_mode show_label type",
@@ -35,9 +35,10 @@ FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 
 
 class Block:
-    """Something on the page. `events`: (name, arguments) as attached."""
+    """A component or layout block on the page. `events`: the attached events as (name, arguments)."""
 
     stack: ClassVar[list[Block]] = []
+    script = "_js"  # the event argument for JavaScript
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in ACCEPTED)
@@ -54,7 +55,8 @@ class Block:
 
     def _attach(self, event: str) -> Callable[..., None]:
         def attach(**kwargs: Any) -> None:
-            assert set(kwargs) <= EVENT, f"events do not take {set(kwargs) - EVENT} in every gradio"
+            known = EVENT | {self.script}
+            assert set(kwargs) <= known, f"events do not take {set(kwargs) - known} in every gradio"
             self.events.append((event, kwargs))
 
         return attach
@@ -81,13 +83,13 @@ def gradio(version: str = "3.41.2") -> ModuleType:
     module.Blocks = Blocks
     module.update = lambda **kwargs: kwargs | {"__type__": "update"}
     for name in ACCEPTED:
-        setattr(module, name, type(name, (Block,), {}))
+        setattr(module, name, type(name, (Block,), {"script": "js" if version.startswith("4") else "_js"}))
     if not version.startswith("4"):
         del module.ImageMask
     module.Brush = lambda **kwargs: kwargs
 
     class Dropdown(module.Dropdown):
-        """Of 3.41, whose choices are texts; those of 4 are pairs of a label and a value."""
+        """The Dropdown of 3.41, whose choices are texts. In 4 they are pairs of label and value."""
 
         def __init__(self, **kwargs: Any):
             super().__init__(**kwargs)

@@ -1,7 +1,8 @@
-"""ControlNet beside ours. It is imitated where hints are made and used, with its rules written down here anew:
-hints [frames …], twice as many where cond and uncond go together; `hint_cond` is read in every call of the UNet.
+"""ControlNet beside this extension, with an imitation of ControlNet.
 
-Which frame a row of a call belongs to is told by its prompt, of which every frame has one of its own.
+The imitation creates and uses hints by ControlNet's rules, written anew here: hints are [frames …], or twice as many
+rows if cond and uncond are in one call; `hint_cond` is read in every call of the UNet. Every frame has its own prompt,
+which identifies the frame of each row of a call.
 """
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 0, "batch
 
 
 class Unit(SimpleNamespace):
-    """As much of a ControlNetUnit as others may touch."""
+    """The attributes of a ControlNetUnit that other extensions may use."""
 
     def __init__(self, **given):
         modes = importlib.import_module("enum").Enum("InputMode", {"SIMPLE": "simple", "BATCH": "batch"})
@@ -40,7 +41,7 @@ class Unit(SimpleNamespace):
 
 
 class Params:
-    """Its ControlParams: a new hint forgets what was made of the one before."""
+    """ControlNet's ControlParams: a new hint clears values derived from the previous one."""
 
     def __init__(self, hint, hr=None, model=None):
         self._hint_cond, self.hr_hint_cond, self.control_model = hint, hr, model
@@ -97,7 +98,7 @@ def test_its_pictures_of_hints_come_behind_the_clip(host, first, returns):
 
 
 def _controlnet(host):
-    """A script with the title ControlNet: hints in `process`, a patched UNet until `postprocess`."""
+    """A script with the title ControlNet: creates hints in `process`, and patches the UNet until `postprocess`."""
     class Script(host.scripts.Script):
         latest_network = None
 
@@ -148,7 +149,7 @@ def _controlnet(host):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder with a picture for each frame, named by its number, and something else."""
+    """A folder with a picture for each frame, named by its number, and an unrelated file."""
     folder = tmp_path / "hints"
     folder.mkdir()
     for i in range(FRAMES):
@@ -163,7 +164,7 @@ def clip(host, *units, settings=None, **fields):
 
 
 def frames_of_rows(host, context):
-    """The frame of each row, by its prompt."""
+    """Return the frame of each row, found by its prompt."""
     model = host.shared.sd_model
     known = [(i, model.get_learned_conditioning([text])[0])
              for texts in (POSITIVE, NEGATIVE) for i, text in enumerate(texts)]
@@ -380,7 +381,7 @@ def test_a_latent_made_for_other_rows_is_made_anew(host):
 
 
 def test_marks_survive_the_padding(host):
-    """ControlNet puts a token of ±1024 before each prompt, to tell positive from negative in the UNet."""
+    """ControlNet puts a token of ±1024 before each prompt, to distinguish positive from negative in the UNet."""
     from animatediff.hosts.shared.cfg_rows import equal_lengths
 
     def marked(tokens, mark):
@@ -394,7 +395,7 @@ def test_marks_survive_the_padding(host):
     assert torch.equal(cond[0, 78:], empty[0])
 
 
-# -- what it asks of us ------------------------------------------------------------------------------------------------
+# -- the interface that ControlNet expects -----------------------------------------------------------------------------
 
 
 def test_it_is_told_of_the_clip(host):
@@ -430,7 +431,7 @@ def test_the_batch_tab_is_the_hosts(host, monkeypatch):
 
 
 def sparse_weights(widths=(32, 64), frames=32, seed=0):
-    """Temporal layers of a SparseCtrl file: two sites a level, one attention in each."""
+    """Temporal layers of a SparseCtrl file: two sites per level, one attention each."""
     generator = torch.Generator().manual_seed(seed)
 
     def some(*shape):
@@ -457,8 +458,10 @@ def sparse_weights(widths=(32, 64), frames=32, seed=0):
 
 @pytest.mark.parametrize("over_frames", [True, False])
 def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, over_frames):
-    """diffusers takes the statistics of the norm over all frames, the original over each: for one clip of equal frames'
-    statistics the two agree, so ours is told to do as diffusers does, and is also compared on a single frame."""
+    """diffusers computes the norm's statistics over all frames, the original code over each frame.
+
+    Ours is set to diffusers' behaviour for this comparison, and is also compared on a single frame, where both agree.
+    """
     module = pytest.importorskip("diffusers.models.unets.unet_motion_model")
     from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper, in_pass
     from animatediff.layout import ClipLayout

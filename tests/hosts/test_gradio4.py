@@ -29,6 +29,8 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modules")
     write_module(folder / "v2.safetensors")
     write_module(folder / "xl.safetensors", "HotShot-XL", widths=(32, 32, 32))
+    frames = [Image.new("RGB", (64, 64), (20 * i, 90, 90)) for i in range(4)]
+    frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:], duration=120)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -103,13 +105,25 @@ def test_modules_are_listed_with_their_family_and_sent_by_name(page, served):
     assert sent[:3] == (True, "v2.safetensors", 12)
 
 
+def test_the_button_under_the_gallery_interpolates_the_clip(page, served):
+    page.locator("#txt2img-ad-more > .label-wrap").first.click()
+    page.click("#txt2img-ad-interp input")
+    page.locator("ul.options li", has_text="blend").first.click()
+    page.click("#txt2img-ad-interpolate")
+    page.locator("#html_info_txt2img", has_text='"fps": 16.667').first.wait_for(timeout=30_000)
+    page.locator("#txt2img_gallery .thumbnail-item").nth(1).wait_for(timeout=30_000)
+    [made] = served[1].rglob("*-interpolated.gif")
+    with Image.open(made) as clip:
+        assert clip.n_frames == 8
+
+
 def test_a_mask_is_painted_and_used(page, served):
     for part in ("motion", "painter"):
         page.locator(f"#txt2img-ad-{part} > .label-wrap").first.click()
     page.click("#txt2img-ad-mask-blank")
     surface = page.locator("#txt2img-ad-mask-canvas canvas").first
     surface.wait_for(timeout=30_000)
-    page.wait_for_timeout(3000)  # the canvas takes its picture's size
+    page.wait_for_timeout(3000)  # until the canvas has its picture's size
     page.locator("#txt2img-ad-mask-canvas button[aria-label*=Draw], "
                  "#txt2img-ad-mask-canvas button[aria-label*=draw]").first.click()
     surface.scroll_into_view_if_needed()
@@ -119,7 +133,7 @@ def test_a_mask_is_painted_and_used(page, served):
         page.mouse.down()
         page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + row / 10 * box["height"], steps=20)
         page.mouse.up()
-    page.wait_for_timeout(2000)  # it sends its strokes
+    page.wait_for_timeout(2000)  # until it has sent its strokes
     if folder := os.environ.get("WEBUI_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/gradio4-mask.png")
     page.click("#txt2img-ad-mask-take")

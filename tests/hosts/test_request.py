@@ -1,4 +1,4 @@
-"""Requests as clients send them."""
+"""Requests in the forms that clients send."""
 from __future__ import annotations
 
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import request
 
-# What the older extension's documentation tells API clients to send, with its defaults.
+# The request in the older extension's documentation for API clients, with its defaults.
 OLD_CLIENT = {
     "model": "mm_sd15_v3.safetensors", "enable": True, "video_length": 24, "fps": 12, "loop_number": 0,
     "closed_loop": "R-P", "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF", "PNG"], "interp": "Off",

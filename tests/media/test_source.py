@@ -15,7 +15,7 @@ from video_helpers import NEEDS_VIDEO
 from animatediff.errors import AnimateDiffError, MediaError, SettingsError
 from animatediff.media.budget import Budget
 from animatediff.media.opening import HEAD, kind
-from animatediff.media.selection import Selection
+from animatediff.media.selection import Selection, Timeline
 from animatediff.media.source import Source
 from animatediff.media.video_index import VideoIndex
 
@@ -171,6 +171,22 @@ def test_animated_pictures_with_unequal_delays(tmp_path, ending):
     assert [picture.getpixel((0, 0))[0] for picture in source.pictures((1, 3))] == [60, 180]
 
 
+def test_a_rate_of_more_frames_than_a_clip_has():
+    """Two frames a month apart, as damaged times say."""
+    timeline = Timeline((Fraction(0), Fraction(2_600_000)), Fraction(2_600_001))
+    with pytest.raises(SettingsError, match="at most 100,000 frames, and 2600001 s of the source have more at 1000"):
+        Selection(fps=1000).of(timeline)
+    assert Selection(fps=1000, most=3).of(timeline).indices == (0, 0, 0)
+    assert Selection(end=3).of(timeline).indices == (0,)
+
+
+def test_a_part_has_the_pace_of_its_own_frames(made):
+    """20 frames at 30 in a second, then 40 at 10, of which the file gives the last 1/30 s."""
+    timeline = Source.open(made("VFR")).timeline
+    assert timeline.steady is None and float(Selection().of(timeline).fps) == pytest.approx(60 / 4.6, rel=1e-3)
+    assert Selection(end=0.6).of(timeline).fps == 30 and Selection(start=0.7, end=2.7, every=2).of(timeline).fps == 5
+
+
 def test_a_folder_has_no_times(tmp_path):
     for number in (10, 9, 1):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -185,9 +201,9 @@ def test_a_folder_has_no_times(tmp_path):
 
 @pytest.mark.slow
 def test_mutated_videos_are_read_or_refused(made):
-    """Bytes changed, cut out or repeated, in 300 files; RUN_FUZZ has more."""
+    """With bytes changed, cut out or added: 300 files, or with RUN_FUZZ 5,000."""
     random = np.random.default_rng(0)
-    for number in range(300):
+    for number in range(5000 if "RUN_FUZZ" in os.environ else 300):
         original = made(("B-frames", "VP9", "TS", "AVI", "edit list", "piped")[number % 6])
         data = bytearray(original.read_bytes())
         for _ in range(random.integers(1, 20)):

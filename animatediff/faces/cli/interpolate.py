@@ -1,26 +1,25 @@
-"""`animatediff interpolate`: a finished clip in, the same clip at more frames per second out."""
+"""`animatediff interpolate`: make a clip with more frames per second from a finished clip."""
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from animatediff import settings as table
-from animatediff.errors import SettingsError
+from animatediff.errors import AnimateDiffError
 from animatediff.faces.cli import output, request
 from animatediff.faces.cli.output import counted
 
 if TYPE_CHECKING:
-    from animatediff.clip.finished import Finished
-    from animatediff.clip.interpolation import Interpolation
     from animatediff.media.write import ClipWriter, Target
 
 INTERRUPTED = 130
 LOOPS = ("auto", "yes", "no")
+NAMES = ("times", "fps", "from_fps", "method", "model", "format", "loop")
+FLAGS = {name: f"--{name.replace('_', '-')}" for name in NAMES} | {"interp_model": "--model"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,29 +40,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def interpolate(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     from animatediff.clip.finished import Finished
+    from animatediff.clip.retime import Request, Retimed
+    from animatediff.engine import models
+    from animatediff.engine.device import pick_device
     from animatediff.media import write
 
-    values = _values(arguments)
-    target, formats = _target(arguments, values)
-    write.check(target, formats)
-    clip = Finished.read(Path(arguments.file), values.get("from_fps"))
-    asked, plays = _asked(values, clip, arguments)
-    stream, interrupted, transparent = asked.stream(), False, clip.alpha((1, 1)) is not None
+    given = {name: getattr(arguments, name) for name in NAMES}
+    device = table.BY_NAME["device"].for_people().read(arguments.device, "--device")
+    try:
+        request = Request.read({name: value or None for name, value in given.items()})
+        target, formats = _target(arguments, request.format)
+        write.check(target, formats)
+        clip = Finished.read(Path(arguments.file), request.from_fps)
+        retimed = Retimed.of(request, clip, models.find_rife)
+    except AnimateDiffError as error:
+        raise error.named(FLAGS) from error
+    between = retimed.interpolation.on(pick_device(device) if retimed.interpolation.model else "cpu")
+    stream, interrupted, transparent = between.stream(), False, clip.alpha((1, 1)) is not None
     if not arguments.quiet:
-        output.say(f"{counted(len(clip.seconds), 'frame')} at {float(clip.fps):g} fps to {float(asked.fps):g} fps by "
-                   f"{asked.told}{', as a loop' if asked.closed else ''}")
-    loops = clip.settings.loop_number if clip.settings else 0
-    writer = write.ClipWriter(target, formats, plays, loops, clip.described(asked, plays))
+        output.say(str(retimed))
+    track, left_out = retimed.sound(clip.sound)
+    writer = write.ClipWriter(target, formats, retimed.plays, clip.loop_number, retimed.text, sound=track)
     try:
         with writer:
-            for frame in _with_progress(clip.frames(stream), clip.count(asked.fps), arguments):
+            for frame in _with_progress(retimed.frames(stream), retimed.count, arguments):
                 writer.add(frame)
     except KeyboardInterrupt:
         interrupted = True
     opaque = [f"{clip.path.name} is transparent in places; interpolated frames are opaque"] if transparent else []
-    _report(arguments, writer, [*opaque, *stream.notes, *writer.notes], interrupted=interrupted)
+    _report(arguments, writer, [*opaque, *stream.notes, *left_out, *writer.notes], interrupted=interrupted)
     return INTERRUPTED if interrupted else 0
 
 
@@ -74,47 +81,17 @@ def _with_progress(frames: Iterator[Any], total: int, arguments: argparse.Namesp
                 dynamic_ncols=True)
 
 
-def _values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was given, read by the rows of the table of settings."""
-    rows = {"times": "interp_x", "fps": "fps", "from_fps": "fps", "method": "interp", "format": "formats",
-            "device": "device"}
-    given = {name: getattr(arguments, name) for name in rows}
-    values = {name: table.BY_NAME[rows[name]].for_people().read(value, f"--{name.replace('_', '-')}")
-              for name, value in given.items() if value is not None}
-    if values["method"] == "off" or values.get("times") == 1:
-        raise SettingsError("leaves nothing to do", where="--times" if values.get("times") == 1 else "--method",
-                            remedy="Use --times 2 or more, and one of auto, flow, RIFE, blend")
-    return values
-
-
-def _asked(values: dict[str, Any], clip: Finished, arguments: argparse.Namespace) -> tuple[Interpolation, Fraction]:
-    """What is made, and the frames per second at which it plays."""
-    from animatediff.clip import interpolation
-    from animatediff.engine import models
-    from animatediff.engine.device import pick_device
-    from animatediff.media.timing import FPS_MAXIMUM, rate
-
-    given = rate(values["fps"]) if "fps" in values else None
-    fps = given if given is not None and "times" not in values else clip.fps * values.get("times", 2)
-    if fps > FPS_MAXIMUM:
-        raise SettingsError(f"{float(fps):g} frames per second are more than {FPS_MAXIMUM}", where="--times",
-                            remedy="Use a smaller number")
-    closed = clip.closes if arguments.loop == "auto" else arguments.loop == "yes"
-    plan = interpolation.Interpolation("", clip.fps, fps, closed)
-    found = interpolation.chosen(values["method"], arguments.model, plan, models.find_rife)
-    return found.on(pick_device(values["device"]) if found.model else "cpu"), given or fps
-
-
-def _target(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[Target, list[str]]:
+def _target(arguments: argparse.Namespace, formats: Sequence[str]) -> tuple[Target, list[str]]:
+    from animatediff.clip import retime
     from animatediff.media.write import Target, format_of
 
     file = Path(arguments.file)
     own = "PNG" if file.is_dir() else format_of(file) or "MP4"
     whole = Target(arguments.out)
-    if not request.is_folder(arguments.out) or not whole.stem:  # which refuses the ending of another kind of file
-        return whole, list(values.get("format") or [format_of(arguments.out) or own])
+    if not request.is_folder(arguments.out) or not whole.stem:  # `stem` raises FormatError for other endings
+        return whole, list(formats or [format_of(arguments.out) or own])
     out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
-    return Target(out, f"{file.name if file.is_dir() else file.stem}-interpolated"), list(values.get("format") or [own])
+    return Target(out, retime.result_name(file)), list(formats or [own])
 
 
 def _report(arguments: argparse.Namespace, writer: ClipWriter, notes: list[str], *, interrupted: bool) -> None:

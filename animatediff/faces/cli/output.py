@@ -1,4 +1,4 @@
-"""What the command line says: results on standard output; progress, notes and errors on standard error."""
+"""Output of the command line: results on standard output; progress, notes and errors on standard error."""
 from __future__ import annotations
 
 import argparse
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
-# Control characters but line breaks and tabs, and those that turn the direction of writing.
+# Control characters except line breaks and tabs, and characters that change the writing direction.
 STEERING = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 
 
 def tell(text: str) -> None:
-    """A result, on standard output."""
+    """Print a result on standard output."""
     print(printable(text))
 
 
@@ -33,22 +33,22 @@ def say(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text as a terminal shows it, whoever wrote it: what would steer the terminal is an escape such as \\x1b."""
+    """Return text that is safe for a terminal: control characters become escapes such as \\x1b."""
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def notes(lines: Sequence[str]) -> None:
-    """In the flags' names."""
+    """Print notes on standard error, with flags instead of parameter names."""
     for line in lines:
         say(f"Note: {renamed(line, FLAGS)}")
 
 
 def quietly(line: str) -> None:
-    """Said nowhere; --json still reports it."""
+    """Print nothing. Used instead of `say` with --quiet; --json still reports notes."""
 
 
 def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -> int:
-    """Say why the command ends with this exit code. `kept`: files that are whole nevertheless."""
+    """Print the error and return the exit code. kept: files that are complete nevertheless."""
     say(f"animatediff: {message}")
     if as_json:
         tell(json.dumps({"error": message, "exit_code": code, "written": [str(path) for path in kept]}))
@@ -56,8 +56,8 @@ def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -
 
 
 def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
-    """The error's message, with flags in place of the parameters that have one."""
-    # Only errors about settings always name parameters; others may name a file that happens to be called "noise".
+    """Return the error's message, with flags instead of parameter names."""
+    # SettingsError always names parameters; other errors may name a file that happens to be called "noise".
     if isinstance(error, SettingsError) or error.where not in vars(arguments).values():
         error = error.named(FLAGS)
     return str(error)
@@ -68,7 +68,7 @@ def counted(number: int, thing: str) -> str:
 
 
 class Progress:
-    """Events to one bar on standard error: a tick for each UNet call, then one for each frame."""
+    """Progress bar on standard error. It counts UNet calls while sampling, then frames while decoding."""
 
     def __init__(self, calls: int, *, hidden: bool):
         from tqdm import tqdm
@@ -103,7 +103,7 @@ class Progress:
 
 
 def print_report(written: Written, settings: Settings) -> None:
-    """What was written and what it was made with, as the command that makes it again."""
+    """Print the written files and the settings, as arguments of a command that makes the clip again."""
     numbered = [path for path in written.paths if path.stem.isdigit() and path.parent == written.stem]
     for path in written.paths:
         if path not in numbered:
@@ -112,6 +112,8 @@ def print_report(written: Written, settings: Settings) -> None:
         tell(f"Wrote {counted(len(numbered), 'frame')} in {numbered[0].parent}")
     if written.loop and settings.asks_for_a_loop and not written.interrupted:
         tell(f"Loop score: {written.loop}")
+    if written.score and not written.interrupted:
+        tell(f"Score: {written.score}")
     for line in written.notes:
         tell(f"Note: {line}")
     words = [f"{p.cli} {shlex.quote(_written(value))}" for p in table.PARAMETERS
@@ -120,7 +122,7 @@ def print_report(written: Written, settings: Settings) -> None:
 
 
 def print_info(text: str, about: Any) -> None:
-    """The settings that a file carries; its text as it is where that is none of ours. `about`: the text as JSON."""
+    """Print the settings in a file, or its plain text if another program wrote it. about: the text as JSON."""
     if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
         tell(text)
         return
@@ -133,7 +135,7 @@ def print_info(text: str, about: Any) -> None:
 
 
 def print_modules(entries: Sequence) -> None:
-    """Each motion module and motion LoRA with what it is, or why it cannot be used."""
+    """Print each motion module and motion LoRA with its properties, or why it cannot be used."""
     for entry in entries:
         if entry.problem:
             tell(f"{entry.name}\n    cannot be used: {entry.problem}")
@@ -148,7 +150,7 @@ def print_modules(entries: Sequence) -> None:
 
 
 def _written(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Return a value as written on the command line."""
     if isinstance(value, tuple):
         return ",".join(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

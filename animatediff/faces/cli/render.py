@@ -25,7 +25,7 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 
 def render(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     begun, found = resumed(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     from animatediff.media.write import Target
@@ -73,8 +73,12 @@ def render(arguments: argparse.Namespace) -> int:
 
 
 def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file and the state of the run that --resume means; none without it, and where there is none, and what to
-    begin with is given. refines: whether that is a run of `refine`."""
+    """Return the file and the state of the run to resume.
+
+    Returns None for both without --resume, and if there is no state but enough is given to begin a new run. Without
+    either, raises SettingsError.
+    refines: whether the command is `refine`.
+    """
     if arguments.save_state < 0:
         raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
     if not arguments.resume:
@@ -99,7 +103,7 @@ def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Pa
 def loaded(settings: Settings) -> Pipeline:
     from animatediff.engine.pipeline import Pipeline
 
-    # Libraries' warnings about their own future are not the user's.
+    # Deprecation warnings of libraries do not concern users.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("diffusers", "transformers"):
@@ -108,8 +112,8 @@ def loaded(settings: Settings) -> Pipeline:
 
 
 def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
-    """`place`: of a run that is gone on with."""
-    from animatediff.clip import writing
+    """Return the clip to write. place: target of a resumed run, None for a new one."""
+    from animatediff.clip import colour, writing
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
 
@@ -117,13 +121,17 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
         more: dict[str, Any] = {"memory": list(known.shortages)} if known.shortages else {}
         if known.loop:
             more["loop"] = known.loop.to_dict()
+        if known.score:
+            more["score"] = known.score.to_dict()
         return metadata_text(about | more)
 
-    settings, given = plan.settings, plan.inputs.pictures
+    settings, pictures = plan.settings, plan.inputs.pictures
+    first = None if pictures is None else pictures.first
+    reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
-                lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
-                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound,
-                alpha=given and given.alpha_of(plan.playback))
+                lambda taken: place or request.target(out, settings, taken),  # `settings` has the seed that was drawn
+                settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
+                match=colour.of(settings, reference), alpha=pictures and pictures.alpha_of(plan.playback))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
@@ -132,7 +140,8 @@ def report(arguments: argparse.Namespace, settings: Settings, written: Written, 
     if arguments.json:
         output.tell(json.dumps({
             "written": [str(path) for path in written.paths], "frames": written.frames,
-            "interrupted": written.interrupted, "loop": about.get("loop"), "notes": notes + written.notes,
+            "interrupted": written.interrupted, "loop": about.get("loop"),
+            "score": about.get("score"), "notes": notes + written.notes,
             "settings": settings.to_dict(), "metadata": about}))
     else:
         output.print_report(written, settings)

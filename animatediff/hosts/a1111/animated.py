@@ -1,7 +1,7 @@
-"""A sampling call of the host's becomes one with motion.
+"""Add motion to a sampling call of the host.
 
-`animated(p, …)` replaces, on this pass's own sampler object, the two methods with which the host samples. Each of their
-calls runs inside a `scope.Pass`, as often as FreeInit and the repair of the seam ask.
+`animated(p, …)` replaces the two sampling methods of this pass's sampler object. Each call of them runs inside a
+`scope.Pass`. FreeInit and the seam repair call them several times.
 """
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import stop
 from animatediff.sampling import OnEvent
 
-UNDO = "animatediff_undo"  # attribute of a sampler whose next call has motion
+UNDO = "animatediff_undo"  # attribute of a sampler whose next call has motion: restores its methods
 
 
 def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pass], None],
              around: Callable[[Pass], AbstractContextManager[None]] = nullcontext) -> None:
-    """Make the next sampling call of `p.sampler` one with motion. img2img samples all clips of a job with one sampler.
+    """Add motion to the next sampling call of `p.sampler`.
 
-    on_event: told of every window. on_end: told how far the pass has come, however it ended. around: makes a context
-    that is entered together with the pass.
+    img2img samples all clips of a job with one sampler, so the methods are restored when that call begins.
+    on_event: called after every window.
+    on_end: called when the pass ends, also after an error or an interrupt.
+    around: returns a context manager that is entered together with the pass.
     """
     sampler, undo = p.sampler, ExitStack()
-    if before := vars(sampler).get(UNDO):  # Forge has this hook twice before the second pass of Hires. fix
+    if before := vars(sampler).get(UNDO):  # Forge calls this hook twice before the second pass of Hires. fix
         before.close()
     again = sampler.sample_img2img
     undo.enter_context(attribute(sampler, UNDO, undo))

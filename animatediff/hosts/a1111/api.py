@@ -1,4 +1,4 @@
-"""Routes /animatediff/v1/…: what a client needs to know before it asks for a clip."""
+"""The API routes /animatediff/v1/…: version, schema, models, preflight, schedule, and operations on finished clips."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,19 +11,21 @@ from fastapi import Body, FastAPI, HTTPException
 from animatediff import settings
 from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError, SettingsError, end_of
-from animatediff.hosts.a1111 import request
+from animatediff.hosts.a1111 import finished, finished_api, request
 from animatediff.hosts.shared import json_values
 from animatediff.version import __version__
 
 ROOT = "/animatediff/v1"
 NAME = "animatediff"  # in alwayson_scripts, in any case
 HOSTS_OWN = "/sdapi/v1/txt2img"
-LONGEST_DETAIL = 4000  # characters of an error's text
+LONGEST_DETAIL = 4000  # characters of an error message
 
 
 def add(app: FastAPI) -> AbstractContextManager[None]:
-    """Add the routes where the host has an API (--api), behind what its own routes are behind (--api-auth). The answer:
-    what to leave when scripts are loaded again."""
+    """Add the routes if the host has an API (--api). They require the same login as the host's own routes (--api-auth).
+
+    Return a context manager; leaving it undoes the changes before scripts are loaded again.
+    """
     hosts_own = next((route for route in app.routes if getattr(route, "path", "") == HOSTS_OWN), None)
     if hosts_own is None:
         return nullcontext()
@@ -31,13 +33,16 @@ def add(app: FastAPI) -> AbstractContextManager[None]:
                                  ("preflight", "POST", preflight), ("schedule", "POST", schedule)):
         app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=hosts_own.dependencies,
                           tags=["AnimateDiff"])
+    for name, operation in finished.OPERATIONS.items():
+        app.add_api_route(f"{ROOT}/{name}", _operation(name), methods=["POST"], dependencies=hosts_own.dependencies,
+                          tags=["AnimateDiff"], openapi_extra=finished_api.documented(operation))
     from modules.api.api import Api
 
     return wrapped(Api, "init_script_args", _with_our_arguments_checked)
 
 
 def _refusing(answer: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
-    """A route that answers a JSON object, and what is wrong with it as an error of the client's."""
+    """Wrap `answer` as a route that takes a JSON object. AnimateDiffErrors become HTTP errors of the client."""
     @wraps(answer)
     def route(body: Any = Body(None)) -> Any:
         try:
@@ -57,14 +62,14 @@ def _http(error: AnimateDiffError) -> HTTPException:
 
 
 def _with_our_arguments_checked(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """The host takes any JSON for a script's arguments, and fails on what is no list."""
+    """Check our script arguments first: the host accepts any JSON there and fails later on anything but a list."""
     @wraps(plain)
     def init_script_args(self: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
         entries = asked.alwayson_scripts or {}
         for name in [name for name in entries if name.lower() == NAME]:
             try:
                 ours = request.arguments(entries[name])
-                json_values.check(ours, "args")  # all of them: the host's answer repeats them
+                json_values.check(ours, "args")  # check all arguments, since the host's response repeats them
                 entries[name] = {"args": ours}
             except AnimateDiffError as error:
                 raise _http(error) from error
@@ -74,17 +79,17 @@ def _with_our_arguments_checked(plain: Callable[..., Any]) -> Callable[..., Any]
 
 
 def version() -> dict[str, Any]:
-    """The extension's version, and the order of positional arguments."""
+    """Return the extension's version and the order of positional arguments."""
     return {"version": __version__, "order": list(request.ORDER)}
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of the object that goes to alwayson_scripts.AnimateDiff.args[0]."""
+    """Return the JSON schema of the object in alwayson_scripts.AnimateDiff.args[0]."""
     return settings.json_schema(groups=("clip",))
 
 
 def models() -> dict[str, Any]:
-    """The motion modules and motion LoRAs that are there, where they are looked for, and what is wrong with some."""
+    """Return the motion modules and motion LoRAs, the folders searched, and the problem of each unusable file."""
     from animatediff.hosts.a1111 import library
 
     image = library.checkpoint()
@@ -93,11 +98,20 @@ def models() -> dict[str, Any]:
             "motion_loras": [entry.to_dict() for entry in library.lora_entries()]}
 
 
+def _operation(name: str) -> Callable[..., Any]:
+    """Return the route of one of `finished.OPERATIONS`."""
+    def answer(body: dict[str, Any]) -> Any:
+        return finished_api.answer(finished.OPERATIONS[name], body, name)
+
+    answer.__name__ = name
+    return _refusing(answer)
+
+
 @_refusing
 def preflight(body: dict[str, Any]) -> dict[str, Any]:
-    """What a request would do, and what is wrong with it, without doing it.
+    """Return what a request would do and what is wrong with it, without running it.
 
-    The body is that of /sdapi/v1/txt2img, or of img2img, which is told by its `init_images`.
+    The body is one for /sdapi/v1/txt2img, or for img2img if it has `init_images`.
     """
     from animatediff.hosts.a1111.run_facts import of_run, requested
 
@@ -116,8 +130,11 @@ def preflight(body: dict[str, Any]) -> dict[str, Any]:
 
 @_refusing
 def schedule(body: dict[str, Any]) -> dict[str, Any]:
-    """Which prompts each frame has: `prompt`, `negative_prompt`, and in `settings` parameters by their names. With
-    `to`, native, fizz or cyclic, also the two texts in that syntax."""
+    """Return the prompts of each frame.
+
+    The body has `prompt`, `negative_prompt` and, in `settings`, parameters by name. With `to` (native, fizz or cyclic),
+    the response also has the two texts converted to that syntax.
+    """
     values = {key: value for key, value in body.items() if key in ("prompt", "negative_prompt", "to")}
     if unknown := body.keys() - {"prompt", "negative_prompt", "to", "settings"}:
         raise SettingsError("unknown", where=end_of(min(unknown)),

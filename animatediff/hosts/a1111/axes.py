@@ -1,7 +1,8 @@
 """Axes of the X/Y/Z plot script, one for each parameter of a clip.
 
-An axis leaves its value on the cell's own `p`, as `p.animatediff_xyz = {name: value}`; reading the request overrules
-the page's controls with it. The script copies `p` shallowly for each cell, so the dict is never changed, only replaced.
+An axis stores its value on the cell's own `p`, as `p.animatediff_xyz = {name: value}`. These values override the page's
+controls when the request is read. The script copies `p` shallowly for each cell, so the dict is replaced and never
+modified.
 """
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ MODULES = ("xyz_grid.py", "xy_grid.py", "scripts.xyz_grid", "scripts.xy_grid")
 
 
 def add() -> None:
-    """Before the page is built. The host may build it again; labels that are there stay as they are. The preset sets
-    controls of the page, which a plot does not have.
+    """Add the axes, before the page is built.
+
+    The host may build the page again; axes whose label already exists are left as they are. The preset has no axis: it
+    sets controls of the page, which a plot does not have.
     """
     grid = _script()
     if grid is None:
@@ -31,7 +34,7 @@ def add() -> None:
     for p in PARAMETERS:
         label = PREFIX + p.label
         if p.group == "clip" and p.form != "picture" and p.name != "preset" and label not in there:
-            # Loading another motion module takes long, so that axis is to change least often.
+            # Loading another motion module is slow. The cost makes that axis change least often.
             cost = 0.5 if p.name == "motion_module" else 0.0
             grid.axis_options.append(grid.AxisOption(
                 label, _type(p), _apply(p), confirm=_confirm(p), choices=choices(p), cost=cost))
@@ -43,7 +46,7 @@ def _script() -> ModuleType | None:
 
 
 def _type(p: Parameter) -> Callable[[Any], Any]:
-    """int and float let the script read ranges such as 8-32 (+8); everything else goes through as text."""
+    """Return int or float, for which the script reads ranges such as 8-32 (+8), or str for everything else."""
     return p.type if p.type in (int, float) else str
 
 
@@ -55,7 +58,7 @@ def _apply(p: Parameter) -> Callable[[Any, Any, Sequence[Any]], None]:
 
 
 def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
-    """All values are read before the first picture is made, so that none is refused in the middle of a plot."""
+    """Return a function that reads all values before the first picture is made, so that no plot fails halfway."""
     def confirm(processing: Any, values: Sequence[Any]) -> None:
         for value in values:
             _read(p, value)
@@ -64,7 +67,7 @@ def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
 
 
 def _read(p: Parameter, value: Any) -> Any:
-    """The value, or a SettingsError that the host's API answers with 422: it looks into what is raised for these."""
+    """Return the parsed value, or raise a SettingsError with the attributes that the host's API needs to answer 422."""
     try:
         return p.read(value)
     except SettingsError as error:
@@ -73,7 +76,10 @@ def _read(p: Parameter, value: Any) -> Any:
 
 
 def choices(p: Parameter) -> Callable[[], list[str]] | None:
-    """What the script offers in a list; a list of formats is written by hand, as "GIF, MP4"."""
+    """Return a function that lists the choices for the script, or None.
+
+    A list of formats has no choices; the user types it, as "GIF, MP4".
+    """
     if p.name == "motion_module":
         def modules() -> list[str]:
             from animatediff.hosts.a1111 import library

@@ -1,4 +1,7 @@
-"""The backend of the host that runs, told by its packages: Forge and Forge Neo, reForge, or the WebUI itself."""
+"""The backend of the running host: Forge and Forge Neo, reForge, or the WebUI itself.
+
+The host is recognised by the packages that it has.
+"""
 from __future__ import annotations
 
 from importlib.util import find_spec

@@ -1,7 +1,7 @@
-"""The Batch tab of img2img: one clip, each of whose frames starts from one of the tab's pictures.
+"""The Batch tab of img2img: make one clip whose frames start from the tab's pictures.
 
-The host has its loop over the pictures, which reads them, scales the size, finds masks and settings in infotexts, and
-starts a job for each. Here the loop runs without starting any, and then one job is started with what it has read.
+The host's loop over the pictures reads them, scales the size, finds masks and infotext settings, and starts a job for
+each picture. Here that loop runs with the job disabled, and one job is then started with everything that the loop read.
 """
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from animatediff.hosts.a1111 import jobs
 from animatediff.hosts.shared import stop
 
 ONE_CLIP = "one clip"
-# What the loop sets for each picture, and a clip has once: that of the first picture, for its first frame.
+# Attributes that the loop sets for each picture. A clip has one value, that of the first picture.
 ONCE = ("prompt", "negative_prompt", "seed", "cfg_scale", "sampler_name", "steps", "width", "height", "image_mask")
 
 
 def making_one_clip() -> AbstractContextManager[None]:
-    """While it lasts, the tab makes one clip of its pictures where that is asked for."""
+    """Return a context manager. Inside it, the tab makes one clip if the request asks for it."""
     return wrapped(img2img, "process_batch", _for_clips)
 
 
@@ -39,12 +39,12 @@ def _asks(p: Any) -> bool:
     try:
         wanted = jobs.settings_of(p)
     except AnimateDiffError:
-        return False  # the host's first job will say what is wrong
+        return False  # the host's first job reports the error
     return wanted is not None and wanted.batch_tab == ONE_CLIP
 
 
 def _one_clip(p: Any, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The host's result, or None where there is no picture."""
+    """Return the host's result, or None if there is no picture."""
     read: list[dict[str, Any]] = []
 
     def note(p: Any, *_: Any, **__: Any) -> None:

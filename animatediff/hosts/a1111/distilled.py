@@ -1,5 +1,7 @@
-"""Models that are distilled to few steps in the host: its sampler and schedule type as `few_steps` takes them, and the
-preset on the page and in the API."""
+"""Models that are distilled to few steps: the host's sampler and schedule type for `few_steps`, and the preset.
+
+The preset works on the page and in the API.
+"""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,16 +14,16 @@ from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import library
 from animatediff.settings import Settings
 
-# What the preset sets: the host's name in requests, and its control on the page.
+# What the preset sets: our name -> (the host's name in requests, elem_id of its control on the page).
 HOSTS_OWN = {"sampler": ("sampler_name", "{tab}_sampling"), "schedule_type": ("scheduler", "{tab}_scheduler"),
              "steps": ("steps", "{tab}_steps"), "cfg": ("cfg_scale", "{tab}_cfg_scale")}
 
 
 def grid(sampler: Any, scheduler: Any) -> str:
-    """The schedule type that acts, by the names that the host has for sampler and schedule type."""
+    """Return the effective schedule type. sampler, scheduler: the host's names."""
     config = sd_samplers.all_samplers_map.get(sampler)
     if config is not None and sampler in {kin.name for kin in sd_samplers_timesteps.samplers_data_timesteps}:
-        return "its own"  # DDIM and its kin begin at a low timestep
+        return "its own"  # DDIM and related samplers begin at a low timestep
     chosen = scheduler
     if chosen in (None, "", few_steps.AUTOMATIC):
         chosen = config.options.get("scheduler") if config is not None else None
@@ -29,7 +31,7 @@ def grid(sampler: Any, scheduler: Any) -> str:
 
 
 def _label(scheduler: str) -> str:
-    """The host has a name and a label for each schedule type; versions before 1.9 have neither."""
+    """Return the label of a schedule type. Hosts before 1.9 have no labels; the name is returned then."""
     try:
         from modules import sd_schedulers
     except ImportError:
@@ -39,7 +41,8 @@ def _label(scheduler: str) -> str:
 
 
 def values(module: Any, prompt: Any) -> dict[str, Any]:
-    """The preset's values by our names, for the models that a page or request names."""
+    """Return the preset's values by our names. module, prompt: the motion module and the prompt of the page or request.
+    """
     image = library.checkpoint()
     try:
         name = library.find(str(module or "")).name
@@ -49,8 +52,12 @@ def values(module: Any, prompt: Any) -> dict[str, Any]:
 
 
 def filled(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of `p` for a request over the API: what it leaves at the API's `defaults`, by our names, is as the
-    preset says. On the page the controls have the values already."""
+    """Return the attributes of `p` that the preset sets for an API request.
+
+    A value is set only if the request left it at the API's default. On the page the controls already have the preset's
+    values.
+    defaults: the API's defaults by our names.
+    """
     if settings.preset != few_steps.FEW_STEPS or not getattr(p, "is_api", False):
         return {}
     left = (None, "", few_steps.AUTOMATIC)
@@ -60,8 +67,11 @@ def filled(p: Any, settings: Settings, defaults: Mapping[str, Any]) -> dict[str,
 
 
 def on_page(gr: Any, tab: str, page: Mapping[str, Any], preset: Any, module: Any, quiet: Mapping[str, Any]) -> None:
-    """Have the preset set the host's controls of its tab when the user picks it, and not where it is pasted. page:
-    components by their elem_id."""
+    """Connect the preset to the host's controls of its tab.
+
+    The preset sets them when the user picks it, but not when it is pasted.
+    page: components by their elem_id.
+    """
     ids = {name: elem_id.format(tab=tab) for name, (_, elem_id) in HOSTS_OWN.items()}
     controls = {name: page[elem_id] for name, elem_id in ids.items() if elem_id in page}
     prompt = page.get(f"{tab}_prompt")

@@ -1,4 +1,4 @@
-"""The host's hooks, each one line to the job that a request has, and what is registered once at start-up."""
+"""The hooks of the host, each a short call into the request's job, and the callbacks registered at start-up."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
@@ -11,7 +11,7 @@ from animatediff.hosts.a1111.neighbour import Neighbours
 
 
 class Hooks(jobs.OurScript):
-    """Mixed into the host's Script class. Nothing heavy is imported before a clip is asked for."""
+    """Mixin for the host's Script class. Heavy modules are imported only when a clip is requested."""
 
     neighbours: Neighbours = ()
 
@@ -26,11 +26,11 @@ class Hooks(jobs.OurScript):
         from animatediff.hosts.a1111 import job, upscale
         from animatediff.hosts.shared import stop
 
-        if before := jobs.of(p):  # of another request, when `p` is used again after one that failed
+        if before := jobs.of(p):  # `p` is reused after a request that failed
             before.restore()
-        vars(p).pop(jobs.JOB, None)  # or was copied
+        vars(p).pop(jobs.JOB, None)  # or `p` is a copy
         if around := jobs.clip_around(p):
-            for name in job.ON_P:  # the clip's, which a copy of its `p` has as well
+            for name in job.ON_P:  # the clip's methods, which a copy of its `p` has too
                 if vars(p).get(name) is vars(around).get(name):
                     vars(p).pop(name, None)
             return
@@ -74,7 +74,10 @@ class Hooks(jobs.OurScript):
 
 
 def register(neighbours: Neighbours) -> None:
-    """Once, when the host loads the script; the host forgets its callbacks when scripts are reloaded."""
+    """Register the callbacks once, when the host loads the script.
+
+    The host forgets its callbacks when scripts are reloaded.
+    """
     from animatediff.hosts.a1111 import options
     from animatediff.hosts.shared import clip_reader
 
@@ -86,15 +89,15 @@ def register(neighbours: Neighbours) -> None:
     script_callbacks.on_ui_settings(options.on_ui_settings)
     script_callbacks.on_cfg_denoiser(_before_call)
     script_callbacks.on_infotext_pasted(_pasted)
-    around_page = ExitStack()  # what is otherwise in the host than it has it, until scripts are loaded again
-    script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # makes way for our axes
+    around_page = ExitStack()  # changes to the host's functions, undone before scripts are loaded again
+    script_callbacks.on_before_ui(lambda: _around_page(around_page, neighbours))  # renames older axes first
     script_callbacks.on_before_ui(_axes)
     script_callbacks.on_app_started(lambda demo, app: around_page.enter_context(_routes(app)))
     script_callbacks.on_script_unloaded(around_page.close)
 
 
 def _before_call(params: Any) -> None:
-    """Of a clip's denoiser: the pass is written on it while it samples."""
+    """Forward the host's callback to the pass, which is stored on a clip's denoiser while it samples."""
     if run := vars(params.denoiser).get(jobs.PASS):
         run.before_call(params)
 

@@ -1,9 +1,9 @@
-"""FreeInit in the WebUI: the pass that makes the clip is sampled several times.
+"""FreeInit in the WebUI: the first pass of a clip is sampled several times.
 
-Each iteration is one call of the host's own method, from its first step to its last, with other noise than the host
-drew: unit noise, which every sampler scales for itself. The second pass of Hires. fix is sampled once, since it takes
-its coarse shape from the first. From a picture (img2img) sampling starts at a lower noise level; there the clip is seen
-in the noise as far as it differs from the picture.
+Each iteration is one call of the host's own method, over all its steps, with new noise. The noise has unit variance,
+and every sampler scales it itself. The second pass of Hires. fix is sampled once, since it takes its coarse structure
+from the first pass. img2img starts at a lower noise level; there the noise contains the clip's difference from the
+picture.
 """
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from animatediff.sampling import Event, freeinit
 
 
 def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
-    """The host's call `method(*args, **kwargs)`, as often as asked, inside `run`. What comes back is the last clip
-    that is whole; of an interrupt in the first iteration, what the host makes of it.
+    """Call the host's `method(*args, **kwargs)` once per iteration, inside `run`.
 
-    args: p, noise, cond, uncond; of `sample_img2img` p, picture, noise, cond, uncond.
+    Return the latents of the last complete iteration. If the first iteration is interrupted, return what the host makes
+    of it.
+    args: (p, noise, cond, uncond), or (p, picture, noise, cond, uncond) for `sample_img2img`.
     """
     info = shared.sd_model.sd_checkpoint_info
     picture, place = (args[1], 2) if run.from_picture else (None, 1)
@@ -49,7 +50,7 @@ def sample(run: Pass, method: Callable[..., torch.Tensor], args: tuple, kwargs: 
 
 def _renewed(run: Pass, picture: torch.Tensor | None, clip: torch.Tensor, first: torch.Tensor,
              steps: int | None) -> torch.Tensor:
-    """The noise for another iteration, in the host's place and format."""
+    """Return the noise of another iteration, in the device and dtype of the host's."""
     fresh = run.p.rng.next()
     if picture is not None:
         fresh = fresh * run.p.initial_noise_multiplier
@@ -58,7 +59,7 @@ def _renewed(run: Pass, picture: torch.Tensor | None, clip: torch.Tensor, first:
 
 
 def _level(run: Pass, steps: int | None) -> float:
-    """The σ at which `sample_img2img` starts, found as both kinds of samplers find it."""
+    """Return the σ at which `sample_img2img` starts, computed as the two kinds of samplers compute it."""
     steps, last = setup_img2img_steps(run.p, steps)
     if hasattr(run.sampler, "get_sigmas"):
         return float(run.sampler.get_sigmas(run.p, steps)[steps - last - 1])
@@ -67,15 +68,15 @@ def _level(run: Pass, steps: int | None) -> float:
 
 
 def _begin(run: Pass) -> None:
-    """Tell everybody that steps are counted from 0 again."""
+    """Tell the progress displays that steps are counted from 0 again."""
     run.on_event(Event("iteration", run.iteration, run.iterations, iteration=run.iteration, iterations=run.iterations))
-    bar = getattr(shared.total_tqdm, "_tqdm", None)  # the console's
+    bar = getattr(shared.total_tqdm, "_tqdm", None)  # the console's progress bar
     if bar is not None:
         shared.total_tqdm.updateTotal(bar.total + run.part.run.steps)
 
 
 def _back_to(info: Any, run: Pass) -> None:
-    """To the checkpoint that the pass began with, where the refiner has taken over."""
+    """Return to the checkpoint that the pass began with, if the refiner has replaced it."""
     if shared.sd_model.sd_checkpoint_info == info:
         return
     BACKEND.back_to(info, run.p)
@@ -83,7 +84,7 @@ def _back_to(info: Any, run: Pass) -> None:
 
 
 def _sooner(cond: Any, share: float) -> Any:
-    """The host's conditioning whose changes, as in [a:b:0.5], come at this share of their steps."""
+    """Return the host's conditioning with its changes, as in [a:b:0.5], at this share of their steps."""
     if share == 1 or cond is None:
         return cond
 

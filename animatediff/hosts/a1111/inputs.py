@@ -1,4 +1,4 @@
-"""What the clips of a request are made from, read of the host's `p`."""
+"""The inputs of a request's clips, read from the host's `p`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class OfJob:
-    """What all clips of a request have in common."""
+    """The inputs that all clips of a request share."""
 
     settings: Settings
     mask: Mask | None
@@ -37,15 +37,18 @@ class OfJob:
 
     @classmethod
     def read(cls, p: Any, settings: Settings, mask: Mask | None) -> OfJob:
-        """`process`, when the host knows the request's samplers and size."""
+        """Read them in `process`, when the host knows the request's samplers and size."""
         sides = [side // 8 * 8 for side in (p.width, p.height)]
         row = BY_NAME["size"]
         fits = all((row.minimum or 0) <= side <= (row.maximum or side) for side in sides)
         return cls(replace(settings, size="{}x{}".format(*sides) if fits else ""), mask, sampled_of(p))
 
     def of_clip(self, p: Any, seed: int, first: Prompts, second: Prompts | None) -> Inputs:
-        """Of one clip. SettingsError and ModelError for what cannot be read. seed: of its first frame. second: of
-        Hires. fix."""
+        """Return the inputs of one clip. SettingsError and ModelError for what cannot be read.
+
+        seed: seed of its first frame.
+        first, second: prompts of the first pass, and of Hires. fix if there is one.
+        """
         found = self._texts(p, first)
         settings, written = replace(self.settings, seed=seed % 2**32), next(iter(first.prompts), "")
         return Inputs(settings, self.sampled, written, found.prompt, found.negative, mask=self.mask, loras=found.loras,
@@ -58,14 +61,16 @@ class OfJob:
 
 
 class Plans:
-    """The plans of a request's clips; clips with the same prompts differ in nothing else but their seeds."""
+    """The plans of a request's clips. Clips with the same prompts share a plan; they differ only in their seeds."""
 
     def __init__(self, p: Any, job: OfJob, backend: Backend):
         self.p, self.job, self.backend = p, job, backend
         self._made: dict[tuple[Prompts, Prompts | None], Plan] = {}
 
     def notes(self) -> list[str]:
-        """What the plans of all clips say beyond advice. SettingsError and ModelError for what is wrong with any."""
+        """Return the notices of all clips' plans, without advice. SettingsError and ModelError for an error in any of
+        them.
+        """
         p, frames = self.p, self.job.settings.frames
         clips = [slice(first, first + frames) for first in range(0, len(p.all_prompts), frames)]
         plans = [self.of_clip(number, p.all_prompts[clip], p.all_negative_prompts[clip])
@@ -73,7 +78,7 @@ class Plans:
         return list(dict.fromkeys(note for each in plans for note in each.notices if note not in each.advice))
 
     def of_clip(self, number: int, prompts: Sequence[str], negatives: Sequence[str]) -> Plan:
-        """Of the clip with this number, by the prompts of its first pass."""
+        """Return the plan of clip `number`. prompts, negatives: those of its first pass."""
         p, first = self.p, number * self.job.settings.frames
         clip, second = slice(first, first + self.job.settings.frames), None
         if getattr(p, "enable_hr", False):

@@ -1,7 +1,7 @@
-"""One job: a request of the host that asks for clips, from its arguments to its files."""
+"""One job: a request of the host for clips, from its arguments to its files."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +12,7 @@ import torch
 from modules import devices, errors, rng, sd_samplers, shared
 
 from animatediff.attribute import attribute
-from animatediff.clip import interpolation, job, sounds, writing
+from animatediff.clip import colour, interpolation, job, sounds, writing
 from animatediff.clip.plan import Plan
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
@@ -31,7 +31,7 @@ from animatediff.hosts.a1111 import (
 )
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
-from animatediff.hosts.a1111.clip import SCORE, HostClip
+from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
 from animatediff.hosts.a1111.inputs import OfJob, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
@@ -41,6 +41,7 @@ from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
+from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
@@ -53,25 +54,31 @@ ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
 
 
 class Job:
-    """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
+    """The hooks of one `p`, in the order in which the host calls them.
+
+    A hook that fails stops the job, which never goes on without motion.
+    """
 
     def __init__(self, p: Any, settings: Settings, neighbours: Neighbours = ()):
         self.p, self.settings, self.neighbours = p, settings, neighbours
-        self.beside: list[InJob] = []  # what they have to do with this job
-        self.clip: HostClip | None = None  # the one that is being made
+        self.beside: list[InJob] = []  # the neighbours' parts in this job
+        self.clip: HostClip | None = None  # the current clip
         self.files = job.Job()
         self.notes: list[str] = []
         self.mask: Mask | None = None
         self.module: MotionModule | None = None
-        self.plans: Plans | None = None  # of the job's clips
-        self.plan: Plan | None = None  # of this clip
+        self.plans: Plans | None = None  # of all clips
+        self.plan: Plan | None = None  # of the current clip
         self.interpolation: interpolation.Interpolation | None = None
+        self.match: Callable[[], ColourMatch] | None = None
         self.sound: Sound | None = None
-        self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
+        self.error: AnimateDiffError | None = None  # raised by the next hook that can stop the job
+        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
-        """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        """`before_process`: check everything that does not need the checkpoint, and make the batch as large as the
+        clip.
+        """
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings)
@@ -87,6 +94,7 @@ class Job:
         self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
             library.find(self.settings.motion_module)
         # The clip's writer saves the frames. A grid of them all is for those who want grids saved.
@@ -94,7 +102,7 @@ class Job:
                      do_not_save_grid=self.p.do_not_save_grid or not shared.opts.grid_save)
 
     def load(self) -> None:
-        """`process`: the checkpoint is there, and the prompts of all clips are known, so that each is planned."""
+        """`process`: the checkpoint is loaded and the prompts of all clips are known, so plan each clip."""
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
         self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
@@ -109,16 +117,16 @@ class Job:
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
     def begin_clip(self) -> None:
-        """`before_process_batch`: the host has made the noise source of this clip."""
-        self._end_clip()  # the one before, if it has lost frames on its way
+        """`before_process_batch`: begin a clip. The host has created its noise source."""
+        self._end_clip()  # the previous clip, if it lost frames
         self.on_clip.close()
-        for name in (SCORE, SHORTAGE, INTERRUPTED):
+        for name in (SCORE, QUALITY, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, between, self.sound)
+        self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"
@@ -129,7 +137,7 @@ class Job:
             self.error = error
 
     def begin_pass(self, noise_of_pass: Any) -> None:
-        """`process_before_every_sampling`: of the first pass, and of Hires. fix."""
+        """`process_before_every_sampling`: begin the first pass or that of Hires. fix."""
         p = self.p
         if self.error:
             raise self.error
@@ -144,8 +152,8 @@ class Job:
         animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
     def frame(self, picture: Any) -> None:
-        """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
-        if self.clip is None:  # behind the clip's last frame: another extension's picture
+        """`postprocess_image_after_composite`: add a finished frame. The last frame ends the clip."""
+        if self.clip is None:  # a picture of another extension, after the clip's last frame
             return
         self.clip.add()
         self.files.add(picture)
@@ -153,14 +161,14 @@ class Job:
             self._end_clip()
 
     def finish(self, processed: Any) -> None:
-        """`postprocess`: the clips take the place of loose frames."""
+        """`postprocess`: replace the loose frames by the clips."""
         self._end_clip()
         pictures, texts = [], []
         for written in self.files.written:
             shown = results.shown(written, self.settings)
             pictures += shown
             texts += [written.text] * len(shown)
-        if processed.index_of_first_image and processed.images:  # the grid, after what plays
+        if processed.index_of_first_image and processed.images:  # the grid, after the clips
             pictures.append(processed.images[0])
             texts.append(processed.infotexts[0])
         if pictures:
@@ -169,7 +177,7 @@ class Job:
             print(f"{KEY}: {note}")
             self.p.comment(f"{KEY}: {words.notice(note)}")
         processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
-        # The API answers with these too.
+        # The API's response contains these too.
         processed.extra_generation_params = {
             **processed.extra_generation_params, f"{KEY} notes": self.notes,
             f"{KEY} files": [str(path) for written in self.files.written
@@ -180,13 +188,13 @@ class Job:
         self.restore()
 
     def _of_others(self, pictures: list[Any]) -> list[Any]:
-        """What extensions have put behind the frames, such as ControlNet's hints. They have no infotexts."""
+        """Return the pictures that extensions appended, such as ControlNet's hints. They have no infotexts."""
         frames = {id(frame) for written in self.files.written for frame in written.held}
         last = max((i for i, picture in enumerate(pictures) if id(picture) in frames), default=len(pictures) - 1)
         return pictures[last + 1:]
 
     def restore(self) -> None:
-        """`p` is as it was; done more than once, too."""
+        """Undo all changes of `p`. Further calls have no effect."""
         self.on_clip.close()
         self.on_p.close()
 
@@ -195,7 +203,10 @@ class Job:
             self.on_p.enter_context(attribute(self.p, name, value))
 
     def _frame_count(self, limit: int | None = None) -> int:
-        """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
+        """Return the clip's number of frames. Several source pictures give one frame each.
+
+        limit: number of frames that other sources have.
+        """
         sources = getattr(self.p, "init_images", None) or []
         if len(sources) > 1 and all(picture is sources[0] for picture in sources):
             sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
@@ -203,14 +214,17 @@ class Job:
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
     def _number_seeds(self) -> None:
-        """The seed of every frame of this clip, for the kinds of noise that a seed for each frame can say. Not before,
-        since another extension (Dynamic Prompts) may have numbered the seeds in `process`."""
+        """Set the seed of every frame of this clip, for the kinds of noise that seeds per frame can express.
+
+        This happens once the batch begins, since another extension (Dynamic Prompts) may have numbered the seeds in
+        `process`.
+        """
         p, s = self.p, self.settings
         if s.noise in ("per frame", "per clip"):
             return
         first = p.iteration * p.batch_size
         seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length, s.overlap_frames)
-        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # a variation's noise goes the same ways
+        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # numbered like the seeds
         p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
         p.all_subseeds = [*p.all_subseeds[:first], *subseeds, *p.all_subseeds[first + len(seeds):]]
         p.seeds = p.rng.seeds = seeds
@@ -218,7 +232,7 @@ class Job:
         p.rng.generators = [rng.create_generator(seed) for seed in seeds]
 
     def _sampled(self, run: Pass) -> None:
-        """A pass has ended; one that was interrupted says so in the clip's infotext."""
+        """End a pass: collect its notes and fallbacks. An interrupted pass is recorded in the clip's infotext."""
         if run.reuse.calls:
             self.notes.append(run.reuse.note)
         if given_up := list(dict.fromkeys(run.given_up)):
@@ -236,8 +250,9 @@ class Job:
 
     @contextmanager
     def _shown(self, run: Pass) -> Iterator[None]:
-        """Progress is counted in windows, the live preview plays the clip, if the user wants it so, and other
-        extensions take part."""
+        """Count progress in windows, play the clip in the live preview if the user wants it, and enter the neighbours'
+        scopes.
+        """
         with ExitStack() as stack:
             for one in self.beside:
                 stack.enter_context(one.around_pass(run))
@@ -250,7 +265,7 @@ class Job:
             yield
 
     def _end_clip(self) -> None:
-        """Write the frames at hand as a clip, once."""
+        """Write the frames of the current clip, once."""
         clip, self.clip = self.clip, None
         if clip is None or not clip.came:
             return
@@ -262,8 +277,8 @@ class Job:
         self.notes += clip.notes(self.files.written[-1])
 
     def _close(self) -> None:
-        """In place of `p.close`, which the host calls however the job ended: frames that a failed job finished are
-        written then."""
+        """Replace `p.close`, which the host calls however the job ended: write the frames that a failed job finished.
+        """
         try:
             self._end_clip()
         except Exception:
@@ -275,13 +290,15 @@ class Job:
 
 @lru_cache(maxsize=2)
 def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
-    """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
-    `changed`: the file's time; a new file is read."""
+    """Return the motion module. The last two modules stay in the host's memory; their files are mapped, not copied.
+
+    changed: modification time of the file. A changed file is read again.
+    """
     return load_module(Path(path), dtype=dtype)
 
 
 def guarded(p: Any, stopping: Any, hook: Any) -> bool:
-    """Run a hook; where it fails, stop the job by `stopping(p, error)`. True if all is well."""
+    """Run a hook. If it fails, stop the job by `stopping(p, error)`. Return True if it succeeded."""
     try:
         hook()
         return True
@@ -298,5 +315,5 @@ def guarded(p: Any, stopping: Any, hook: Any) -> bool:
 
 
 def stop_sampler(p: Any, error: AnimateDiffError) -> None:
-    """Stop a job whose latents are made."""
+    """Stop a job whose latents have been created."""
     stop.in_place_of(p.sampler, ("sample", "sample_img2img"), error)

@@ -1,7 +1,7 @@
-"""The motion mask of a clip: a path, a picture or video in a request, or what is painted on the page.
+"""The motion mask of a clip: a path, a picture or video in a request, or a mask painted on the page.
 
-The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path
-leads to is read as a picture or a video, and never shown; `server_files` says where it may lead.
+Masks from requests and the page are kept in a folder under a hash of their bytes; settings and infotexts contain that
+name. The file of a path is read as a picture or a video and never shown; `server_files` says which paths are allowed.
 """
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI 
 
 
 def folder() -> Path:
-    """Where masks are kept that came without a file."""
+    """Return the folder for masks that came without a file."""
     return Path(paths_internal.data_path) / "outputs" / "AnimateDiff-masks"
 
 
 def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
-    """The masks of a clip, None for none. MediaError or SettingsError says what is wrong with `value`. anywhere: a path
-    may lead to any file; see server_files."""
+    """Return the masks of a clip, or None. MediaError or SettingsError for an unusable `value`.
+
+    anywhere: whether a path may lead to any file; see server_files.
+    """
     if not value:
         return None
     if data := _decoded(value):
@@ -42,18 +44,18 @@ def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
     try:
         state = path.stat()
     except (OSError, ValueError):
-        return Mask(*masks.read(path, frames, value))  # which says what is wrong
+        return Mask(*masks.read(path, frames, value))  # raises the error
     return _read(path, value, frames, state.st_mtime_ns, state.st_size)
 
 
 def named(value: str) -> str:
-    """What the clip's settings call a mask that `read` has read; a picture of a request is kept under this name."""
+    """Return the name of a mask for the clip's settings. A picture of a request is kept under this name."""
     data = _decoded(value)
     return keep(data) if data else masks.without_home(value)
 
 
 def keep(data: bytes) -> str:
-    """Save a picture's or video's file for clips that are made with it later."""
+    """Save the file of a picture or video for later clips. Return its name."""
     file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
     if not file.is_file():
         try:
@@ -66,7 +68,7 @@ def keep(data: bytes) -> str:
 
 
 def find(value: str, *, anywhere: bool = False) -> Path:
-    """The file that a name or a path means."""
+    """Return the file of a name or a path."""
     kept = folder() / value if KEPT.fullmatch(value) else None
     if kept and kept.is_file() and not kept.is_symlink():
         return kept
@@ -82,5 +84,5 @@ def _decoded(value: str) -> bytes | None:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, name: str, frames: int, *state: Any) -> Mask:
-    """`state`: of the file; a new one is read."""
+    """Return the mask. state: modification time and size of the file. A changed file is read again."""
     return Mask(*masks.read(path, frames, name))

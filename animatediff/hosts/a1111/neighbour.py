@@ -1,4 +1,4 @@
-"""Other extensions beside this one, as a job sees them. Our Script class is handed those that are known."""
+"""The interface for other extensions in a job. Our Script class receives the known ones."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,43 +10,45 @@ from animatediff.layout import ClipLayout
 
 
 class Sampled(Protocol):
-    """A sampling pass, as far as it concerns others."""
+    """The part of a sampling pass that other extensions use."""
 
-    layout: ClipLayout  # of the UNet call that is under way
+    layout: ClipLayout  # of the current UNet call
 
 
 class InJob:
-    """What an extension has to do with one job of ours; this one has nothing."""
+    """An extension's part in one job of ours. This default does nothing."""
 
-    frames: int | None = None  # of how many frames it has something to give, where that is limited
+    frames: int | None = None  # number of frames that it has inputs for, if limited
 
     def use(self, frames: int) -> None:
-        """`before_process`: the clip has so many frames. SettingsError where that cannot be."""
+        """`before_process`: the clip has `frames` frames. SettingsError if the extension cannot make that many."""
 
     def check(self) -> None:
-        """Before each pass: AnimateDiffError where the extension is not ready for it."""
+        """Called before each pass. AnimateDiffError if the extension is not ready for it."""
 
     def around_pass(self, run: Sampled) -> AbstractContextManager[None]:
         return nullcontext()
 
     def around_window(self, frames: int) -> Sequence[AroundWindow]:
-        """Contexts for each call of the UNet of a clip of `frames`."""
+        """Return contexts for each UNet call of a clip of `frames` frames."""
         return ()
 
 
 class Neighbour:
-    """An extension that may be there."""
+    """An extension that may be installed."""
 
     def notice(self) -> str:
-        """What the page says of it; "" for nothing."""
+        """Return a notice for the page, or ""."""
         return ""
 
     def beside(self) -> AbstractContextManager[None]:
-        """Entered when all scripts are loaded, before the page is built; left before scripts are loaded again."""
+        """Return a context that lasts from when all scripts are loaded, before the page is built, until they are
+        reloaded.
+        """
         return nullcontext()
 
     def in_job(self, p: Any) -> InJob:
-        """Its part in a job of ours. SettingsError where the two cannot work together."""
+        """Return its part in a job of ours. SettingsError if the two cannot work together."""
         return InJob()
 
 

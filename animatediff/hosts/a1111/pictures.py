@@ -1,7 +1,7 @@
-"""Pictures that a clip of img2img starts from and ends with.
+"""The pictures that an img2img clip starts from and ends with.
 
-The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of
-its pixels, under which its file is kept in memory and, once a clip is made with it, in a folder beside the clips.
+The start pictures are the host's. The last frame comes from the page or a request. Settings name it by a hash of its
+pixels. Its file is kept in memory under that name and, once a clip has been made with it, in a folder beside the clips.
 """
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from animatediff.clip import pictures as clip_pictures
 from animatediff.errors import MediaError, SettingsError, end_of, quoted
 from animatediff.hosts.shared import infotext
 from animatediff.media import opening, read
+from animatediff.media.colour_match import Reference
 from animatediff.sampling.from_pictures import FromPictures
 from animatediff.settings import Settings
 
 NAME = re.compile(r"[0-9a-f]{16}")
 REMEDY = "Send a PNG, JPEG or WebP in base64 or as a data URI."
-LATENT_UPSCALE = 3  # the host's resize mode that works on latents
-FILL_ORIGINAL = 1  # its choice "Masked content: original"
-IN_MEMORY = 8  # files of pictures, and the bytes of all of them
+LATENT_UPSCALE = 3  # the host's resize mode for latents
+FILL_ORIGINAL = 1  # the host's choice "Masked content: original"
+IN_MEMORY = 8  # limits of the pictures in memory: number of files, bytes of all of them
 BYTES = 2**26
 _pictures: OrderedDict[str, bytes] = OrderedDict()
 
 
 def reference(value: Any) -> str:
-    """The name of a picture that the page or a request gives; "" for none. SettingsError for what is no picture."""
+    """Return the name of a picture from the page or a request, or "" for none. SettingsError if it is not a picture."""
     if isinstance(value, Image.Image):
         return _remember(_name(value := value.convert("RGBA")), _png(value))
     if value in (None, ""):
@@ -52,7 +53,8 @@ def reference(value: Any) -> str:
 
 
 def find(name: str) -> Image.Image:
-    """The picture of this name; SettingsError where it is gone, or for what is no such name, as in an infotext."""
+    """Return the picture of this name. SettingsError if it is gone or if the name is invalid, as in an edited infotext.
+    """
     try:
         if not NAME.fullmatch(name):
             raise ValueError(name)
@@ -63,12 +65,12 @@ def find(name: str) -> Image.Image:
 
 
 def forget() -> None:
-    """Nothing is in memory, as after a new start; what is kept in files stays."""
+    """Clear the memory, as a restart does. Files are kept."""
     _pictures.clear()
 
 
 def keep(name: str) -> None:
-    """Save a picture beside the clips, so that their infotexts find it later."""
+    """Save a picture beside the clips, so that their infotexts can name it later."""
     file = _file(name)
     if file.exists():
         return
@@ -81,7 +83,9 @@ def keep(name: str) -> None:
 
 
 class Field(infotext.Field):
-    """Pasting gives the page's control the picture that the infotext names, or empties it where that is gone."""
+    """Pastes the picture that the infotext names into the page's control. The control is emptied if the picture is
+    gone.
+    """
 
     def __call__(self, params: dict[str, Any]) -> Any:
         import gradio as gr
@@ -97,7 +101,7 @@ class Field(infotext.Field):
 
 
 def check(p: Any, settings: Settings) -> None:
-    """Before anything is computed, and before frames are counted."""
+    """Check the pictures of a request. Called before frames are counted or anything is computed."""
     clip_pictures.check(settings, len(p.init_images) if from_picture(p) else 0, "the request")
     if settings.last_frame:
         find(settings.last_frame)
@@ -108,13 +112,13 @@ def from_picture(p: Any) -> bool:
 
 
 def transparent(p: Any) -> bool:
-    """Whether one of the start pictures is transparent in places."""
+    """Return whether one of the start pictures is transparent in places."""
     return from_picture(p) and any(image and read.alpha_of(image) for image in p.init_images)
 
 
 def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
-    """The alpha channel, uint8 [h w], of each frame: that of its start picture, brought to the clip's size as the host
-    does with the picture. None for an opaque clip, as one is that ends with another picture."""
+    """Return a function from a frame's index to its alpha channel, uint8 [h w], which is that of its start picture,
+    resized as the host resizes the picture. None for an opaque clip; a clip with a last frame is opaque."""
     if settings.last_frame or not transparent(p):
         return None
     sources = p.init_images
@@ -129,20 +133,27 @@ def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
     return channel
 
 
+def reference_of(p: Any) -> Reference | None:
+    """Return a function from a frame's index to its start picture, for matching colours; None for a clip from noise."""
+    if not from_picture(p):
+        return None
+    return lambda index: np.asarray(read.flat(p.init_images[min(index, len(p.init_images) - 1)]))
+
+
 def of_pass(p: Any, settings: Settings) -> FromPictures | None:
-    """What the pass that comes next starts from; None for noise alone."""
+    """Return what the next pass starts from, or None for noise alone."""
     if not from_picture(p):
         return None
     last = _latents(p, find(settings.last_frame)) if settings.last_frame else None
-    filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # the start is no longer the picture there
+    filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # there the start is not the picture
     held_to = torch.cat([_latents(p, image) for image in p.init_images]) if filled else None
     return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to)
 
 
 def _latents(p: Any, image: Image.Image) -> torch.Tensor:
-    """[1 c h w] of a picture, brought to the clip's size as the host's `init` of img2img does with the start."""
+    """Return the latents [1 c h w] of a picture, resized as the host's `init` of img2img resizes the start picture."""
     image = images.flatten(image, shared.opts.img2img_background_color)
-    if p.paste_to:  # "Only masked": the region that is computed
+    if p.paste_to:  # "Only masked": crop to the computed region
         x, y, width, height = p.paste_to
         image = images.resize_image(p.resize_mode % LATENT_UPSCALE, image, *p.init_images[0].size)
         image = images.resize_image(2, image.crop((x, y, x + width, y + height)), p.width, p.height)
@@ -167,7 +178,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _remember(name: str, data: bytes) -> str:
-    """Keep a picture's file, not its pixels, of which a small file may have many."""
+    """Keep a picture's file in memory, not its pixels: a small file may decode to many."""
     _pictures[name] = data
     _pictures.move_to_end(name)
     while len(_pictures) > 1 and (len(_pictures) > IN_MEMORY or sum(map(len, _pictures.values())) > BYTES):

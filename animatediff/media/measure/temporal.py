@@ -6,6 +6,7 @@ Sundaram et al. 2010 (|f + b|² ≤ 0.01·(|f|² + |b|²) + 0.5), and those that
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,16 @@ class TemporalError:
         return f"{self.difference:.2f} of 255 ({self.psnr:.1f} dB)"
 
 
-class TemporalMeter:
-    """Takes a clip's frames one by one. Holds two of them. Needs OpenCV."""
+# A frame, the next one warped to it (float32), and which of its pixels are seen in both.
+OnPair = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
-    def __init__(self) -> None:
+
+class TemporalMeter:
+    """Takes a clip's frames one by one. Holds two of them. Needs OpenCV. on_pair: called for every two neighbouring
+    frames, except across a cut, where nothing is seen in both."""
+
+    def __init__(self, on_pair: OnPair | None = None) -> None:
+        self._on_pair = on_pair
         self._search, self._cuts = Search(), Finder()
         self._before: tuple[np.ndarray, np.ndarray] | None = None
         self._absolute = self._squared = 0.0
@@ -64,13 +71,18 @@ class TemporalMeter:
         (frame, a), (following, b) = before, now
         flow, seen = self._flow(a, b)
         if self._cuts.is_cut(a, b) and seen.mean() < FOUND:  # fine patterns that move look like a cut to the finder
+            if self._on_pair:
+                self._on_pair(frame, frame.astype(np.float32), np.zeros(frame.shape[:2], bool))
             return
         if a.shape != frame.shape:
             cv2, (height, width) = self._search.cv2, frame.shape[:2]
             factors = np.array([width / a.shape[1], height / a.shape[0]], np.float32)
             flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * factors
             seen = cv2.resize(seen.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        off = (sample(following.astype(np.float32), flow) - frame)[seen].astype(np.float64)
+        warped = sample(following.astype(np.float32), flow)
+        if self._on_pair:
+            self._on_pair(frame, warped, seen)
+        off = (warped - frame)[seen].astype(np.float64)
         self._absolute += float(np.abs(off).sum()) / 3
         self._squared += float((off**2).sum()) / 3
         self._compared += int(seen.sum())

@@ -188,3 +188,23 @@ def test_the_schedule_comes_back_bit_for_bit(bare_host, patcher):
         assert torch.equal(predictor.log_sigmas, predictor.sigmas.log())
     assert predictor.sigmas is before[0] and predictor.log_sigmas is before[1]
     assert not hasattr(model, "alphas_cumprod")
+
+
+def test_an_adapters_layers_are_found_though_forges_linear_is_of_its_own_class(bare_host):
+    from animatediff.motion.lora import unet_layers
+
+    class Linear(nn.Module):
+        """backend/operations.py"""
+
+        def __init__(self, layer):
+            super().__init__()
+            self.in_features, self.out_features = layer.in_features, layer.out_features
+            self.weight, self.bias = layer.weight, layer.bias
+
+    unet = bare_host.shared.sd_model.model.diffusion_model
+    known = set(unet_layers(unet))
+    for module in list(unet.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, Linear(child))
+    assert set(unet_layers(unet)) == known and len(known) > 20

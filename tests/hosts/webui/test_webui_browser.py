@@ -331,6 +331,77 @@ def test_the_button_under_the_gallery_makes_the_hires_pass_of_the_clip(tab, host
     shot(tab, f"upscaled-{formats}")
 
 
+@pytest.mark.parametrize(("name", "formats"), [("txt2img", "GIF"), ("img2img", "GIF"), ("txt2img", "MP4")])
+def test_the_button_under_the_gallery_interpolates_the_clip(tab, host, files, tmp_path, name, formats):
+    if formats == "MP4" and not host.has_pyav:
+        pytest.skip("needs PyAV in the WebUI's Python; see webui_host.py")
+    tab = Tab(tab.page, name)
+    if name == "img2img":
+        tab.page.click("#tabs button:text-is('img2img')")
+    tab.small(steps=2, frames=4)
+    if name == "img2img":
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        tab.page.locator("#img2img_image input[type=file]").first.set_input_files(str(tmp_path / "a.png"))
+    for form in ("GIF", "PNG", "MP4"):
+        tab.ours("formats").get_by_label(form, exact=True).set_checked(form == formats)
+    tab.ours("more").locator(".label-wrap").first.click()
+    tab.fill(f"#{name}-ad-interp-x", "3")
+    tab.tick()
+    tab.generate()
+    shown = tab.page.locator(f"#{name}_gallery {'video' if formats == 'MP4' else 'img'}").first
+    shown.wait_for(state="attached", timeout=PATIENCE)
+    made = set(files())
+    host.mark()
+    button = tab.page.locator(f"#{name}-ad-interpolate")
+    assert "Interpolate the selected clip" in (button.get_attribute("title") or "")
+    button.click()
+    expect(tab.page.locator(f"#html_info_{name}").first).to_contain_text("8 to 24 fps", timeout=PATIENCE)
+    [new] = [host.data / "outputs" / path for path in files() if path not in made]
+    assert "Traceback" not in host.log() and new.stem.endswith("-interpolated")
+    if formats == "GIF":
+        with Image.open(new) as clip:
+            assert clip.n_frames == 12
+    expect(tab.page.locator(f"#{name}_interrupt")).to_be_hidden(timeout=PATIENCE)
+    assert sum(new.name in source for source in tab.results()) >= 1
+    shot(tab, f"interpolated-{name}-{formats}")
+    tab.fill(f"#{name}-ad-interp-x", "1")
+    button.click()
+    expect(tab.page.locator(f"#html_log_{name}").first).to_contain_text("nothing to do", timeout=PATIENCE)
+    assert sum(new.name in source for source in tab.results()) >= 1, "the gallery stays"
+    shot(tab, f"interpolated-{name}-{formats}-refused")
+
+
+@pytest.mark.parametrize("name", ["txt2img", "img2img"])
+def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_path, name):
+    tab = Tab(tab.page, name)
+    if name == "img2img":
+        tab.page.click("#tabs button:text-is('img2img')")
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+        tab.page.locator("#img2img_image input[type=file]").first.set_input_files(str(tmp_path / "a.png"))
+    tab.small(steps=2, frames=4)
+    for form in ("GIF", "PNG"):
+        tab.ours("formats").get_by_label(form, exact=True).set_checked(form == "GIF")
+    tab.tick()
+    tab.generate()
+    tab.page.locator(f"#{name}_gallery img").first.wait_for(state="attached", timeout=PATIENCE)
+    made = set(files())
+    host.mark()
+    tab.tick(False)  # the clip's settings are in its infotext
+    tab.ours("refine-part").locator(".label-wrap").first.click()
+    tab.fill(f"#{name}-ad-refine-scale", "1.5")
+    button = tab.page.locator(f"#{name}-ad-refine")
+    assert "Refine the selected clip" in (button.get_attribute("title") or "")
+    button.click()
+    expect(tab.page.locator(f"#html_info_{name}").first).to_contain_text("AnimateDiff refined", timeout=PATIENCE)
+    [new] = [host.data / "outputs" / path for path in files() if path not in made]
+    assert "Traceback" not in host.log()
+    with Image.open(new) as clip:
+        assert clip.n_frames == 4 and clip.size == (96, 96)
+    expect(tab.page.locator(f"#{name}_interrupt")).to_be_hidden(timeout=PATIENCE)
+    assert sum(new.name in source for source in tab.results()) >= 1
+    shot(tab, f"refined-{name}")
+
+
 def coloured(place) -> float:
     """The share of a place on the page that is neither white nor grey, once it is drawn."""
     place.page.wait_for_timeout(1000)

@@ -29,4 +29,5 @@ parallel_processing_allowed = True
 hypernetworks = {}
 latent_upscale_modes = {"Latent": {"mode": "bilinear", "antialias": False},
                         "Latent (nearest)": {"mode": "nearest", "antialias": False}}
+sd_upscalers = [SimpleNamespace(name=name) for name in ("None", "Lanczos", "Nearest")]
 total_tqdm = SimpleNamespace(update=lambda *_: None, updateTotal=lambda *_: None, clear=lambda: None)

@@ -1,0 +1,46 @@
+"""POST /animatediff/v1/NAME for each of `finished.OPERATIONS`: takes a clip, returns files and facts about them."""
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from modules import call_queue, shared
+
+from animatediff.errors import SettingsError, end_of
+from animatediff.hosts.a1111 import finished
+from animatediff.hosts.a1111.finished import FILE, Operation
+from animatediff.settings import BY_NAME
+
+
+def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the files as paths and as base64, the number of frames, frames per second, infotext and notes."""
+    names = (FILE, *operation.schema())
+    known = {*names, *(alias for name in names if name in BY_NAME for alias in BY_NAME[name].aliases)}
+    if unknown := body.keys() - known:
+        raise SettingsError("unknown", where=end_of(min(unknown)), remedy=f"Send {', '.join(names)}")
+    values = {key: value for key, value in body.items() if key != FILE}
+    with finished.of_request(body.get(FILE)) as source, _job(name):
+        made = operation.run(source, values)
+    return {"images": [base64.b64encode(path.read_bytes()).decode() for path in made.paths],
+            "files": [str(path) for path in made.paths], "frames": made.frames, "fps": made.fps,
+            "infotext": made.text, "notes": made.notes}
+
+
+def documented(operation: Operation) -> dict[str, Any]:
+    """Return the schema of the route's body for the host's page /docs."""
+    properties = {FILE: {"type": "string", "title": "Clip", "description": finished.REMEDY}, **operation.schema()}
+    schema = {"type": "object", "required": [FILE], "properties": properties, "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@contextmanager
+def _job(name: str) -> Iterator[None]:
+    """Run the block in the host's queue. /sdapi/v1/progress shows its progress, /sdapi/v1/interrupt ends it."""
+    with call_queue.queue_lock:
+        shared.state.begin(job=f"animatediff {name}")
+        try:
+            yield
+        finally:
+            shared.state.end()

@@ -1,0 +1,143 @@
+"""Buttons under the gallery that process the selected clip, one for each of `finished.OPERATIONS`.
+
+They work like the host's own ✨: the job waits in the queue, its progress is shown over the gallery, and the result is
+inserted into the gallery behind the clip. javascript/animatediff-finished.js sends the index of the selected clip.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from modules import call_queue, shared
+from modules.ui import plaintext_to_html
+
+from animatediff import settings as table
+from animatediff.errors import AnimateDiffError, MediaError
+from animatediff.hosts.a1111 import finished, page_errors, results, server_files, upscale, words
+from animatediff.hosts.a1111.refine import Refined
+from animatediff.parameters import Parameter
+
+BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # elem_ids of the host: our neighbour, the last
+EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpected error
+
+
+def own_rows() -> dict[str, tuple[Parameter, ...]]:
+    """Return, by operation name, the parameters that have controls of their own. Each operation is a part of the
+    accordion.
+    """
+    return {name: rows for name, operation in finished.OPERATIONS.items() if (rows := operation.own())}
+
+
+def add(gr: Any, script: Any, tab: str, ours: dict[str, Any], own: dict[str, dict[str, Any]]) -> None:
+    """Create the buttons when the host builds the row under the gallery.
+
+    ours: our controls, by parameter name.
+    own: the operations' own controls, by operation and parameter name.
+    """
+    buttons: dict[str, Any] = {}
+
+    def make(_: Any) -> None:
+        for name, operation in finished.OPERATIONS.items():
+            buttons[name] = _button(gr, operation.symbol, f"{tab}-ad-{name}")
+            buttons[name].webui_tooltip = operation.help
+
+    def connect(last: Any) -> None:
+        page = {part.elem_id: part for part in _inside(_root(last.component)) if getattr(part, "elem_id", None)}
+        names = (f"{tab}_gallery", f"generation_info_{tab}", f"html_info_{tab}", f"html_log_{tab}")
+        if buttons and all(name in page for name in names):
+            for name, button in buttons.items():
+                asked = {row: ours[row] for row in finished.OPERATIONS[name].rows} | own.get(name, {})
+                _connect(gr, tab, button, name, [page[each] for each in names], asked)
+
+    script.on_after_component(make, elem_id=BESIDE.format(tab=tab))
+    script.on_after_component(connect, elem_id=LAST.format(tab=tab))
+
+
+def _button(gr: Any, symbol: str, elem_id: str) -> Any:
+    tool = getattr(sys.modules.get("modules.ui_components"), "ToolButton", None)  # the host's own, in its row
+    button = tool(symbol, elem_id=elem_id) if tool else gr.Button(symbol, elem_id=elem_id, elem_classes=["tool"])
+    button.do_not_save_to_config = True
+    return button
+
+
+def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked: dict[str, Any]) -> None:
+    """Connect a button to its operation.
+
+    shown: the gallery, its JSON data, infotext and log. The answer replaces them.
+    asked: the controls to read, by parameter name.
+    """
+    task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the JavaScript
+    inputs = [task, shown[0], index, shown[1], *asked.values()]
+    script = f"(...values) => animatediffFinished('{tab}', {len(inputs)}, values)"
+    of_version = {"js" if int(gr.__version__.split(".")[0]) >= 4 else "_js": script}
+    answer = call_queue.wrap_gradio_gpu_call(_answer(tab, name, tuple(asked)), extra_outputs=EMPTY)
+    button.click(fn=answer, inputs=inputs, outputs=shown, show_progress="hidden", api_name=False, **of_version)
+
+
+def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """Return the button's handler. names: names of the values that follow the gallery's."""
+    operation = finished.OPERATIONS[name]
+
+    def answer(task: str, gallery: Any, index: Any, about: str, *values: Any) -> tuple[Any, str, str, str]:
+        try:
+            given = dict(zip(names, values))
+            settings = table.parse({row: given.pop(row) for row in operation.rows})
+            source, place = _selected(gallery, index, about, tab)
+            made = operation.run(source, operation.of_page(settings) | given)
+        except AnimateDiffError as error:
+            print(f"AnimateDiff: {error}")
+            kept = [upscale.as_shown(item) for item in gallery or []]
+            return kept, about, "", page_errors.markup(words.error(error.named(operation.meant)))
+        return _with(made, gallery, place, about)
+
+    return answer
+
+
+def _selected(gallery: Any, index: Any, about: str, tab: str) -> tuple[finished.Source, int]:
+    """Return the selected clip, or the first if none is selected, and its index in the gallery."""
+    if not gallery:
+        raise MediaError("there is no clip in the gallery", remedy="Generate a clip first")
+    place = int(index) if str(index).isdigit() and int(index) < len(gallery) else 0
+    path = Path(upscale.path_of(gallery[place]))
+    if not (upscale.is_shown(str(path)) or server_files.allowed(path)):
+        raise MediaError("the clip's file is not in a folder of the WebUI", where=path.name,
+                         remedy="Select a clip that was generated here")
+    texts = _facts(about).get("infotexts") or []
+    samples = shared.opts.outdir_samples or getattr(shared.opts, f"outdir_{tab}_samples")
+    return finished.of_gallery(path, str(texts[place]) if place < len(texts) else "", samples), place
+
+
+def _with(made: Refined, gallery: Any, place: int, about: str) -> tuple[Any, str, str, str]:
+    """Return the gallery with the result behind the clip, and the texts under it."""
+    facts, shown = _facts(about), [upscale.as_shown(item) for item in gallery]
+    new: list[Any] = [results.ClipPicture.of(made.first, path) for path in made.paths]
+    texts = list(facts.get("infotexts") or [])
+    if place < len(texts):
+        texts[place + 1:place + 1] = [made.text] * len(new)
+    notes = "".join(f"AnimateDiff: {words.notice(note)}\n" for note in made.notes)
+    return ([*shown[:place + 1], *new, *shown[place + 1:]], json.dumps(facts | {"infotexts": texts}),
+            plaintext_to_html(made.text), plaintext_to_html(notes, classname="comments"))
+
+
+def _facts(about: str) -> dict[str, Any]:
+    """Return the page's JSON data about its results."""
+    try:
+        found = json.loads(about or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _root(component: Any) -> Any:
+    while getattr(component, "parent", None) is not None:
+        component = component.parent
+    return component
+
+
+def _inside(block: Any) -> Iterator[Any]:
+    for child in getattr(block, "children", None) or ():
+        yield child
+        yield from _inside(child)

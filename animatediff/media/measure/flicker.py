@@ -1,0 +1,55 @@
+"""Flicker: how much brightness and colour go up and down within a second, where the picture shows the same.
+
+What remains of their course beside its slow part is flicker. The slow part is a fit by straight lines, weighted by a
+Gaussian around each frame (local linear regression, Cleveland 1979).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from animatediff.media.measure.course import BRIGHTNESS, LAB
+
+SLOW = 0.25  # seconds: the Gaussian's standard deviation; half of what swings 0.75 times in a second counts as slow
+LEAST = 1.5  # frames of the same
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """brightness: amplitude of the fast changes of luma, of 255: A for a sine of amplitude A. colour: the same of a*
+    and b* together, in CIE 1976 units."""
+
+    brightness: float
+    colour: float
+
+    @classmethod
+    def of(cls, course: np.ndarray, fps: float) -> Flicker | None:
+        """Of `Course.values`; None for fewer than three frames."""
+        if len(course) < 3:
+            return None
+        fast = course - slow_part(course, max(SLOW * fps, LEAST))
+        power = (fast**2).mean((0, 1))  # of each channel, over frames and cells
+        return cls(float(np.sqrt(2 * power[BRIGHTNESS])), float(np.sqrt(2 * power[LAB][1:].sum())))
+
+    def to_dict(self) -> dict[str, float]:
+        return {"brightness": round(self.brightness, 3), "colour": round(self.colour, 3)}
+
+    def __str__(self) -> str:
+        return f"brightness {self.brightness:.2f} of 255, colour {self.colour:.2f} \N{GREEK CAPITAL LETTER DELTA}E"
+
+
+def slow_part(course: np.ndarray, width: float) -> np.ndarray:
+    """At each place of axis 0, the line that fits the values around it best, weighted by a Gaussian of this width."""
+    count = len(course)
+    reach = min(int(np.ceil(4 * width)), count - 1)
+    moments, values = np.zeros((3, count)), np.zeros((2, *course.shape))
+    for offset in range(-reach, reach + 1):
+        weight = np.exp(-0.5 * (offset / width) ** 2)
+        here = slice(max(0, -offset), count - max(0, offset))
+        there = slice(max(0, offset), count - max(0, -offset))
+        moments[:, here] += weight * np.array([1, offset, offset**2])[:, None]
+        values[0, here] += weight * course[there]
+        values[1, here] += weight * offset * course[there]
+    zeroth, first, second = (each.reshape(-1, *(1,) * (course.ndim - 1)) for each in moments)
+    return (second * values[0] - first * values[1]) / (zeroth * second - first**2)
