@@ -9,7 +9,7 @@ from animatediff import loras
 from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Enlarged, Pictures
 from animatediff.clip.sampled import Sampled
-from animatediff.clip.source import with_sound
+from animatediff.clip.source import SourceFrames, with_sound
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.media.sound import Sound
@@ -52,6 +52,7 @@ class Inputs:
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()  # motion LoRAs that the settings and the prompt name
     second: Texts | None = None  # prompts of the second pass
+    source: SourceFrames | None = None  # what the pictures are taken from
     sound: Sound | None = None  # the sound in the settings, or the source video's
 
     @property
@@ -85,4 +86,5 @@ class Inputs:
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
         if not settings.audio and not with_sound(settings):
             sound = None  # the source's sound, which none of the formats can contain
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), sound=sound)
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
+                   source=found and found.source, sound=sound)

@@ -43,10 +43,12 @@ class Interpolation:
         return replace(self, device="cpu" if str(device).startswith("mps") else str(device))
 
     def load(self) -> Method:
+        """Return the method with its network loaded, if it has one."""
         tensors = {} if self.model is None else _tensors(self.model)
         return METHODS[self.method](tensors, self.device)
 
     def stream(self) -> Stream:
+        """Return a stream that interpolates one clip."""
         return Stream(self.load(), self.fps, closed=self.closed)
 
     @property

@@ -15,22 +15,14 @@ FREEINIT_ITERATIONS = 3  # if FreeInit is enabled without a number of iterations
 # Names that clients send, and their values without effect. ... stands for any value: the parameter has an effect only
 # together with another parameter of its feature.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "video_source": (None, "", []),
-    "video_path": (None, ""),
     "video_default": (...,),
-    "mask_path": (None, ""),
     "reverse": ([], (), "", None, False),
     "use_f16": (...,),  # the precision is the host's
     "is_i2i_batch": (False, None, True),  # one clip from all pictures; several pictures make one clip anyway
     "prompt_scheduler": (None,),
 }
-_AS_PICTURES = ('Give its frames to a ControlNet unit, {"batch_images": "FOLDER"}, or send them as init_images of '
-                "img2img, one for each frame.")
 # Alternatives with the same or a similar effect.
 INSTEAD = {
-    "video_source": _AS_PICTURES,
-    "video_path": _AS_PICTURES,
-    "mask_path": "Use motion_mask, which says where there is motion, or the mask of a ControlNet unit.",
     "reverse": 'Use "closed_loop": "ping-pong", which plays the clip to and fro.',
     "prompt_scheduler": "Write the key frames into the prompt, such as 0: a red circle, each in a line of its own.",
 }
@@ -56,6 +48,8 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         named = {key: value for key, value in named.items() if key not in ("interp", "interp_x")}
     if isinstance(named.get("closed_loop"), bool):
         named["closed_loop"] = OLDER_LOOPS[named["closed_loop"]]
+    if named.get("video_source") == []:
+        named["video_source"] = ""
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
 
 

@@ -22,12 +22,12 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
-Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture to the clip's size, or to one whose latents grow
+Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture, see clip.refine.Enlargement.load
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
+    """The pictures of a clip, uint8, in the clip's size, or smaller if their latents are enlarged afterwards."""
 
     first: StoredPictures  # [f h w 3], one start picture or one for each frame
     last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame
@@ -117,8 +117,7 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
     """Return notices on the pictures and the clip's size. own_size: the image model's native size, WIDTHxHEIGHT."""
     if found is None:
         return []
-    said = found.source.notices(settings)
-    said += writing.of_transparency(settings) if found.alpha is not None else []
+    said = writing.of_transparency(settings) if found.alpha is not None else []
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")

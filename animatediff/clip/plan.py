@@ -58,6 +58,7 @@ class Passes:
 
     @property
     def all(self) -> tuple[Pass, ...]:
+        """All sampler runs, in the order in which they run."""
         return (*self.iterations, *filter(None, (self.second, self.repair)))
 
     @classmethod
@@ -120,6 +121,7 @@ class Plan:
 
     @staticmethod
     def loras_of(texts: Texts) -> list[lora.Weighted]:
+        """Return the motion LoRAs of a pass, with their weights."""
         return [(each.lora, each.weight) for each in texts.loras]
 
     @property
@@ -212,6 +214,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
     if settings.cfg == 1 and settings.negative:
         said.append("the negative prompt has no effect at CFG 1")
     said += notices.of_pictures(settings, from_picture=sampled.from_picture)
+    said += inputs.source.notices(settings) if inputs.source else []
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
     if writing.deep_in_vain(settings):
         said.append(writing.EIGHT_BITS)

@@ -115,6 +115,7 @@ class Asked:
     find_rife: FindModel = lambda name: None
     find_sound: Callable[[Settings], Sound | None] = sounds.of
     source: SourceFrames | None = None  # frames of the source video
+    problems: tuple[AnimateDiffError, ...] = ()  # known before the preflight
 
     @property
     def frames(self) -> int:
@@ -147,7 +148,7 @@ def preflight(asked: Asked) -> Preflight:
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
     between, problem = interpolation.said(settings, frames, played, asked.find_rife)
-    found = _Findings(asked.found.module, asked.found.checkpoint, [problem] if problem else [])
+    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
@@ -256,8 +257,8 @@ class _Findings:
             checkpoint = self.checkpoint.name if self.checkpoint else ""
             found, sampled = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0],
                                                 checkpoint), asked.sampled
-            self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampled.sampler,
-                                            distilled=found is not None)
+            self.notices += notices.of_clip(replace(settings, frames=frames), self.module.name, self.module.family,
+                                            sampled.sampler, distilled=found is not None)
             if asked.grid is not None:
                 run = few_steps.Run(sampled.sampler, asked.grid, sampled.steps, sampled.cfg)
                 self.notices += notices.of_few_steps(found, run, settings.preset)

@@ -221,7 +221,7 @@ class Refinement:
 def annotated(text: str, note: Mapping[str, Any]) -> str:
     """Return a clip's text with a note on its refinement: old size (`size`), new size (`to`) and upscaler."""
     made = about(text)
-    if text and not made:  # of a WebUI
+    if text and not made:  # text in the WebUI's format
         return f"{text}, AnimateDiff refined: {note['size']} to {note['to']} by {note['upscaler']}"
     return metadata_text({**made, REFINED: [*steps(made, REFINED), dict(note)]})
 

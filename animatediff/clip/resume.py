@@ -154,6 +154,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def refuse_differences(found: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise SettingsError if the run `now` differs from the run whose state was `found` in the file `path`."""
     if said := differences(found["about"], now):
         raise SettingsError(f"this is a different run: {'; '.join(said)}", where=str(path),
                             remedy="Use the settings that it was started with, or leave --resume out to start anew")

@@ -25,7 +25,6 @@ class Call(Protocol):
         """See motion.injected."""
 
 
-
 @contextmanager
 def in_unet(unet: nn.Module, module: MotionModule | None, loras: Sequence[lora.Weighted], frames: int, call: Call
             ) -> Iterator[None]:
@@ -33,7 +32,7 @@ def in_unet(unet: nn.Module, module: MotionModule | None, loras: Sequence[lora.W
 
     The UNet is restored when the block ends, also after an error.
     module: None for stills, which use no LoRAs either.
-    loras: motion LoRAs; only the domain adapters among them are installed in the UNet itself.
+    loras: motion LoRAs; only the domain adapters among them are installed here.
     frames: number of frames in the clip.
     """
     layout_of = call.reuse.layout_of(lambda rows: call.layout)

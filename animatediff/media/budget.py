@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-PIXELS = 2**26  # of one picture: 8192×8192, or a photo of 64 megapixels
-BYTES = 2**27  # of a picture or video in a request
-TEXT = 2**24  # bytes of a settings text
+PIXELS = 2**26  # limit for one picture: 8192×8192, or a photo of 64 megapixels
+BYTES = 2**27  # limit for a picture or video in a request
+TEXT = 2**24  # limit for a settings text, in bytes
 
 
 class TooMuchError(ValueError):

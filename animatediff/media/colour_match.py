@@ -25,7 +25,7 @@ STEP = 1.03  # largest factor of the contrast between two frames
 MOST = 2.0  # largest factor of the contrast in total
 FLAT = 2.0  # standard deviation below which contrast is not compared
 
-Reference = Callable[[int], np.ndarray]  # the picture of a frame, uint8 [h w 3]
+Reference = Callable[[int], np.ndarray]  # returns the source picture of a frame, uint8 [h w 3]
 
 
 class ColourMatch(Protocol):

@@ -40,7 +40,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             ends = list(accumulate(seconds for seconds, _ in decode.shown(file, found, passes[0])))
             if not ends:
                 raise MediaError("holds no frames", where=where, remedy=REMEDY)
-            if not ends[-1]:  # no times
+            if not ends[-1]:  # no frame has a duration
                 ends = list(range(1, len(ends) + 1))
             at = [min(bisect_right(ends, (i + 0.5) / frames * ends[-1]), len(ends) - 1) for i in range(frames)]
             wanted = sorted(asked := set(at))
@@ -50,7 +50,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             raise MediaError(error.what, where=where, remedy=error.remedy) from None
         except budget.TooMuchError as error:
             raise MediaError(str(error), where=where, remedy="Make it smaller or shorter") from None
-        except Exception:  # decoders raise anything at a damaged file
+        except Exception:  # decoders raise any error for a damaged file
             raise MediaError("is damaged, or of a kind that cannot be read", where=where, remedy=REMEDY) from None
     return pictures, tuple(map(wanted.index, at))
 

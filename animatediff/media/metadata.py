@@ -91,7 +91,7 @@ def read(path: str | Path) -> str | None:
             raise MediaError(f"cannot be read ({error.strerror})", where=where,
                              remedy="Give the name of a clip, a frame or a settings file") from error
         raise _damaged(error, where) from error
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise _damaged(error, where) from error
     raise MediaError("is not a format that can contain settings", where=where,
                      remedy="Give a GIF, PNG, WebP, MP4, WebM or TXT file")

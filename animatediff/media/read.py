@@ -93,7 +93,7 @@ def from_bytes(data: bytes) -> Image.Image:
         raise
     except MediaError as error:
         raise ValueError(f"{error.what}. {error.remedy}") from None
-    except Exception:  # decoders raise anything at a damaged file
+    except Exception:  # decoders raise any error for a damaged file
         raise ValueError("is base64, but not a picture that can be read") from None
 
 
@@ -161,7 +161,7 @@ def refusals(path: Path) -> Iterator[Seen]:
         raise error if error.where else MediaError(error.what, where=where, remedy=error.remedy) from None
     except TooMuchError as error:
         raise MediaError(str(error), where=where, remedy="Make it smaller") from None
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise _damaged(error, where, seen.count) from error
 
 

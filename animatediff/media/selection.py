@@ -12,14 +12,14 @@ from animatediff.media.timing import duration, rate
 
 HALF = Fraction(1, 2)
 MOST = 100_000  # largest number of frames in a clip
-TOLERANCE = Fraction(1, 100)  # seconds by which `end` may be beyond the source's, as people round it
+TOLERANCE = Fraction(1, 100)  # seconds by which `end` may exceed the source's end, since people round it
 
 
 @dataclass(frozen=True)
 class Timeline:
     """The times of a source's frames. The pictures of a folder have no times: `seconds` is 0."""
 
-    times: tuple[Fraction, ...]  # seconds from the first frame, ascending; of a folder the numbers of its pictures
+    times: tuple[Fraction, ...]  # seconds from the first frame, ascending; for a folder, the numbers of its pictures
     seconds: Fraction  # duration of the source
     steady: Fraction | None = None  # frames per second; None if the frame rate varies or there are no times
 

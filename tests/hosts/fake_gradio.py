@@ -26,6 +26,7 @@ ACCEPTED = {
     # source, tool and brush_color exist in 3.41, which paints in an Image.
     "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
              "streaming tool type width",
+    "Video": _FORM.replace("info ", "") + "autoplay format height include_audio width",
     "ImageMask": _COMMON + "brush height image_mode show_label type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "

@@ -198,6 +198,36 @@ def test_every_row_has_the_hint_of_its_frame(host, pictures, way):
         assert {size for size, _, _ in host.seen} == {8, 16}
 
 
+@pytest.mark.parametrize("source", ["video, txt2img", "video, img2img", "start pictures, img2img"])
+def test_a_unit_without_a_picture_has_the_sources_frames(host, pictures, source):
+    """And one with a picture keeps it."""
+    tab, fields = source.split(", ")[1], {}
+    if tab == "img2img":
+        starts = sorted(pictures.glob("*.png")) if "start" in source else []
+        fields["init_images"] = [Image.open(path) for path in starts]
+    settings = {"video_path": str(pictures)} if "video" in source else {}
+    answer = host.request(tab, {**REQUEST, "steps": 4, **fields},
+                          {"AnimateDiff": [{**CLIP, **settings}], "ControlNet": [Unit(), Unit(image="a picture")]})
+    assert answer.status == 200, answer
+    assert len(host.seen) >= 6
+    for _, context, hints in host.seen:
+        assert hints[0][0][:, 0, 0, 0].tolist() == frames_of_rows(host, context)
+        assert hints[1][0] is host.originals[1][0]
+
+
+def test_units_that_have_something_of_their_own_get_no_frames_of_the_source(host, pictures):
+    from animatediff.hosts.neighbours import controlnet
+
+    bare = Unit()
+    units = [bare, Unit(image="a picture"), Unit(batch_images=str(pictures)), Unit(enabled=False),
+             Unit(ipadapter_input=[1]), Unit(image={"image": None, "mask": None}), Unit(image="")]
+    script = SimpleNamespace(title=lambda: "ControlNet", args_from=0, args_to=len(units))
+    p = SimpleNamespace(
+        scripts=SimpleNamespace(alwayson_scripts=[script]), script_args=tuple(units))
+    assert [found.place for found in controlnet.without_pictures(p)] == [0, 5, 6]
+    assert bare.batch_images is None
+
+
 def test_afterwards_the_hints_are_as_before(host, pictures):
     assert clip(host, {"enabled": True, "batch_images": str(pictures)}).status == 200
     for param, (low, high) in zip(host.params, host.originals):

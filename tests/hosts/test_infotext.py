@@ -40,9 +40,7 @@ def unquote(text):
 
 
 def through_the_host(value: str) -> dict[str, str]:
-    """Return the values after writing as processing.create_infotext does and reading as parse_generation_parameters
-    does.
-    """
+    """Return the values written as by processing.create_infotext and read as by parse_generation_parameters."""
     facts = {"Steps": 20, "Sampler": "Euler a", "Seed": 7, "Size": "64x64", "AnimateDiff": value, "Version": "v1.10.1"}
     written = "a cat, sitting: there\nNegative prompt: dog\n" + ", ".join(f"{k}: {quote(v)}" for k, v in facts.items())
     *_, last = written.strip().split("\n")

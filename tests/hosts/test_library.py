@@ -133,9 +133,7 @@ def test_reading_where_the_host_has_put_its_own_torch_load(tmp_path, monkeypatch
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """`.library`: the host's library. `.models`: the folder of the settings. `.load_model(model)`: puts a model in
-    memory.
-    """
+    """`.library`: the host's library. `.models`: the folder of the settings. `.load_model(model)`: loads a model."""
     monkeypatch.syspath_prepend(str(STANDIN))
     from standin_host import standing_in
 

@@ -34,8 +34,9 @@ def loras(tmp_path_factory):
 
 @pytest.fixture
 def there(host, library, loras):
-    """zoom lies beside the motion modules, the others in the host's LoRA folder. merged.safetensors contains 0.8 of
-    zoom and -0.5 of pan.
+    """zoom lies beside the motion modules, the others in the host's LoRA folder.
+
+    merged.safetensors contains 0.8 of zoom and -0.5 of pan.
     """
     theirs = host.data / "models" / "Lora"
     theirs.mkdir(parents=True)

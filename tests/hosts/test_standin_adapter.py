@@ -229,8 +229,7 @@ def test_the_unet_never_sees_more_than_a_window(host):
 
 
 def test_progress_counts_windows_and_others_read_the_hosts_own_step(host, monkeypatch):
-    """ControlNet reads the progress from `sampling_step` in every call of the UNet, so all windows of a step must see
-    the same.
+    """ControlNet reads the progress from `sampling_step` in every call of the UNet, so it must be equal in all windows.
     """
     state, seen, decoding, model = host.shared.state, [], [], host.shared.sd_model
     decode = model.decode_first_stage

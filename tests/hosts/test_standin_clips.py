@@ -13,8 +13,9 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 4, "forma
 
 @pytest.fixture(autouse=True)
 def losing(bare_host):
-    """An extension before ours that removes frames from the clips numbered in `host.losing`, and adds `host.more`
-    pictures after each.
+    """An extension before ours that removes frames from the clips numbered in `host.losing`.
+
+    It also adds `host.more` pictures after each clip.
     """
     host = bare_host
     host.losing, host.lost, host.more = (), 1, 0

@@ -1,6 +1,4 @@
-"""The preset "few steps" over the API and on the page, and the notes on distilled models, in the stand-in for the
-WebUI.
-"""
+"""The preset "few steps" over the API and on the page, and the notes on distilled models, in the stand-in."""
 from __future__ import annotations
 
 import pytest

@@ -188,10 +188,9 @@ def from_picture(host, settings, **fields):
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM"])
 def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, sampler):
-    """With a box filter that keeps everything, the UNet's first input differs by √ᾱ·(clip - picture) at the starting
-    level.
+    """With a box filter that keeps everything, the UNet's first input differs by √ᾱ·(clip - picture).
 
-    This holds for every sampler's own scaling.
+    ᾱ is that of the starting level. This holds for every sampler's own scaling.
     """
     everything = {"freeinit_filter": "box", "freeinit_d_s": 1, "freeinit_d_t": 1, "freeinit_iterations": 2}
     from_picture(host, {**STILL, **everything}, sampler_name=sampler)

@@ -1,6 +1,6 @@
 """Short memory in the stand-in for the WebUI.
 
-The clip is the same with less computed at a time. Its infotext names the fallbacks, and nothing of them remains.
+The clip is the same with less computed at a time. Its infotext names the fallbacks, and the host is left unchanged.
 """
 from __future__ import annotations
 

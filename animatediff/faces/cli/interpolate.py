@@ -23,6 +23,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in NAMES} | {"interp_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a GIF, WebP, APNG or video, or a folder of pictures")
     parser.add_argument("--times", metavar="N", help="so many times as many frames, 2 to 64 (default: 2)")
     parser.add_argument("--fps", metavar="X", help="frames per second of the result; beside --times only how fast its "

@@ -120,6 +120,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     top = _Parser(prog="animatediff", description="Text to animation with AnimateDiff motion modules.")
     top.add_argument("--version", action="version", version=f"animatediff {__version__}")
     commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")

@@ -29,6 +29,7 @@ def tell(text: str) -> None:
 
 
 def say(line: str) -> None:
+    """Print a message on standard error."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
@@ -64,6 +65,7 @@ def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
 
 
 def counted(number: int, thing: str) -> str:
+    """Return text such as "1 frame" or "2 frames"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 

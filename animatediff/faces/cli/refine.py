@@ -34,6 +34,7 @@ NAMES = tuple(p.name for p in table.PARAMETERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     def add(flag: str, metavar: str, help: str) -> None:
         parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=help)
 

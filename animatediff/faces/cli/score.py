@@ -11,6 +11,7 @@ from animatediff.faces.cli.output import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a GIF, WebP, APNG or video, or a folder of pictures")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

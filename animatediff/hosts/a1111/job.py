@@ -1,6 +1,7 @@
 """One job: a request of the host for clips, from its arguments to its files."""
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 from modules import devices, errors, rng, sd_samplers, shared
+from PIL import Image
 
 from animatediff.attribute import attribute
 from animatediff.clip import colour, interpolation, job, sounds, writing
 from animatediff.clip.plan import Plan
+from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -25,6 +28,8 @@ from animatediff.hosts.a1111 import (
     results,
     server_files,
     server_sound,
+    source,
+    source_mask,
     travelling,
     upscale,
     words,
@@ -38,6 +43,7 @@ from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.planning import PlanBackend
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
+from animatediff.hosts.a1111.source import SourceVideo
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
@@ -46,11 +52,14 @@ from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
+from animatediff.sampling.from_pictures import shares
 from animatediff.settings import Settings
 
 KEY = "AnimateDiff"
+WITHOUT_EFFECT = ("the source video has no effect: in txt2img, it is for ControlNet units that have no picture of "
+                  "their own; in img2img, the clip starts from it")
 SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
+ON_P = ("close", "sample", *travelling.METHODS)  # attributes set on a clip's `p`
 
 
 class Job:
@@ -64,6 +73,8 @@ class Job:
         self.beside: list[InJob] = []  # the neighbours' parts in this job
         self.clip: HostClip | None = None  # the current clip
         self.files = job.Job()
+        self.source: SourceVideo | None = None
+        self.strength: float | None = None  # the request's denoising strength, if `p` has another
         self.notes: list[str] = []
         self.mask: Mask | None = None
         self.module: MotionModule | None = None
@@ -76,23 +87,37 @@ class Job:
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
-        """`before_process`: check everything that does not need the checkpoint, and make the batch as large as the
-        clip.
+        """`before_process`: check everything that does not need the checkpoint, and set the batch size to the clip's.
         """
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings)
-        known = defaults(from_picture=pictures.from_picture(self.p))
+        known = defaults(from_picture=hasattr(self.p, "init_images"))
         self._change(**distilled.filled(self.p, self.settings, known))
-        count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
-        for one in self.beside:
-            one.use(count)
         anywhere = server_files.job_may_read_all(self.p)
+        self.settings = source.named(self.settings)
+        sources = getattr(self.p, "init_images", None) or []
+        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
+            self.p.init_images = sources[:1]  # the batch tab repeats one picture
+        self.source = (SourceVideo.read(self.settings, anywhere=anywhere)
+                       or SourceVideo.of_start_pictures(self.p, self.settings, anywhere=anywhere))
+        limits = [one.frames for one in self.beside if one.frames is not None]
+        if self.source is not None and self.source.count > 1:
+            limits.append(self.source.count)
+        count = self._frame_count(min(limits, default=None))
+        self._use_source(count)
         self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.sound = server_sound.of(self.settings, anywhere=anywhere)
-        self.settings = sounds.heard(self.settings, self.sound, count)
+        if self.sound is None and self.source is not None:
+            self.sound = self.source.frames.sound(self.settings)
+        if self.settings.audio or sounds.follows(self.settings):
+            self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
+        if not self.settings.audio and not with_sound(self.settings):
+            self.sound = None  # the source's own sound, which was not requested
+        if pictures.from_picture(self.p):
+            self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
@@ -105,7 +130,8 @@ class Job:
         """`process`: the checkpoint is loaded and the prompts of all clips are known, so plan each clip."""
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
-        self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
+        of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
+        self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
         if pictures.transparent(self.p):
             self.notes += writing.of_transparency(self.settings, options.write_options())
@@ -126,6 +152,8 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
+        if self.strength is not None:
+            self.p.extra_generation_params["Denoising strength"] = self.strength
         self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
@@ -148,17 +176,22 @@ class Job:
             one.check()
         assert self.module is not None and self.plan is not None, "made before the first pass"
         windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
-        motion = Motion(self.plan, self.module, p.is_hr_pass, pictures.of_pass(p, self.settings), windows)
+        mask = source_mask.of_pass(p, self.plan, self.source, noise_of_pass)
+        motion = Motion(self.plan, self.module, p.is_hr_pass, pictures.of_pass(p, self.settings, mask.until), windows,
+                        mask.held)
         animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
-    def frame(self, picture: Any) -> None:
-        """`postprocess_image_after_composite`: add a finished frame. The last frame ends the clip."""
+    def frame(self, picture: Any) -> Any:
+        """`postprocess_image_after_composite`: add a finished frame and return it. The last frame ends the clip."""
         if self.clip is None:  # a picture of another extension, after the clip's last frame
-            return
+            return picture
+        if self.source is not None:
+            picture = self.source.composed(picture, self.clip.came, self.clip.wanted)
         self.clip.add()
         self.files.add(picture)
         if self.clip.came == self.clip.wanted:
             self._end_clip()
+        return picture
 
     def finish(self, processed: Any) -> None:
         """`postprocess`: replace the loose frames by the clips."""
@@ -207,11 +240,47 @@ class Job:
 
         limit: number of frames that other sources have.
         """
-        sources = getattr(self.p, "init_images", None) or []
-        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
-            sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
-        pictures.check(self.p, self.settings)
+        pictures.check(self.p, self.settings, self.source.count if self.source else 0)
+        sources = [] if self.source else getattr(self.p, "init_images", None) or []
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
+
+    def _use_source(self, count: int) -> None:
+        """Use the frames of the source video: img2img starts from them, and the neighbours may take them.
+
+        Without a video, the neighbours may take the start pictures.
+        """
+        p = self.p
+        if self.source is not None:
+            self.source = self.source.cut(count)
+            self.settings = replace(self.settings, frames=count, fps=self.settings.played_fps(self.source.frames.fps))
+            self.source.change_mask((p.width, p.height), count)  # raises errors now rather than later
+            if hasattr(p, "init_images"):
+                self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
+        taken = [one.use(count, self._source_files) for one in self.beside]
+        if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
+            self.notes.append(WITHOUT_EFFECT)
+
+    def _share_strength(self, count: int) -> None:
+        """Set the host's denoising strength to the highest of all frames."""
+        share, asked = float(shares(self.settings, count).max()), self.p.denoising_strength
+        self.settings = replace(self.settings, denoising_strength=min(max(asked, 0.0), 1.0))
+        if share != 1:
+            self.strength = asked
+            self._change(denoising_strength=asked * share)
+
+    def _source_files(self) -> list[str]:
+        """Return a file for each frame of the source, or for each of several start pictures. They exist as long as the
+        job.
+        """
+        many = getattr(self.p, "init_images", None) or []
+        if self.source is None and len(many) < 2:
+            return []
+        folder = Path(self.on_p.enter_context(tempfile.TemporaryDirectory(prefix="animatediff")))
+        if self.source is not None:
+            return self.source.files(folder)
+        for number, picture in enumerate(many):
+            picture.save(folder / f"{number:06}.png", compress_level=1)
+        return sorted(map(str, folder.iterdir()))
 
     def _number_seeds(self) -> None:
         """Set the seed of every frame of this clip, for the kinds of noise that seeds per frame can express.
@@ -250,8 +319,7 @@ class Job:
 
     @contextmanager
     def _shown(self, run: Pass) -> Iterator[None]:
-        """Count progress in windows, play the clip in the live preview if the user wants it, and enter the neighbours'
-        scopes.
+        """Count progress in windows, enter the neighbours' scopes, and play the clip in the live preview if that is on.
         """
         with ExitStack() as stack:
             for one in self.beside:
@@ -290,7 +358,7 @@ class Job:
 
 @lru_cache(maxsize=2)
 def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
-    """Return the motion module. The last two modules stay in the host's memory; their files are mapped, not copied.
+    """Return the motion module. The last two stay in CPU memory, with their files mapped, not copied.
 
     changed: modification time of the file. A changed file is read again.
     """

@@ -73,7 +73,7 @@ def arguments(p: Any) -> tuple[Any, ...]:
 
 
 def asked(p: Any) -> bool:
-    """Whether a request asks for a clip, also with wrong settings."""
+    """Whether a request enables a clip, even with invalid settings."""
     try:
         return settings_of(p) is not None
     except AnimateDiffError:

@@ -40,8 +40,9 @@ def older_extensions() -> list[Path]:
 
 
 def entries() -> list[Entry]:
-    """Return all motion modules, first folder first. If several folders have the same name, the first is listed, as
-    `find` returns that one.
+    """Return all motion modules, first folder first.
+
+    If several folders have a file of the same name, the first one is listed, which is also the one that `find` returns.
     """
     return [entry for entry in _listed(folders()) if entry.kind == library.MODULE]
 
@@ -138,8 +139,7 @@ def hosts_folder() -> Path:
 
 
 def _of_host(name: str) -> Path | None:
-    """Return the file of a name in the host's LoRA folder. The host's Lora extension also knows aliases stored in
-    files.
+    """Return the file of a name in the host's LoRA folder. The host's Lora extension also knows names stored in files.
     """
     known = getattr(sys.modules.get("networks"), "available_network_aliases", {}).get(name)
     path = Path(known.filename) if known else library.find(name, [hosts_folder()])

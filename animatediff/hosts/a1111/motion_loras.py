@@ -58,8 +58,9 @@ def hidden_from_host(p: Any) -> Iterator[None]:
 
 def described(settings: Settings,
               schedule: Schedule) -> tuple[list[tuple[LoraDescription, Curve]], list[AnimateDiffError]]:
-    """Return the descriptions and weights of a run's motion LoRAs, and the errors. Of a long clip, only some frames are
-    read.
+    """Return the descriptions and weights of a run's motion LoRAs, and the errors.
+
+    Of a long clip, the prompts of some frames are read.
     """
     found, problems, named = [], [], cache(tagged)
     try:

@@ -5,22 +5,18 @@ name. The file of a path is read as a picture or a video and never shown; `serve
 """
 from __future__ import annotations
 
-import hashlib
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules import paths_internal
-
-from animatediff import disk
-from animatediff.errors import MediaError, SettingsError
+from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import server_files
-from animatediff.media import masks, opening
+from animatediff.hosts.a1111.kept import KeptFiles
+from animatediff.media import masks
 from animatediff.motion import Mask
 
 NAME = "motion_mask"
-KEPT = re.compile(r"[0-9a-f]{16}\.\w{1,5}", re.ASCII)
+KEPT = KeptFiles("AnimateDiff-masks", "motion mask")
 IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
 ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI with --gradio-allowed-path and the "
              "file's folder.")
@@ -28,7 +24,7 @@ ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI 
 
 def folder() -> Path:
     """Return the folder for masks that came without a file."""
-    return Path(paths_internal.data_path) / "outputs" / "AnimateDiff-masks"
+    return KEPT.folder
 
 
 def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
@@ -56,23 +52,12 @@ def named(value: str) -> str:
 
 def keep(data: bytes) -> str:
     """Save the file of a picture or video for later clips. Return its name."""
-    file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
-    if not file.is_file():
-        try:
-            disk.make_folder(file.parent)
-            disk.write(file, data)
-        except OSError as error:
-            raise MediaError(f"the motion mask was not kept ({error.strerror})", where=str(file),
-                             remedy="Free the disk, or make the folder writable") from error
-    return file.name
+    return KEPT.keep(data)
 
 
 def find(value: str, *, anywhere: bool = False) -> Path:
     """Return the file of a name or a path."""
-    kept = folder() / value if KEPT.fullmatch(value) else None
-    if kept and kept.is_file() and not kept.is_symlink():
-        return kept
-    return server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
+    return KEPT.find(value) or server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
 
 
 def _decoded(value: str) -> bytes | None:

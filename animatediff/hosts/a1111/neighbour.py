@@ -1,7 +1,7 @@
 """The interface for other extensions in a job. Our Script class receives the known ones."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -20,8 +20,14 @@ class InJob:
 
     frames: int | None = None  # number of frames that it has inputs for, if limited
 
-    def use(self, frames: int) -> None:
-        """`before_process`: the clip has `frames` frames. SettingsError if the extension cannot make that many."""
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        """`before_process`: use a clip of `frames` frames. SettingsError if the extension cannot make that many.
+
+        Return whether `source` was used.
+        source: writes the source's frames, a single one or one per frame of the clip, and returns their paths; none
+            without a source.
+        """
+        return False
 
     def check(self) -> None:
         """Called before each pass. AnimateDiffError if the extension is not ready for it."""
@@ -42,8 +48,9 @@ class Neighbour:
         return ""
 
     def beside(self) -> AbstractContextManager[None]:
-        """Return a context that lasts from when all scripts are loaded, before the page is built, until they are
-        reloaded.
+        """Return a context that is entered when all scripts are loaded, before the page is built.
+
+        It is left before scripts are loaded again.
         """
         return nullcontext()
 

@@ -83,8 +83,7 @@ def keep(name: str) -> None:
 
 
 class Field(infotext.Field):
-    """Pastes the picture that the infotext names into the page's control. The control is emptied if the picture is
-    gone.
+    """Pastes the picture that the infotext names into the page's control. Empties the control if the picture is gone.
     """
 
     def __call__(self, params: dict[str, Any]) -> Any:
@@ -100,9 +99,13 @@ class Field(infotext.Field):
             return gr.update(value=None)
 
 
-def check(p: Any, settings: Settings) -> None:
-    """Check the pictures of a request. Called before frames are counted or anything is computed."""
-    clip_pictures.check(settings, len(p.init_images) if from_picture(p) else 0, "the request")
+def check(p: Any, settings: Settings, video: int = 0) -> None:
+    """Check the pictures of a request. Called before frames are counted or anything is computed.
+
+    video: number of frames of the source video.
+    """
+    given = len(p.init_images) if from_picture(p) and not video else video
+    clip_pictures.check(settings, given, "the source video" if video else "the request")
     if settings.last_frame:
         find(settings.last_frame)
 
@@ -140,14 +143,14 @@ def reference_of(p: Any) -> Reference | None:
     return lambda index: np.asarray(read.flat(p.init_images[min(index, len(p.init_images) - 1)]))
 
 
-def of_pass(p: Any, settings: Settings) -> FromPictures | None:
-    """Return what the next pass starts from, or None for noise alone."""
+def of_pass(p: Any, settings: Settings, until: torch.Tensor | None = None) -> FromPictures | None:
+    """Return what the next pass starts from, or None for noise alone. until: as in `clip.strength.until`."""
     if not from_picture(p):
         return None
     last = _latents(p, find(settings.last_frame)) if settings.last_frame else None
     filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # there the start is not the picture
     held_to = torch.cat([_latents(p, image) for image in p.init_images]) if filled else None
-    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to)
+    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to, until=until)
 
 
 def _latents(p: Any, image: Image.Image) -> torch.Tensor:
@@ -159,12 +162,17 @@ def _latents(p: Any, image: Image.Image) -> torch.Tensor:
         image = images.resize_image(2, image.crop((x, y, x + width, y + height)), p.width, p.height)
     elif p.resize_mode != LATENT_UPSCALE:
         image = images.resize_image(p.resize_mode, image, p.width, p.height)
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
-    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
-    latents = sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
+    latents = encoded(p, image)
     if p.resize_mode == LATENT_UPSCALE:
         latents = torch.nn.functional.interpolate(latents, size=p.init_latent.shape[2:], mode="bilinear")
     return latents.to(p.init_latent)
+
+
+def encoded(p: Any, image: Image.Image) -> torch.Tensor:
+    """Return the latents [1 c h w] of an RGB picture."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
+    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
+    return sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
 
 
 def _name(image: Image.Image) -> str:

@@ -156,8 +156,9 @@ def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str, progress: Progress
               ) -> Iterator[Image.Image]:
-    """Yield the clip's frames in the given order and size. For latent upscaling, the size is the clip's own, rounded
-    for the model.
+    """Yield the clip's frames in the given order and size.
+
+    For latent upscaling, the size is the clip's own, rounded for the image model.
     """
     for number, picture in zip(order, read.pictures(clip.path)):
         if upscaler.startswith(LATENT):

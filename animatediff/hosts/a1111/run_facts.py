@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -11,12 +13,14 @@ from animatediff import few_steps
 from animatediff.clip import writing
 from animatediff.clip.preflight import Asked, Found, Preflight, preflight
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import SourceFrames
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound, source
 from animatediff.hosts.shared import host_samplers
 from animatediff.hosts.shared.host_samplers import Placed, Sampler
 from animatediff.media.write import WRITERS, WriteOptions, probe
 from animatediff.parameters import Parameter
+from animatediff.sampling.from_pictures import shares
 from animatediff.settings import Settings
 
 # The host's values that a run depends on: our name -> the name in the host's requests.
@@ -76,6 +80,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         preset["scheduler"] = preset.pop("schedule_type")
     host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
+    settings, video, problems = _source(settings, anywhere=anywhere)
     steps, cfg = int(host["steps"]), float(host.get("cfg") or 1)
     name = sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0]
     strength = float(host["strength"]) if from_picture else None
@@ -83,6 +88,9 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     if host.get("hires"):
         second = Sampled(_second(host.get("hires_sampler"), name), steps=int(host["hires_steps"]) or steps, cfg=cfg,
                          strength=1.0, exact=True)
+    if strength is not None:
+        with suppress(AnimateDiffError):  # the preflight itself reports this curve
+            strength *= float(shares(settings, settings.frame_count(video.count if video else sources)).max())
     sampled = Sampled(name, str(host.get("scheduler") or ""), steps, cfg, strength, steps_are_exact(), second)
     found = Found(module, problem, library.checkpoint())
     prompts = str(host["prompt"]), str(host["negative"])
@@ -93,7 +101,18 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
                            int(host["clips"]), sources, prompts, probed, read_mask,
                            partial(motion_loras.described, settings), library.find_rife,
-                           find_sound=partial(server_sound.of, anywhere=anywhere)))
+                           partial(server_sound.of, anywhere=anywhere), video, problems))
+
+
+def _source(settings: Settings, *, anywhere: bool
+            ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...]]:
+    """Return the settings for infotexts, the frames of the source video, and its error."""
+    try:
+        settings = source.named(settings)
+        video = source.SourceVideo.read(settings, anywhere=anywhere)
+        return settings, video and video.frames, ()
+    except AnimateDiffError as error:
+        return replace(settings, video_source="", video_path="", mask_path=""), None, (error,)
 
 
 def sampled_of(p: Any) -> Sampled:

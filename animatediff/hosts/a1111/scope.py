@@ -44,6 +44,7 @@ class Motion:
     second: bool = False  # whether this is the second pass of Hires. fix
     pictures: FromPictures | None = None  # the start of an img2img pass
     around_window: Sequence[AroundWindow] = ()  # contexts for each call of the UNet
+    held: Held | None = None  # parts of frames that a pass from noise keeps to the source video
 
     @property
     def iterations(self) -> tuple[clip.Pass, ...]:
@@ -72,7 +73,7 @@ class Pass:
         self.p, self.on_event, self.motion, steering = p, on_event, motion, motion.plan.steering
         self.settings, self.module, self.loras = motion.plan.settings, motion.module, motion.loras
         self.around_window, self.pictures = motion.around_window, motion.pictures
-        self.held = self.pictures and self.pictures.held
+        self.held = motion.held if self.pictures is None else self.pictures.held
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(self.settings.speed)
@@ -122,8 +123,7 @@ class Pass:
             self.whole_pass.close()
 
     def before_call(self, params: Any) -> None:
-        """Handle the host's `cfg_denoiser` callback, which comes after a refiner's switch and before the model is
-        called.
+        """Handle the host's `cfg_denoiser` callback. It comes after a refiner's switch and before the model is called.
         """
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():

@@ -24,6 +24,7 @@ from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
+from animatediff.hosts.shared.video_upload import VideoUpload
 from animatediff.parameters import Parameter
 
 MODULE = "motion_module"
@@ -37,7 +38,8 @@ HELP = {"enable": "Make clips instead of pictures.",
                          "of frames that it was trained on."}
 TITLE = "AnimateDiff"
 INFO = {  # text under the label; either all controls of a row have one, or none
-    "frames": "0: the context length", "fps": "frames per second", "loop_number": "0: without end",
+    "frames": "0: the source's, or the context length", "fps": "frames per second; 0: the source's",
+    "loop_number": "0: without end",
     "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: ¼ of the context"}
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules and motion LoRAs again"
 MORE = "More AnimateDiff settings"
@@ -63,8 +65,10 @@ class Part:
     img2img: bool = False  # only for img2img; hidden in txt2img, since both tabs send the same arguments
 
 
-MOTION, LORA, MASK = "motion", "motion_lora", "motion_mask"
+MOTION, LORA, MASK, SOURCE = "motion", "motion_lora", "motion_mask", "video_source"
 PARTS = (
+    Part("Source video", "source", ((SOURCE,), ("video_path", "mask_path"), ("video_start", "video_end", "video_fps"),
+                                    ("video_every", "video_max_frames", "fit"), ("denoising_strength_frames",))),
     Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
     Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
                                               ("latent_power_last", "latent_scale_last"), ("batch_tab",)),
@@ -98,7 +102,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
             gr.HTML(value=said(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
         modules, refresh = _rows(gr, tab, made)
-        loras, painter = _parts(gr, tab, made)
+        beside = _parts(gr, tab, made)
         own = {name: _own_part(gr, tab, name, rows) for name, rows in finished_buttons.own_rows().items()}
         # Clicked by javascript/animatediff-preflight.js: when the page is loaded, when the host's options change,
         # and after changes for which gradio sends no event.
@@ -110,7 +114,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:
-            ours = _Page(gr, tab, components, modules, loras, painter, shown)
+            ours = _Page(gr, tab, components, modules, beside, shown)
             _connect(ours, last.component, (refresh, update), renew)
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
@@ -133,8 +137,11 @@ def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
     return modules, refresh
 
 
-def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter]:
-    """Build the foldable parts. All remaining controls go into the last one."""
+def _parts(gr: Any, tab: str, made: dict[str, Any]) -> dict[str, Any]:
+    """Build the foldable parts. All remaining controls go into the last one.
+
+    Return the helpers of some controls, by the controls' names.
+    """
     beside: dict[str, Any] = {}
     for part in PARTS:
         shown = tab == "img2img" or not part.img2img
@@ -149,7 +156,7 @@ def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter
         for start in range(0, len(rest), MORE_IN_A_ROW):
             with gr.Row():
                 made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
-    return beside[LORA], beside[MASK]
+    return beside
 
 
 def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict[str, Any]:
@@ -164,8 +171,7 @@ def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict
 
 @contextmanager
 def _accordion(gr: Any, tab: str) -> Iterator[Any]:
-    """Build our accordion and yield the control of Enable. It stands in the accordion's header, if the host supports
-    that.
+    """Build our accordion and yield the control of Enable. It is in the accordion's header if the host supports that.
     """
     p = table.BY_NAME["enable"]
     if int(gr.__version__.split(".")[0]) < 4:
@@ -225,6 +231,12 @@ def _keep_mask(data: bytes) -> str:
     return motion_mask.keep(data)
 
 
+def _keep_video(path: str | None) -> str:
+    from animatediff.hosts.a1111 import source
+
+    return source.uploaded(path)
+
+
 def _default(p: Parameter) -> Any:
     if p.name == "formats":
         from animatediff.hosts.a1111 import options
@@ -247,8 +259,7 @@ class _Page:
     tab: str
     components: list[Any]
     modules: ModuleList
-    loras: LoraPicker
-    painter: Painter
+    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload
     shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:
@@ -256,7 +267,7 @@ class _Page:
 
 
 def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
-    """Attach the events, in the gradio context of the page's tab. They change only the lines and what a button writes.
+    """Attach the events, in the gradio context of the page's tab. They change only the lines and the buttons' targets.
 
     listing: buttons that read the folders again.
     renew: the button that updates only the lines.
@@ -276,7 +287,7 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     def listed(*values: Any) -> list[Any]:
         ours.modules.read()
         value = values[list(asked).index(MODULE)]
-        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.loras.read(), told(*values)]
+        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.beside[LORA].read(), told(*values)]
 
     for name, component in (asked | theirs).items():
         event = component.release if isinstance(component, ours.gr.Slider) else component.change
@@ -285,14 +296,17 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
         event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     for button in listing:
-        button.click(fn=listed, inputs=inputs, outputs=[ours.modules.control, ours.loras.list, ours.shown], **QUIET)
+        outputs = [ours.modules.control, ours.beside[LORA].list, ours.shown]
+        button.click(fn=listed, inputs=inputs, outputs=outputs, **QUIET)
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
     _preset(ours.gr, ours.tab, page, asked)
-    ours.painter.connect(ours.component(MASK), size, **QUIET)
-    ours.loras.connect(ours.component(LORA), **QUIET)
+    ours.beside[MASK].connect(ours.component(MASK), size, **QUIET)
+    ours.beside[LORA].connect(ours.component(LORA), **QUIET)
+    ours.beside[SOURCE].connect(ours.component(SOURCE), ours.component("fps"), **QUIET)
 
 
-BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask)}
+BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask),
+          SOURCE: lambda gr, tab: VideoUpload(gr, tab, _keep_video)}
 
 
 def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:

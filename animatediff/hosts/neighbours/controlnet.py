@@ -1,9 +1,10 @@
 """The ControlNet extension (Mikubill/sd-webui-controlnet) beside this one.
 
-A unit with one picture controls every frame. A unit with a folder, one picture per frame, is what ControlNet calls an
-AnimateDiff batch: it makes a hint [frames c h w], with twice as many rows if the host batches cond and uncond. A clip
-is computed in windows, so around each call of the UNet the hints are cut to the rows of that call. ControlNet reads
-them again for every call. None of its code is replaced; only its parameters are changed and restored.
+A unit with one picture controls every frame. A unit without a picture gets the source video's frames. A unit with a
+folder, one picture per frame, is what ControlNet calls an AnimateDiff batch: it makes a hint [frames c h w], with twice
+as many rows if the host batches cond and uncond. A clip is computed in windows, so around each call of the UNet the
+hints are cut to the rows of that call. ControlNet reads them again for every call. None of its code is replaced; only
+its parameters are changed and restored.
 
 Forge has a built-in ControlNet, with units of another class. It computes its additions to the UNet for all frames of
 the clip before the UNet is called, and each window takes its rows of them (hosts/forge/calls.py).
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,14 @@ class _InJob(InJob):
         self.p, self.folders = p, folders(p)
         self.frames = limit(self.folders)
 
-    def use(self, frames: int) -> None:
-        use(self.p, self.folders, frames)
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        bare = without_pictures(self.p)
+        pictures = source() if bare else []
+        if len(pictures) == 1:
+            pictures *= frames
+        bare = [replace(folder, pictures=pictures) for folder in bare] if pictures else []
+        use(self.p, [*self.folders, *bare], frames)
+        return bool(bare)
 
     def check(self) -> None:
         check(self.p)
@@ -148,18 +155,36 @@ class Folder:
 
 def folders(p: Any) -> list[Folder]:
     """Return the enabled units that have a folder. SettingsError for an unusable one."""
+    return [_folder(p, unit, name, place) for place, name, unit in _enabled(p)
+            if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit))]
+
+
+def without_pictures(p: Any) -> list[Folder]:
+    """Return the enabled units that have neither a picture nor a folder."""
+    return [Folder(name, place, unit, []) for place, name, unit in _enabled(p)
+            if _mode(unit) in ("SIMPLE", "") and not _batch(unit) and not _has_picture(unit)]
+
+
+def _enabled(p: Any) -> Iterator[tuple[int, str, Any]]:
+    """Yield the place in p.script_args, the name and the unit of each enabled unit."""
     script = _script(p)
     if script is None:
-        return []
-    found = []
+        return
     for place in range(script.args_from, min(script.args_to, len(p.script_args))):
         name = f"ControlNet unit {place - script.args_from}"
         unit = _unit(p.script_args[place], name)
-        if unit is None or not unit.enabled:
-            continue
-        if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit)):
-            found.append(_folder(p, unit, name, place))
-    return found
+        if unit is not None and unit.enabled:
+            yield place, name, unit
+
+
+def _has_picture(unit: Any) -> bool:
+    """Whether a unit has a picture, or values that an API client has computed from one."""
+    if getattr(unit, "ipadapter_input", None) is not None:
+        return True
+    if getattr(unit, "use_preview_as_input", False) and getattr(unit, "generated_image", None) is not None:
+        return True
+    image = unit.image.get("image") if isinstance(unit.image, dict) else unit.image
+    return image is not None and not (isinstance(image, (str, list)) and not image)
 
 
 def limit(found: Sequence[Folder]) -> int | None:
@@ -181,6 +206,9 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
         unit = folder.unit
         unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
+        if pictures and not _batch(unit):
+            folder_of_pictures = str(Path(pictures[0]).parent)
+            setattr(unit, FORGES_FOLDER if hasattr(unit, FORGES_FOLDER) else "batch_images", folder_of_pictures)
         theirs = getattr(unit, "batch_modifiers", None) or ()
         unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
         args[folder.place] = unit

@@ -1,5 +1,4 @@
-"""The temporal layers of a SparseCtrl model (arXiv:2311.16933), which ControlNet requests from an AnimateDiff
-extension.
+"""The temporal layers of a SparseCtrl model (arXiv:2311.16933), which ControlNet imports from this extension.
 
 ControlNet moves the modules of `MotionWrapper.down_blocks` into its own network, which calls them with rows only.
 `in_pass` gives the layers access to the current pass, whose UNet call has the same rows.

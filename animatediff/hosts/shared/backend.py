@@ -1,4 +1,4 @@
-"""The interface to what differs between the WebUI-like hosts: their checkpoints and their calls of the UNet."""
+"""The interface to the parts that differ between WebUI-like hosts: their checkpoints and their calls of the UNet."""
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -38,9 +38,7 @@ def is_video(head: bytes) -> bool:
 
 
 def first_frame(file: Any, name: Any) -> Image.Image:
-    """Return the first frame of an open video file. SyntaxError if there is none, so that Pillow tries its other
-    readers.
-    """
+    """Return the first frame of an open video file. SyntaxError without one, so that Pillow tries its other readers."""
     try:
         file.seek(0)
         found = kind(file.read(HEAD))

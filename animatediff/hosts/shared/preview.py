@@ -80,8 +80,7 @@ class MovingPicture(Image.Image):
 
 
 def pick(count: int, fps: float, most: int = FRAMES) -> tuple[list[int], list[int]]:
-    """Return the indices of evenly spaced frames for a preview, and the milliseconds of each. The sum is the clip's
-    length.
+    """Return the indices of evenly spaced frames for a preview, and their milliseconds, whose sum is the clip's length.
     """
     taken = max(1, min(count, most, int(count / fps / SHORTEST)))
     starts = [i * count // taken for i in range(taken + 1)]

@@ -25,7 +25,11 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
     job, plain, iteration = state.job_no, sampler.callback_state, 1
 
     def show(done: float, step: int) -> None:
-        """done: share of the iteration; step: what the host's sampling_step is, or will be in a moment."""
+        """Update the progress bar.
+
+        done: share of the iteration that is complete.
+        step: the host's sampling_step, now or after this callback.
+        """
         whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
         state.job_no = job + whole - step / max(1, state.sampling_steps)
 

@@ -1,8 +1,8 @@
-"""RIFE's network for frames between (arXiv:2011.06294), as version 4.0 has it, for its published weights.
+"""RIFE's network for frame interpolation (arXiv:2011.06294), version 4.0, for its published weights.
 
-From coarse to fine, four blocks refine the flow from the frame between to both frames, and a mask that mixes the two
-warped frames. The tensors have the names of the published file, whose other networks (refinement, teacher) are for
-training or unused.
+From coarse to fine, four blocks refine the flow from the new frame to both frames, and a mask that mixes the two warped
+frames. The tensors have the names in the published file. Its other networks (refinement, teacher) are for training or
+unused.
 """
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCKS = 4
-SCALES = (8, 4, 2, 1)  # each block works at this fraction of the frames' size
-FAR = 32  # pixels; where everything moves further, all blocks look at half the size
-MULTIPLE = 64  # the coarsest block halves twice more, and `FAR` once
+SCALES = (8, 4, 2, 1)  # each block works at the frames' size divided by this
+FAR = 32  # pixels; if the largest motion in both directions is longer, all blocks work at half the size
+MULTIPLE = 64  # of the frames' sides: the coarsest block halves twice more, and `FAR` once
 WIDTHS = (192, 128, 96, 64)
-SMALL = 256  # pixels of the longer side
+SMALL = 256  # pixels of the longer side below which frames are small, see `zoom_of`
 
 
 def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
@@ -26,7 +26,7 @@ def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """x [b c h w] (and the flow so far [b 4 h w]) -> what to add to flow and mask, at x's size."""
+    """One block. Takes x [b c h w] and the flow so far [b 4 h w], returns updates of flow and mask at x's size."""
 
     def __init__(self, inside: int, width: int):
         super().__init__()
@@ -44,7 +44,10 @@ class Block(nn.Module):
 
 
 class IFNet(nn.Module):
-    """Frames a and b [b 3 h w] in 0…1 -> the frame at the share `time` of the way, sides multiples of MULTIPLE."""
+    """The network. Takes frames a and b [b 3 h w] in 0…1, returns the frame at `time` between 0 (a) and 1 (b).
+
+    The sides of the frames are multiples of MULTIPLE.
+    """
 
     def __init__(self, widths: Sequence[int] = WIDTHS):
         super().__init__()
@@ -52,7 +55,7 @@ class IFNet(nn.Module):
         self.block1, self.block2, self.block3 = (Block(12, width) for width in widths[1:])
 
     def forward(self, a: Tensor, b: Tensor, time: float, zoom: float = 1) -> Tensor:
-        """zoom: how much larger than the frames the flow is looked for."""
+        """Return the new frame. zoom: factor by which the frames are enlarged for the flow."""
         scales = [scale / zoom for scale in SCALES]
         at = torch.full_like(a[:, :1], time)
 
@@ -79,7 +82,7 @@ class IFNet(nn.Module):
 
 
 def warped(picture: Tensor, flow: Tensor) -> Tensor:
-    """The picture [b c h w] at each pixel's place plus `flow` [b 2 h w], the border going on beyond it."""
+    """Return the picture [b c h w] sampled at each pixel plus `flow` [b 2 h w]; beyond it, the border is repeated."""
     height, width = picture.shape[2:]
     x, y = (torch.linspace(-1, 1, side, device=flow.device, dtype=flow.dtype) for side in (width, height))
     grid = torch.stack((x + flow[:, 0] / ((width - 1) / 2), y[:, None] + flow[:, 1] / ((height - 1) / 2)), -1)
@@ -87,7 +90,7 @@ def warped(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 class Rife:
-    """Needs weights: tensors by the published names."""
+    """Interpolates with RIFE. tensors: weights by the published names."""
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu"):
         self.device = torch.device(device)
@@ -112,7 +115,7 @@ class Rife:
 
 
 def fits(shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether a file with these tensors has all of the network, in the shapes that it has."""
+    """Return whether these shapes contain all tensors of the network in matching shapes."""
     own = [shapes.get(f"block{i}.lastconv.weight") for i in range(BLOCKS)]
     if not all(shape is not None and len(shape) == 4 for shape in own):
         return False
@@ -122,7 +125,7 @@ def fits(shapes: Mapping[str, Sequence[int]]) -> bool:
 
 
 def zoom_of(height: int, width: int) -> int:
-    """How much larger than the frames the flow is looked for: small frames have small things."""
+    """Return the factor by which frames are enlarged for the flow: 2 for small frames, which have small objects."""
     return 2 if max(height, width) < SMALL else 1
 
 
