@@ -29,7 +29,8 @@ from tests.golden.table import FILES, Row
 from tests.test_parity import COMPARED, OF_THE_ENGINE, host, made  # noqa: F401  fixtures
 
 REFUSED = ("init too many frames", "module zoom", "module nowhere", "too long a window", "a mask that is not there",
-           "a schedule that has no end")
+           "a schedule that has no end", "behind the source video's end", "more frames than the source video has",
+           "a source video that is not there", "a mask without a source")
 AGAIN = [  # loops over the sampler, with samplers that draw noise and one that calls the UNet twice in a step
     Row(f"{name}, {noise}, {sampler}",
         {name: value, "noise": noise, "sampler": sampler, "steps": 4, "closed_loop": "R-P"})
@@ -39,7 +40,7 @@ AGAIN = [  # loops over the sampler, with samplers that draw noise and one that 
 ROWS = [replace(row, settings={"cfg": 2.0, **row.settings}) for row in (*COMPARED, *AGAIN) if row.name not in REFUSED]
 QUICK = ("stride", "loop seamless", "motion LoRA travels", "FreeInit, init", "seam_repair, per clip, Euler a")
 # The others are slow.
-NAMED = ("formats", "returns", "motion_mask", "last_frame")  # in another way, or for the WebUI alone
+NAMED = ("formats", "returns", "motion_mask", "last_frame", "fit")  # in another way, or for the WebUI alone
 
 
 class Lent:
@@ -85,7 +86,7 @@ class VAE(nn.Module):
 
     def decode(self, latents):
         self.seen += list(latents)
-        return SimpleNamespace(sample=torch.zeros(len(latents), 3, 8, 8))
+        return SimpleNamespace(sample=torch.zeros(len(latents), 3, 8 * latents.shape[2], 8 * latents.shape[3]))
 
 
 def of_the_engine(row: Row, host: Any, made: Any) -> tuple[Plan, Tensor]:

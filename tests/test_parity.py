@@ -19,6 +19,7 @@ from tests.golden import files, standin
 from tests.golden.table import ENGINE, FILES, ROWS, STANDIN, Row
 
 PICTURE = f"{FILES}/one.png"
+VIDEO = {"video_path": f"{FILES}/video.gif", "frames": 0, "fps": 0, "denoising_strength": 0.6, "steps": 5}
 MORE = (
     Row("FreeInit order", {"freeinit_iterations": 2, "freeinit_order": 2, "freeinit_d_s": 0.4}),
     Row("FreeInit with fewer steps first", {"freeinit_iterations": 3, "freeinit_fast": True, "freeinit_d_t": 0.5}),
@@ -29,14 +30,24 @@ MORE = (
     Row("a mask that is not there", {"motion_mask": f"{FILES}/nowhere.png"}),
     Row("a schedule that has no end", {"prompt": "0: a (circle\n99: a square"}),
     Row("overlap", {"overlap": 3, "frames": 9}), Row("seed and size", {"seed": 3, "size": "64x128"}),
-    Row("stretched", {"init": PICTURE, "resize_mode": "Just resize"}),
+    Row("stretched", {"init": PICTURE, "fit": "stretch"}),
+    Row("source video", {**VIDEO, "video_fps": 7, "denoising_strength_frames": "0: 0.5, 100%: 1"}, tab="img2img"),
+    Row("part of a source video, with a mask",
+        {**VIDEO, "video_start": 0.1, "video_end": 0.6, "video_every": 2, "video_max_frames": 2, "fit": "pad",
+         "mask_path": f"{FILES}/mask.png"}, tab="img2img"),
+    Row("behind the source video's end", {**VIDEO, "video_start": 9}, tab="img2img"),
+    Row("more frames than the source video has", {**VIDEO, "frames": 9}, tab="img2img"),
+    Row("a source video that is not there", {**VIDEO, "video_path": f"{FILES}/nowhere.mp4"}, tab="img2img"),
+    Row("a mask without a source", {"mask_path": f"{FILES}/mask.png"}),
 )
 OWN = {  # parameters that one host alone has, or that change no plan
     "enable": "both are asked for a clip", "returns": "what the WebUI's gallery and API are given",
-    "preset": "sets other parameters, which are compared",
+    "preset": "sets other parameters, which are compared", "video_source": "an upload; as video_path",
     "request_id": "a part of names in the WebUI", "batch_tab": "the WebUI's img2img Batch tab",
     "interp": "makes frames between finished ones, in clip/job for both", "interp_x": "as interp",
     "interp_model": "as interp",
+    **dict.fromkeys(("audio", "audio_start", "audio_loop"), "heard in clip/sounds for both, and written in clip/job"),
+    **dict.fromkeys(("video_codec", "video_crf", "video_preset", "video_repeat", "bit_depth"), "the files' own"),
     "windows_per_call": "told by memory in the run", "checkpoint": "the host's own", "device": "the host's own",
     "dtype": "the host's own", "schedule_type": "the WebUI's own control"}
 COMPARED = [row for row in (*ROWS, *MORE) if {ENGINE, STANDIN} <= {*row.hosts} and row.values["sampler"] != "DDIM"

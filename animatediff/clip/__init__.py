@@ -1,4 +1,4 @@
-"""What is true of clips in general, whichever host makes them: jobs, their files, and runs that go on.
+"""Code shared by all hosts: planning a clip, sampling it, writing its files, and resuming runs.
 
-Imports no host, no gradio and no diffusers.
+This package imports no host, no gradio and no diffusers.
 """

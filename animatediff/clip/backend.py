@@ -1,4 +1,4 @@
-"""What a host lends to the clips that are made in it."""
+"""The interface between a clip and the host that samples it: UNet, motion module, sampler and model files."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,52 +15,54 @@ from animatediff.motion import BetaSchedule, MotionModule
 
 
 class Steps(Protocol):
-    """The steps of one run of a sampler, as far as they are known before it."""
+    """The steps of one sampler run, as far as they are known before the run."""
 
     @property
     def steps(self) -> int:
-        """Those in which the denoiser is called."""
+        """Number of steps that call the denoiser."""
         ...
 
     @property
     def call_steps(self) -> list[int] | None:
-        """The step (0-based) of each call of the denoiser; None where only the run itself can tell."""
+        """The step (0-based) of each denoiser call, or None if it is not known before the run."""
         ...
 
 
 class SamplerRun(Steps, Protocol):
-    """A sampler that a backend can call itself. It keeps nothing of a run, so that it can be called any number of
-    times."""
+    """A sampler that a backend can call itself. It has no state, so it can be called any number of times."""
 
-    sigma_max: float  # the level at which it starts, as the standard deviation of noise beside a picture
+    sigma_max: float  # noise level at which it starts: standard deviation of the noise added to a picture
 
     def __call__(self, *args: Any, **more: Any) -> Tensor:
-        """denoise(x, t, step), unit noise [f c h w], what drew it, on_step(step, estimate) -> latents [f c h w]. more:
-        `clean`, `held` and `stage` of clip.iterate."""
+        """Return the sampled latents [f c h w].
+
+        Positional arguments: denoise(x, t, step), unit noise [f c h w], the generators that drew the noise, and
+        on_step(step, estimate).
+        more: `clean`, `held` and `stage`, see clip.iterate.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Models:
-    """The files of a backend's networks, for provenance. shipped: those of the program itself, which settings name by
-    nothing. libraries: versions of what computes."""
+    """The model files of a backend, for provenance."""
 
     checkpoint: str
     checkpoint_file: Path | None = None
     module_file: Path | None = None
-    shipped: tuple[Path, ...] = ()
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    shipped: tuple[Path, ...] = ()  # files that are part of the program; in settings their name is ""
+    libraries: Mapping[str, str] = field(default_factory=dict)  # versions of the libraries that compute the clip
 
 
 class Backend(Protocol):
-    """A UNet with a motion module, and what surrounds them, as far as a plan is made with them."""
+    """A UNet with its motion module, and the facts about them and the sampler that a plan needs."""
 
     @property
     def unet(self) -> nn.Module: ...
 
     @property
     def module(self) -> MotionModule | None:
-        """None where there are stills alone."""
+        """The motion module, or None if the backend makes only stills."""
         ...
 
     @property
@@ -74,23 +76,26 @@ class Backend(Protocol):
 
     @property
     def own_size(self) -> str:
-        """WIDTHxHEIGHT in pixels that the image model was made for."""
+        """The image model's native size in pixels, WIDTHxHEIGHT."""
         ...
 
     @property
     def own_betas(self) -> BetaSchedule:
-        """The image model's noise schedule, for stills."""
+        """The image model's noise schedule, used for stills."""
         ...
 
     def sampler(self, sampled: Sampled, betas: BetaSchedule) -> Steps:
-        """One run of the sampler with its steps placed: a SamplerRun where this backend calls it itself. `second` of
-        `sampled` is a run of its own."""
+        """Return the steps of one sampler run.
+
+        The result is a SamplerRun if the backend calls the sampler itself. `sampled.second` is ignored: the second
+        pass is a separate run.
+        """
         ...
 
     def grid(self, sampled: Sampled) -> str:
-        """The schedule type that acts, as few_steps.Run has it."""
+        """Return the schedule type in effect, see few_steps.Run."""
         ...
 
     def notices(self, inputs: Inputs) -> list[str]:
-        """What a user may not expect of this backend's sampler and prompts."""
+        """Return notices on how this backend's sampler and prompts differ from what a user may expect."""
         ...

@@ -1,4 +1,4 @@
-"""One call of a denoiser of windows: which calls of the UNet it takes, and what each of them is told."""
+"""The denoiser of context windows: splits one denoiser call into UNet calls and sets the layout of each."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -13,25 +13,29 @@ from animatediff.settings import Settings
 from animatediff.unet.reuse import Reuse
 
 NOTHING = ClipLayout((), ())
-# x [(window frame) …], windows, numbers of roles -> [role (window frame) c h w], in one call of the UNet.
+# One UNet call. Takes x [(window frame) …], windows and role numbers, returns [role (window frame) c h w].
 Ask = Callable[[Tensor, Sequence[Group], Sequence[int]], Tensor]
 
 
 class Run(Protocol):
-    """What is read of a run of the sampler, and the layout of the call of the UNet under way, which is told to it."""
+    """The state of a sampler run that a window call reads. The call writes `layout`."""
 
     settings: Settings
     memory: WhileSampling
     reuse: Reuse
-    step: int  # of the sampler, counted from 0, that the call belongs to
-    layout: ClipLayout
+    step: int  # current sampler step, counted from 0
+    layout: ClipLayout  # layout of the current UNet call
 
 
 class WindowCall:
-    """Denoiser of windows: role 0 is a prompt, and the last one may be the negative prompt.
+    """Denoiser of context windows. Role 0 is a prompt; the last role may be the negative prompt.
 
-    frames: of the clip. steps: of the sampler, in which the UNet is called. ask: asks the UNet for some roles. joined:
-    makes the denoiser's answer [(window frame) …] of [role (window frame) c h w]; guidance may be there.
+    frames: number of frames in the clip.
+    roles: number of roles.
+    steps: number of sampler steps that call the UNet.
+    ask: calls the UNet for some of the roles.
+    joined: combines the roles, [role (window frame) c h w], into the denoiser's output [(window frame) …]. Guidance
+    can be applied there.
     """
 
     def __init__(self, run: Run, frames: int, roles: int, steps: int, ask: Ask, joined: Callable[[Tensor], Tensor]):
@@ -39,7 +43,7 @@ class WindowCall:
         self.ask, self.joined = ask, joined
 
     def __call__(self, x: Tensor, t: Tensor, *windows: Group) -> Tensor:
-        """x [(window frame) …], t: the timesteps -> the answer, in calls as small as memory wants them."""
+        """Denoise x [(window frame) …] at the timesteps t. The windows are split into calls that fit into memory."""
         return self.run.memory.of_windows(lambda x, some: self._answer(x, t, some), x, windows)
 
     def _answer(self, x: Tensor, t: Tensor, windows: Sequence[Group]) -> Tensor:

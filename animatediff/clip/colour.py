@@ -1,4 +1,4 @@
-"""The colour match that a clip's settings ask for."""
+"""Choose the colour match of a clip from its settings."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,8 +12,11 @@ OFF, FIRST, SOURCE = COLOUR_MATCHES
 
 
 def of(settings: Settings, reference: Reference | None) -> Callable[[], ColourMatch] | None:
-    """What makes the match of one clip; None for none. reference: the source's picture of each frame that is pushed.
-    SettingsError where there is no source, MediaError where a package is missing."""
+    """Return a factory for the colour match of one clip, or None if the settings want none.
+
+    reference: the source's picture for each frame that is pushed.
+    Raises SettingsError if a source is needed and there is none, MediaError if a package is missing.
+    """
     if settings.color_match == OFF:
         return None
     if settings.color_match == FIRST:

@@ -1,4 +1,4 @@
-"""How context windows lie over a clip: what is denoised together, and how many calls of the UNet that makes."""
+"""The context windows of a clip, and the number of UNet calls that they take."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,36 +13,39 @@ from animatediff.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """Frames of the clip, frames of a window, and the rest as in `windows.plan`. method: see fuse.METHODS."""
+    """Settings of the context windows. `stride` to `schedule` are those of `windows.plan`."""
 
-    frames: int
-    length: int
+    frames: int  # in the clip
+    length: int  # frames in a window
     stride: int = 1
     overlap: int = -1
     closed_loop: str = "none"
     schedule: str = "uniform"
-    method: str = "flat"
+    method: str = "flat"  # see fuse.METHODS
 
     @classmethod
     def of(cls, settings: Settings, frames: int) -> Context:
-        """Without a motion module frames do not know each other: plain batches of the context length."""
+        """Return the context of these settings for a clip of this many frames.
+
+        Without a motion module, frames do not depend on each other: they are split into batches of the context length.
+        """
         if not settings.enable:
             return cls(frames, settings.context_length, schedule="batched", overlap=0)
         return cls(frames, settings.context_length, settings.stride, settings.overlap, settings.closed_loop,
                    settings.context_schedule, settings.fuse_method)
 
     def calls(self, step: int) -> int:
-        """How many windows are denoised in a call of the denoiser in this sampler step."""
+        """Return the number of windows in one denoiser call of this sampler step."""
         return _calls(self, step)
 
     def about(self, step: int) -> int:
-        """About how many, without making the windows."""
+        """Return an estimate of `calls`, without computing the windows."""
         return windows.estimate(self.frames, self.length, stride=self.stride, overlap=self.overlap,
                                 closed_loop=self.closed_loop, schedule=self.schedule, step=step)
 
     def denoiser(self, call: Callable, steps: int, on_event: OnEvent = ignore,
                  per_call: Callable[[], int] = lambda: 1) -> WindowedDenoiser:
-        """Of the whole clip, from the denoiser of some windows."""
+        """Return a denoiser of the whole clip. call: denoises some of its windows."""
         return WindowedDenoiser(call, self.frames, self.length, self.stride, self.overlap, self.closed_loop,
                                 self.schedule, self.method, steps, on_event, per_call)
 

@@ -1,4 +1,4 @@
-"""A finished clip, from its files: its times, the settings that it carries, and its frames at another rate."""
+"""Read a finished clip from its files: frame times, stored settings, sound, and frames at another rate."""
 from __future__ import annotations
 
 import json
@@ -25,25 +25,28 @@ from animatediff.media.timing import rate
 from animatediff.media.write import format_of
 from animatediff.settings import Settings
 
-INTERPOLATION, REFINED = "interpolation", "refined"  # what the text says of what was done to a clip
-CLOSE_ENOUGH = Fraction(1, 25)  # by which a container's times may differ from the rate that the settings say
+INTERPOLATION, REFINED = "interpolation", "refined"  # keys in a clip's text for later processing
+CLOSE_ENOUGH = Fraction(1, 25)  # largest relative difference between the container's rate and the settings' rate
 
 
 @dataclass(frozen=True)
 class Finished:
-    """path: a file, or a folder of pictures. seconds: of each frame. fps: frames per second, on average where they are
-    not shown equally long. text: what the clip carries."""
+    """A finished clip."""
 
-    path: Path
-    seconds: tuple[Fraction, ...]
-    fps: Fraction
-    text: str
+    path: Path  # a file, or a folder of pictures
+    seconds: tuple[Fraction, ...]  # duration of each frame
+    fps: Fraction  # frames per second; the average if frames have different durations
+    text: str  # settings text stored in the clip, "" if there is none
 
     @classmethod
     def read(cls, path: Path, fps: float | None = None) -> Finished:
-        """fps: overrules what the files say. MediaError where there is no clip."""
+        """Read a clip.
+
+        fps: replaces the rate that the files have.
+        Raises MediaError if there is no clip.
+        """
         seconds = [Fraction(each).limit_denominator(10**6) for each in read.durations(path)]
-        with suppress(AnimateDiffError):  # whatever is wrong with the file, its frames have been read
+        with suppress(AnimateDiffError):  # the frames can be read even if the text cannot
             text = metadata.read(read.in_folder(path)[0] if path.is_dir() else path) or ""
             return cls._timed(path, seconds, fps, text)
         return cls._timed(path, seconds, fps, "")
@@ -63,7 +66,7 @@ class Finished:
 
     @property
     def settings(self) -> Settings | None:
-        """Of the run that made it; None where it carries none, or such as this version does not know."""
+        """Settings of the run that made the clip, or None if there are none that this version can read."""
         with suppress(AnimateDiffError):
             values = about(self.text).get("settings") or infotext.of_webui(self.text)
             return table.parse(values) if values else None
@@ -71,36 +74,36 @@ class Finished:
 
     @property
     def closes(self) -> bool:
-        """Whether the last frame leads to the first, by the settings."""
+        """Whether the clip is a loop according to its settings: its last frame leads to the first."""
         return (s := self.settings) is not None and closes(s, s.frame_count())
 
     @property
     def loop_number(self) -> int:
-        """How many times it plays, 0 for ever: by its settings, or by its file."""
+        """How many times the clip plays, 0 for endlessly. Taken from its settings, else from its file."""
         return self.settings.loop_number if self.settings else read.plays(self.path)
 
     @property
     def sound(self) -> Sound | None:
-        """None where it has none, or where that cannot be read."""
+        """The clip's sound, or None if it has none or it cannot be read."""
         with suppress(AnimateDiffError):
             return find_sound(self.path)
         return None
 
     @property
     def format(self) -> str:
-        """The format of its file, for what is made of it; MP4 for formats that are not written."""
+        """The file format for clips made from this one: its own, or MP4 if that format cannot be written."""
         if self.path.is_dir():
             return "PNG"
         found = format_of(self.path) or "MP4"
-        return "APNG" if found == "PNG" else found  # one picture is no clip
+        return "APNG" if found == "PNG" else found  # PNG holds one picture only
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of its first frame."""
+        """Width and height of the first frame."""
         return next(read.pictures(self.path)).size
 
     def described(self, interpolation: Interpolation, plays: Fraction) -> str:
-        """The clip's text with a note of the interpolation. plays: frames per second of the result."""
+        """Return the clip's text with a note on the interpolation. plays: frames per second of the result."""
         note = interpolation.note() | {"fps": round(float(plays), 3)}
         if made := about(self.text):
             return metadata_text(made | {INTERPOLATION: [*steps(made, INTERPOLATION), note]})
@@ -109,17 +112,17 @@ class Finished:
         return f"{self.text}, AnimateDiff interpolation: {note['method']} {note['from_fps']:g} to {note['fps']:g} fps"
 
     def count(self, fps: Fraction) -> int:
-        """Its frames at another rate."""
+        """Return the number of frames at another rate."""
         return plan.count(sum(self.seconds, Fraction(0)), fps)
 
     def frames(self, stream: Stream) -> Iterator[np.ndarray]:
-        """What the stream makes of its frames, one by one."""
+        """Yield the clip's frames as interpolated by `stream`."""
         for picture, seconds in zip(read.pictures(self.path), self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
 
     def measured(self, watched: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> Score:
-        """Its flicker, colour drift and so on. watched: goes through the frames for whoever shows the progress."""
+        """Return the clip's score: flicker, colour drift and so on. watched: wraps the frames to show progress."""
         meter = ScoreMeter()
         for picture, seconds in watched(zip(read.pictures(self.path), self.seconds)):
             meter.add(np.asarray(picture), seconds)
@@ -127,7 +130,7 @@ class Finished:
 
 
 def about(text: str) -> dict[str, Any]:
-    """What a file's text says, as far as it is this program's own; {} for other texts."""
+    """Return the JSON object in a file's text, or {} if the text was not written by this program."""
     with suppress(ValueError, RecursionError):
         found = json.loads(text)
         if isinstance(found, dict) and found.keys() & {"settings", INTERPOLATION, REFINED}:
@@ -136,7 +139,7 @@ def about(text: str) -> dict[str, Any]:
 
 
 def steps(about: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """What has been done to a clip since it was made, of this kind: INTERPOLATION or REFINED."""
+    """Return the notes on later processing of this kind, INTERPOLATION or REFINED."""
     found = about.get(kind)
     return [step for step in found if isinstance(step, dict)] if isinstance(found, list) else []
 

@@ -1,10 +1,10 @@
-"""The clip's settings as the value of the infotext key "AnimateDiff", and back; the WebUI's own values beside it.
+"""Write and read the value of the infotext key "AnimateDiff", and read the WebUI's own values beside it.
 
     enable: True, motion_module: mm.ckpt, frames: 16, fps: 8, context_length: 16, closed_loop: R+P
 
-What a person wants to see is always there, the rest where it differs from the table's default. A value that could be
-taken for something else is written as JSON text. The host quotes the whole and takes the quotes off again. The older
-extension's text (`model: mm.ckpt, video_length: 16, …`) is read as well.
+The parameters in ALWAYS are always written, others only if they differ from their default. An ambiguous value is
+written as a JSON string. The host adds quotes around the whole text and removes them. The older extension's text
+(`model: mm.ckpt, video_length: 16, …`) can be read as well.
 """
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from animatediff.settings import BY_NAME, PARAMETERS, Settings
 KEY = "AnimateDiff"
 ALWAYS = ("enable", "motion_module", "frames", "fps", "context_length")
 CLIP = {p.name: p for p in PARAMETERS if p.group == "clip"}
-BETWEEN = "+"  # joins the entries of a list; no choice of a list holds it
+BETWEEN = "+"  # joins the entries of a list; no entry contains it
 _PLAIN = re.compile(r"""[^\s",:\\](?:[^",:\\\x00-\x1f\x7f\x85\u2028\u2029]*[^\s",:\\])?""")
 _NAME, _NEXT = re.compile(r"(?<!\w)(\w+): ?"), re.compile(r", ?(?=\w+: )")
-# In the last line of the WebUI's own text: name and value, and what we call them.
+# Name and value in the last line of the WebUI's text, and our names for them.
 _OF_HOST = re.compile(r'(\w[\w \-/]{0,60}): ?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt"
 _OURS = {"Prompt": "prompt", _NEGATIVE: "negative", "Steps": "steps", "Sampler": "sampler",
@@ -33,7 +33,10 @@ _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"(?=, ?\w+: |,? *\Z)', re.DOTALL)
 
 
 def dumps(settings: Settings, **more: Any) -> str:
-    """`more`: other facts to show, which are not read back; their names must not be parameters'."""
+    """Return the text of the settings.
+
+    more: further values to show. They are not read back, and their names must not be names of parameters.
+    """
     values = {name: getattr(settings, name) for name, p in CLIP.items()
               if name in ALWAYS or getattr(settings, name) != p.default}
     for name in more:
@@ -44,16 +47,17 @@ def dumps(settings: Settings, **more: Any) -> str:
 
 
 def loads(text: str) -> dict[str, Any]:
-    """Values by our names. Of our own text, all of the clip's parameters; of the older extension's, those it names.
+    """Return the values in a text by our names.
 
-    What is unknown or out of range is left out: the text may be of another version.
+    Our own text gives all of the clip's parameters, the older extension's text only those that it names. Unknown names
+    and values out of range are left out, since another version may have written the text.
     """
     written = {name: _unquoted(value) for name, value in _items(text)}
     if not written:
         return {}
     older = legacy.wrote(written)
     values = {} if older else {name: p.default for name, p in CLIP.items()}
-    values["enable"] = True  # some versions of the older extension do not say so
+    values["enable"] = True  # some versions of the older extension do not write it
     for name, value in (legacy.of_infotext(written) if older else written).items():
         parameter = BY_NAME.get(name)
         if parameter is None or parameter.group != "clip":
@@ -65,8 +69,10 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def of_webui(text: str) -> dict[str, Any]:
-    """Values by our names, of all that the WebUI writes into a clip: prompts, its own values, and the AnimateDiff ones.
-    {} where the text is none of the WebUI's."""
+    """Return all values in a WebUI infotext by our names: prompts, the WebUI's values, and the AnimateDiff values.
+
+    Returns {} for any other text.
+    """
     found = by_webui_names(text)
     read = {ours: read_value(BY_NAME[ours], found[name]) for name, ours in _OURS.items() if name in found}
     clip = loads(found[KEY]) if KEY in found else {}
@@ -74,7 +80,7 @@ def of_webui(text: str) -> dict[str, Any]:
 
 
 def by_webui_names(text: str) -> dict[str, str]:
-    """The same as text, by the WebUI's names; {} where the text is none of the WebUI's."""
+    """Return all values in a WebUI infotext as text, by the WebUI's names. Returns {} for any other text."""
     *lines, last = text.strip().split("\n")
     found = {name: _unquoted(value) for name, value in _OF_HOST.findall(last)}
     if "Steps" not in found:
@@ -85,8 +91,11 @@ def by_webui_names(text: str) -> dict[str, str]:
 
 
 def _items(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values. A value that is not quoted goes on over commas until a name follows, as the older extension
-    wrote file names."""
+    """Yield names and values.
+
+    A value without quotes may contain commas; it ends where the next name begins. The older extension wrote file names
+    like this.
+    """
     at, last = 0, len(text.rstrip(" ").removesuffix(","))
     while name := _NAME.search(text, at):
         found = _QUOTED.match(text, name.end())
@@ -96,7 +105,7 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
 
 
 def joined(value: Any) -> str:
-    """A value as text that `read_value` reads."""
+    """Return a value as text that `read_value` can read."""
     if isinstance(value, tuple):
         return BETWEEN.join(value)
     if isinstance(value, float):
@@ -109,7 +118,7 @@ def _text(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text, as JSON where it could be taken for something else."""
+    """Return the text, as a JSON string if it would be ambiguous without quotes."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
@@ -123,7 +132,7 @@ def _unquoted(text: str) -> str:
 
 
 def read_value(parameter: Parameter, text: str | None) -> Any:
-    """None for what the parameter does not take."""
+    """Return the parameter's value, or None if the text is missing or no valid value."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a clip is made from, read and checked once: prompts, pictures, mask and motion LoRAs. No network is used."""
+"""Read and check the inputs of a clip: prompts, pictures, masks, sound and motion LoRAs. No network is loaded."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from animatediff import loras
 from animatediff.clip import pictures, sounds
 from animatediff.clip.pictures import Enlarged, Pictures
 from animatediff.clip.sampled import Sampled
-from animatediff.clip.source import with_sound
+from animatediff.clip.source import SourceFrames, with_sound
 from animatediff.curves import Curve
 from animatediff.media import masks
 from animatediff.media.sound import Sound
@@ -22,51 +22,52 @@ from animatediff.travel import Schedule
 
 @dataclass(frozen=True)
 class NamedLora:
-    """A motion LoRA as it was named, its file, its weights, and how much of it each frame gets."""
+    """A motion LoRA that the settings or the prompt name."""
 
-    name: str
+    name: str  # as written by the user
     path: Path
     lora: Lora
-    weight: Curve
+    weight: Curve  # weight for each frame
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What the prompts of a pass say. prompt, negative: of each frame. loras: the motion LoRAs that the settings and
-    the prompt name."""
+    """The prompts of one pass."""
 
-    prompt: Schedule
-    negative: Schedule
-    loras: tuple[NamedLora, ...] = ()
+    prompt: Schedule  # for each frame
+    negative: Schedule  # for each frame
+    loras: tuple[NamedLora, ...] = ()  # motion LoRAs that the settings and the prompt name
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """settings: with frames counted, and with the pictures' size. text: the prompt as it was written. prompt, negative:
-    of each frame, as the backend encodes them. loras: as of Texts. second: the prompts of the second pass. sound: that
-    is asked for, or the source video's."""
+    """The inputs of a clip."""
 
-    settings: Settings
+    settings: Settings  # with the number of frames, and the size of the pictures
     sampled: Sampled
-    text: str
-    prompt: Schedule
-    negative: Schedule
+    text: str  # the prompt as written by the user
+    prompt: Schedule  # for each frame, as the backend encodes it
+    negative: Schedule  # for each frame, as the backend encodes it
     pictures: Pictures | None = None
     mask: Mask | None = None
-    loras: tuple[NamedLora, ...] = ()
-    second: Texts | None = None
-    sound: Sound | None = None
+    loras: tuple[NamedLora, ...] = ()  # motion LoRAs that the settings and the prompt name
+    second: Texts | None = None  # prompts of the second pass
+    source: SourceFrames | None = None  # what the pictures are taken from
+    sound: Sound | None = None  # the sound in the settings, or the source video's
 
     @property
     def texts(self) -> tuple[Texts, ...]:
-        """Of each pass."""
+        """The prompts of each pass."""
         first = Texts(self.prompt, self.negative, self.loras)
         return (first,) if self.second is None else (first, self.second)
 
     @classmethod
     def read(cls, settings: Settings, find_lora: Callable[[str], Path], enlarged: Enlarged | None = None) -> Inputs:
-        """Whatever cannot be read is refused here. find_lora: the file of a name; ModelError where there is none.
-        enlarged: as in pictures.read."""
+        """Read the inputs that the settings name. Raises AnimateDiffError for any that cannot be read.
+
+        find_lora: returns the file of a motion LoRA's name, or raises ModelError.
+        enlarged: see pictures.read.
+        """
         found = pictures.read(settings, enlarged)
         settings = settings if found is None else found.of(settings)
         frames = settings.frame_count()
@@ -84,5 +85,6 @@ class Inputs:
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
         if not settings.audio and not with_sound(settings):
-            sound = None  # the source's own, which was not asked for
-        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted), sound=sound)
+            sound = None  # the source's sound, which none of the formats can contain
+        return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
+                   source=found and found.source, sound=sound)

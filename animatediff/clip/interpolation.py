@@ -1,4 +1,4 @@
-"""Frames between a clip's own, as its settings ask for them: by which method, from which file, how many."""
+"""Choose the frame interpolation of a clip from its settings: method, model file and rate."""
 from __future__ import annotations
 
 import re
@@ -20,46 +20,54 @@ from animatediff.weights.kinds import RIFE, kind_of
 
 OFF, AUTO = "off", "auto"
 SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")
-VERSIONS = "4.0 to 4.26"  # whose network is `media.interpolate.rife`
-FindModel = Callable[[str], Path | None]  # the file of a name; of "", the first that is there, if any is
+VERSIONS = "4.0 to 4.26"  # RIFE versions that `media.interpolate.rife` can run
+FindModel = Callable[[str], Path | None]  # returns the file of a name; for "", the first RIFE file found, or None
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """source, fps: frames per second before and after. closed: frames between the last and the first, too."""
+    """A frame interpolation."""
 
     method: str
-    source: Fraction
-    fps: Fraction
-    closed: bool = False
+    source: Fraction  # frames per second before
+    fps: Fraction  # frames per second after
+    closed: bool = False  # whether there are new frames between the last frame and the first, too
     model: Path | None = None
     device: str = "cpu"
 
     def on(self, device: Any) -> Interpolation:
-        """With its network there, if it has one. Apple's GPUs cannot look beyond a picture's border, as RIFE does."""
+        """Return the interpolation with its network on this device.
+
+        On Apple's GPUs (mps) it stays on the CPU: RIFE samples beyond the picture's border, which they do not support.
+        """
         return replace(self, device="cpu" if str(device).startswith("mps") else str(device))
 
     def load(self) -> Method:
+        """Return the method with its network loaded, if it has one."""
         tensors = {} if self.model is None else _tensors(self.model)
         return METHODS[self.method](tensors, self.device)
 
     def stream(self) -> Stream:
+        """Return a stream that interpolates one clip."""
         return Stream(self.load(), self.fps, closed=self.closed)
 
     @property
     def told(self) -> str:
-        """Such as "RIFE (flownet.pkl)"."""
+        """Method and model file for people, such as "RIFE (flownet.pkl)"."""
         return f"{self.method} ({name_of(self.model)})" if self.model else self.method
 
     def note(self) -> dict[str, Any]:
-        """What a file says of it."""
+        """Return the note that is written into the clip's file."""
         about = {"method": self.method, "from_fps": round(float(self.source), 3), "fps": round(float(self.fps), 3)}
         return about | ({"model": self.model.name} if self.model else {})
 
 
 def of(settings: Settings, frames: int, find: FindModel) -> Interpolation | None:
-    """What the settings ask for of a clip of `frames`, None where that is nothing. Raises for what cannot be done:
-    SettingsError, ModelError, and MediaError where a package is missing."""
+    """Return the interpolation of a clip of `frames` frames, or None if the settings want none.
+
+    Raises SettingsError if the rate would be too high, ModelError for a missing or wrong model file, and MediaError if
+    a package is missing.
+    """
     if settings.interp == OFF or settings.interp_x == 1:
         return None
     source = rate(settings.fps)
@@ -72,13 +80,13 @@ def of(settings: Settings, frames: int, find: FindModel) -> Interpolation | None
 
 
 def closes(settings: Settings, frames: int) -> bool:
-    """Whether the last frame that plays, of a clip of so many, leads to the first."""
+    """Return whether the last frame of a clip of `frames` frames leads to the first when it plays."""
     return bool(settings.seam_repair) or windows.closes(frames, settings.context_length, settings.closed_loop,
                                                         settings.context_schedule)
 
 
 def chosen(method: str, model: str, plan: Interpolation, find: FindModel) -> Interpolation:
-    """`plan` by this method; a file named is RIFE's, whatever `auto` would take."""
+    """Return `plan` with this method. `auto` takes RIFE if a model file is named or found, otherwise flow."""
     path = find(model) if method in (AUTO, "RIFE") else None
     if path is not None:
         check(path)
@@ -93,7 +101,10 @@ def chosen(method: str, model: str, plan: Interpolation, find: FindModel) -> Int
 
 
 def check(path: Path) -> WeightFile:
-    """The file, if it is RIFE's network of a version that runs here. Its numbers are not read."""
+    """Return the file if it is a RIFE network of a supported version, without reading its tensors.
+
+    Raises ModelError for any other file.
+    """
     file = WeightFile(path)
     kind = kind_of(file.shapes)
     if kind is None or kind.name != RIFE:
@@ -107,7 +118,10 @@ def check(path: Path) -> WeightFile:
 
 
 def find_in(name: str, folders: Iterable[Path]) -> Path | None:
-    """RIFE's file of this name in the folders or their folders; of "", the first that is called flownet or rife."""
+    """Return RIFE's file of this name from the folders and their direct subfolders.
+
+    For the name "", return the first file with flownet or rife in its name. Returns None if there is none.
+    """
     for folder in folders:
         try:
             files = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern)
@@ -122,13 +136,16 @@ def find_in(name: str, folders: Iterable[Path]) -> Path | None:
 
 
 def played_fps(settings: Settings) -> Fraction:
-    """Frames per second of the files."""
+    """Return frames per second of the written files, after interpolation."""
     return rate(settings.fps) * (1 if settings.interp == OFF else settings.interp_x)
 
 
 def said(settings: Settings, frames: int, played: int, find: FindModel) -> tuple[str, AnimateDiffError | None]:
-    """What is told before a run that makes `frames`, of which `played` are written without it, "" where nothing is
-    asked for; and what is wrong."""
+    """Return a description of the interpolation for the preflight, and the error if it is not possible.
+
+    The description is "" if there is no interpolation.
+    frames: number of frames in the clip. played: number of frames written without interpolation.
+    """
     try:
         found = of(settings, frames, find)
     except AnimateDiffError as error:

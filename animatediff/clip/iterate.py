@@ -1,4 +1,4 @@
-"""A clip from several runs of the sampler: FreeInit's iterations, and the repair of the seam."""
+"""Make a clip in several sampler runs: FreeInit's iterations and the seam repair."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -20,25 +20,31 @@ class SampleOnce(Protocol):
     """One run of a backend's sampler."""
 
     def __call__(self, part: Pass, start: Tensor, sources: Sources, on_event: OnEvent, **more: Any) -> Tensor:
-        """start: unit noise [f c h w] -> latents [f c h w], of the whole clip or of the frames of `part.seam`.
-        sources: what draws noise, of these frames. more: `clean`, `held` and `stage`, as SamplerRun takes
-        them."""
+        """Return latents [f c h w] of the whole clip, or of the frames of `part.seam`.
+
+        start: unit noise [f c h w].
+        sources: generators that draw the noise of these frames.
+        more: `clean`, `held` and `stage`, as SamplerRun takes them.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Iterations:
-    """shape: of the clip's latents, [f c h w]. given: the pictures that the clip starts from."""
+    """The sampler runs of one clip."""
 
     plan: Plan
     sample_once: SampleOnce
-    sources: Sources
-    shape: tuple[int, int, int, int]
+    sources: Sources  # generators that draw the noise
+    shape: tuple[int, int, int, int]  # of the clip's latents, [f c h w]
     device: torch.device
-    given: FromPictures | None = None
+    given: FromPictures | None = None  # the pictures that the clip starts from
 
     def latents(self, keeper: Keeper, on_event: OnEvent) -> Tensor:
-        """[f c h w] in float32. keeper: goes on with a run that was cut off, and keeps the state of this one."""
+        """Return the clip's latents, float32 [f c h w].
+
+        keeper: resumes an interrupted run, and saves the state of this one.
+        """
         first = self._noise()
         begin = None if self.given is None else self.given.start(lambda: self._noise().to(self.device))
         latents = first.to(self.device)
@@ -52,7 +58,10 @@ class Iterations:
 
     def _iteration(self, number: int, part: Pass, first: Tensor, begin: Tensor | None, on_event: OnEvent,
                    latents: Tensor, stage: Stage) -> Tensor:
-        """first: the first iteration's noise. begin: what the pictures let the clip start from."""
+        """Run one FreeInit iteration.
+
+        first: noise of the first iteration. begin: latents of the start pictures.
+        """
         def told(event: Event) -> None:
             on_event(replace(event, iteration=number, iterations=len(self.plan.iterations)))
 
@@ -63,12 +72,12 @@ class Iterations:
         return self.sample_once(part, start, self.sources, told, clean=begin, held=held, stage=stage)
 
     def _renewed(self, part: Pass, latents: Tensor, first: Tensor, begin: Tensor | None) -> Tensor:
-        """What FreeInit's next iteration starts from in place of noise."""
+        """Return the latents that FreeInit's next iteration starts from instead of noise."""
         level = float(self.plan.betas.alphas_cumprod()[-1]) if begin is None else part.sampler.sigma_max
         return freeinit.renewed(self.plan.settings, latents, first, self._noise(), level, begin)
 
     def _repaired(self, part: Pass, latents: Tensor, on_event: OnEvent) -> Tensor:
-        """The clip with the frames around its seam denoised again, in one window."""
+        """Return the clip with the frames around its seam denoised again, in one window."""
         seam = part.seam
         assert seam is not None
         index = list(seam.window)
@@ -77,7 +86,7 @@ class Iterations:
         held = seam.held(latents, self.given.held if self.given else None).of(index)
 
         def told(event: Event) -> None:
-            on_event(replace(event, latents=latents))  # of the clip
+            on_event(replace(event, latents=latents))  # of the whole clip, not of the window
 
         latents[index] = self.sample_once(part, start, own, told, clean=held.pictures, held=held)
         return latents

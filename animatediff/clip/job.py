@@ -1,4 +1,4 @@
-"""Clips from frames that are pushed one by one, to files: writers, loop score, notes, and what is left after an error.
+"""Write clips from frames that are added one by one, and measure them.
 
     job = Job()
     job.begin(clip)
@@ -6,8 +6,8 @@
         job.add(frame)
     written = job.finish()
 
-`job.fail(error)` in place of `finish` keeps the frames that are there. A clip that is begun ends the one before it,
-under that one's own name and text, however many of its frames have come.
+`job.fail(error)` instead of `finish` keeps the frames added so far. `begin` finishes the previous clip under its own
+name and text, even if some of its frames are missing.
 """
 from __future__ import annotations
 
@@ -33,65 +33,64 @@ from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOpt
 from animatediff.media.write.base import fitted
 from animatediff.sampling.events import Event, OnEvent, ignore
 
-TRIES = 100  # names, where other runs are faster each time
+TRIES = 100  # names to try if other runs keep taking them
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a clip only while it is made."""
+    """Facts about a clip that are known only while it is made."""
 
-    frames: int = 0  # that have come
+    frames: int = 0  # added so far
     loop: LoopScore | None = None
     score: Score | None = None
-    shortages: tuple[str, ...] = ()  # of memory, and what was given up for it
+    shortages: tuple[str, ...] = ()  # notes on fallbacks taken because memory ran out
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What a clip's files are to be.
+    """A clip to be written.
 
-    text: the settings text in every file, from what is known; asked when writing begins, and again when more is known.
-    place: where its files go; asked when they are opened, with how many of its answers other runs have taken.
-    playback: the order in which so many frames play. With it, frames are pushed in the order of the clip, held, and
-    written when the clip is finished; without it, they come in the order of playback and are written at once.
-    fps: of the frames that are pushed. interpolation: what is written between them. hold_all: what is held then holds
-    that, too. sound: of the files that can have it. score: whether flicker and colour drift are measured. match:
-    makes what corrects the colours of the frames that are pushed.
+    text: returns the settings text that every file contains. It is called when writing begins, and again when more is
+    known.
+    place: returns where the files go. It is called when they are opened, with the number of its results that other
+    runs have already taken.
+    playback: returns the order in which this many frames play. With it, frames are added in the clip's order, held in
+    memory, and written when the clip is finished. Without it, frames are added in playback order and written at once.
     """
 
-    frames: int  # that are to be pushed
+    frames: int  # number of frames that will be added
     formats: Sequence[str]
-    fps: float
+    fps: float  # of the added frames, before interpolation
     text: Callable[[Known], str]
     place: Callable[[int], Target]
     loop_number: int = 0
     playback: Callable[[int], Sequence[int]] | None = None
     options: WriteOptions | None = None
     interpolation: Interpolation | None = None
-    hold_all: bool = False
-    sound: Sound | None = None
-    score: bool = False
-    match: Callable[[], ColourMatch] | None = None
+    hold_all: bool = False  # whether Written.held contains the interpolated frames, too
+    sound: Sound | None = None  # for the formats that can contain sound
+    score: bool = False  # whether flicker and colour drift are measured
+    match: Callable[[], ColourMatch] | None = None  # makes the colour match for the added frames
 
 
 @dataclass
 class Written:
-    """What came of a clip. `held`: its frames in the order of playback, of a clip whose frames are held."""
+    """The result of writing a clip."""
 
     clip: Clip
-    stem: Path = Path()  # of the files' names
+    stem: Path = Path()  # folder and name of the files, without an ending
     paths: list[Path] = field(default_factory=list)
-    frames: int = 0  # in the files
+    frames: int = 0  # number of frames in the files
     text: str = ""
     loop: LoopScore | None = None
     score: Score | None = None
     notes: list[str] = field(default_factory=list)
-    held: list[Any] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)  # frames in playback order, if the clip holds its frames
     interrupted: bool = False
 
 
 class Job:
-    """One clip after the other. `written`: those that are done."""
+    """Writes one clip after the other. `written`: the finished clips."""
 
     def __init__(self) -> None:
         self.written: list[Written] = []
@@ -99,39 +98,41 @@ class Job:
         self._match: ColourMatch | None = None
 
     def begin(self, clip: Clip) -> None:
-        """The clip that frames are pushed to from now on. MediaError where its files cannot be opened."""
+        """Begin a clip. Following frames are added to it. Raises MediaError if its files cannot be opened."""
         self.finish()
         self._current = _Streamed(clip) if clip.playback is None else _Held(clip)
         self._match = clip.match and clip.match()
 
     @property
     def stem(self) -> Path | None:
-        """Folder and name of the files that are written to now."""
+        """Folder and name of the files being written, without an ending; None if no file is open."""
         return self._current.writer.stem if isinstance(self._current, _Streamed) else None
 
     def add(self, frame: Any) -> None:
-        """The next frame, a PIL image or uint8 [h w 3]."""
+        """Add the next frame, a PIL image or uint8 [h w 3]."""
         assert self._current is not None, "begin a clip first"
         self._current.add(_matched(frame, self._match) if self._match else frame)
 
     def told(self, event: Event) -> None:
-        """An event of the run that makes the frames; what was given up for want of memory goes into the files."""
+        """Receive an event of the sampling run. Notes on memory fallbacks are written into the clip's text."""
         if event.kind == "note" and self._current is not None:
             self._current.shortages.append(event.text)
 
     def finish(self) -> Written | None:
-        """End the clip under way; None where there is none, or none of its frames has come. What cannot be written is
-        raised for a clip that is written as it comes, and noted for one that is held."""
+        """Finish the current clip. Returns None if there is no clip, or if a held clip has no frames.
+
+        A writing error is raised if frames are written as they come, and becomes a note if they are held.
+        """
         done = None if self._current is None else self._current.finish()
-        self._current = None  # not where that was interrupted, for `fail`
+        self._current = None  # kept if finish() was interrupted, so that `fail` can use it
         return self._keep(done)
 
     def drop(self) -> None:
-        """Forget the clip under way, whose frames are held."""
+        """Discard the current clip, whose frames are held, without writing it."""
         self._current = None
 
     def fail(self, error: BaseException) -> Written | None:
-        """End the clip under way with the frames that have come. `error` is why, and the caller's to raise."""
+        """Finish the current clip with the frames added so far. error: the reason; the caller raises it."""
         current, self._current = self._current, None
         return None if current is None else self._keep(current.fail(error))
 
@@ -142,7 +143,7 @@ class Job:
 
 
 class _Streamed:
-    """A clip whose frames go into its files as they come."""
+    """A clip whose frames are written as they come."""
 
     def __init__(self, clip: Clip):
         self.clip, self.meter, self.shortages = clip, _Meter(clip), []
@@ -170,7 +171,7 @@ class _Streamed:
         return self._written()
 
     def _describe(self, loop: LoopScore | None = None, score: Score | None = None) -> None:
-        """Tell the files what has become known."""
+        """Update the text in the files if it has changed."""
         text = self.clip.text(Known(self.count, loop, score, tuple(self.shortages)))
         if text != self.text:
             self.text = text
@@ -182,7 +183,7 @@ class _Streamed:
 
 
 class _Held:
-    """A clip whose frames are held until they are all there, since its text or their order depends on all of them."""
+    """A clip whose frames are held until all are there, because its text or playback order depends on all of them."""
 
     def __init__(self, clip: Clip):
         self.clip, self.shortages = clip, []
@@ -214,7 +215,7 @@ class _Held:
         return self.finish()
 
     def _write(self, done: Written) -> None:
-        """The frames outlive their files: what cannot be written is a note, and the rest is there."""
+        """Write the files. Errors become notes, so that the held frames are kept."""
         if not done.clip.formats:
             return
         try:
@@ -226,7 +227,7 @@ class _Held:
                     for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
                         writer.add(each)
                         held += [each] if done.clip.hold_all else []
-            except RuntimeError as error:  # of a network, such as a GPU without memory
+            except RuntimeError as error:  # from a network, for example when the GPU runs out of memory
                 done.notes.append(f"interpolation ended after {writer.count} frames ({str(error).splitlines()[0]})")
             done.paths, done.frames, done.held = writer.paths, writer.count, held or done.held
             done.notes += [*writer.notes, *between.notes]
@@ -238,7 +239,7 @@ class _Held:
 
 
 class _Meter:
-    """What is measured on a clip's own frames, in the order of playback."""
+    """Measures a clip's own frames, without interpolated ones, in playback order."""
 
     def __init__(self, clip: Clip):
         self._seconds = 1 / rate(clip.fps)
@@ -259,25 +260,25 @@ class _Meter:
 
 
 def _matched(frame: Any, match: ColourMatch) -> Any:
-    """The same object with other colours, if it is a PIL image: whoever has it knows it by itself."""
+    """Return the frame with matched colours. A PIL image is changed in place, since callers identify it by object."""
     own = eight_bits(frame)
     pixels = match(own)
     if not isinstance(frame, np.ndarray):
         frame.paste(Image.fromarray(pixels))
         return frame
     colours, alpha = frame[..., :3], frame[..., 3:]
-    if frame.dtype == np.uint16:  # what it has beyond eight bits stays
+    if frame.dtype == np.uint16:  # keep the precision beyond 8 bits
         pixels = (colours + (pixels.astype(np.int32) - own) * 257).clip(0, 65535).astype(np.uint16)
     return np.concatenate((pixels, alpha), -1) if alpha.size else pixels
 
 
 class _Between:
-    """Frames, PIL images or uint8 [h w 3], and what is made between them, in the kind of the frames."""
+    """Interpolates between frames, PIL images or uint8 [h w 3]. New frames have the type of the added ones."""
 
     def __init__(self, clip: Clip):
         self._stream = clip.interpolation.stream() if clip.interpolation else None
         self._seconds = 1 / rate(clip.fps)
-        self._own: list[tuple[np.ndarray, Any]] = []  # the last two frames, in pixels and as they came
+        self._own: list[tuple[np.ndarray, Any]] = []  # the last two frames: pixels, and the original object
 
     def push(self, frame: Any) -> Iterator[Any]:
         if self._stream is None:
@@ -303,7 +304,7 @@ class _Between:
 
 
 def eight_bits(frame: Any) -> np.ndarray:
-    """A frame as uint8 [h w 3]."""
+    """Return a frame as uint8 [h w 3]."""
     if not isinstance(frame, np.ndarray):
         return np.asarray(frame.convert("RGB"))
     return fitted(frame, 8, alpha=False)
@@ -326,10 +327,11 @@ def _writer(clip: Clip, text: str) -> ClipWriter:
 
 def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip, keeper: Keeper,
         on_event: OnEvent = ignore) -> Written:
-    """Make one clip, whose frames come in the order of playback, and write it as they come.
+    """Make one clip and write its frames as they come, in playback order.
 
-    frames_of(on_event, keeper): makes them. Ctrl-C keeps the frames that are finished and the run's state, to go on
-    from; any other error does so too, and is raised.
+    frames_of(on_event, keeper): makes the frames.
+    On Ctrl-C the finished frames and the run's state are kept, so that the run can be resumed. Any other error keeps
+    them too, and is raised.
     """
     job = Job()
     job.begin(clip)
@@ -350,7 +352,7 @@ def run(frames_of: Callable[[OnEvent, Keeper], Iterable[np.ndarray]], clip: Clip
             raise
         assert written is not None
         written.interrupted = True
-    assert written is not None  # a clip that is written as it comes is there from the beginning
+    assert written is not None  # finish() returns None only for held clips
     if not written.interrupted:
         keeper.remove()
     written.notes += keeper.notes

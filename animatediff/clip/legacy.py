@@ -1,7 +1,7 @@
 """Parameters of older clients, by the names and values of the older AnimateDiff extension.
 
-Names that mean the same as one of ours are that row's `aliases` in the table of settings. Here is what takes more than
-another name: a switch with a number, values that ask for nothing, and its infotexts.
+A name that means the same as one of ours is an alias in the table of settings (`aliases`). This module handles what
+an alias cannot: a switch combined with a number, values without effect, and the older extension's infotexts.
 """
 from __future__ import annotations
 
@@ -11,37 +11,31 @@ from typing import Any
 from animatediff.errors import SettingsError, quoted
 from animatediff.settings import BY_NAME
 
-FREEINIT_ITERATIONS = 3  # where FreeInit is enabled and the number not said
-# Names that clients send, with the values that ask for nothing. ... stands for any value: it is read only beside
-# another parameter of its feature.
+FREEINIT_ITERATIONS = 3  # if FreeInit is enabled without a number of iterations
+# Names that clients send, and their values without effect. ... stands for any value: the parameter has an effect only
+# together with another parameter of its feature.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "video_source": (None, "", []),
-    "video_path": (None, ""),
     "video_default": (...,),
-    "mask_path": (None, ""),
     "reverse": ([], (), "", None, False),
     "use_f16": (...,),  # the precision is the host's
-    "is_i2i_batch": (False, None, True),  # one clip of all pictures, which is what several pictures are
+    "is_i2i_batch": (False, None, True),  # one clip from all pictures; several pictures make one clip anyway
     "prompt_scheduler": (None,),
 }
-_AS_PICTURES = ('Give its frames to a ControlNet unit, {"batch_images": "FOLDER"}, or send them as init_images of '
-                "img2img, one for each frame.")
-# What does the same, or most of it.
+# Alternatives with the same or a similar effect.
 INSTEAD = {
-    "video_source": _AS_PICTURES,
-    "video_path": _AS_PICTURES,
-    "mask_path": "Use motion_mask, which says where there is motion, or the mask of a ControlNet unit.",
     "reverse": 'Use "closed_loop": "ping-pong", which plays the clip to and fro.',
     "prompt_scheduler": "Write the key frames into the prompt, such as 0: a red circle, each in a line of its own.",
 }
-NO_INTERPOLATION = ("Off", "off", "", None, False)  # then the number beside it, 10 by default, asks for nothing
+NO_INTERPOLATION = ("Off", "off", "", None, False)  # with these, interp_x (10 by default) has no effect
 OLDER_LOOPS = {False: "none", True: "R+P"}  # closed_loop was a switch
 _IN_PLACE_OF_NONE = {name: p.default for name, p in BY_NAME.items()}
 
 
 def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's object with names -> what the table of settings reads. SettingsError for what asks for a feature that
-    is not here yet."""
+    """Convert the values of a request to values that the table of settings reads.
+
+    Raises SettingsError for a feature that is not supported yet.
+    """
     named = {}
     for key, value in _freeinit(values).items():
         neutral = NEUTRAL.get(key)
@@ -54,17 +48,21 @@ def of_request(values: Mapping[str, Any]) -> dict[str, Any]:
         named = {key: value for key, value in named.items() if key not in ("interp", "interp_x")}
     if isinstance(named.get("closed_loop"), bool):
         named["closed_loop"] = OLDER_LOOPS[named["closed_loop"]]
+    if named.get("video_source") == []:
+        named["video_source"] = ""
     return {key: _IN_PLACE_OF_NONE.get(key, "") if value is None else value for key, value in named.items()}
 
 
 def wrote(infotext: Mapping[str, str]) -> bool:
-    """Whether the values of an infotext are the older extension's, which says video_length for frames."""
+    """Return whether the older extension wrote an infotext. It writes video_length instead of frames."""
     return "frames" not in infotext
 
 
 def of_infotext(infotext: Mapping[str, str]) -> dict[str, str]:
-    """The values of such an infotext -> what the table of settings reads. It does not say how many iterations FreeInit
-    has, and writes None for what has no value."""
+    """Convert the values of the older extension's infotext to values that the table of settings reads.
+
+    The infotext does not contain the number of FreeInit iterations, and contains None for missing values.
+    """
     values = {name: value for name, value in infotext.items() if value != "None"}
     if values.get("interp") in NO_INTERPOLATION:
         values = {name: value for name, value in values.items() if name not in ("interp", "interp_x")}
@@ -74,8 +72,10 @@ def of_infotext(infotext: Mapping[str, str]) -> dict[str, str]:
 
 
 def _freeinit(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The switch and the number of iterations as our number; both count the first one. Without the switch, the number
-    asks for nothing."""
+    """Convert FreeInit's switch and number of iterations to our number. Both numbers include the first iteration.
+
+    The number has no effect without the switch.
+    """
     rest = {key: value for key, value in values.items() if key not in ("freeinit_enable", "freeinit_iters")}
     ours, switch, asked = BY_NAME["freeinit_iterations"], values.get("freeinit_enable"), values.get("freeinit_iters")
     if switch is None:

@@ -1,4 +1,4 @@
-"""The pictures that a clip starts from and ends with: read once, brought to the clip's size, and what is refused."""
+"""Read and check the pictures that a clip starts from and ends with, and resize them to the clip's size."""
 from __future__ import annotations
 
 import hashlib
@@ -21,12 +21,12 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
-Enlarged = Callable[[Image.Image], np.ndarray]  # a picture, in the clip's size or in one that the VAE enlarges
+Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture, see clip.refine.Enlargement.load
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a clip, uint8, in its size or in one whose latents are enlarged to it."""
+    """The pictures of a clip, uint8, in the clip's size, or smaller if their latents are enlarged afterwards."""
 
     first: StoredPictures  # [f h w 3], one start picture or one for each frame
     last: np.ndarray  # [1 h w 3], or [0 h w 3] without a last frame
@@ -48,7 +48,10 @@ class Pictures:
 
 
 def check(settings: Settings, count: int, source: str) -> None:
-    """Refuse what the settings ask of `count` start pictures, which come from `source`; 0 for none."""
+    """Raise SettingsError if the settings do not fit the start pictures.
+
+    count: number of start pictures, 0 for none. source: where they come from, for the message.
+    """
     if not count and settings.last_frame:
         raise SettingsError("it needs a start picture", where="last_frame",
                             remedy="Give a start picture as well.")
@@ -67,8 +70,11 @@ def check(settings: Settings, count: int, source: str) -> None:
 
 
 def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | None:
-    """None for a clip from noise alone. MediaError for what cannot be read; SettingsError as `check`. enlarged: brings
-    start pictures to the clip's size in another way."""
+    """Read the pictures that the settings name. Returns None for a clip from noise alone.
+
+    enlarged: resizes the start pictures instead of the settings' `fit`.
+    Raises MediaError if a picture cannot be read, and SettingsError as `check`.
+    """
     found = SourceFrames.of(settings)
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
@@ -91,10 +97,10 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
 
 
 def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[str]:
-    """`own_size`: what the image model was made for."""
+    """Return notices on the pictures and the clip's size. own_size: the image model's native size, WIDTHxHEIGHT."""
     if found is None:
         return []
-    said = found.source.notices(settings)
+    said = []
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")
@@ -102,13 +108,19 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
 
 
 def named(settings: Settings) -> dict[str, str]:
-    """The sources as a file may name them: as they were written, or without folders that are nobody else's business."""
+    """Return the sources as they are named in a file: relative paths as written, absolute ones without folders.
+
+    Folders are left out for privacy.
+    """
     return {name: value if not Path(value).is_absolute() else Path(value).name
             for name in SOURCES if (value := getattr(settings, name))}
 
 
 def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
-    """The sources that `clip` names, from here or from where it lies. MediaError where one is gone."""
+    """Return the paths of the sources that `clip` names, searched in the current folder and beside the clip.
+
+    Raises MediaError if one is missing.
+    """
     places = {}
     for name in SOURCES:
         value = values.get(name)
@@ -125,7 +137,7 @@ def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
 
 
 def metadata(settings: Settings, found: Pictures | None) -> dict[str, Any]:
-    """What a file says of its sources, by parameter: their names without folders, and what they look like."""
+    """Return what a file stores about its sources, by parameter: name without folders, count, and SHA-256 of pixels."""
     if found is None:
         return {}
     counts = {"last_frame": len(found.last), "mask_path": len(found.mask.pictures) if found.mask else 0}
@@ -148,7 +160,7 @@ def _first_of(path: str) -> Iterator[Image.Image]:
 
 
 def _size(asked: str, first: Image.Image) -> tuple[int, int]:
-    """Width and height of the clip: as asked, or the first picture's, to a multiple that the image model takes."""
+    """Return the clip's width and height: `asked`, or the first picture's rounded to the image model's multiple."""
     if asked:
         width, height = asked.split("x")
         return int(width), int(height)

@@ -1,4 +1,4 @@
-"""A clip as it is about to be made: everything resolved and checked once, before anything is computed."""
+"""Plan a clip: resolve and check all settings before anything is computed."""
 from __future__ import annotations
 
 import secrets
@@ -25,23 +25,24 @@ SAMPLING, SECOND, REPAIR = "sampling", "second pass", "seam repair"
 
 @dataclass(frozen=True)
 class Pass:
-    """One run of the sampler over the clip, or, with `seam`, over the frames around its seam. sampled: what is asked of
-    it. run: its steps as they are placed."""
+    """One sampler run over the clip, or over the frames around its seam."""
 
     name: str
-    sampled: Sampled
-    run: Steps
+    sampled: Sampled  # sampler settings
+    run: Steps  # steps of the run
     context: Context
-    seam: Seam | None = None
+    seam: Seam | None = None  # for a seam repair
 
     @property
     def sampler(self) -> SamplerRun:
-        """The run, in a backend that calls it itself."""
+        """The run, for backends that call the sampler themselves."""
         return cast(SamplerRun, self.run)
 
     def calls(self) -> list[tuple[int, int]] | None:
-        """For each call of the denoiser its step (0-based), and how often it calls the UNet; None where only the run
-        can tell."""
+        """Return the step (0-based) and the number of UNet calls for each denoiser call.
+
+        Returns None if they are not known before the run.
+        """
         if (steps := self.run.call_steps) is None:
             return None
         return [(step, 1 if self.seam else self.context.calls(step)) for step in steps]
@@ -49,20 +50,20 @@ class Pass:
 
 @dataclass(frozen=True)
 class Passes:
-    """The runs of the sampler that make a clip. iterations: one, or FreeInit's. second: over the first pass' clip.
-    repair: of the seam, of the last pass' clip."""
+    """The sampler runs that make a clip."""
 
-    iterations: tuple[Pass, ...]
-    second: Pass | None = None
-    repair: Pass | None = None
+    iterations: tuple[Pass, ...]  # one, or FreeInit's iterations
+    second: Pass | None = None  # second pass over the first pass's clip
+    repair: Pass | None = None  # seam repair of the last pass's clip
 
     @property
     def all(self) -> tuple[Pass, ...]:
+        """All sampler runs, in the order in which they run."""
         return (*self.iterations, *filter(None, (self.second, self.repair)))
 
     @classmethod
     def of(cls, settings: Settings, frames: int, sampled: Sampled, place: Callable[[Sampled], Steps]) -> Passes:
-        """place: a run with its steps placed; asked once for each that differs."""
+        """Return the sampler runs of a clip. place: returns the steps of a run; called once per distinct Sampled."""
         context, placed = Context.of(settings, frames), cache(place)
 
         def one(name: str, sampled: Sampled, seam: Seam | None = None) -> Pass:
@@ -79,25 +80,22 @@ class Passes:
 
 
 def _iterations(settings: Settings, sampled: Sampled) -> list[Sampled]:
-    """FreeInit's, whose shorter ones are shares of the steps that are done."""
+    """Return FreeInit's iterations. The number of steps of a shorter one is a share of the steps that are done."""
     steps = settings.iterations(sampled.done) if settings.enable else [sampled.done]
     return [sampled if count == sampled.done else replace(sampled, steps=count, exact=True) for count in steps]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """settings: those of one run: frames counted, a seed drawn, a size. Planned again, they give the same clip.
-    steering: None where the motion module acts as it was trained. betas: the noise schedule of the motion module, or of
-    the image model for stills. notices: what a user may not expect. advice: those of them that the settings alone say,
-    which a preflight has told before."""
+    """A planned clip."""
 
-    settings: Settings
+    settings: Settings  # with number of frames, seed and size; planning them again gives the same clip
     inputs: Inputs
     sampling: Passes
-    steering: Steering | None
-    betas: BetaSchedule
-    notices: tuple[str, ...]
-    advice: tuple[str, ...] = ()
+    steering: Steering | None  # None if the motion module is used as trained
+    betas: BetaSchedule  # noise schedule of the motion module, or of the image model for stills
+    notices: tuple[str, ...]  # effects that a user may not expect
+    advice: tuple[str, ...] = ()  # the notices that depend on the settings alone; the preflight shows them as well
 
     @property
     def iterations(self) -> tuple[Pass, ...]:
@@ -113,16 +111,17 @@ class Plan:
 
     @property
     def passes(self) -> tuple[Pass, ...]:
-        """In the order in which they run."""
+        """All sampler runs, in the order in which they run."""
         return self.sampling.all
 
     @property
     def loras(self) -> list[lora.Weighted]:
-        """Of the first pass."""
+        """Motion LoRAs of the first pass."""
         return self.loras_of(self.inputs.texts[0])
 
     @staticmethod
     def loras_of(texts: Texts) -> list[lora.Weighted]:
+        """Return the motion LoRAs of a pass, with their weights."""
         return [(each.lora, each.weight) for each in texts.loras]
 
     @property
@@ -132,8 +131,10 @@ class Plan:
         return windows.playback(s.frames, s.context_length, s.closed_loop if s.enable else "none")
 
     def calls(self, found: Mapping[str, Any] | None = None) -> int | None:
-        """UNet calls of the run, for progress and estimates; None where only the run can tell. found: the state of one
-        that was cut off, of which they are the rest."""
+        """Return the number of UNet calls, for progress and estimates, or None if it is not known before the run.
+
+        found: state of an interrupted run. With it, only the remaining calls are counted.
+        """
         counted, done = {each.name: each.calls() for each in self.passes}, 0
         names = list(counted)
         if found:
@@ -146,7 +147,7 @@ class Plan:
 
 
 def plan(inputs: Inputs, backend: Backend) -> Plan:
-    """What `backend` is to do. ModelError and SettingsError for what it cannot."""
+    """Return the plan of a clip for `backend`. Raises ModelError or SettingsError if the backend cannot make it."""
     settings = inputs.settings
     settings = replace(settings, seed=secrets.randbelow(2**32) if settings.seed < 0 else settings.seed,
                        size=settings.size or backend.own_size)
@@ -160,8 +161,11 @@ def plan(inputs: Inputs, backend: Backend) -> Plan:
 
 
 def seam_of(settings: Settings, frames: int, steps: int) -> Seam | None:
-    """What of the clip is made anew around its seam; a clip that plays to and fro has none. `steps`: of the whole
-    sampling, of which a repair does as many as the WebUI's img2img with this denoising strength: at least one."""
+    """Return the seam to repair, or None without a seam repair and for a clip that plays to and fro.
+
+    steps: steps of the whole sampling. Like the WebUI's img2img, the repair does the share of them that its denoising
+    strength gives, and at least one.
+    """
     context = settings.context_length
     if not settings.seam_repair or windows.to_and_fro(frames, context, settings.closed_loop):
         return None
@@ -179,7 +183,7 @@ def _check(settings: Settings, inputs: Inputs, backend: Backend) -> None:
         for each in texts.loras:
             lora.check_fit(each.lora.about, backend.module)
         with lora.applied_to_unet(backend.unet, Plan.loras_of(texts), settings.frames, ClipLayout.contiguous):
-            pass  # refuses a domain adapter that does not fit
+            pass  # entering the scope raises an error for a domain adapter that does not fit
 
 
 def _distilled(inputs: Inputs, backend: Backend, module: MotionModule) -> tuple[str, few_steps.Distilled] | None:
@@ -187,7 +191,7 @@ def _distilled(inputs: Inputs, backend: Backend, module: MotionModule) -> tuple[
 
 
 def _advice(settings: Settings, inputs: Inputs, backend: Backend, steps: int) -> list[str]:
-    """steps: that are done."""
+    """Return notices that depend on the settings alone. steps: number of steps that are done."""
     said, module = [], backend.module
     if settings.enable and module is not None:
         said += notices.of_clip(settings, module.name, module.family, inputs.sampled.sampler,
@@ -196,7 +200,7 @@ def _advice(settings: Settings, inputs: Inputs, backend: Backend, steps: int) ->
 
 
 def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
-    """What else a user may not expect; none of it stops the run."""
+    """Return all other notices. None of them stops the run."""
     said, module, sampled = [], backend.module, inputs.sampled
     if settings.enable and module is not None:
         found = _distilled(inputs, backend, module)
@@ -210,6 +214,7 @@ def _notices(settings: Settings, inputs: Inputs, backend: Backend) -> list[str]:
     if settings.cfg == 1 and settings.negative:
         said.append("the negative prompt has no effect at CFG 1")
     said += notices.of_pictures(settings, from_picture=sampled.from_picture)
+    said += inputs.source.notices(settings) if inputs.source else []
     said += pictures.notices(settings, inputs.pictures, backend.own_size)
     if writing.deep_in_vain(settings):
         said.append(writing.EIGHT_BITS)

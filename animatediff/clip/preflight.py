@@ -1,4 +1,4 @@
-"""What a run will do, and what is wrong with it, told before it starts."""
+"""Check a run before it starts: what it will make, its errors and its notices."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ from animatediff.motion.lora_files import LoraDescription
 from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 
-COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; more are estimated, since counting takes time
-LOOKED_AT = 2000  # frames of the prompts, for the same reason; and all key frames
+COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; larger numbers are estimated, since counting takes time
+LOOKED_AT = 2000  # frames for which prompts and curves are computed, for the same reason; all key frames are checked
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
@@ -38,37 +38,32 @@ TRAVELLING = ("Prompt travel", "Negative prompt travel")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The image model as far as motion modules care: see motion.places. `problem`: why none fits."""
+    """The properties of an image model that decide which motion modules fit, see motion.places."""
 
     name: str = ""
     base: str = ""
     widths: tuple[int, ...] = ()
-    problem: str = ""
+    problem: str = ""  # reason why no motion module fits
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """`facts`: label and value. `errors`: what the run would refuse. `notices`: what may surprise.
+    """The result of the check."""
 
-    frames: computed per clip. played: frames of the file, as a loop may play to and fro. windows: fewest and most in
-    a step. calls: of the UNet, in all passes of all clips; None where only the run can tell. seam: whether there is one
-    that could be repaired.
-    """
-
-    frames: int = 0
-    played: int = 0
-    seconds: float = 0.0
-    windows: tuple[int, int] = (0, 0)
-    calls: int | None = None
-    facts: tuple[tuple[str, str], ...] = ()
-    errors: tuple[AnimateDiffError, ...] = ()
-    notices: tuple[str, ...] = ()
-    seam: bool = True
-    schedules: tuple[tuple[str, Schedule], ...] = ()  # what travels, by the names in TRAVELLING
+    frames: int = 0  # computed per clip
+    played: int = 0  # in the file; more than `frames` if the clip plays to and fro
+    seconds: float = 0.0  # duration of one clip
+    windows: tuple[int, int] = (0, 0)  # fewest and most in a step
+    calls: int | None = None  # UNet calls in all passes of all clips; None if not known before the run
+    facts: tuple[tuple[str, str], ...] = ()  # labels and values to show
+    errors: tuple[AnimateDiffError, ...] = ()  # errors that the run would raise
+    notices: tuple[str, ...] = ()  # effects that a user may not expect
+    seam: bool = True  # whether the clip has a seam that can be repaired
+    schedules: tuple[tuple[str, Schedule], ...] = ()  # prompts that change over the clip, by the names in TRAVELLING
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """The errors in the words of the API."""
+        """The errors as text, as in the API."""
         return tuple(map(str, self.errors))
 
     @property
@@ -86,40 +81,41 @@ Loras = Sequence[tuple[LoraDescription, Curve]]  # with their weights
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of the models that a run names. problem: why there is no module. checkpoint: the loaded one, None
-    before any is. loras: motion LoRAs."""
+    """The models of a run."""
 
     module: Description | None = None
-    problem: AnimateDiffError | None = None
-    checkpoint: Checkpoint | None = None
-    loras: Loras = ()
+    problem: AnimateDiffError | None = None  # reason why there is no motion module
+    checkpoint: Checkpoint | None = None  # the loaded checkpoint; None before one is loaded
+    loras: Loras = ()  # motion LoRAs
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A run that is asked for.
+    """A requested run, to be checked.
 
-    place: the steps of one run of the host's sampler. grid: the schedule type that acts, None where it is not known.
-    source: frames of the source video. source_frames: pictures of a source that is no video, where those make the
-    frames. probe: raises AnimateDiffError for files that cannot be written as the settings say; read_mask: for a motion
-    mask that cannot be read for so many frames. named_loras: the motion LoRAs that the settings and a schedule of
-    prompts name, and what is wrong with others. find_sound: the sound that the settings name.
+    place: returns the steps of one run of the host's sampler.
+    probe: raises AnimateDiffError if the files cannot be written with these settings.
+    read_mask: raises AnimateDiffError if the motion mask cannot be read for this number of frames.
+    named_loras: returns the motion LoRAs that the settings and a prompt schedule name, and errors for the others.
+    find_rife: returns the file of a RIFE model's name.
+    find_sound: returns the sound that the settings name.
     """
 
     settings: Settings
     sampled: Sampled
     place: Callable[[Sampled], Steps]
-    grid: str | None = None
+    grid: str | None = None  # the schedule type in effect; None if unknown
     found: Found = Found()
-    clips: int = 1
-    source_frames: int | None = None
+    clips: int = 1  # number of clips
+    source_frames: int | None = None  # number of start pictures, if each makes one frame and there is no source video
     prompts: tuple[str, str] = ("", "")
     probe: Callable[[Settings], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
     find_rife: FindModel = lambda name: None
     find_sound: Callable[[Settings], Sound | None] = sounds.of
-    source: SourceFrames | None = None
+    source: SourceFrames | None = None  # frames of the source video
+    problems: tuple[AnimateDiffError, ...] = ()  # known before the preflight
 
     @property
     def frames(self) -> int:
@@ -127,7 +123,7 @@ class Asked:
 
     @property
     def pictures(self) -> int:
-        """How many the clip starts from."""
+        """Number of start pictures."""
         return self._many or int(self.sampled.from_picture)
 
     @property
@@ -140,7 +136,7 @@ class Asked:
 
 
 def preflight(asked: Asked) -> Preflight:
-    """What a run will do, and what is wrong with it."""
+    """Return what a run will make, with its errors and notices."""
     settings, frames = asked.settings, asked.frames
     settings = replace(settings, fps=settings.played_fps(asked.source and asked.source.fps))
     asked = replace(asked, settings=settings)
@@ -152,7 +148,7 @@ def preflight(asked: Asked) -> Preflight:
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
     between, problem = interpolation.said(settings, frames, played, asked.find_rife)
-    found = _Findings(asked.found.module, asked.found.checkpoint, [problem] if problem else [])
+    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
@@ -173,7 +169,7 @@ def preflight(asked: Asked) -> Preflight:
 
 
 def _facts(asked: Asked, loras: Loras) -> dict[str, str]:
-    """What is told of the models and of the windows."""
+    """Return the facts about models and context windows."""
     settings, module = asked.settings, asked.found.module
     facts = {BY_NAME["context_length"].label: str(settings.context_length)}
     if module is not None:
@@ -203,7 +199,7 @@ class _Findings:
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
         self.sound = self.attempt(asked.find_sound, settings)
-        if self.sound or not settings.audio:  # else the error is told already
+        if self.sound or not settings.audio:  # otherwise the error is already recorded
             settings = self.attempt(sounds.heard, settings, self.sound, min(frames, LOOKED_AT)) or settings
             self.attempt(sounds.check, settings, min(frames, LOOKED_AT))
             asked = replace(asked, settings=settings)
@@ -220,12 +216,12 @@ class _Findings:
         self.notices += writing.notices(settings)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
-        """The refusals of the run, by the run's own checks."""
+        """Record the errors that the run would raise, with the run's own checks."""
         if self.checkpoint is not None and self.checkpoint.problem:
             self.errors.append(AnimateDiffError(self.checkpoint.problem))
         elif self.checkpoint is not None and self.module is not None:
             self.attempt(check_fit, self.checkpoint, self.module)
-        if self.module is not None:  # a Description has the name and the positions, which is all that this asks for
+        if self.module is not None:  # check_frames needs only name and positions, which a Description has
             self.attempt(MotionModule.check_frames, self.module, min(frames, settings.context_length))
         if probe is not None:
             self.attempt(probe, settings)
@@ -240,7 +236,7 @@ class _Findings:
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
     def read(self, asked: Asked) -> None:
-        """The prompts, as far as they travel, and the motion LoRAs."""
+        """Read the prompt schedules and the motion LoRAs."""
         self.loras += asked.found.loras
         try:
             found = asked.settings.schedules(*asked.prompts, asked.frames, LOOKED_AT)
@@ -261,8 +257,8 @@ class _Findings:
             checkpoint = self.checkpoint.name if self.checkpoint else ""
             found, sampled = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0],
                                                 checkpoint), asked.sampled
-            self.notices += notices.of_clip(settings, self.module.name, self.module.family, sampled.sampler,
-                                            distilled=found is not None)
+            self.notices += notices.of_clip(replace(settings, frames=frames), self.module.name, self.module.family,
+                                            sampled.sampler, distilled=found is not None)
             if asked.grid is not None:
                 run = few_steps.Run(sampled.sampler, asked.grid, sampled.steps, sampled.cfg)
                 self.notices += notices.of_few_steps(found, run, settings.preset)
@@ -272,7 +268,7 @@ class _Findings:
                                 "delays")
 
     def attempt(self, check: Callable, *arguments: Any) -> Any:
-        """What it answers, None where it refuses."""
+        """Return the result of `check`, or None after recording the error that it raised."""
         try:
             return check(*arguments)
         except AnimateDiffError as error:
@@ -281,13 +277,12 @@ class _Findings:
 
 @dataclass(frozen=True)
 class _Count:
-    """Windows of a pass, fewest and most in a step. total: of all calls; None where the number of calls is unknown.
-    exact: counted, not estimated."""
+    """Numbers of windows in a pass."""
 
-    fewest: int
-    most: int
-    total: int | None
-    exact: bool = True
+    fewest: int  # in a step
+    most: int  # in a step
+    total: int | None  # in all denoiser calls; None if the number of calls is unknown
+    exact: bool = True  # counted, not estimated
 
 
 def _count(part: Pass) -> _Count:
@@ -302,12 +297,12 @@ def _count(part: Pass) -> _Count:
 
 
 def _about(passes: list[_Count]) -> str:
-    """What stands before numbers that are estimated."""
+    """Return the sign ≈ if some numbers are estimated, else ""."""
     return "" if all(p.exact for p in passes) else "\N{ALMOST EQUAL TO} "
 
 
 def _weight(curve: Curve) -> str:
-    """One number, or the range of a weight that changes over the clip."""
+    """Return a weight as text: a number, the range of a weight that changes over the clip, or its expressions."""
     low, high = curve.extremes
     if curve.expressions:
         return str(curve)
@@ -315,7 +310,7 @@ def _weight(curve: Curve) -> str:
 
 
 def _sum(passes: list[_Count], clips: int, calls: int | None) -> str:
-    """The UNet calls as a sum of passes times clips, such as (20 + 15) × 2 = 70."""
+    """Return the UNet calls as a sum of passes times clips, such as (20 + 15) × 2 = 70."""
     if calls is None:
         return "?"
     terms = " + ".join(f"{p.total:,}" for p in passes)

@@ -1,4 +1,4 @@
-"""What a run is: for the file that carries its clip, and for a run that goes on with it."""
+"""Describe a run: as metadata in the clip's file, and as identity to check a resumed run against."""
 from __future__ import annotations
 
 import hashlib
@@ -17,7 +17,7 @@ from animatediff.version import __version__
 
 
 def identity(plan: Plan, backend: Backend) -> dict:
-    """What a run must have in common with one that it goes on with."""
+    """Return the values that a run must share with the run that it resumes."""
     models, settings = backend.models, plan.settings
     files = {"checkpoint": models.checkpoint_file, "motion module": models.module_file}
     named = {f"motion LoRA {each.name}": each.path for each in plan.inputs.loras}
@@ -34,9 +34,9 @@ def identity(plan: Plan, backend: Backend) -> dict:
 
 
 def metadata(plan: Plan, backend: Backend) -> dict:
-    """What a file must carry so that its clip can be made again.
+    """Return the metadata with which the clip in a file can be made again.
 
-    Models are named without their folders, which are nobody else's business.
+    Models are named without their folders, for privacy.
     """
     models, settings, module = backend.models, plan.settings, backend.module
     values = settings.to_dict() | pictures.named(settings)
@@ -62,18 +62,18 @@ def metadata(plan: Plan, backend: Backend) -> dict:
 
 
 def metadata_text(about: dict) -> str:
-    """The one string that writers put into every format."""
+    """Return the metadata as the text that is stored in every file format."""
     return json.dumps(about, ensure_ascii=True, separators=(", ", ": "))
 
 
 def _prompts(schedule: Schedule) -> dict[str, str]:
-    """Where the nearest prompt changes: number of the frame and prompt."""
+    """Return the prompt for each frame number at which the nearest prompt changes."""
     nearest = schedule.nearest
     return {str(i): text for i, text in enumerate(nearest) if not i or text != nearest[i - 1]}
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes."""
+    """Return the SHA-256 of the file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

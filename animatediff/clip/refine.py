@@ -1,7 +1,7 @@
-"""A finished clip, enlarged, and sampled again with the motion module: img2img of its own frames.
+"""Refine a finished clip: enlarge its frames and sample them again with the motion module (img2img).
 
-`Refinement.of` takes a clip and what is asked for, by the names of `ROWS` and of the table of settings. Everything
-else is as the clip's file says. With a denoising strength of 0 frames are enlarged and no image model is used.
+`Refinement.of` takes a clip and values by the names in `ROWS` and in the table of settings. All other settings come
+from the clip's file. With a denoising strength of 0, frames are only enlarged and no image model is used.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from animatediff.media.upscale import LANCZOS, LATENT, METHODS, MODEL, Upscaler,
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, Settings
 
-DENOISING = 0.4  # the denoising strength, unless another is given
+DENOISING = 0.4  # default denoising strength
 ROWS = {p.name: p for p in (
     Parameter("scale", float, 2.0, "Scale", "How many times as wide and as high the clip becomes; 1 keeps its size.",
               0.25, 8, cli="--scale"),
@@ -39,29 +39,31 @@ ROWS = {p.name: p for p in (
             "enlarged frames: 0 only enlarges, 0.3 to 0.5 adds detail, 1 makes another clip. As in the WebUI, only "
             "about this share of the steps runs."),
 )}
-# What a refinement takes over of the run that made the clip. The rest belongs to how that clip began.
+# Settings that a refinement takes from the run that made the clip. The others concern how that clip was started.
 KEPT = {"motion_module", "checkpoint", "context_length", "context_schedule", "stride", "overlap", "fuse_method",
         "closed_loop", "noise", "prompt", "negative", "prompt_weights", "travel_interpolation", "travel_hold",
         "travel_easing", "seed", "steps", "cfg", "sampler", "schedule_type", "preset", "motion_lora", "motion_scale",
         "motion_scale_steps", "motion_effect", "motion_mask", "motion_mask_min", "motion_mask_max", "speed",
         "loop_number", "dtype", "windows_per_call"}
-SOUND = ("audio", "audio_start", "audio_loop")  # taken over by a file that has no sound itself
-FindModel = Callable[[str], Path]  # the upscaler model of a name; ModelError where there is none
+SOUND = ("audio", "audio_start", "audio_loop")  # taken from that run as well if the clip's file has no sound
+FindModel = Callable[[str], Path]  # returns the file of an upscaler model's name, or raises ModelError
 
 
 @dataclass(frozen=True)
 class Enlargement:
-    """method: of media.upscale.METHODS. model: its file, if it has one. width, height: of the result. fit: as in
-    media.read.fitted."""
+    """How frames are enlarged."""
 
-    method: str
-    width: int
-    height: int
-    model: Path | None = None
-    fit: str = "crop"
+    method: str  # of media.upscale.METHODS
+    width: int  # of the result
+    height: int  # of the result
+    model: Path | None = None  # the method's model file, if it has one
+    fit: str = "crop"  # see media.read.fitted
 
     def load(self, device: Any = "cpu") -> Callable[[Image.Image], np.ndarray]:
-        """Of a frame the enlarged one, uint8 [h w 3]; with LATENT, the frame in a size that the VAE takes."""
+        """Return a function that enlarges a frame to uint8 [h w 3].
+
+        With LATENT, it returns the frame in a size that the VAE takes.
+        """
         tensors = {} if self.model is None else network.check(self.model).tensors()
         upscaler: Upscaler = METHODS[self.method](tensors, str(device))
 
@@ -79,25 +81,27 @@ class Enlargement:
 
     @property
     def told(self) -> str:
-        """Such as "Lanczos" or the name of a model's file."""
+        """Method for people, such as "Lanczos" or the name of the model file."""
         return self.model.name if self.model else self.method
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """clip: what is refined. settings: of the run, whose start pictures are the clip's enlarged frames. order: numbers
-    of the clip's frames that are refined; those that play again are not."""
+    """The refinement of a clip."""
 
     clip: Finished
-    size: tuple[int, int]
-    settings: Settings
+    size: tuple[int, int]  # width and height of the clip before
+    settings: Settings  # of the refining run; its start pictures are the clip's enlarged frames
     enlargement: Enlargement
-    order: range
+    order: range  # numbers of the frames to refine; frames that play a second time are left out
 
     @classmethod
     def of(cls, clip: Finished, values: Mapping[str, Any], find: FindModel) -> Refinement:
-        """SettingsError for values that are out of range, ModelError for a file that is no upscaler model, MediaError
-        where a package is missing."""
+        """Return the refinement of a clip.
+
+        Raises SettingsError for values out of range or without effect, ModelError for a file that is no upscaler model,
+        and MediaError if a package is missing.
+        """
         own = {name: ROWS[name].read(values[name], name) for name in ROWS if values.get(name) is not None}
         scale, upscaler, strength = (own.get(name, row.default) for name, row in ROWS.items())
         given = {name: value for name, value in values.items() if name not in ROWS and value is not None}
@@ -138,39 +142,44 @@ class Refinement:
 
     @property
     def sound(self) -> Sound | None:
-        """The clip's own, unless it plays at another pace."""
+        """The clip's sound, or None if the refined clip plays at another rate."""
         return self.clip.sound if self.settings.fps == float(self.clip.fps) else None
 
     def own_frames(self) -> Iterator[np.ndarray]:
-        """The clip's frames as they are, uint8 [h w 3]."""
+        """Yield the clip's original frames, uint8 [h w 3]."""
         yield from map(np.asarray, read.pictures(self.clip.path))
 
     def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
-        """All of the clip's frames, enlarged one by one."""
+        """Yield all of the clip's frames, enlarged."""
         yield from map(self.enlargement.load(device), read.pictures(self.clip.path))
 
     def inputs(self, settings: Settings, find_lora: Callable[[str], Path], device: Any) -> Inputs:
-        """What the run that samples the clip again starts from. settings: the run's, with the paths of its files."""
+        """Return the inputs of the run that samples the clip again.
+
+        settings: settings of this run, with the paths of its files.
+        """
         found = Inputs.read(settings, find_lora, self.enlargement.load(device))
         assert found.pictures is not None
-        source = replace(found.pictures.source, more=False)  # what is left out plays again
+        source = replace(found.pictures.source, more=False)  # the frames left out only repeat others
         return replace(found, pictures=replace(found.pictures, source=source))
 
     @cached_property
     def _digests(self) -> list[str]:
-        """Of the clip and of the upscaler model."""
+        """Digests of the clip and of the upscaler model."""
         paths = [self.clip.path, *filter(None, [self.enlargement.model])]
         return [resume.content(path) if path.is_dir() else sha256(path) for path in paths]
 
     def identity(self) -> dict[str, Any]:
-        """What a run must have in common with one that it continues, beside its settings."""
+        """Return the values, beside the settings, that a run must share with the run that it resumes."""
         model = self.enlargement.model
         found: dict[str, Any] = {resume.REFINED: self.enlargement.method}
         return found | ({"upscaler": {"name": str(model.resolve()), "content": resume.content(model)}} if model else {})
 
     def text(self, run: Mapping[str, Any] | None = None) -> str:
-        """The text of the refined clip: the clip's own with a note of this. run: what a file says of the run, if there
-        is one (clip.provenance)."""
+        """Return the text of the refined clip: the original text with a note on the refinement.
+
+        run: metadata of the refining run (clip.provenance), if the clip was sampled again.
+        """
         enlargement = self.enlargement
         note: dict[str, Any] = {
             "from": {"name": self.clip.path.name, "sha256": self._digests[0]},
@@ -182,21 +191,21 @@ class Refinement:
             return annotated(self.clip.text, note)
         note |= run
         made = about(self.clip.text)
-        if not made.get("settings"):  # a clip from elsewhere: how this one was made
+        if not made.get("settings"):  # made by another program: store this run's settings as the clip's
             made = {**run, **made, "settings": run["settings"]}
             if self.clip.text and not about(self.clip.text):
                 note["from"]["text"] = self.clip.text
         return metadata_text({**made, REFINED: [*steps(made, REFINED), note]})
 
     def __str__(self) -> str:
-        """Such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
+        """Text such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
         count, strength = len(self.clip.seconds), self.settings.denoising_strength
         sampled = f"denoising strength {strength:g}" if self.samples else "not sampled again"
         return (f"{self.clip.path.name}: {count} frame{'s' * (count != 1)} of {self.size[0]}x{self.size[1]} to "
                 f"{self.enlargement.size} by {self.enlargement.told}, {sampled}")
 
     def notices(self) -> list[str]:
-        """What a user may not expect."""
+        """Return notices on effects that a user may not expect."""
         clip, made, said = self.clip, self.clip.settings, []
         if len(set(clip.seconds)) > 1:
             said.append(f"frames of {clip.path.name} are shown for different times; the refined clip shows all equally "
@@ -210,16 +219,18 @@ class Refinement:
 
 
 def annotated(text: str, note: Mapping[str, Any]) -> str:
-    """A clip's text with a note of what was done to it: its size before, its size now (to), and the upscaler."""
+    """Return a clip's text with a note on its refinement: old size (`size`), new size (`to`) and upscaler."""
     made = about(text)
-    if text and not made:  # of a WebUI
+    if text and not made:  # text in the WebUI's format
         return f"{text}, AnimateDiff refined: {note['size']} to {note['to']} by {note['upscaler']}"
     return metadata_text({**made, REFINED: [*steps(made, REFINED), dict(note)]})
 
 
 def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range]:
-    """The settings of a run that samples the clip's frames again, without the size unless it is given; and the numbers
-    of these frames."""
+    """Return the settings of a run that samples the clip's frames again, and the numbers of these frames.
+
+    The settings have a size only if it is in `given`.
+    """
     made = last_run(clip)
     values = _readable(made)
     if given.get("preset"):
@@ -234,13 +245,13 @@ def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range
 
 
 def of_state(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a run to continue was started with. about: what its state says of it."""
+    """Return the values that an interrupted run was started with. about: `about` of its state, see clip.resume."""
     model = about.get("upscaler")
     return {**about["settings"], "upscaler": model["name"] if model else about[resume.REFINED]}
 
 
 def last_run(clip: Finished) -> dict[str, Any]:
-    """Values of the run that made the clip, or refined it last; {} where its file says none."""
+    """Return the settings of the run that made the clip or refined it last, or {} if its file has none."""
     made = about(clip.text)
     runs = [made, *steps(made, REFINED)]
     found = [run["settings"] for run in runs if isinstance(run.get("settings"), dict)]
@@ -248,7 +259,7 @@ def last_run(clip: Finished) -> dict[str, Any]:
 
 
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are taken over, without what another version may have written in another way."""
+    """Return the settings in KEPT, without values that this version cannot read."""
     found = {}
     for name in KEPT & values.keys():
         with suppress(SettingsError):
@@ -257,7 +268,7 @@ def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sized(width: float, height: float) -> str:
-    """The nearest WIDTHxHEIGHT that an image model takes. SettingsError where it is too large."""
+    """Return the nearest size that an image model takes, as WIDTHxHEIGHT. Raises SettingsError if it is too large."""
     return BY_NAME["size"].read(_multiples(width, height), "size")
 
 
@@ -268,7 +279,10 @@ def _multiples(width: float, height: float) -> tuple[int, int]:
 
 
 def _as_it_plays(clip: Finished, count: int) -> tuple[range, dict[str, Any]]:
-    """The frames to refine, and how they are to be played and closed: a clip that plays to and fro is refined once."""
+    """Return the numbers of the frames to refine, and the settings of their loop.
+
+    For a clip that plays to and fro, only the frames of one direction are refined.
+    """
     made = clip.settings
     if made is None:
         return range(count), {}
@@ -286,7 +300,10 @@ def _as_it_plays(clip: Finished, count: int) -> tuple[range, dict[str, Any]]:
 
 
 def find_in(name: str, folders: Iterable[Path]) -> Path:
-    """The upscaler model of this name: a path, or a file's name in the folders, with or without its ending."""
+    """Return the upscaler model of this name: a path, or a file name in the folders, with or without its ending.
+
+    Raises ModelError if there is none.
+    """
     path = Path(name).expanduser()
     if path.is_file():
         return path

@@ -1,10 +1,11 @@
-"""A run's state on disk, so that a run that was cut off goes on behind its last finished step.
+"""Save a run's state on disk, so that an interrupted run can be resumed after its last saved step.
 
-A run is a row of stages: each takes the clip's latents and gives them back. The state is one file beside the clip's
-files: what the run is (`about`), the stage, the steps done in it, the latents, the solvers' attributes, and the states
-of the noise sources. It is a torch file that is read with weights_only, which runs no code. A new ingredient of a run
-either is a stage of its own or draws from the noise sources, and then has nothing to do here; a new file or setting
-that changes the clip belongs into `about` (Pipeline.identity).
+A run consists of stages. Each takes the clip's latents and returns them. The state is one file beside the clip's
+files. It contains the run's identity (`about`), the stage, the number of steps done in it, the latents, the solvers'
+attributes, and the states of the noise generators. It is a torch file, read with weights_only, which runs no code.
+
+A new part of a run needs no change here if it is a stage of its own or draws from the noise generators. A new file or
+setting that changes the clip belongs into `about` (Pipeline.identity).
 """
 from __future__ import annotations
 
@@ -24,36 +25,43 @@ from animatediff.media.write.base import reason
 
 SUFFIX = ".state"
 FORMAT = 1
-REFINED = "refined by"  # what the state of a run that refines a clip says beside others
-_OTHERWISE = ("checkpoint", "motion_module", "device", "dtype")  # settings that are compared by what they came to
-_SAMPLES, _SAMPLE = 64, 1 << 16  # pieces of a file, and bytes of each
+REFINED = "refined by"  # additional key in the state of a run that refines a clip
+_OTHERWISE = ("checkpoint", "motion_module", "device", "dtype")  # settings whose resolved values are compared instead
+_SAMPLES, _SAMPLE = 64, 1 << 16  # number of samples of a file in its digest, and bytes in each
 
 
 @dataclass
 class Stage:
-    """A stage that does steps: where it begins (`step`, `latents` and `solvers` are of the run that was cut off), and
-    what it tells of each step that is done. can_begin: whether a run can go on with this step (counted from 0), as it
-    can where the step needs nothing of those before but what is saved."""
+    """A stage of a run. The stage calls `done` after each step.
+
+    can_begin: returns whether a run can be resumed at this step (counted from 0): the step must need nothing from
+    earlier steps beside the saved state.
+    """
 
     keeper: Keeper
     name: str
-    sources: Sequence[torch.Generator]
-    step: int = 0
-    latents: Tensor | None = None
-    solvers: list[dict[str, Any]] | None = None
-    saved: int = 0
+    sources: Sequence[torch.Generator]  # noise generators
+    step: int = 0  # first step to do
+    latents: Tensor | None = None  # of the interrupted run
+    solvers: list[dict[str, Any]] | None = None  # attributes of the interrupted run's solvers
+    saved: int = 0  # number of steps in the last saved state
     can_begin: Callable[[int], bool] = lambda step: True
 
     def done(self, steps: int, latents: Tensor, solvers: Callable[[], list[dict[str, Any]]]) -> None:
-        """`steps` are done in this stage, and it has more."""
+        """Report that `steps` steps of this stage are done and more follow. Saves the state if it is due."""
         if self.keeper.every and steps - self.saved >= self.keeper.every and self.can_begin(steps):
             self.keeper.save(self.name, steps, latents, self.sources, solvers())
             self.saved = steps
 
 
 class Keeper:
-    """Keeps a run's state in `path`, every so many steps (0: never); `found` is the state of a run to go on with.
-    `job.run` gives it its path, once the clip's files have a name."""
+    """Saves a run's state.
+
+    path: file of the state. `job.run` sets it when the clip's files have a name.
+    about: identity of the run, see clip.provenance.
+    every: number of steps between two saved states, 0 for never.
+    found: state of an interrupted run to resume.
+    """
 
     def __init__(self, path: Path | None = None, about: dict[str, Any] | None = None, *, every: int = 0,
                  found: dict[str, Any] | None = None):
@@ -63,8 +71,11 @@ class Keeper:
 
     def stage(self, name: str, latents: Tensor, sources: Sequence[torch.Generator],
               work: Callable[[Tensor, Stage], Tensor]) -> Tensor:
-        """`work(latents, stage)`; of a run that was cut off only what it had not done. Stages that were finished then
-        are left out, and what they would be given does not matter."""
+        """Return the latents after `work(latents, stage)`.
+
+        In a resumed run, stages that were finished are skipped, and the interrupted stage continues with the saved
+        latents.
+        """
         stage = Stage(self, name, sources)
         if self.found is not None:
             if self.found["stage"] != name:
@@ -75,15 +86,17 @@ class Keeper:
             stage.step = stage.saved = found["step"]
             stage.solvers = found["solvers"]
             latents = stage.latents = found["latents"].to(latents.device)
-        elif self.every and self._begun:  # what the stages before have made
+        elif self.every and self._begun:  # save the result of the previous stages
             self.save(name, 0, latents, sources, [])
         self._begun = True
         return work(latents, stage)
 
     def save(self, stage: str, step: int, latents: Tensor, sources: Sequence[torch.Generator],
              solvers: list[dict[str, Any]]) -> None:
-        """Atomically: a state is whole or the one before. Where it cannot be written,
-        the run goes on and says so once."""
+        """Save the state atomically: the file contains either the new state or the previous one.
+
+        If it cannot be written, the run continues, with one note.
+        """
         assert self.path is not None, "a run that keeps its state has a place for it"
         part = disk.Part(self.path)
         try:
@@ -93,7 +106,7 @@ class Keeper:
             disk.sync_folder(self.path.parent)
         except (OSError, RuntimeError) as error:
             part.drop()
-            why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch raises over the file's
+            why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides the file's error
             if not self.notes:
                 self.notes.append(f"the run's state was not saved in {self.path} ({reason(why)}); the run continues, "
                                   "but cannot be resumed from here")
@@ -102,7 +115,7 @@ class Keeper:
             raise
 
     def remove(self) -> None:
-        """The run is finished, and the disk has all of its clip."""
+        """Delete the state after the clip has been written."""
         if self.path is None:
             return
         try:
@@ -112,7 +125,7 @@ class Keeper:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A state; MediaError where it cannot be read."""
+    """Return a saved state. Raises MediaError if it cannot be read."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if found["format"] != FORMAT:
@@ -124,7 +137,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of `about` is not as it was."""
+    """Return descriptions of the differences between two values of `about`."""
     said = []
     for name in {**before, **now}:
         was, now_is = before.get(name), now.get(name)
@@ -141,14 +154,17 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def refuse_differences(found: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise SettingsError if the run `now` differs from the run whose state was `found` in the file `path`."""
     if said := differences(found["about"], now):
         raise SettingsError(f"this is a different run: {'; '.join(said)}", where=str(path),
                             remedy="Use the settings that it was started with, or leave --resume out to start anew")
 
 
 def content(path: Path) -> str:
-    """A digest of a file, or of a folder's files: their sizes, and pieces all over them. Reads a few megabytes at most,
-    as models have gigabytes."""
+    """Return a digest of a file, or of the files in a folder, in hexadecimal.
+
+    It covers sizes and samples spread over each file, at most 4 MiB of it, since models have gigabytes.
+    """
     digest = hashlib.sha256()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
@@ -162,12 +178,15 @@ def content(path: Path) -> str:
 
 
 def path_of(stem: Path) -> Path:
-    """Where the state of a run lies whose files have this folder and name."""
+    """Return the path of a run's state. stem: folder and name of the run's files, without an ending."""
     return stem.with_name(stem.name + SUFFIX)
 
 
 def newest(out: str, folder: bool) -> Path | None:
-    """The state that `--resume --out OUT` means: the file's own, or the newest in the folder."""
+    """Return the state that `--resume --out OUT` means: that of the file OUT, or the newest in the folder OUT.
+
+    Returns None if there is none.
+    """
     if not folder:
         path = path_of(Target(out).stem)
         return path if path.is_file() else None

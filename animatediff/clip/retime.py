@@ -1,4 +1,4 @@
-"""A finished clip at another rate: what the command line, the WebUI's button and its API have in common."""
+"""Interpolate a finished clip to another rate, for the command line, the WebUI's button and its API."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -17,16 +17,16 @@ from animatediff.media.interpolate import Stream
 from animatediff.media.sound import Sound
 from animatediff.media.timing import FPS_MAXIMUM, rate
 
-TIMES = 2  # where neither a factor nor a rate is given
+TIMES = 2  # default factor, if neither a factor nor a rate is given
 AUTO, YES, NO = LOOPS = ("auto", "yes", "no")
-# The names of a request, and the rows of the table that read their values.
+# Names in a request, and the parameters in the table of settings that read their values.
 ROWS = {"times": "interp_x", "fps": "fps", "from_fps": "fps", "method": "interp", "model": "interp_model",
         "format": "formats"}
 
 
 def schema() -> dict[str, Any]:
-    """What a request may say, as properties of a JSON schema."""
-    without = {"fps", "times"}  # whose defaults are those of a clip that is to be made
+    """Return the names of a request as properties of a JSON schema."""
+    without = {"fps", "times"}  # their defaults in the table are for new clips
     found = {name: table.BY_NAME[row].for_people().json_schema() for name, row in ROWS.items()}
     found = {name: {key: value for key, value in each.items() if key != "default" or name not in without}
              for name, each in found.items()}
@@ -37,23 +37,22 @@ def schema() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Request:
-    """times: factor of the number of frames. fps: frames per second of the result; beside `times` only how fast its
-    frames play. from_fps: of the clip, if its file does not say. loop: whether the last frame leads to the first."""
+    """A request to interpolate a clip."""
 
-    times: int | None = None
-    fps: float | None = None
-    from_fps: float | None = None
+    times: int | None = None  # factor of the number of frames
+    fps: float | None = None  # frames per second of the result; together with `times`, only its playback speed
+    from_fps: float | None = None  # frames per second of the clip, if its file does not contain them
     method: str = AUTO
     model: str = ""
     format: tuple[str, ...] = ()
-    loop: str = AUTO
+    loop: str = AUTO  # whether the last frame leads to the first
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Request:
-        """SettingsError for a value that is out of range, or that leaves nothing to do."""
+        """Read a request. Raises SettingsError for a value out of range, or if nothing is left to do."""
         read = {name: table.BY_NAME[row].for_people().read(values[name], name) for name, row in ROWS.items()
                 if values.get(name) is not None}
-        read |= {name: None for name in ("fps", "from_fps") if read.get(name) == 0}  # as it is where none is given
+        read |= {name: None for name in ("fps", "from_fps") if read.get(name) == 0}  # 0 means not given
         loop = values.get("loop")
         if loop is None or isinstance(loop, bool):
             loop = {None: AUTO, True: YES, False: NO}[loop]
@@ -67,15 +66,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Retimed:
-    """plays: frames per second of the result."""
+    """A clip and its interpolation."""
 
     clip: Finished
     interpolation: Interpolation
-    plays: Fraction
+    plays: Fraction  # frames per second of the result
 
     @classmethod
     def of(cls, request: Request, clip: Finished, find: FindModel) -> Retimed:
-        """SettingsError for too high a rate, ModelError for a missing file of a network."""
+        """Return the interpolation of a clip.
+
+        Raises SettingsError if the rate is too high, ModelError if a model file is missing.
+        """
         given = None if request.fps is None else rate(request.fps)
         fps = given if given is not None and request.times is None else clip.fps * (request.times or TIMES)
         if fps > FPS_MAXIMUM:
@@ -89,19 +91,19 @@ class Retimed:
         return self.clip.frames(stream)
 
     def sound(self, found: Sound | None) -> tuple[Sound | None, list[str]]:
-        """The clip's sound, if the result lasts as long as the clip, and a note if it does not."""
+        """Return the clip's sound if the result lasts as long as the clip, otherwise None and a note."""
         if found is None or self.plays == self.interpolation.fps:
             return found, []
         return None, ["the sound was left out, since the result does not last as long as the clip"]
 
     @property
     def count(self) -> int:
-        """Frames of the result."""
+        """Number of frames in the result."""
         return self.clip.count(self.interpolation.fps)
 
     @property
     def text(self) -> str:
-        """The clip's own text with a note of the interpolation."""
+        """The clip's text with a note on the interpolation."""
         return self.clip.described(self.interpolation, self.plays)
 
     def __str__(self) -> str:
@@ -112,5 +114,5 @@ class Retimed:
 
 
 def result_name(file: Path) -> str:
-    """What the result is called without an ending."""
+    """Return the file name of the result, without an ending."""
     return f"{file.name if file.is_dir() else file.stem}-interpolated"

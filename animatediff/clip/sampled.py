@@ -1,4 +1,4 @@
-"""How a clip is sampled: what the settings, or the host's own controls, ask of the sampler."""
+"""The sampler settings of a clip, from its settings or from the host's own controls."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -9,27 +9,25 @@ from animatediff.settings import Settings
 
 @dataclass(frozen=True)
 class Sampled:
-    """sampler, schedule_type: by their names in the WebUI. strength: denoising strength of a run that starts from
-    pictures; None for one from noise alone. exact: such a run does all `steps`, not the later part of them (an option
-    of the WebUI). second: the second pass, over the first one's clip (Hires. fix)."""
+    """Sampler settings of one run, and of the second pass after it."""
 
-    sampler: str = "Euler"
-    schedule_type: str = "Automatic"
+    sampler: str = "Euler"  # name in the WebUI
+    schedule_type: str = "Automatic"  # name in the WebUI
     steps: int = 20
     cfg: float = 7.0
-    strength: float | None = None
-    exact: bool = False
-    second: Sampled | None = None
+    strength: float | None = None  # denoising strength of a run that starts from pictures; None for noise alone
+    exact: bool = False  # whether a run from pictures does all `steps`, not only the last part (an option of the WebUI)
+    second: Sampled | None = None  # second pass over the first pass's clip (Hires. fix)
 
     @classmethod
     def of(cls, settings: Settings, frames: int, *, from_picture: bool) -> Sampled:
-        """As the settings say for a clip of so many frames."""
+        """Return the sampler settings of a clip of `frames` frames."""
         return cls(settings.sampler, settings.schedule_type, settings.steps, settings.cfg,
                    run_strength(settings, frames) if from_picture else None)
 
     @property
     def done(self) -> int:
-        """Steps that are done."""
+        """Number of steps that are done."""
         return steps_placed(self.steps, self.strength, exact=self.exact)[1]
 
     @property

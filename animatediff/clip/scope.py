@@ -1,4 +1,4 @@
-"""What a clip puts into a UNet, for the length of a block."""
+"""Context manager that installs the motion module and other changes in a UNet."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from animatediff.unet.reuse import Reuse
 
 
 class Call(Protocol):
-    """What a UNet call that is under way tells to what was put in."""
+    """The state of the current UNet call, read by the installed parts."""
 
     reuse: Reuse
     layout: ClipLayout
@@ -28,9 +28,13 @@ class Call(Protocol):
 @contextmanager
 def in_unet(unet: nn.Module, module: MotionModule | None, loras: Sequence[lora.Weighted], frames: int, call: Call
             ) -> Iterator[None]:
-    """The motion module, the domain adapters among `loras`, prompts' keys computed once, and what is reused between
-    steps. frames: of the clip. module: None for stills, which have no LoRAs either. Whatever ends the block, the UNet
-    is as it was."""
+    """Install the motion module, domain adapters, cached prompt keys and step reuse in a UNet.
+
+    The UNet is restored when the block ends, also after an error.
+    module: None for stills, which use no LoRAs either.
+    loras: motion LoRAs; only the domain adapters among them are installed here.
+    frames: number of frames in the clip.
+    """
     layout_of = call.reuse.layout_of(lambda rows: call.layout)
     with ExitStack() as stack:
         if module is not None:

@@ -1,4 +1,4 @@
-"""The sound of a clip, as its settings ask for it, and the curves that follow it."""
+"""Find the sound that a clip's settings name, and compute the curves that follow it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,12 +15,15 @@ from animatediff.media.timing import duration
 from animatediff.settings import PARAMETERS, Settings
 from animatediff.travel.expressions import Expression, Follow
 
-BARS, PLOTTED = "▁▂▃▄▅▆▇█", 48  # of a plot, and the most of them
+BARS, PLOTTED = "▁▂▃▄▅▆▇█", 48  # characters of a plot, and its largest length
 
 
 def of(settings: Settings, path: Path | None = None) -> Sound | None:
-    """The sound that is heard with the clip, None for none. path: where `settings.audio` is, if not where it says.
-    MediaError for a file without sound or one that cannot be read, SettingsError for a start behind its end."""
+    """Return the sound of the clip, or None if the settings name none.
+
+    path: path of the file, if it differs from `settings.audio`.
+    Raises MediaError if the file has no sound or cannot be read, SettingsError if `audio_start` is after its end.
+    """
     if not settings.audio:
         return None
     found = sound.find(path or user_paths.named(settings.audio))
@@ -33,12 +36,12 @@ def of(settings: Settings, path: Path | None = None) -> Sound | None:
 
 
 def heard(settings: Settings, found: Sound | None, frames: int) -> Settings:
-    """The settings with the levels of the sound, from which curves and prompts of so many frames are computed."""
+    """Return the settings with the sound's levels, from which curves and prompts of `frames` frames are computed."""
     return settings if found is None else replace(settings, levels=hearing.of(found, settings.fps, frames))
 
 
 def follows(settings: Settings) -> tuple[Follow, ...]:
-    """What the curves, the weights of motion LoRAs and the prompt weights follow of a sound."""
+    """Return the sound levels that curves, motion LoRA weights and prompt weights follow."""
     curves = [Curve.read(getattr(settings, p.name)) for p in PARAMETERS if p.form == "curve"]
     curves += [wish.weight for wish in loras.read(settings.motion_lora)]
     found = [follow for curve in curves for follow in curve.follows]
@@ -48,7 +51,7 @@ def follows(settings: Settings) -> tuple[Follow, ...]:
 
 
 def check(settings: Settings, frames: int) -> None:
-    """SettingsError for a curve that cannot be computed, and for one that follows a sound where there is none."""
+    """Raise SettingsError if a curve cannot be computed, or follows a sound and there is none."""
     for p in PARAMETERS:
         if p.form == "curve":
             settings.curve(p.name, frames)
@@ -57,18 +60,18 @@ def check(settings: Settings, frames: int) -> None:
 
 
 def told(found: Sound) -> str:
-    """Such as "music.mp3 from 12 s, repeated"."""
+    """Return text such as "music.mp3 from 12 s, repeated"."""
     start = f" from {duration(float(found.begin))}" if found.begin else ""
     return f"{found.path.name}{start}{', repeated' if found.loop else ''}"
 
 
 def plots(settings: Settings) -> list[tuple[str, str]]:
-    """What the settings follow of their sound, such as audio(bass), and its levels over the clip as a line of bars."""
+    """Return the levels that the settings follow, such as audio(bass), each with a plot over the clip."""
     return [] if settings.levels is None else [(str(each), plot(settings.levels(each))) for each in follows(settings)]
 
 
 def plot(levels: Sequence[float]) -> str:
-    """A bar for each frame; of a long clip one for the greatest of several."""
+    """Return a line of bars, one for each frame. In a long clip, one bar shows the maximum of several frames."""
     count = min(len(levels), PLOTTED)
     borders = [i * len(levels) // count for i in range(count + 1)]
     greatest = [max(levels[begin:end]) for begin, end in pairwise(borders)]

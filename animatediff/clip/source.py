@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,9 +21,9 @@ from animatediff.notices import of_source
 from animatediff.settings import Settings
 
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
-REPEATING = 1.01  # times the source's rate, from which on a target rate repeats frames
-SAME_PACE = 0.01  # by which the clip's rate may differ from the source's
-NOTHING_KEPT = 32  # value of a mask from which on no pixels of the source are mixed in
+REPEATING = 1.01  # ratio of target rate to source rate above which frames are repeated
+SAME_PACE = 0.01  # largest relative difference of the clip's rate and the source's rate at the same pace
+NOTHING_KEPT = 32  # least value of a mask at which no pixels of the source are mixed in
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SourceFrames:
     more: bool = False  # whether the selection has more frames than the clip
 
     @classmethod
-    def of(cls, settings: Settings) -> SourceFrames | None:
+    def of(cls, settings: Settings, open: Callable[[str], Source] = Source.open) -> SourceFrames | None:
         """Open the settings' source and choose its frames. Returns None without a source.
 
         Frames are decoded only if their number is not known otherwise.
@@ -49,7 +49,7 @@ class SourceFrames:
             raise SettingsError("a source video is given as well, and both are what the clip starts from", where="init",
                                 remedy="Give one of the two.")
         path = getattr(settings, name)
-        source = Source.open(path)
+        source = open(path)
         if source.is_picture:
             return cls(name, path, source, Selection().of(source.timeline))
         chosen = source.chosen(selection(settings), limited=bool(settings.frames))
@@ -101,7 +101,7 @@ class SourceFrames:
         return bool(self.fps) and abs(settings.fps / self.fps - 1) <= SAME_PACE
 
     def notices(self, settings: Settings) -> list[str]:
-        """Return notices on the selection. settings: of the run, with number of frames and rate."""
+        """Return notices on the selection. settings: settings of the run, with number of frames and rate."""
         timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
         if with_sound(settings) and not settings.audio and self._sound[1]:
             said.append(self._sound[1])

@@ -1,4 +1,4 @@
-"""How a clip's files are written, as its settings ask for it."""
+"""Choose the writing options of a clip's files from its settings."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,24 +11,24 @@ EIGHT_BITS = "frame interpolation makes frames of 8 bits per channel"
 
 
 def options(settings: Settings, base: WriteOptions | None = None) -> WriteOptions:
-    """base: what the settings do not say, by default as WriteOptions has it."""
+    """Return the writing options. base: values for options that are not in the settings, by default WriteOptions()."""
     return replace(base or WriteOptions(), video_codec=settings.video_codec, video_crf=settings.video_crf,
                    video_preset=settings.video_preset, bit_depth=int(settings.bit_depth),
                    repeats=settings.video_repeat)
 
 
 def deep(settings: Settings) -> bool:
-    """Whether frames are to have more than 8 bits."""
+    """Return whether frames are written with more than 8 bits."""
     return settings.bit_depth != "8" and not deep_in_vain(settings)
 
 
 def deep_in_vain(settings: Settings) -> bool:
-    """Whether more bits are asked for than interpolated frames have."""
+    """Return whether the settings ask for more than the 8 bits that interpolated frames have."""
     return settings.bit_depth != "8" and settings.interp != "off" and settings.interp_x > 1
 
 
 def notices(settings: Settings) -> list[str]:
-    """What of the sound and the bit depth some of the formats cannot keep."""
+    """Return notices on formats that cannot contain the sound or the bit depth."""
     formats = [name for name in settings.formats if name in WRITERS]
     said = [without_sound(formats) if settings.audio else "", without_depth(formats, options(settings))]
     return list(filter(None, said)) + ([EIGHT_BITS] if deep_in_vain(settings) else [])

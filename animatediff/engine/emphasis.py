@@ -43,10 +43,8 @@ class Chunk(NamedTuple):
 
 
 def parse(prompt: str) -> list[Piece]:
-    """Return the pieces of a prompt in order.
-
-    Neighbours with equal weights are joined, so that they are tokenized as one text. Empty texts are left out.
-    """
+    """Return the pieces of a prompt in order, without empty ones. Neighbours with equal weights are joined, so that
+    they are tokenized as one text."""
     pieces: list[Piece] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}  # for each open bracket the index of its first piece
     spans: dict[str, list[_Span]] = {"(": [], "[": []}
@@ -57,6 +55,7 @@ def parse(prompt: str) -> list[Piece]:
         run.clear()
 
     def close(opener: str, factor: float) -> None:
+        flush()
         spans[opener].append(_Span(opened[opener].pop(), len(pieces), factor))
 
     at = 0
@@ -70,11 +69,9 @@ def parse(prompt: str) -> list[Piece]:
             flush()
             opened[char].append(len(pieces))
         elif char == ":" and opened["("] and (weight := _WEIGHT.match(prompt, at)):
-            flush()
             close("(", float(weight[1]))
             step = weight.end() - at
         elif char in _CLOSERS and opened[_CLOSERS[char][0]]:
-            flush()
             close(*_CLOSERS[char])
         else:
             run.append(char)
@@ -83,8 +80,13 @@ def parse(prompt: str) -> list[Piece]:
     for opener, factor in (("(", _ROUND), ("[", _SQUARE)):
         while opened[opener]:
             close(opener, factor)
-    weights = [a * b for a, b in zip(*(_products(each, len(pieces)) for each in spans.values()))]
-    return _joined(Piece(p.text, 1.0 if p.text is None else weight) for p, weight in zip(pieces, weights))
+    return _joined(_weighted(pieces, spans.values()))
+
+
+def _weighted(pieces: Sequence[Piece], spans: Iterable[Iterable[_Span]]) -> Iterator[Piece]:
+    """The pieces with the weights of the round and of the square brackets around them."""
+    weights = [a * b for a, b in zip(*(_products(each, len(pieces)) for each in spans))]
+    return (Piece(p.text, 1.0 if p.text is None else weight) for p, weight in zip(pieces, weights))
 
 
 def _split(text: str) -> Iterator[Piece]:

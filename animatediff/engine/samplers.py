@@ -143,9 +143,7 @@ class Run:
         after each step except the last.
         """
         x: Any = self.start(noise.float(), 0.0 if clean is None else clean)
-        call_steps = self.call_steps
-        begin = 0
-        parts = self._parts(len(x), generators)
+        call_steps, begin, parts = self.call_steps, 0, self._parts(len(x), generators)
         for part in parts:
             part.solver.set_begin_index(self._before)
         if stage and stage.step:

@@ -1,1 +1,1 @@
-"""What people and programs speak to: each face asks for a clip and shows what comes of it. None samples."""
+"""User interfaces. Each requests clips and shows the results; none samples by itself."""

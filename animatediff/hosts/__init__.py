@@ -1,1 +1,1 @@
-"""Hosts: programs that have loaded an image model and lend it to this one."""
+"""Hosts: programs whose loaded image model this extension uses."""

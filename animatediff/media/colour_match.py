@@ -1,9 +1,10 @@
-"""Colour match: frames keep the colours of the clip's first frame, or get those of the pictures they are made from.
+"""Colour match: adjust frames to the colours of the clip's first frame, or of their source pictures.
 
-first frame: each frame is compared with the next one warped to it along the optical flow, and what all of the picture
-has in common of the change is undone: an offset of L*, a* and b*, and a factor of the contrast. So what moves, comes
-and goes changes nothing. source: each frame gets the mean and the deviation of L*, a* and b* of its picture (Reinhard
-et al. 2001).
+first frame: each frame is compared with the next frame, warped to it along the optical flow. The change that the whole
+picture has in common is undone: an offset of L*, a* and b*, and a factor of the contrast. Objects that move, appear
+or disappear have no influence.
+
+source: each frame gets the mean and standard deviation of L*, a* and b* of its source picture (Reinhard et al. 2001).
 """
 from __future__ import annotations
 
@@ -16,25 +17,25 @@ from animatediff.media.measure import lab
 from animatediff.media.measure.course import evenly
 from animatediff.media.measure.temporal import TemporalMeter
 
-CELLS = 16  # in a row and in a column, of which the means are compared
-FEWEST = 0.25  # share of a cell's pixels that have to be seen in both frames
-LEFT_OUT = 0.25  # share of the cells that change most upwards, and of those most downwards, which do not count
-UNSEEN = 0.5, 0.02  # offset and factor up to which a change is left, so that a clip without drift stays bit for bit
-STEP = 1.03  # factor by which the contrast may change from a frame to the next
-MOST = 2.0  # factor by which the contrast may change at all
-FLAT = 2.0  # deviation below which there is no contrast to compare
+CELLS = 16  # cells per row and column; their mean colours are compared
+FEWEST = 0.25  # least share of a cell's pixels that must be visible in both frames
+LEFT_OUT = 0.25  # share of cells to ignore at each end: those that change most upwards, and most downwards
+UNSEEN = 0.5, 0.02  # offset and log factor below which nothing changes, so that a clip without drift stays identical
+STEP = 1.03  # largest factor of the contrast between two frames
+MOST = 2.0  # largest factor of the contrast in total
+FLAT = 2.0  # standard deviation below which contrast is not compared
 
-Reference = Callable[[int], np.ndarray]  # the picture of a frame, uint8 [h w 3]
+Reference = Callable[[int], np.ndarray]  # returns the source picture of a frame, uint8 [h w 3]
 
 
 class ColourMatch(Protocol):
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """The clip's next frame, uint8 [h w 3], with its colours changed."""
+        """Return the clip's next frame, uint8 [h w 3], with matched colours."""
         ...
 
 
 class ToFirst:
-    """Needs OpenCV. Holds two frames."""
+    """Matches frames to the clip's first frame. Needs OpenCV. Holds two frames."""
 
     def __init__(self) -> None:
         self._meter = TemporalMeter(self._compare)
@@ -48,12 +49,15 @@ class ToFirst:
         return _changed(frame, np.full(3, self._factor), self._offset, self._centre)
 
     def _compare(self, frame: np.ndarray, warped: np.ndarray, seen: np.ndarray) -> None:
-        """Add what leads from the next frame's colours to this one's, x -> (x - centre)·factor + centre + offset."""
+        """Update offset and factor that map the next frame's colours to this frame's.
+
+        The map is x -> (x - centre)·factor + centre + offset.
+        """
         some = evenly(*seen.shape)
         cells = _cells(seen[some])
         after = lab.of_srgb(np.rint(warped[some]).clip(0, 255).astype(np.uint8))
         here, there = (_means(colours, cells) for colours in (lab.of_srgb(frame[some]), after))
-        if len(here) < CELLS:  # a cut, or a picture of which nothing is found again
+        if len(here) < CELLS:  # a cut, or a picture with no matching parts
             return
         ratio = _contrast(here, there)
         self._offset = self._offset + self._factor * _middle(here - ((there - self._centre) * ratio + self._centre))
@@ -61,7 +65,7 @@ class ToFirst:
 
 
 class ToSource:
-    """reference: the picture of each frame, in any size."""
+    """Matches frames to their source pictures. reference: returns the picture of a frame, in any size."""
 
     def __init__(self, reference: Reference):
         self._reference, self._count = reference, 0
@@ -76,7 +80,7 @@ class ToSource:
 
 
 def _changed(frame: np.ndarray, factor: np.ndarray, offset: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Less what is not seen of it."""
+    """Return the frame with changed colours. Offset and factor are reduced by UNSEEN."""
     offset = _beyond(offset, UNSEEN[0])
     factor = np.exp(_beyond(np.log(factor), UNSEEN[1]))
     if not offset.any() and (factor == 1).all():
@@ -87,7 +91,7 @@ def _changed(frame: np.ndarray, factor: np.ndarray, offset: np.ndarray, centre: 
 
 
 def _beyond(values: np.ndarray, least: float) -> np.ndarray:
-    """The part of each value beyond `least`, with its sign."""
+    """Return the part of each value whose magnitude is above `least`, with its sign."""
     return np.sign(values) * np.maximum(np.abs(values) - least, 0)
 
 
@@ -96,7 +100,7 @@ def _colours(frame: np.ndarray) -> np.ndarray:
 
 
 def _cells(seen: np.ndarray) -> np.ndarray:
-    """The number of each pixel's cell, and CELLS² for pixels that do not count."""
+    """Return the number of each pixel's cell, or CELLS² for pixels that are ignored."""
     height, width = seen.shape
     cell = (np.arange(height) * CELLS // height)[:, None] * CELLS + np.arange(width) * CELLS // width
     whole = np.bincount(cell.ravel(), minlength=CELLS**2)
@@ -105,7 +109,7 @@ def _cells(seen: np.ndarray) -> np.ndarray:
 
 
 def _means(colours: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Mean colours [n 3] of the cells that have pixels."""
+    """Return the mean colours [n 3] of the cells that have pixels."""
     count = np.bincount(cells.ravel(), minlength=CELLS**2 + 1)[:-1]
     sums = np.stack([np.bincount(cells.ravel(), plane.ravel(), CELLS**2 + 1)[:-1]
                      for plane in np.moveaxis(colours, -1, 0)], -1)
@@ -113,8 +117,10 @@ def _means(colours: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def _contrast(here: np.ndarray, there: np.ndarray) -> float:
-    """The factor from the colours' deviations there to those here, in the half of the cells that have changed most
-    alike."""
+    """Return the factor from the contrast `there` to the contrast `here`.
+
+    Only the half of the cells is used whose change is closest to the common change.
+    """
     change = here - there
     odd = np.abs(change - _middle(change)).sum(1)
     alike = odd <= np.median(odd)
@@ -125,6 +131,6 @@ def _contrast(here: np.ndarray, there: np.ndarray) -> float:
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
-    """The mean of each column without its outermost values."""
+    """Return the trimmed mean of each column: without the share LEFT_OUT of values at each end."""
     out = int(len(values) * LEFT_OUT)
     return np.sort(values, 0)[out:len(values) - out].mean(0)

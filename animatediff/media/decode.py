@@ -1,4 +1,4 @@
-"""Pictures of an open file, one by one, as they are meant to be seen: whole and turned."""
+"""Decode the pictures of an open file one by one, composed and rotated as viewers show them."""
 from __future__ import annotations
 
 import struct
@@ -16,26 +16,31 @@ from animatediff.media.pyav import opened, video_stream
 from animatediff.packages import extra
 
 Transpose = Image.Transpose
-Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # seconds, and what makes the picture
-GIF_DEFAULT = 100  # milliseconds of a frame that does not say
-ALONE = ("JPEG", "BMP", "HEIF")  # what phones put behind a JPEG is a map of its brightness, or what its other lens saw
-COUNTED = 2**22  # bytes; in larger files counting the frames would take long itself
+Shown = Iterator[tuple[float, Callable[[], Image.Image]]]  # duration in seconds, and a function that returns a picture
+GIF_DEFAULT = 100  # milliseconds of a frame without a duration
+ALONE = ("JPEG", "BMP", "HEIF")  # one picture; phones append brightness maps or other lenses' pictures to a JPEG
+COUNTED = 2**22  # bytes; in larger files counting the frames takes too long
 HEIC_EXTRA = extra("photos", "pillow-heif")
-# Where a pixel's x and y grow to in the picture that is shown (ISO/IEC 14496-12, 6.2.2): signs of a, b, c, d.
+# Transposition by the signs of a, b, c, d in a video's matrix (ISO/IEC 14496-12, 6.2.2).
 _TURNS = {(-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT, (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
           (-1, 0, 0, -1): Transpose.ROTATE_180, (0, 1, -1, 0): Transpose.ROTATE_270, (0, -1, 1, 0): Transpose.ROTATE_90,
           (0, 1, 1, 0): Transpose.TRANSPOSE, (0, -1, -1, 0): Transpose.TRANSVERSE}
 
 
 def shown(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
-    """TooMuchError where it costs more than `budget`. A decoder raises anything at a damaged file."""
+    """Yield duration and picture of each frame of a file.
+
+    Raises TooMuchError if the file exceeds `budget`. Decoders raise any kind of error for a damaged file.
+    """
     file.seek(0)
     return _of_video(file, found, budget) if found.container else _of_picture(file, found, budget)
 
 
 def still(file: BinaryIO, found: Kind) -> Image.Image:
-    """The picture, or the first of an animation, which is decoded when its pixels are asked for. TooMuchError for its
-    size."""
+    """Return the picture, or the first one of an animation. Its pixels are decoded when first accessed.
+
+    Raises TooMuchError if it is too large.
+    """
     file.seek(0)
     if found.picture == "HEIF":
         return _of_heif(file)
@@ -53,7 +58,7 @@ def still(file: BinaryIO, found: Kind) -> Image.Image:
 def _of_picture(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
     with still(file, found) as image:
         if _size(file) < COUNTED and found.picture not in ALONE:
-            with suppress(IndexError, EOFError, OSError, SyntaxError):  # cut off; its first frames are still there
+            with suppress(IndexError, EOFError, OSError, SyntaxError):  # a truncated file; its first frames can be read
                 budget.expect(getattr(image, "n_frames", 1), *image.size)
         for index in range(1 if found.picture in ALONE else budget.frames + 1):
             budget.take(*image.size)
@@ -73,7 +78,7 @@ def _size(file: BinaryIO) -> int:
 
 
 def _of_heif(file: BinaryIO) -> Image.Image:
-    """Its main picture, turned."""
+    """Return the main picture of a HEIF file, rotated as its file says."""
     try:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -81,7 +86,7 @@ def _of_heif(file: BinaryIO) -> Image.Image:
                          remedy=f"Save it as PNG or JPEG, or install {HEIC_EXTRA}") from error
     photos = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     check_size(*photos.size)
-    return photos.to_pillow()  # of the main picture, with the turns that its file asks for
+    return photos.to_pillow()  # the main picture, already rotated
 
 
 def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
@@ -105,8 +110,10 @@ def _of_video(file: BinaryIO, found: Kind, budget: Budget) -> Shown:
 
 
 def picture_of(frame: Any, stream: Any, turn: Transpose | None) -> Image.Image:
-    """A video's frame as players show it: with square pixels, turned as the camera was; RGB, or RGBA if some of it is
-    transparent."""
+    """Return a video frame as players show it: with square pixels and rotated as the file says.
+
+    The mode is RGBA for pixel formats with transparency, else RGB.
+    """
     transparent = any(component.is_alpha for component in frame.format.components)
     image = Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA") if transparent else frame.to_image()
     shape = stream.sample_aspect_ratio or 1
@@ -118,8 +125,11 @@ def picture_of(frame: Any, stream: Any, turn: Transpose | None) -> Image.Image:
 
 
 def turn_of(frame: Any) -> Transpose | None:
-    """How the frames of a video are turned, by its first one. PyAV's side data and frame refer to each other, so that a
-    frame which has been asked stays in memory until Python looks for such circles."""
+    """Return the rotation of a video from its first frame.
+
+    Call it for one frame only: PyAV's side data and frame refer to each other, so the frame stays in memory until
+    Python's garbage collector runs.
+    """
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) < 36:
         return None

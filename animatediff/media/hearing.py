@@ -1,7 +1,7 @@
-"""The levels of a sound over a clip's frames: how loud its bass, its middle and its treble are, and where notes begin.
+"""The levels of a sound at a clip's frames: loudness of bass, mid and treble, and note onsets.
 
-Each level is 0 to 1, and 1 is the greatest in the clip. A band's level is the root mean square of the samples behind
-the band's filter, a windowed sinc. An onset is a rise of the logarithmic spectrum above its greatest values in the time
+Each level is 0 to 1, where 1 is the maximum in the clip. A band's level is the root mean square of the band-filtered
+samples; the filters are windowed sincs. An onset is a rise of the logarithmic spectrum above its maximum in the time
 just before (spectral flux; Böck and Widmer, Maximum filter vibrato suppression for onset detection, 2013).
 """
 from __future__ import annotations
@@ -21,21 +21,23 @@ from animatediff.media.sound import Sound
 from animatediff.media.timing import rate as exact
 from animatediff.travel.expressions import LEVELS, Follow
 
-CROSSOVERS = ((250.0, 150.0), (4000.0, 1500.0))  # Hz: between the bands, and how wide the filters' slopes are
+CROSSOVERS = ((250.0, 150.0), (4000.0, 1500.0))  # Hz: frequency between two bands, and width of the filter's slope
 BANDS = ("bass", "mid", "treble", "loudness")
-SHORTEST = Fraction(1, 20)  # seconds that a level is the mean of, back from a frame's end
-ONSET_WINDOW, ONSET_HOP = 0.010, 0.0025  # seconds of the spectra that onsets are read off
-BEFORE, RISE = 20, 4  # spectra with which an onset is compared, and over which it rises
-FLOOR = 0.03  # of the greatest loudness: a band that is always softer never has level 1
-QUIET = 1e-4  # of full scale; softer sound is silence
-TOGETHER = 1024  # spectra that are computed at once
-BLOCK = 2**16  # samples that are filtered at once
+SHORTEST = Fraction(1, 20)  # least seconds that a level averages, back from the frame's end
+ONSET_WINDOW, ONSET_HOP = 0.010, 0.0025  # seconds: window and hop of the spectra for onsets
+BEFORE, RISE = 20, 4  # number of earlier spectra that an onset is compared with, and number over which it rises
+FLOOR = 0.03  # share of the maximum loudness; a band that is always softer never reaches level 1
+QUIET = 1e-4  # share of full scale; softer sound counts as silence
+TOGETHER = 1024  # spectra computed at once
+BLOCK = 2**16  # samples filtered at once
 
 
 @dataclass
 class Hearing:
-    """Levels of a sound at a clip's frames, computed when they are first asked for. The level of a frame is that of the
-    time for which it is shown: the mean of a band, the greatest onset."""
+    """Levels of a sound at a clip's frames, computed on first use.
+
+    A frame's level covers the time for which it is shown: the mean for a band, the maximum for onsets.
+    """
 
     sound: Sound
     fps: Fraction
@@ -44,7 +46,7 @@ class Hearing:
     _followed: dict[Follow, list[float]] = field(default_factory=dict)
 
     def __call__(self, follow: Follow) -> list[float]:
-        """One value for each frame. MediaError where the sound cannot be read."""
+        """Return one value for each frame. Raises MediaError if the sound cannot be read."""
         if follow not in self._followed:
             self._levels = self._levels or self._listen()
             values = _followed(self._levels[follow.level], 1 / float(self.fps), follow.attack, follow.decay)
@@ -64,7 +66,7 @@ class Hearing:
         return levels | {"onset": onset / max(onset.max(), 1e-9)}
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """The clip's samples in mono, silent behind the sound's end."""
+        """Yield the clip's samples in mono. They are silent after the sound's end."""
         left, waiting = self.border(self.frames), np.zeros(0, np.float32)
         silence = repeat(np.zeros((BLOCK, 1), np.float32))
         for block in chain(self.sound.samples(1), silence):
@@ -76,20 +78,23 @@ class Hearing:
                     return
 
     def border(self, frame: int) -> int:
-        """The number of the first sample of a frame."""
+        """Return the number of the first sample of a frame."""
         return math.ceil(frame / self.fps * self.sound.rate)
 
     def frames_at(self, samples: np.ndarray) -> np.ndarray:
-        """The frames in whose times samples lie, by their numbers; those around the clip in its first and last."""
+        """Return the frames to which samples belong. Samples before or after the clip go to its first or last frame."""
         step = self.fps / self.sound.rate
         found = np.floor_divide(np.asarray(samples, np.int64) * step.numerator, step.denominator)
         return found.clip(0, self.frames - 1)
 
 
 def of(sound: Sound, fps: float, frames: int) -> Hearing:
-    """The levels of a clip's frames. Those of the last few clips are kept; a file that has changed is read again."""
+    """Return the levels of a clip's frames.
+
+    Results are cached for the last four clips. A file that has changed is read again.
+    """
     state: tuple[int, ...] = ()
-    with suppress(OSError):  # said when it is read
+    with suppress(OSError):  # raised again when the file is read
         about = sound.path.stat()
         state = about.st_mtime_ns, about.st_size
     return _of(sound, exact(fps), frames, *state)
@@ -101,20 +106,20 @@ def _of(sound: Sound, fps: Fraction, frames: int, *state: Any) -> Hearing:
 
 
 class _Bands:
-    """The root mean square of each band in each frame."""
+    """Computes the root mean square of each band in each frame."""
 
     def __init__(self, hearing: Hearing):
         self.hearing = hearing
         rate = hearing.sound.rate
         self.low_passes = [_low_pass(cutoff, slope, rate) for cutoff, slope in CROSSOVERS]
         self.energy = {name: np.zeros(hearing.frames) for name in BANDS}
-        # A filter answers to a beat before it comes, too; a level is later by most of that, so that none is early.
+        # The filters are symmetric, so they respond before a beat. Levels are delayed, so that none comes early.
         low, middle = (round(2 * rate / cutoff) for cutoff, _ in CROSSOVERS)
         self.ringing = {"bass": low, "mid": low, "treble": middle, "loudness": 0}
-        self.late = max(map(len, self.low_passes)) // 2  # samples by which all bands lag behind
-        self.tail = np.zeros(2 * self.late, np.float32)  # samples before those that come
+        self.late = max(map(len, self.low_passes)) // 2  # delay of all bands in samples
+        self.tail = np.zeros(2 * self.late, np.float32)  # samples before the next block
         self.end = hearing.border(hearing.frames)
-        self.at = -self.late  # number of the sample that is filtered next
+        self.at = -self.late  # number of the next sample to filter
 
     def add(self, block: np.ndarray) -> None:
         around = np.concatenate([self.tail, block])
@@ -138,7 +143,7 @@ class _Bands:
 
 
 class _Onsets:
-    """The greatest onset in each frame."""
+    """Computes the maximum onset in each frame."""
 
     def __init__(self, hearing: Hearing):
         self.hearing, rate = hearing, hearing.sound.rate
@@ -157,7 +162,7 @@ class _Onsets:
             self.waiting = self.waiting[count * self.hop:]
 
     def _take(self, spectra: np.ndarray) -> None:
-        """Of windows in order [windows frequencies]."""
+        """Compute the rises of consecutive spectra [windows frequencies]."""
         known = np.concatenate([self.before, spectra])
         greatest = np.max([known[i:i + len(spectra)] for i in range(BEFORE)], axis=0)
         self.rises.append(np.maximum(spectra - greatest, 0).mean(1))
@@ -166,18 +171,21 @@ class _Onsets:
     def finish(self) -> np.ndarray:
         rises = np.concatenate(self.rises)
         whole = _sums(rises[::-1], RISE)[::-1]
-        # Not the windows before, whose sum has the rise as well, nor those behind, which have the rest of it.
+        # Exclude earlier windows, whose sum includes the same rise, and later ones, which have only the rest of it.
         strengths = np.where(rises > whole / (2 * RISE), whole, 0)
         padded = np.concatenate([np.zeros(RISE - 1), strengths])
         first = strengths > np.max([padded[i:i + len(strengths)] for i in range(RISE - 1)], axis=0)
-        # An onset is at the end of the window in which it is first heard.
+        # The time of an onset is the end of the first window that contains it.
         frames, found = self.hearing.frames_at(self.hop * np.arange(len(rises))), np.zeros(self.hearing.frames)
         np.maximum.at(found, frames, np.where(first, strengths, 0))
         return found
 
 
 def _low_pass(cutoff: float, slope: float, rate: int) -> np.ndarray:
-    """A windowed sinc (Blackman), whose slope is about this wide; all frequencies where the sound has none above."""
+    """Return a low-pass filter: a Blackman-windowed sinc with a slope of about this width, in Hz.
+
+    If the cutoff is at or above half the sample rate, the filter passes everything.
+    """
     if cutoff >= rate / 2:
         return np.ones(1)
     half = math.ceil(2.75 * rate / slope)
@@ -187,20 +195,23 @@ def _low_pass(cutoff: float, slope: float, rate: int) -> np.ndarray:
 
 
 def _filtered(around: np.ndarray, kernel: np.ndarray, late: int, count: int) -> np.ndarray:
-    """The convolution with a symmetric kernel, at `count` samples from number `late` on."""
+    """Return the convolution with a symmetric kernel, for `count` samples from index `late` on."""
     half, size = len(kernel) // 2, 2**math.ceil(math.log2(len(around) + len(kernel)))
     whole = np.fft.irfft(np.fft.rfft(around, size) * np.fft.rfft(kernel, size), size)
     return whole[late + half:late + half + count]
 
 
 def _sums(values: np.ndarray, back: int) -> np.ndarray:
-    """Of each value and of those before it, `back` in all."""
+    """Return moving sums over each value and those before it, `back` values in all."""
     total = np.concatenate([np.zeros(back), np.cumsum(values)])
     return total[back:] - total[:-back]
 
 
 def _followed(values: np.ndarray, step: float, attack: float, decay: float) -> np.ndarray:
-    """The values, with a rise that takes `attack` seconds and a fall that takes `decay` (an envelope follower)."""
+    """Return the values after an envelope follower with these attack and decay times.
+
+    step: seconds between two values. attack, decay: time constants in seconds, 0 for none.
+    """
     if not attack and not decay:
         return values
     up, down = (1 - math.exp(-step / seconds) if seconds else 1.0 for seconds in (attack, decay))

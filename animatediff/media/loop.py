@@ -1,26 +1,25 @@
-"""How well a clip's last frame leads to its first, measured on the frames as they come."""
+"""Loop score: how well a clip's last frame leads to its first."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
-LEAST_STEP = 0.25  # of 255; smaller steps are the rounding of pixels, not motion
-FEWEST = 3  # frames; with two, the way back is the way there
-SMOOTH, SEEN = 1.5, 2.0  # scores up to which the seam is not seen, and from which it is
+LEAST_STEP = 0.25  # of 255; smaller steps come from rounding of pixels, not from motion
+FEWEST = 3  # least number of frames; with two, the seam equals the only step
+SMOOTH, SEEN = 1.5, 2.0  # score up to which the seam is invisible, and score from which it is visible
 
 
 @dataclass(frozen=True)
 class LoopScore:
-    """Mean absolute differences in pixels, of 255: `seam` from the last frame to the first, `step` the median from a
-    frame to the next."""
+    """Mean absolute pixel differences between frames, of 255."""
 
-    seam: float
-    step: float
+    seam: float  # from the last frame to the first
+    step: float  # from a frame to the next, the median
 
     @property
     def value(self) -> float:
-        """How many steps wide the seam is: about 1 where it is a place like any other."""
+        """Ratio of seam to step. It is about 1 for a perfect loop."""
         return self.seam / max(self.step, LEAST_STEP)
 
     def to_dict(self) -> dict[str, float]:
@@ -38,7 +37,7 @@ class LoopScore:
 
 
 class LoopMeter:
-    """Takes a clip's frames one by one, in the order of playback. Holds two of them."""
+    """Measures a clip's frames one by one, in playback order. Holds two of them."""
 
     def __init__(self) -> None:
         self._first: np.ndarray | None = None
@@ -46,7 +45,7 @@ class LoopMeter:
         self._steps: list[float] = []
 
     def add(self, frame: np.ndarray) -> None:
-        """The next frame, uint8 [h w 3]."""
+        """Add the next frame, uint8 [h w 3]."""
         if self._before is None:
             self._first = frame
         else:
@@ -55,11 +54,11 @@ class LoopMeter:
 
     @property
     def score(self) -> LoopScore | None:
-        """Of the frames so far; None where they are too few."""
+        """Score of the frames so far, or None if they are too few."""
         if self._before is None or self._first is None or len(self._steps) + 1 < FEWEST:
             return None
         return LoopScore(_difference(self._before, self._first), float(np.median(self._steps)))
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float((np.maximum(a, b) - np.minimum(a, b)).mean())  # uint8 does not wrap this way
+    return float((np.maximum(a, b) - np.minimum(a, b)).mean())  # uint8 subtraction cannot wrap around here

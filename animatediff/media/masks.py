@@ -1,6 +1,6 @@
-"""Masks that users bring: a picture, or an animated picture or video with a mask for each frame.
+"""Read motion masks: a picture, or an animation or video with a mask for each frame.
 
-What is refused is not quoted.
+Error messages never quote the content of a file.
 """
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from animatediff.media import budget, decode
 from animatediff.media.opening import HEAD, READ, eight_bits, from_base64, kind
 
 REMEDY = f"Give {READ}"
-LARGEST = 512  # pixels of a side that are kept; a clip's latents have no more up to 4096 pixels
+LARGEST = 512  # longest side of a stored mask in pixels; latents of clips up to 4096 pixels are no larger
 
 
 def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """The masks of a clip of `frames`: pictures uint8 [h w], 255 for white, and which of them each frame has.
+    """Return the masks of a clip: pictures, uint8 [h w] with 255 for white, and the number of the picture per frame.
 
-    `source`: a path, or a file's bytes. An animation is stretched over the clip: each frame gets what is shown at the
-    same share of the way. MediaError says `name`, or the path.
+    source: a path, or a file's bytes.
+    frames: number of frames in the clip. An animation is stretched over the clip.
+    name: name of the mask in errors, by default the path.
+    Raises MediaError if the mask cannot be read.
     """
     where = f"motion mask {end_of(name or ('' if isinstance(source, bytes) else source))}".strip()
     with _opened(source, where) as file:
@@ -38,7 +40,7 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             ends = list(accumulate(seconds for seconds, _ in decode.shown(file, found, passes[0])))
             if not ends:
                 raise MediaError("holds no frames", where=where, remedy=REMEDY)
-            if not ends[-1]:  # no times
+            if not ends[-1]:  # no frame has a duration
                 ends = list(range(1, len(ends) + 1))
             at = [min(bisect_right(ends, (i + 0.5) / frames * ends[-1]), len(ends) - 1) for i in range(frames)]
             wanted = sorted(asked := set(at))
@@ -48,13 +50,13 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
             raise MediaError(error.what, where=where, remedy=error.remedy) from None
         except budget.TooMuchError as error:
             raise MediaError(str(error), where=where, remedy="Make it smaller or shorter") from None
-        except Exception:  # decoders raise anything at a damaged file
+        except Exception:  # decoders raise any error for a damaged file
             raise MediaError("is damaged, or of a kind that cannot be read", where=where, remedy=REMEDY) from None
     return pictures, tuple(map(wanted.index, at))
 
 
 def decoded(text: str) -> bytes | None:
-    """A picture or video in base64, or as a data URI; None where the text is none."""
+    """Return the bytes of a picture or video in base64 or as a data URI, or None for any other text."""
     try:
         data = from_base64(text)
     except budget.TooMuchError as error:
@@ -63,7 +65,7 @@ def decoded(text: str) -> bytes | None:
 
 
 def without_home(path: str) -> str:
-    """A path as clips carry it: found again by the same user, who is not named."""
+    """Return a path as it is stored in clips: with ~ instead of the home folder, which contains the user's name."""
     home, written = str(Path.home()), Path(path)
     return f"~/{written.relative_to(home).as_posix()}" if written.is_relative_to(home) else path
 
@@ -73,7 +75,7 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
         return io.BytesIO(source)
     try:
         path = Path(os.path.expanduser(source))
-        if path.is_file():  # a pipe would have us wait
+        if path.is_file():  # opening a pipe would block
             return open(path, "rb")
         what = "is a folder" if path.is_dir() else "there is no such file"
     except OSError as error:
@@ -82,7 +84,7 @@ def _opened(source: str | Path | bytes, where: str) -> BinaryIO:
 
 
 def gray(image: Image.Image) -> Image.Image:
-    """A mask, black where the picture is transparent."""
+    """Return a picture as grey mask, black where it is transparent."""
     image = _plain(image)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -90,7 +92,7 @@ def gray(image: Image.Image) -> Image.Image:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """In one of the three modes that resizing and compositing work in."""
+    """Return a picture in mode L, RGB or RGBA, which resizing and compositing support."""
     image = eight_bits(image)
     if image.mode in ("L", "RGB", "RGBA"):
         return image
@@ -98,7 +100,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _small(image: Image.Image) -> np.ndarray:
-    """Made small before anything else, so that a photo costs no more than it must."""
+    """Return a picture as grey mask of at most LARGEST pixels a side. It is resized first, to save time and memory."""
     image = _plain(image)
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
     return np.asarray(gray(image))

@@ -1,7 +1,7 @@
-"""The settings text inside a file: how each format stores it, and reading it back.
+"""Store the settings text in files, and read it back.
 
-One UTF-8 string travels: GIF comment extension; PNG and APNG iTXt chunk `parameters` (the key that the WebUI
-reads); WebP EXIF UserComment; the `comment` tag of MP4 and WebM; a TXT file is the string itself.
+The text is one UTF-8 string. GIF stores it as comment extension, PNG and APNG as iTXt chunk `parameters` (the key that
+the WebUI reads), WebP as EXIF UserComment, and videos as the tag `comment`. A TXT file is the text itself.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONG, _UNDEFINED = 4, 7  # types
 
 
 def check(text: str) -> str:
-    """The text itself, if every container can carry it."""
+    """Return the text unchanged. Raises MediaError if some format cannot store it."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -36,27 +36,27 @@ def check(text: str) -> str:
 
 
 def gif_comment(text: str) -> bytes:
-    """Comment extension (GIF89a, section 24): sub-blocks of up to 255 bytes."""
+    """Return a GIF comment extension (GIF89a, section 24): sub-blocks of up to 255 bytes."""
     data = text.encode("utf-8")
     blocks = (data[i:i + 255] for i in range(0, len(data), 255))
     return b"\x21\xfe" + b"".join(bytes([len(b)]) + b for b in blocks) + b"\0" if data else b""
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """One PNG chunk with its length and check sum."""
+    """Return a PNG chunk with its length and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_text(text: str) -> bytes:
-    """An uncompressed iTXt chunk (PNG, section 11.3.3.4)."""
+    """Return an uncompressed iTXt chunk (PNG, section 11.3.3.4)."""
     return png_chunk(b"iTXt", PNG_KEY.encode() + b"\0\0\0\0\0" + text.encode("utf-8")) if text else b""
 
 
 def exif(text: str) -> bytes:
-    """EXIF payload (TIFF, without the `Exif` marker that JPEG needs) with UserComment in UTF-16.
+    """Return an EXIF payload (TIFF, without the `Exif` marker that JPEG needs) with UserComment in UTF-16.
 
-    Two directories of one entry each (TIFF 6.0, section 2). Written here because Pillow 9 gives the comment a type that
-    other readers do not expect.
+    It has two directories of one entry each (TIFF 6.0, section 2). Pillow is not used, because Pillow 9 gives the
+    comment a type that other readers do not expect.
     """
     if not text:
         return b""
@@ -69,11 +69,11 @@ def exif(text: str) -> bytes:
 
 
 def read(path: str | Path) -> str | None:
-    """The settings text of a file that a writer made, or None if it has none."""
+    """Return the settings text of a file, or None if it has none. Raises MediaError if the file cannot be read."""
     path = Path(path)
     where = end_of(path)
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would have us wait
+        if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would block
             raise MediaError("is no file", where=where, remedy="Give the name of a clip, a frame or a settings file")
         with open(path, "rb") as file:
             found = kind(file.read(HEAD))
@@ -87,11 +87,11 @@ def read(path: str | Path) -> str | None:
     except TooMuchError as error:
         raise MediaError(str(error), where=where, remedy="Take another file of the clip") from error
     except OSError as error:
-        if type(error).__module__ == "builtins" and error.errno:  # a decoder's errors have no number of the system's
+        if type(error).__module__ == "builtins" and error.errno:  # decoders' errors have no errno
             raise MediaError(f"cannot be read ({error.strerror})", where=where,
                              remedy="Give the name of a clip, a frame or a settings file") from error
         raise _damaged(error, where) from error
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise _damaged(error, where) from error
     raise MediaError("is not a format that can contain settings", where=where,
                      remedy="Give a GIF, PNG, WebP, MP4, WebM or TXT file")
@@ -103,7 +103,7 @@ def _damaged(error: Exception, where: str) -> MediaError:
 
 
 def _from_text(data: bytes, where: str) -> str | None:
-    """Also of an editor that writes UTF-16, as Windows' Notepad and PowerShell do."""
+    """Return the text of a file in UTF-8, or in UTF-16, which Windows' Notepad and PowerShell write."""
     if len(data) > TEXT:
         raise MediaError(f"has more than the {TEXT // 2**20} MB that are read", where=where,
                          remedy="Give a settings file")
@@ -121,7 +121,7 @@ def _from_picture(file: BinaryIO, found: Kind) -> str | None:
             comment = image.info.get("comment", b"")
             return _decoded(comment) or None
         if found.picture == "PNG":
-            # `info` has what stands before the pixels, `text` loads the picture for what may stand behind.
+            # `info` has the chunks before the pixels; `text` loads the picture to find chunks after them.
             return image.info.get(PNG_KEY) or image.text.get(PNG_KEY) or None
         tags = image.getexif()
         return _user_comment(tags.get_ifd(_EXIF_IFD).get(_USER_COMMENT)) or _decoded(tags.get(_DESCRIPTION)) or None
@@ -134,7 +134,7 @@ def _from_video(file: BinaryIO, found: Kind) -> str | None:
 
 
 def of_container(container: Any) -> str | None:
-    """The settings text of a video that PyAV has opened."""
+    """Return the settings text of a video that PyAV has opened, or None."""
     return {key.lower(): value for key, value in container.metadata.items()}.get(VIDEO_KEY) or None
 
 
@@ -143,12 +143,12 @@ def _decoded(value: bytes | str | None) -> str:
 
 
 def _user_comment(value: bytes | str | None) -> str:
-    """UserComment: eight bytes that name the code, then the text (Exif 2.3, 4.6.5)."""
+    """Return the text of a UserComment: eight bytes that name the encoding, then the text (Exif 2.3, 4.6.5)."""
     if not isinstance(value, bytes):
         return value or ""
     code, data = value[:8], value[8:]
     if code == b"UNICODE\0":
-        # Exif leaves the byte order open. Settings are ASCII for the most part, which shows in the right one alone.
+        # Exif does not specify the byte order. The text is mostly ASCII, so the order with more ASCII is right.
         big, little = (data.decode(f"utf-16-{order}", "replace") for order in ("be", "le"))
         return max(big, little, key=lambda text: sum(" " <= c <= "~" for c in text))
     return _decoded(data if code in (b"ASCII\0\0\0", b"\0" * 8) else value)

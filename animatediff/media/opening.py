@@ -1,7 +1,7 @@
-"""What a file or a request's text is that a user brings.
+"""Detect the kind of a user's file or of base64 text in a request.
 
-Told by its first bytes, so that nothing else than a picture or a video is ever opened: no list of other files, nothing
-that an interpreter runs, and nothing of what else this Pillow or ffmpeg knows.
+The first bytes decide, so that only pictures, videos and sounds are ever opened: no playlists that name other files,
+no formats that an interpreter runs, and no other formats that Pillow or ffmpeg support.
 """
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from PIL import Image
 
 from animatediff.media.budget import BYTES, TooMuchError
 
-HEAD = 512  # bytes that tell
+HEAD = 512  # number of first bytes that are looked at
 READ_SOUND = "WAV, MP3, FLAC, Ogg, Opus, M4A, AAC, AIFF, CAF or WMA, or a video with sound"
 READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC, or MP4, MOV, WebM, MKV, AVI, MPG, TS, WMV, FLV or OGV"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """ending: of its files. picture: Pillow's name of a picture's format; container: ffmpeg's of a video's."""
+    """The kind of a file."""
 
-    ending: str
-    picture: str = ""
-    container: str = ""
+    ending: str  # of file names
+    picture: str = ""  # Pillow's name of the format, for pictures
+    container: str = ""  # ffmpeg's name of the container, for videos and sounds
 
 
-# The first bytes of a file (... where any do).
+# Regular expressions for the first bytes of files.
 _KINDS = (
     (rb"\x89PNG\r\n\x1a\n", Kind("png", "PNG")), (rb"\xff\xd8\xff", Kind("jpg", "JPEG")),
     (rb"GIF8[79]a", Kind("gif", "GIF")), (rb"RIFF....WEBP", Kind("webp", "WEBP")), (rb"BM", Kind("bmp", "BMP")),
     (rb"II\*\0|MM\0\*", Kind("tif", "TIFF")),
     (rb"\x1aE\xdf\xa3", Kind("webm", container="matroska")), (rb"RIFF....AVI ", Kind("avi", container="avi")),
-    (rb"....(moov|mdat|wide|free|skip|pnot)", Kind("mov", container="mp4")),  # QuickTime's before it had `ftyp`
+    (rb"....(moov|mdat|wide|free|skip|pnot)", Kind("mov", container="mp4")),  # old QuickTime files without `ftyp`
     (rb"\0\0\x01\xba", Kind("mpg", container="mpeg")), (rb"\0\0\x01\xb3", Kind("m2v", container="mpegvideo")),
     (rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", Kind("ts", container="mpegts")),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("wmv", container="asf")), (rb"FLV\x01", Kind("flv", container="flv")),
     (rb"OggS", Kind("ogv", container="ogg")))  # fmt: skip
-# Brands of ISO base media files (ISO/IEC 14496-12), of which HEIF's pictures are one kind and videos another.
+# Brands of ISO base media files (ISO/IEC 14496-12), which can be HEIF pictures or videos.
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
 _VIDEO = re.compile(rb"iso.|mp4.|mp7.|avc.|hvc1|hev1|av01|M4V.|qt  |3gp.|3g2.|3ge.|dash|msdh|msix|f4v |F4V |MSNV|XAVC|"
@@ -55,14 +55,14 @@ _DATA_URI = re.compile(r"data:[\w./+;=-]{0,200},", re.ASCII)
 
 
 def kind(head: bytes) -> Kind | None:
-    """What a file is that begins so; None where it is neither a picture nor a video that is read."""
+    """Return the kind of a file by its first bytes, or None if it is no supported picture or video."""
     if head[4:8] == b"ftyp":
         return _of_brands(head)
     return next((found for magic, found in _KINDS if re.match(magic, head[:HEAD], re.DOTALL)), None)
 
 
 def sound_kind(head: bytes) -> Kind | None:
-    """What a file is that begins so, where it may have sound; None where it is none that is read."""
+    """Return the kind of a sound or video file by its first bytes, or None if it is not supported."""
     found = next((found for magic, found in _SOUNDS if re.match(magic, head[:HEAD], re.DOTALL)), None) or kind(head)
     return found if found and found.container else None
 
@@ -79,13 +79,16 @@ def _of_brands(head: bytes) -> Kind | None:
 
 
 def ending(data: bytes) -> str:
-    """What a file of these bytes is to end in."""
+    """Return the file ending for these bytes, or "" for an unsupported file."""
     found = kind(data[:HEAD])
     return found.ending if found else ""
 
 
 def from_base64(text: str) -> bytes | None:
-    """What a text says in base64, or as a data URI; None where it is none."""
+    """Return the bytes of a text in base64 or a data URI, or None for any other text.
+
+    Raises TooMuchError if they are more than BYTES.
+    """
     match = _DATA_URI.match(text)
     begin = match.end() if match else 0
     if (len(text) - begin) // 4 * 3 > BYTES:
@@ -97,7 +100,7 @@ def from_base64(text: str) -> bytes | None:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of 16 bits in 8, which Pillow would cut off; others as they are."""
+    """Return a 16-bit picture scaled to 8 bits, and others unchanged. Pillow itself would clip the values."""
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)

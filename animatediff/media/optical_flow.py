@@ -1,4 +1,4 @@
-"""Where each pixel of a frame goes in another: OpenCV's DIS optical flow (arXiv:1603.03590)."""
+"""Optical flow between two frames, by OpenCV's DIS (arXiv:1603.03590)."""
 from __future__ import annotations
 
 from typing import Any
@@ -9,23 +9,23 @@ from animatediff.packages import extra, needed
 
 EXTRA = extra("interpolate", "opencv-python-headless")
 SMALLEST = 256  # pixels of the longer side; smaller frames are enlarged for the search
-THINNEST = 32  # pixels of the shorter side; thinner frames get a border, since OpenCV 5 crashes at sides below 16
+THINNEST = 32  # pixels of the shorter side; thinner frames are padded, since OpenCV 5 crashes at sides below 16
 
 
 def library() -> Any:
-    """The module `cv2`. MediaError says how to install it where it is not there."""
+    """Return the module `cv2`. Raises MediaError, which says how to install it, if it is missing."""
     return needed("cv2", "opencv", "optical flow", EXTRA)
 
 
 class Search:
-    """Needs OpenCV."""
+    """Search for optical flow. Needs OpenCV."""
 
     def __init__(self) -> None:
         self.cv2 = library()
         self._dis = self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def flow(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Frames uint8 [h w 3] -> float32 [h w 2]: x and y in pixels from each pixel of `a` to its place in `b`."""
+        """Return the flow from `a` to `b`, float32 [h w 2]: x and y offset in pixels. Frames are uint8 [h w 3]."""
         cv2, (height, width) = self.cv2, a.shape[:2]
         factor = max(1.0, SMALLEST / max(height, width))
         size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -39,7 +39,10 @@ class Search:
 
 
 def sample(picture: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The picture at each pixel's place plus `offset` [h w 2], between pixels linearly, the border going on beyond."""
+    """Return the picture sampled at each pixel plus `offset` [h w 2].
+
+    The sampling is bilinear; beyond the picture, the border pixels are repeated.
+    """
     cv2, (height, width) = library(), offset.shape[:2]
     x = np.arange(width, dtype=np.float32)[None] + offset[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]

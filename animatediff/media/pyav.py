@@ -1,4 +1,4 @@
-"""PyAV (ffmpeg's libraries from PyPI), imported when a video is first needed."""
+"""PyAV (ffmpeg's libraries from PyPI). It is imported only when a video or sound is first needed."""
 from __future__ import annotations
 
 from fractions import Fraction
@@ -14,15 +14,17 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def library() -> ModuleType:
-    """The module `av`. MediaError says how to install it where it is not there."""
+    """Return the module `av`. Raises MediaError, which says how to install it, if it is missing."""
     return needed("av", "av (PyAV)", "video", EXTRA)
 
 
 def opened(file: Any, container: str, *, most_pixels: int) -> Any:
-    """A video for reading, as PyAV's container. `file`: open, never a name, which could be a protocol to ffmpeg.
+    """Return PyAV's container for reading a video or sound.
 
-    ffmpeg is told which container it is, since some that it would find out itself open other files or ports, and may
-    open nothing else. It refuses frames of more than `most_pixels`.
+    file: an open file, never a name, which ffmpeg could take for a protocol.
+    container: ffmpeg's name of the container. ffmpeg must not detect it, since some containers open other files or
+    ports; opening other files is refused as well.
+    most_pixels: frames with more pixels are refused.
     """
     limit = {"max_pixels": str(most_pixels)}
     found = library().open(file, format=container, metadata_errors="replace", io_open=_refuse,
@@ -33,7 +35,7 @@ def opened(file: Any, container: str, *, most_pixels: int) -> Any:
 
 
 def video_stream(container: Any) -> Any:
-    """The first video of a container that is not its cover picture; None where there is none."""
+    """Return the first video stream of a container that is not a cover picture, or None."""
     from av.stream import Disposition
 
     return next((stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic),
@@ -41,7 +43,10 @@ def video_stream(container: Any) -> Any:
 
 
 def decoder_of(stream: Any, *, most_pixels: int) -> Any:
-    """What decodes a video stream's packets. ffmpeg's own decoders of VP8 and VP9 leave transparency out."""
+    """Return the decoder for a video stream's packets.
+
+    For VP8 and VP9 with transparency it is libvpx, since ffmpeg's own decoders ignore transparency.
+    """
     alpha = ALPHA_DECODERS.get(stream.codec_context.name)
     if alpha is None or stream.metadata.get("alpha_mode") != "1" or alpha not in library().codecs_available:
         return stream.codec_context
@@ -56,17 +61,17 @@ def _refuse(url: str, *_: Any) -> Any:
 
 
 def format_of(pixels: np.ndarray) -> str:
-    """ffmpeg's name for pixels [h w c], 3 or 4 channels of 8 or 16 bits."""
+    """Return ffmpeg's pixel format for an array [h w c] with 3 or 4 channels of 8 or 16 bits."""
     return {3: "rgb", 4: "rgba"}[pixels.shape[2]] + {
         (1, 3): "24", (1, 4): "", (2, 3): "48le", (2, 4): "64le"}[pixels.itemsize, pixels.shape[2]]
 
 
 def video_frame(pixels: np.ndarray, index: int, fps: Fraction) -> Any:
-    """Frame `index` of a clip for ffmpeg's filters and encoders, from uint8 or uint16 [h w c], c 3 or 4."""
+    """Return frame `index` of a clip for ffmpeg's filters and encoders, from uint8 or uint16 [h w c], c 3 or 4."""
     name, (height, width) = format_of(pixels), pixels.shape[:2]
     frame = library().VideoFrame(width, height, name)
     plane, rows = frame.planes[0], pixels.reshape(height, -1).view(np.uint8)
-    memory = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # a line may be longer than the picture
+    memory = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # a line may be padded
     memory[:, :rows.shape[1]] = rows
     place(frame, index, fps)
     return frame

@@ -1,4 +1,4 @@
-"""Pictures that users bring: files, folders, animated pictures, videos, and pictures in a request's text."""
+"""Read users' pictures: files, folders, animations, videos, and base64 text in requests."""
 from __future__ import annotations
 
 import io
@@ -24,7 +24,10 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def pictures(path: str | Path) -> Iterator[Image.Image]:
-    """RGB pictures of one file or of a folder, in the order of their numbers, one by one. MediaError names the file."""
+    """Yield the RGB pictures of a file, or of a folder in the order of their numbers.
+
+    Raises MediaError, which names the file, if one cannot be read.
+    """
     path = Path(path)
     for file in in_folder(path) if path.is_dir() else ():
         yield next(_of_file(file))[1]
@@ -33,7 +36,7 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
 
 
 def durations(path: str | Path) -> list[float]:
-    """The seconds for which each picture of a file is shown; 0 where its times are not known, as in a folder."""
+    """Return the duration of each picture in seconds; 0 if it is not known, as in a folder."""
     path = Path(path)
     if path.is_dir():
         return [0.0] * len(in_folder(path))
@@ -41,9 +44,9 @@ def durations(path: str | Path) -> list[float]:
 
 
 def plays(path: str | Path) -> int:
-    """How many times a GIF, WebP or APNG plays by itself; 0 for ever, as also for what does not say."""
+    """Return how many times a GIF, WebP or APNG plays; 0 for endlessly, and for files that do not contain it."""
     path = Path(path)
-    with suppress(Exception), open(path, "rb") as file:  # whatever is wrong, `pictures` says so
+    with suppress(Exception), open(path, "rb") as file:  # `pictures` reports errors in the file
         found = kind(file.read(HEAD))
         if found is not None and found.picture in ("GIF", "WEBP", "PNG"):
             with decode.still(file, found) as image:
@@ -53,8 +56,8 @@ def plays(path: str | Path) -> int:
 
 
 def in_folder(path: Path) -> list[Path]:
-    """The files of a folder's pictures, in the order of their numbers. MediaError where there are none."""
-    # Not macOS' ._ files, which hold what its disks know of a file.
+    """Return the picture files in a folder, in the order of their numbers. Raises MediaError if there are none."""
+    # Hidden files are ignored, such as macOS's ._ files, which contain only file attributes.
     files = sorted((file for file in path.iterdir()
                     if file.suffix.lower() in ENDINGS and not file.name.startswith(".")), key=_numbered)
     if not files:
@@ -63,7 +66,10 @@ def in_folder(path: Path) -> list[Path]:
 
 
 def decoded(text: str) -> Image.Image:
-    """A picture in base64, or as a data URI. ValueError says what is wrong, as the predicate of a sentence."""
+    """Return an RGBA picture from base64 text or a data URI.
+
+    Raises ValueError, whose message is the predicate of a sentence, such as "is not a picture in base64".
+    """
     data = from_base64(text)
     if data is None:
         raise ValueError("is not a picture in base64")
@@ -71,7 +77,7 @@ def decoded(text: str) -> Image.Image:
 
 
 def from_bytes(data: bytes) -> Image.Image:
-    """RGBA of a picture's file. ValueError as `decoded`."""
+    """Return an RGBA picture from a file's bytes. Raises ValueError as `decoded`."""
     found = kind(data[:HEAD])
     try:
         if found is None or found.container or len(data) > BYTES:
@@ -82,12 +88,12 @@ def from_bytes(data: bytes) -> Image.Image:
         raise
     except MediaError as error:
         raise ValueError(f"{error.what}. {error.remedy}") from None
-    except Exception:  # decoders raise anything at a damaged file
+    except Exception:  # decoders raise any error for a damaged file
         raise ValueError("is base64, but not a picture that can be read") from None
 
 
 def fitted(image: Image.Image, width: int, height: int, fit: str = "crop") -> Image.Image:
-    """In this size: "crop" cuts the sides that are too long, "pad" adds black, "stretch" distorts."""
+    """Return the picture in this size. fit: "crop" cuts overlapping sides, "pad" adds black, "stretch" distorts."""
     if image.size == (width, height):
         return image
     if fit == "stretch":
@@ -96,7 +102,7 @@ def fitted(image: Image.Image, width: int, height: int, fit: str = "crop") -> Im
 
 
 def flat(image: Image.Image) -> Image.Image:
-    """RGB, on white where the picture is transparent."""
+    """Return the picture in RGB, with white behind transparent parts."""
     if image.mode == "RGB":
         return image
     image = eight_bits(image).convert("RGBA")
@@ -108,7 +114,7 @@ def _seen(make: Callable[[], Image.Image]) -> Image.Image:
 
 
 def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _seen) -> Iterator[tuple[float, Any]]:
-    """Of each picture its seconds, and what `look` makes of it."""
+    """Yield duration in seconds and `look(make)` of each picture. `make` decodes the picture."""
     with refusals(path) as seen:
         with opened(path) as (file, found):
             for seconds, make in decode.shown(file, found, Budget()):
@@ -120,14 +126,14 @@ def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _see
 
 @dataclass
 class Seen:
-    """count: of the pictures that have been read."""
+    """Counts the pictures read in a block of `refusals`."""
 
     count: int = 0
 
 
 @contextmanager
 def refusals(path: Path) -> Iterator[Seen]:
-    """Whatever a decoder raises in the block is a MediaError that names the file."""
+    """Turn all decoder errors in the block into MediaError, which names the file."""
     where, seen = end_of(path), Seen()
     try:
         yield seen
@@ -135,14 +141,14 @@ def refusals(path: Path) -> Iterator[Seen]:
         raise error if error.where else MediaError(error.what, where=where, remedy=error.remedy) from None
     except TooMuchError as error:
         raise MediaError(str(error), where=where, remedy="Make it smaller") from None
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise _damaged(error, where, seen.count) from error
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, Kind]]:
-    """A picture's or video's file, and what it is; for a block of `refusals`."""
-    if path.exists() and not path.is_file():  # a pipe would have us wait
+    """Open a picture or video and detect its kind. Use it inside `refusals`."""
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise MediaError("is no file", remedy=REMEDY)
     with open(path, "rb") as file:
         found = kind(file.read(HEAD))
@@ -160,5 +166,5 @@ def _damaged(error: Exception, where: str, count: int) -> MediaError:
 
 
 def _numbered(path: Path) -> list[Any]:
-    """2.png before 10.png."""
+    """Return a sort key that puts 2.png before 10.png."""
     return [int(part) if part.isdecimal() else part.lower() for part in _DIGITS.split(path.name)]

@@ -1,4 +1,4 @@
-"""Which frames of a source video a clip takes: by time, at a target rate, every n-th, at most so many."""
+"""Select frames of a source video: by time range, target rate, every n-th, and a maximum number."""
 from __future__ import annotations
 
 import math
@@ -11,15 +11,15 @@ from animatediff.errors import SettingsError
 from animatediff.media.timing import duration, rate
 
 HALF = Fraction(1, 2)
-MOST = 100_000  # frames of a clip
-TOLERANCE = Fraction(1, 100)  # seconds by which `end` may be beyond the source's, as people round it
+MOST = 100_000  # largest number of frames in a clip
+TOLERANCE = Fraction(1, 100)  # seconds by which `end` may exceed the source's end, since people round it
 
 
 @dataclass(frozen=True)
 class Timeline:
     """The times of a source's frames. The pictures of a folder have no times: `seconds` is 0."""
 
-    times: tuple[Fraction, ...]  # seconds from the first frame, ascending; of a folder the numbers of its pictures
+    times: tuple[Fraction, ...]  # seconds from the first frame, ascending; for a folder, the numbers of its pictures
     seconds: Fraction  # duration of the source
     steady: Fraction | None = None  # frames per second; None if the frame rate varies or there are no times
 
@@ -73,7 +73,7 @@ class Selection:
     end: float = 0  # 0: the source's end
     fps: float = 0  # target rate, 0: every frame
     every: int = 1  # 2 takes every second of these frames
-    most: int = 0  # takes the first so many of these frames, 0: all
+    most: int = 0  # largest number of these frames, 0: all
 
     def of(self, source: Timeline) -> Chosen:
         """Return the chosen frames. Raises SettingsError for a range outside of the source."""

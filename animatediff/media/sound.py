@@ -1,4 +1,4 @@
-"""The sound of a file: which there is, and its samples from one time to another, decoded as they are asked for."""
+"""Find the sound track of a file, and decode its samples for a range of time."""
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
@@ -16,40 +16,42 @@ from animatediff.media.opening import HEAD, READ_SOUND, Kind, sound_kind
 from animatediff.media.pyav import library, opened
 
 REMEDY = f"Give {READ_SOUND}"
-STILL_CODECS = ("png", "mjpeg", "bmp", "gif", "webp", "tiff")  # of cover art
-EXACT_SEEK = ("mp4", "matroska", "wav", "flac", "aiff", "caf")  # containers with an index, or with samples of one size
-RUN_IN = Fraction(1)  # seconds that are decoded before the first one that is wanted, for codecs that need those before
-JITTER = Fraction(1, 20)  # seconds by which a packet's time may differ from the end of the one before
-BLOCK = 2**16  # samples of silence made at once
+STILL_CODECS = ("png", "mjpeg", "bmp", "gif", "webp", "tiff")  # codecs of cover art
+EXACT_SEEK = ("mp4", "matroska", "wav", "flac", "aiff", "caf")  # containers with an index or a constant sample size
+RUN_IN = Fraction(1)  # seconds decoded before `begin`, for codecs that depend on earlier packets
+JITTER = Fraction(1, 20)  # seconds by which a packet's time may differ from the end of the previous packet
+BLOCK = 2**16  # samples of silence in one block
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A file's sound from `begin` to `end`, in seconds; `end` None: to its end. loop: repeated in a longer clip.
+    """A file's sound from `begin` to `end`.
 
-    Time 0 is the first frame of the file's video, or the first sample of a file without video. offset: the time of the
-    first sample. seconds: how long the track is, None where the file does not say. codec: ffmpeg's name of it. deep: it
-    has more than 16 bits.
+    All times are in seconds. Time 0 is the first frame of the file's video, or the first sample of a file without
+    video.
     """
 
     path: Path
-    codec: str
+    codec: str  # ffmpeg's name
     rate: int  # samples per second
     channels: int
-    offset: Fraction = Fraction(0)
-    seconds: Fraction | None = None
-    deep: bool = False
+    offset: Fraction = Fraction(0)  # time of the first sample
+    seconds: Fraction | None = None  # duration of the track; None if the file does not contain it
+    deep: bool = False  # whether samples have more than 16 bits
     begin: Fraction = Fraction(0)
-    end: Fraction | None = None
-    loop: bool = False
+    end: Fraction | None = None  # None for the file's end
+    loop: bool = False  # whether the sound repeats in a longer clip
 
     def part(self, begin: float | Fraction, end: float | Fraction | None = None, *, loop: bool = False) -> Sound:
-        """This sound between two times of the file."""
+        """Return the part of this sound between two times of the file."""
         return replace(self, begin=_exact(begin), end=None if end is None else _exact(end), loop=loop)
 
     def samples(self, channels: int | None = None) -> Generator[np.ndarray, None, None]:
-        """float32 [samples channels] in blocks at the file's own rate, from `begin` on. Mono or stereo, as the file is
-        unless `channels` says so. Damaged packets are silent. MediaError for what cannot be read."""
+        """Yield the samples from `begin` on in blocks, float32 [samples channels], at the file's own rate.
+
+        channels: 1 or 2, by default as in the file, but at most 2.
+        Damaged packets become silence. Raises MediaError if the file cannot be read.
+        """
         channels = channels or min(self.channels, 2)
         budget = SoundBudget()
         whole = None if self.end is None else max(0, round((self.end - self.begin) * self.rate))
@@ -66,11 +68,11 @@ class Sound:
             yield from _silence((whole or count) - count, channels)
 
     def _once(self, channels: int, budget: SoundBudget) -> Iterator[np.ndarray]:
-        """One pass over the file from `begin` on."""
+        """Yield the samples of one pass over the file, from `begin` on."""
         with opened_track(self.path) as track:
             first = round(self.begin * self.rate)
             track.seek(self.begin - RUN_IN)
-            at = first  # number of the sample that is due, from time 0
+            at = first  # number of the next sample to yield, from time 0
             for position, block in track.decoded(self.rate, channels, budget):
                 gap = position - at
                 if abs(gap) <= (JITTER * self.rate if at > first else 0):
@@ -85,7 +87,10 @@ class Sound:
 
 
 def find(path: str | Path) -> Sound | None:
-    """The first sound track of a sound file or a video; None where it has none. MediaError for what is neither."""
+    """Return the first sound track of a sound file or video, or None if it has none.
+
+    Raises MediaError for other files.
+    """
     path = Path(path)
     with _opened(path) as track:
         return track.describe(path) if track else None
@@ -93,23 +98,24 @@ def find(path: str | Path) -> Sound | None:
 
 @dataclass
 class Track:
-    """A file's sound track, open. origin: the time 0 of Sound in the container's time."""
+    """An open sound track."""
 
     container: Any
     stream: Any
     kind: Kind
-    origin: Fraction
+    origin: Fraction  # time in the container, in seconds, that is time 0 of Sound
 
     def seek(self, seconds: Fraction) -> None:
+        """Seek to a time, if the container supports exact seeking. Otherwise stay at the beginning."""
         if self.kind.container in EXACT_SEEK and seconds > 0:
             self.container.seek(int((seconds + self.origin) / self.stream.time_base), stream=self.stream)
 
     def packets(self) -> Iterator[Any]:
-        """From where it was sought to."""
+        """Yield the packets from the current position on."""
         yield from self.container.demux(self.stream)
 
     def decoded(self, rate: int, channels: int, budget: SoundBudget) -> Iterator[tuple[int, np.ndarray]]:
-        """The number of its first sample, from time 0, and float32 [samples channels], frame by frame."""
+        """Yield blocks of samples: the number of the first sample, from time 0, and float32 [samples channels]."""
         resample, known, following = None, None, 0
         for frame in self._frames():
             check_rate(frame.sample_rate, len(frame.layout.channels))
@@ -126,10 +132,11 @@ class Track:
                 following = position + len(block)
 
     def time_of(self, timed: Any) -> Fraction:
-        """Of a packet or a frame, from time 0."""
+        """Return the time of a packet or frame in seconds, from time 0."""
         return timed.pts * timed.time_base - self.origin
 
     def describe(self, path: Path) -> Sound:
+        """Return the properties of the track. Raises MediaError if no packet can be decoded."""
         context = self.stream.codec_context
         first = next(self._frames(), None)
         if first is None:
@@ -144,19 +151,19 @@ class Track:
 
     def _frames(self) -> Iterator[Any]:
         for packet in self.packets():
-            with suppress(library().FFmpegError):  # damaged
+            with suppress(library().FFmpegError):  # skip damaged packets
                 yield from packet.decode()
 
 
 def check_rate(rate: int, channels: int) -> None:
-    """TooMuchError for more than is read."""
+    """Raise TooMuchError if the sample rate or the number of channels exceeds the limits."""
     if not 0 < rate <= SAMPLE_RATE or not 0 < channels <= CHANNELS:
         raise TooMuchError(f"has {channels} channels of {rate:,} samples per second, which are more than are read")
 
 
 @contextmanager
 def opened_track(path: Path) -> Iterator[Track]:
-    """The file's sound. MediaError for what cannot be read, also while it is read, and where there is none."""
+    """Open the file's sound track. Raises MediaError without one, and for read errors inside the block as well."""
     with _opened(path) as track:
         if track is None:
             raise MediaError("has no sound", where=end_of(path), remedy=REMEDY)
@@ -180,7 +187,7 @@ def _opened(path: Path) -> Iterator[Track | None]:
         raise MediaError(str(error), where=where, remedy="Make it shorter or save it with fewer samples") from None
     except MediaError:
         raise
-    except Exception as error:  # decoders raise anything at a damaged file
+    except Exception as error:  # decoders raise any error for a damaged file
         raise MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where,
                          remedy=REMEDY) from error
 
@@ -197,7 +204,7 @@ def _first_track(container: Any, found: Kind) -> Track | None:
 
 
 def _family(decoder: str) -> str:
-    """The codec's name without which of ffmpeg's decoders reads it."""
+    """Return the codec's name for a decoder's name, such as mp3 for mp3float."""
     return decoder.removesuffix("float").removesuffix("_fixed").removeprefix("lib")
 
 

@@ -25,7 +25,7 @@ from animatediff.media.selection import Chosen, Selection, Timeline
 from animatediff.media.timing import duration
 from animatediff.media.video_index import VideoIndex
 
-SHORT = Fraction(1, 2)  # seconds by which a file may be shorter than it says without a notice
+SHORT = Fraction(1, 2)  # seconds by which a file may be shorter than its header says without a notice
 _Read = Callable[[Sequence[int], Budget], Iterator[Callable[[], Image.Image]]]
 
 
@@ -33,7 +33,7 @@ _Read = Callable[[Sequence[int], Budget], Iterator[Callable[[], Image.Image]]]
 class Source:
     """A source that has been opened once: its frames are counted and their times are known."""
 
-    path: Path  # as it was given
+    path: Path  # as given
     timeline: Timeline
     origin: Fraction = Fraction(0)  # time of the first frame in the container, in seconds
     notices: tuple[str, ...] = ()  # unexpected facts about the file
@@ -52,6 +52,15 @@ class Source:
                 if found.container:
                     return _video(path, VideoIndex.of(file, found, of_source()))
                 return _animation(path, [seconds for seconds, _ in decode.shown(file, found, of_source())])
+
+    @classmethod
+    def of_images(cls, images: Sequence[Image.Image], name: str) -> Source:
+        """Pictures that are in memory. name: in messages."""
+        def pictures(wanted: Sequence[int], budget: Budget) -> Iterator[Callable[[], Image.Image]]:
+            for number in wanted:
+                yield lambda number=number: images[number]
+
+        return cls(Path(name), Timeline(tuple(map(Fraction, range(len(images)))), Fraction(0)), _read=pictures)
 
     @property
     def is_picture(self) -> bool:

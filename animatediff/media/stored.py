@@ -10,7 +10,7 @@ import numpy as np
 
 from animatediff.errors import MediaError
 
-IN_MEMORY = 2**22  # bytes up to which there is no file
+IN_MEMORY = 2**22  # bytes that are kept in memory; more go into a file
 
 
 class StoredPictures(Sequence[np.ndarray]):
@@ -36,7 +36,7 @@ class StoredPictures(Sequence[np.ndarray]):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of an array: [f h w 3] or [f h w]."""
+        """Shape of all pictures as one array: [f h w 3] or [f h w]."""
         return (self._count, *self._picture)
 
     def __len__(self) -> int:

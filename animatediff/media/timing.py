@@ -1,4 +1,4 @@
-"""Frame rates as exact fractions, and frame times in the units that containers count in."""
+"""Frame rates as exact fractions, and frame durations in the units of containers."""
 from __future__ import annotations
 
 import math
@@ -7,12 +7,12 @@ from fractions import Fraction
 from animatediff.errors import MediaError, quoted
 
 FPS_MINIMUM, FPS_MAXIMUM = Fraction(1, 100), Fraction(1000)
-# Browsers show a GIF frame of 0 or 1 hundredths for a whole tenth of a second, so 2 is the shortest that works.
+# Hundredths of a second. Browsers show a GIF frame of 0 or 1 hundredths for a tenth of a second.
 GIF_SHORTEST = 2
 
 
 def duration(seconds: float) -> str:
-    """As people read it: 0.04 s, 2.5 s, 20 min 50 s, 3 h 28 min."""
+    """Return a duration for people: 0.04 s, 2.5 s, 20 min 50 s, 3 h 28 min."""
     if seconds < 59.95:
         return f"{float(f'{seconds:.3g}'):.6f}".rstrip("0").rstrip(".") + " s"
     whole = round(seconds)
@@ -23,7 +23,10 @@ def duration(seconds: float) -> str:
 
 
 def rate(fps: float | Fraction) -> Fraction:
-    """Frames per second as a fraction; 23.976, 29.97, 59.94 … are the broadcast rates n * 1000/1001."""
+    """Return frames per second as a fraction. 23.976, 29.97, 59.94 … become the broadcast rates n * 1000/1001.
+
+    Raises MediaError for a rate out of range.
+    """
     try:
         exact = Fraction(fps)
     except (TypeError, ValueError, OverflowError):
@@ -32,14 +35,14 @@ def rate(fps: float | Fraction) -> Fraction:
         raise MediaError(f"{quoted(fps)} frames per second cannot be written", where="fps",
                          remedy=f"Give a number from {float(FPS_MINIMUM)} to {float(FPS_MAXIMUM):g}")
     broadcast = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
-    # Half a unit of the third decimal: what people write for these rates. Slow clips mean what they say.
+    # People write these rates with up to three decimals. At 5 and below, the number is taken as it is.
     if exact > 5 and abs(broadcast - exact) <= Fraction(1, 2000):
         return broadcast
     return exact.limit_denominator(1001)
 
 
 def ticks(index: int, fps: Fraction, per_second: int) -> int:
-    """Frame `index`'s duration in ticks: each boundary is rounded on its own, so errors never add up."""
+    """Return the duration of frame `index` in ticks. Its start and end are rounded, so errors do not add up."""
     def boundary(i: int) -> int:
         return math.floor(i * per_second / fps + Fraction(1, 2))
 
@@ -47,11 +50,11 @@ def ticks(index: int, fps: Fraction, per_second: int) -> int:
 
 
 def gif_delay(index: int, fps: Fraction) -> int:
-    """Delay in hundredths of a second. Above 50 fps a GIF plays at 50: viewers ignore shorter delays."""
+    """Return a frame's delay in hundredths of a second. GIFs play at 50 fps at most: viewers ignore shorter delays."""
     return GIF_SHORTEST if fps > Fraction(100, GIF_SHORTEST) else ticks(index, fps, 100)
 
 
 def apng_delay(fps: Fraction) -> tuple[int, int]:
-    """Delay in seconds as (numerator, denominator), both 16 bits wide."""
+    """Return the delay in seconds as (numerator, denominator), 16 bits each."""
     delay = (1 / fps).limit_denominator(65535)
     return delay.numerator, delay.denominator

@@ -29,7 +29,10 @@ class MissingFrameError(ValueError):
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The times of a video's frames. Without `keys`, the packets do not tell the frames, and all were decoded once."""
+    """The times of a video's frames.
+
+    If the packets do not determine the frames, all frames were decoded once and `keys` is empty.
+    """
 
     pts: tuple[int, ...]  # of each frame that is shown, ascending
     end: int  # end of the last frame
@@ -40,7 +43,10 @@ class VideoIndex:
 
     @classmethod
     def of(cls, file: BinaryIO, found: Kind, budget: Budget) -> VideoIndex:
-        """Read the packets of a file, and decode it only if they do not tell the frames. Raises TooMuchError."""
+        """Index a file by its packets, or by decoding it if the packets do not determine the frames.
+
+        Raises TooMuchError if the file exceeds `budget`.
+        """
         with _video(file, found) as (container, stream):
             if stream is None:
                 return cls((), 0, Fraction(1))
@@ -109,7 +115,7 @@ def _video(file: BinaryIO, found: Kind) -> Iterator[tuple[Any, Any]]:
 def _decoded(container: Any, stream: Any, budget: Budget) -> Iterator[Any]:
     decoder = decoder_of(stream, most_pixels=PIXELS)
     for packet in container.demux(stream):
-        if packet.size or packet.pts is None:  # not an empty packet in the middle, which stands for a dropped frame
+        if packet.size or packet.pts is None:  # skip empty packets in the middle, which mean dropped frames
             for frame in decoder.decode(packet):
                 budget.take(frame.width, frame.height)
                 yield frame

@@ -1,4 +1,4 @@
-"""Interpolation as settings ask for it, in jobs of both kinds, and what is said of it."""
+"""Interpolation by the settings, in jobs of both kinds, and the notes on it."""
 from __future__ import annotations
 
 import json
@@ -55,7 +55,7 @@ def test_both_kinds_of_jobs_write_the_same(tmp_path):
     assert np.array_equal(a[::2], [*frames(), *frames()[-2:0:-1]]) and np.array_equal(a[1], a[-1])
     with Image.open(tmp_path / "s" / "a.gif") as gif:
         assert gif.n_frames == 12 and sum(gif.seek(i) or gif.info["duration"] for i in range(12)) == 750
-    assert streamed.loop == held.loop  # of the clip's own frames
+    assert streamed.loop == held.loop  # both scores are of the clip's own frames
 
 
 def test_what_is_held_are_the_clips_own_frames_where_no_others_are_asked_for(tmp_path):
@@ -139,7 +139,7 @@ def test_a_cut_is_noted(tmp_path):
 
 
 def test_a_network_that_fails_leaves_the_frames(tmp_path, monkeypatch):
-    """As a GPU that has run out of memory does."""
+    """Like a GPU out of memory."""
     class Failing:
         def between(self, a, b, times):
             raise RuntimeError("CUDA out of memory")

@@ -1,4 +1,4 @@
-"""Jobs: frames that are pushed, clips that lose some, and what is left after errors."""
+"""Jobs: pushed frames, clips that lose some frames, and the files that remain after errors."""
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
-"""Plans: what the settings name is read once in a run, long sources do not lie in memory, and what is refused."""
+"""Plans: files named in the settings are read once per run, long sources do not stay in memory, and errors are raised.
+"""
 from __future__ import annotations
 
 import tracemalloc
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How often prompts, pictures, masks and motion LoRAs are read, and samplers' schedulers are built."""
+    """Count the reads of prompts, pictures, masks and motion LoRAs, and the schedulers built for samplers."""
     seen = Counter()
 
     def watch(place, name, what):
@@ -80,7 +81,7 @@ def test_a_long_video_does_not_lie_in_memory(tmp_path):
     frames = [Image.new("RGB", (256, 256), (grey, grey, 0)) for grey in range(100)]
     frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:], duration=50)
     asked = settings(init=str(tmp_path / "long.gif"), frames=0, size="256x256")
-    Inputs.read(settings(init=str(tmp_path / "long.gif"), frames=2), None)  # what stays of imports
+    Inputs.read(settings(init=str(tmp_path / "long.gif"), frames=2), None)  # so that imports are not measured
     tracemalloc.start()
     try:
         found = Inputs.read(asked, None)
@@ -110,7 +111,7 @@ def test_what_is_refused_of_pictures(more, count, said):
     {"closed_loop": "ping-pong", "seam_repair": 1, "frames": 5}, {"init": "start.png", "denoising_strength": 0.4},
 ], ids=str)
 def test_a_plan_counts_calls_as_a_webuis_preflight_does(tiny, pictured, sampler, more):
-    """With samplers that place their steps alike in both."""
+    """Only samplers whose steps are placed alike in both."""
     if "init" in more:
         more = {**more, "init": str(pictured / more["init"])}
     asked = settings(sampler=sampler, steps=5, **more)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it writes, says and returns."""
+"""The command line as a user meets it: files, output and exit codes."""
 from __future__ import annotations
 
 import errno
@@ -126,7 +126,7 @@ def test_bad_input(run, files, tmp_path, arguments, code, words):
     assert got == code and out == "" and len(message) == 1
     for word in words:
         assert word in message[0]
-    assert not list(tmp_path.iterdir())  # nothing half made
+    assert not list(tmp_path.iterdir())  # no incomplete file
     got, out, _ = run("render", "x", *defaults, *given, "--json", models=False)
     assert got == code and json.loads(out)["exit_code"] == code
 
@@ -189,7 +189,7 @@ def test_models_that_a_repeated_clip_names_are_told_in_one_message(run, files, t
 
 
 def carrying(path: Path, **values) -> Path:
-    """A settings file that --from reads."""
+    """A settings file for --from."""
     path.write_text(json.dumps({"animatediff": "9.9", "settings": {"prompt": "x", **values}}))
     return path
 
@@ -201,7 +201,7 @@ def test_settings_of_a_repeated_clip_that_cannot_be_used(run, tmp_path, nothing_
     code, _, err = run("render", "--from", old, "--sampler", "Euler", "--context", "16")
     assert code == 2 and f"{old}, --overlap: 20 is not less" in err and "a longer --context;" in err
     code, _, err = run("render", "--from", old, "--sampler", "Euler", "--context", "64")
-    assert code == cli.UNEXPECTED and "a model is loaded" in err  # all is well up to there
+    assert code == cli.UNEXPECTED and "a model is loaded" in err  # no error before that
     code, _, err = run("render", "--from", carrying(tmp_path / "new.txt", colour="red"))
     assert code == 2 and "new.txt, colour: unknown parameter" in err and "newer version" in err
 
@@ -216,7 +216,7 @@ def test_frame_in_a_repeated_clip_is_left_to_the_api(run, tmp_path, carried, wri
 
 
 def test_one_is_not_many(run):
-    # One frame of 64x64 leaves the tiny UNet's deepest norms one value, which torch refuses.
+    # With one frame of 64x64, the tiny UNet's deepest norms have a single value, which torch refuses.
     code, out, err = run("render", "x", *QUICK, "--frames", "1", "--size", "128x128", "--format", "PNG")
     assert code == 0 and "1 frame of 128x128, 1 UNet call, " in err and "Wrote 1 frame in " in out
 
@@ -334,7 +334,7 @@ def test_help_and_bad_flags_need_no_torch():
                  "--stride", "--overlap", "--seed", "--steps", "--cfg", "--sampler", "--size", "--motion-module",
                  "--checkpoint", "--device", "--dtype", "--from", "--json"):
         assert flag in out
-    assert time.perf_counter() - began < 20  # with room for a loaded machine; 0.2 s on an idle one
+    assert time.perf_counter() - began < 20  # with a margin for a loaded machine; 0.2 s on an idle one
 
 
 def test_errors_that_nobody_foresaw(run, monkeypatch):

@@ -1,4 +1,4 @@
-"""Names that people give, output that is closed or full, Ctrl-C again and again, and two runs at once."""
+"""Unusual file names, closed or full output, repeated Ctrl-C, and two runs at once."""
 from __future__ import annotations
 
 import io
@@ -150,7 +150,7 @@ def test_a_second_run_of_a_name_is_refused_and_numbers_are_passed_over(run, tmp_
 
 
 def test_going_on_beside_the_living_run_is_refused(run, tmp_path, monkeypatch):
-    """Its state, its half-written files and what it has written stay as they are."""
+    """The running run's state, incomplete files and finished files stay unchanged."""
     seen = []
 
     class Meanwhile(output.Progress):

@@ -1,4 +1,4 @@
-"""`animatediff interpolate`: files in, files out, read again by Pillow and PyAV."""
+"""`animatediff interpolate`: the written files are read by Pillow and PyAV."""
 from __future__ import annotations
 
 import json
@@ -95,7 +95,7 @@ def test_a_clip_of_the_webui_keeps_its_text(run, tmp_path):
 
 
 def test_frames_that_are_shown_unequally_long(run, tmp_path):
-    """Ten of a tenth of a second, then one of a second: at 10 fps the same, and nine between the last two."""
+    """Ten frames of 0.1 s, then one of 1 s. At 10 fps the ten stay as they are, and nine come between the last two."""
     pictures = [Image.fromarray(frame) for frame in frames(12)]
     pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=[100] * 10 + [1000, 100],
                      lossless=True)

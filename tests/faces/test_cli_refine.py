@@ -1,4 +1,4 @@
-"""`animatediff refine`: clips in, refined clips out, read again by Pillow and PyAV."""
+"""`animatediff refine`: the written files are read by Pillow and PyAV."""
 from __future__ import annotations
 
 import json
@@ -36,7 +36,7 @@ def no_models(monkeypatch):
 
 
 def frames(count=3, side=32):
-    """A square that moves over a smooth ground."""
+    """A square that moves over a smooth background."""
     ground = np.indices((side, side)).sum(0)[..., None] * np.array([3, 2, 1]) % 200
     pictures = []
     for i in range(count):
@@ -66,7 +66,7 @@ def refined(run, *arguments):
     return json.loads(out)
 
 
-SLOW = pytest.mark.slow  # has a quick counterpart
+SLOW = pytest.mark.slow  # a quicker test covers the same
 
 
 @pytest.mark.parametrize("ending", ["gif", "mp4", "png", *(pytest.param(name, marks=SLOW) for name in
@@ -97,7 +97,7 @@ def test_what_is_given_overrides(run, models):
 
 
 def test_the_clip_is_img2img_of_the_enlarged_frames(run, models):
-    """With Lanczos, `render` makes the same of the same start pictures."""
+    """With Lanczos, `render` makes the same clip from the same start pictures."""
     clip("a.apng")
     refined(run, "a.apng", "--denoising-strength", "0.6", "--out", "b.apng", *models)
     code, _, err = run("render", "a cat", "--negative", "a dog", "--init", "a.apng", "--size", "64x64", "--steps", "2",
@@ -121,7 +121,7 @@ def test_enlarging_alone_is_pillows_and_needs_no_model(run, no_models):
 
 
 def test_frames_are_enlarged_one_by_one(run, no_models, monkeypatch):
-    """Each is written before the next but a few is read."""
+    """Each frame is written before more than a few following ones are read."""
     clip("a.apng", frames(40))
     events = []
     add, pictures = ClipWriter.add, read.pictures
@@ -217,7 +217,10 @@ def test_a_clip_that_plays_to_and_fro_is_refined_once(run, models):
     ("seamless", 6, "seamless"), pytest.param("ping-pong", 12, "seamless", marks=SLOW),
     pytest.param("none", 6, "none", marks=SLOW)])
 def test_a_loop_stays_closed(run, models, loop, count, expected):
-    """12 frames of a clip of 4 to and fro are an interpolated one, whose frames are all its own."""
+    """A clip of 4 frames that plays forwards and backwards and has 12 frames was interpolated.
+
+    The refined clip has all 12 as its own frames.
+    """
     clip("a.apng", frames(count), closed_loop=loop, frames=4 if count == 12 else 6)
     told = refined(run, "a.apng", "--scale", "1", "--out", "b.apng", *models)
     made = told["metadata"]["refined"][0]["settings"]

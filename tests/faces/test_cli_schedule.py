@@ -1,4 +1,4 @@
-"""`animatediff schedule`, and clips whose prompts travel, as a user meets them."""
+"""`animatediff schedule`, and clips with prompt travel, as a user meets them."""
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""`animatediff score`, and `--score` of a run's files."""
+"""`animatediff score`, and `--score` for a run's files."""
 from __future__ import annotations
 
 import json
@@ -12,7 +12,7 @@ from animatediff.media.write import ClipWriter
 
 @pytest.fixture
 def clip(tmp_path):
-    """make(name): ten frames at 8 fps whose brightness goes up and down by 8 of 255."""
+    """make(name): ten frames at 8 fps whose brightness is a sine of period 4 and amplitude 8 of 255."""
     pattern = np.kron(np.random.default_rng(0).integers(60, 160, (8, 8, 3)), np.ones((8, 8, 1)))
 
     def make(name, formats):

@@ -1,4 +1,4 @@
-"""`animatediff render` with a sound, and files of more bits; read again by PyAV, OpenCV and the ffmpeg program."""
+"""`animatediff render` with a sound, and files with higher bit depth, read by PyAV, OpenCV and the ffmpeg program."""
 from __future__ import annotations
 
 import json
@@ -42,7 +42,7 @@ def test_sound_in_the_file_and_in_a_curve(run, beat):
 
 
 def test_a_curve_is_its_numbers(run, beat, tmp_path):
-    """Loudness is 1 in frames 4 to 7, which are shown from 0.5 s to 1 s."""
+    """The loudness is 1 in frames 4 to 7, which are shown from 0.5 s to 1 s."""
     effects = {"whole": "1", "heard": "1 - audio(loudness)", "written": "1, 1, 1, 1, 0"}
     for name, effect in effects.items():
         assert run("render", "x", *QUICK, "--frames", 8, "--audio", "beat.wav", "--motion-effect", effect,

@@ -1,4 +1,4 @@
-"""What the command line says of what others wrote: escape sequences, paths that no file can have, unknown words."""
+"""The command line's messages about foreign input: escape sequences, impossible paths, unknown words."""
 from __future__ import annotations
 
 import json

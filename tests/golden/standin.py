@@ -53,7 +53,7 @@ def record(row: Row, host: Any, files: SimpleNamespace, folder: Path) -> dict[st
     values = {name: value.replace(FILES, str(files.pictures)) if isinstance(value, str) else value
               for name, value in row.values.items()}
     fields, settings, tab = _request(row, values)
-    before = _preflight(fields, settings)
+    before = _preflight(fields, settings, tab)
     with _watching(host) as seen, contextlib.redirect_stdout(io.StringIO()):
         answer = host.request(tab, fields, {"AnimateDiff": [settings]})
     outputs = folder / "outputs"
@@ -68,8 +68,7 @@ def record(row: Row, host: Any, files: SimpleNamespace, folder: Path) -> dict[st
 
 def preflight_of(row: Row, values: dict[str, Any]) -> dict[str, Any]:
     """What the preflight says of a row, with these values; {"refused": …} where they are refused."""
-    fields, settings, _ = _request(row, values)
-    return _preflight(fields, settings)
+    return _preflight(*_request(row, values))
 
 
 def has(row: Row) -> bool:
@@ -93,15 +92,15 @@ def _request(row: Row, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     return fields, settings, row.tab or ("img2img" if init else "txt2img")
 
 
-def _preflight(fields: dict[str, Any], settings: dict[str, Any]) -> Any:
+def _preflight(fields: dict[str, Any], settings: dict[str, Any], tab: str) -> Any:
     """As the API's route answers, which the stand-in's fastapi has not."""
     request, run_facts = (importlib.import_module(f"animatediff.hosts.a1111.{name}")
                           for name in ("request", "run_facts"))
     host = {ours: fields.get(theirs) for ours, theirs in OF_A_RUN.items()}
-    sources = len(fields.get("init_images", ()))
+    sources = len(fields.get("init_images") or ())
     try:
         wanted = request.read([settings])
-        found = run_facts.of_run(wanted, host, from_picture=sources > 0, sources=sources if sources > 1 else None)
+        found = run_facts.of_run(wanted, host, from_picture=tab == "img2img", sources=sources if sources > 1 else None)
     except AnimateDiffError as error:
         return {"refused": str(error)}
     return found.to_dict()

@@ -1,4 +1,4 @@
-"""The stand-in for the WebUI, for the length of a test."""
+"""Fixtures with the stand-in for the WebUI."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def bare_host(tmp_path, monkeypatch):
-    """With a motion module, `moving.safetensors`, and without an extension."""
+    """The stand-in with a motion module, `moving.safetensors`, and without an extension."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "standin"))
     from standin_host import standing_in
     from tiny_models import write_module
@@ -23,7 +23,7 @@ def bare_host(tmp_path, monkeypatch):
 
 @pytest.fixture
 def host(bare_host):
-    """With this extension, on its pages."""
+    """The stand-in with this extension on its pages."""
     bare_host.load(ROOT / "scripts" / "animatediff.py")
     bare_host.show()
     return bare_host
@@ -31,7 +31,7 @@ def host(bare_host):
 
 @pytest.fixture(scope="module")
 def lasting_host(tmp_path_factory):
-    """The same for all tests of a file, which leave it as it was."""
+    """Like `host`, shared by all tests of a file. They must leave it as it was."""
     folder = tmp_path_factory.mktemp("host")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent / "standin"))

@@ -1,6 +1,6 @@
-"""A gradio that records what is built, and refuses arguments that gradio 3.41.2 and 4.40.0 do not both take.
+"""A gradio that records the components, and refuses arguments that gradio 3.41.2 and 4.40.0 do not both accept.
 
-ACCEPTED was read from the two with inspect.signature. `gradio(version)` is a module to put into sys.modules.
+ACCEPTED was read from both versions with inspect.signature. `gradio(version)` returns a module for sys.modules.
 """
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ ACCEPTED = {
     "HTML": _COMMON + "every show_label value",
     "Button": "elem_classes elem_id icon interactive link min_width scale size value variant visible",
     "Gallery": _COMMON,
-    # source, tool and brush_color: of 3.41, which paints in an Image.
+    # source, tool and brush_color exist in 3.41, which paints in an Image.
     "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
              "streaming tool type width",
+    "Video": _FORM.replace("info ", "") + "autoplay format height include_audio width",
     "ImageMask": _COMMON + "brush height image_mode show_label type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
@@ -35,10 +36,10 @@ FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 
 
 class Block:
-    """Something on the page. `events`: (name, arguments) as attached."""
+    """A component or layout block on the page. `events`: the attached events as (name, arguments)."""
 
     stack: ClassVar[list[Block]] = []
-    script = "_js"  # the argument of an event that is JavaScript
+    script = "_js"  # the event argument for JavaScript
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = next(kind.__name__ for kind in type(self).__mro__ if kind.__name__ in ACCEPTED)
@@ -89,7 +90,7 @@ def gradio(version: str = "3.41.2") -> ModuleType:
     module.Brush = lambda **kwargs: kwargs
 
     class Dropdown(module.Dropdown):
-        """Of 3.41, whose choices are texts; those of 4 are pairs of a label and a value."""
+        """The Dropdown of 3.41, whose choices are texts. In 4 they are pairs of label and value."""
 
         def __init__(self, **kwargs: Any):
             super().__init__(**kwargs)

@@ -1,7 +1,8 @@
 """The accordion on a page of a real gradio 4, with the stand-in as its host: python gradio4_page.py PORT FOLDER PATHS.
 
-FOLDER holds motion modules. PATHS, joined as in $PATH, are searched for what this Python lacks: the project and
-what it needs. A button below the accordion shows what the controls send. The gallery has the clip FOLDER/clip.gif.
+FOLDER holds motion modules. PATHS, joined as in $PATH, are searched for packages that this Python lacks: the project
+and its dependencies. A button below the accordion shows the values that the controls send. The gallery has the clip
+FOLDER/clip.gif.
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def main(port: int, folder: Path) -> None:
         sys.path.remove(str(HERE / "standin"))
         for name in [name for name in sys.modules if name.split(".")[0] == fastapi.__name__]:
             del sys.modules[name]
-        sys.modules.update(real)  # the stand-in has its own
+        sys.modules.update(real)  # replaces the stand-in's own
         host.opts.data["animatediff_model_path"] = str(folder)
         sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=host.shared.sd_model)
         host.shared.sd_model.sd_checkpoint_info.name_for_extra = "photo"

@@ -1,8 +1,8 @@
-"""How often the WebUI's own sampler functions call the denoiser, and in which of our steps, as JSON on one line.
+"""Prints, as JSON on one line, the steps in which the WebUI's own sampler functions call the denoiser.
 
-Run with the WebUI's Python in its folder. sampler_calls.json is what it printed for 1.10.1; test_preflight.py reads it,
-and runs this again where there is a WebUI. `calls`: runs [first, last, n] of scope.py's steps with n calls
-each, in order; null where the host itself fails.
+Run it with the WebUI's Python in its folder. sampler_calls.json is the output for 1.10.1. test_preflight.py reads that
+file, and runs this script again if there is a WebUI. `calls` has runs [first, last, n] of scope.py's steps with n calls
+each, in order, or null if the host itself fails.
 """
 import itertools
 import json

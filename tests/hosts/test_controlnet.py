@@ -1,7 +1,8 @@
-"""ControlNet beside ours. It is imitated where hints are made and used, with its rules written down here anew:
-hints [frames …], twice as many where cond and uncond go together; `hint_cond` is read in every call of the UNet.
+"""ControlNet beside this extension, with an imitation of ControlNet.
 
-Which frame a row of a call belongs to is told by its prompt, of which every frame has one of its own.
+The imitation creates and uses hints by ControlNet's rules, written anew here: hints are [frames …], or twice as many
+rows if cond and uncond are in one call; `hint_cond` is read in every call of the UNet. Every frame has its own prompt,
+which identifies the frame of each row of a call.
 """
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 0, "batch
 
 
 class Unit(SimpleNamespace):
-    """As much of a ControlNetUnit as others may touch."""
+    """The attributes of a ControlNetUnit that other extensions may use."""
 
     def __init__(self, **given):
         modes = importlib.import_module("enum").Enum("InputMode", {"SIMPLE": "simple", "BATCH": "batch"})
@@ -40,7 +41,7 @@ class Unit(SimpleNamespace):
 
 
 class Params:
-    """Its ControlParams: a new hint forgets what was made of the one before."""
+    """ControlNet's ControlParams: a new hint clears values derived from the previous one."""
 
     def __init__(self, hint, hr=None, model=None):
         self._hint_cond, self.hr_hint_cond, self.control_model = hint, hr, model
@@ -97,7 +98,7 @@ def test_its_pictures_of_hints_come_behind_the_clip(host, first, returns):
 
 
 def _controlnet(host):
-    """A script with the title ControlNet: hints in `process`, a patched UNet until `postprocess`."""
+    """A script with the title ControlNet: creates hints in `process`, and patches the UNet until `postprocess`."""
     class Script(host.scripts.Script):
         latest_network = None
 
@@ -148,7 +149,7 @@ def _controlnet(host):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder with a picture for each frame, named by its number, and something else."""
+    """A folder with a picture for each frame, named by its number, and an unrelated file."""
     folder = tmp_path / "hints"
     folder.mkdir()
     for i in range(FRAMES):
@@ -163,7 +164,7 @@ def clip(host, *units, settings=None, **fields):
 
 
 def frames_of_rows(host, context):
-    """The frame of each row, by its prompt."""
+    """Return the frame of each row, found by its prompt."""
     model = host.shared.sd_model
     known = [(i, model.get_learned_conditioning([text])[0])
              for texts in (POSITIVE, NEGATIVE) for i, text in enumerate(texts)]
@@ -195,6 +196,36 @@ def test_every_row_has_the_hint_of_its_frame(host, pictures, way):
         assert high[:, 0, 0, 0].tolist() == [100 + frame for frame in frames]
     if way == "Hires. fix":
         assert {size for size, _, _ in host.seen} == {8, 16}
+
+
+@pytest.mark.parametrize("source", ["video, txt2img", "video, img2img", "start pictures, img2img"])
+def test_a_unit_without_a_picture_has_the_sources_frames(host, pictures, source):
+    """And one with a picture keeps it."""
+    tab, fields = source.split(", ")[1], {}
+    if tab == "img2img":
+        starts = sorted(pictures.glob("*.png")) if "start" in source else []
+        fields["init_images"] = [Image.open(path) for path in starts]
+    settings = {"video_path": str(pictures)} if "video" in source else {}
+    answer = host.request(tab, {**REQUEST, "steps": 4, **fields},
+                          {"AnimateDiff": [{**CLIP, **settings}], "ControlNet": [Unit(), Unit(image="a picture")]})
+    assert answer.status == 200, answer
+    assert len(host.seen) >= 6
+    for _, context, hints in host.seen:
+        assert hints[0][0][:, 0, 0, 0].tolist() == frames_of_rows(host, context)
+        assert hints[1][0] is host.originals[1][0]
+
+
+def test_units_that_have_something_of_their_own_get_no_frames_of_the_source(host, pictures):
+    from animatediff.hosts.neighbours import controlnet
+
+    bare = Unit()
+    units = [bare, Unit(image="a picture"), Unit(batch_images=str(pictures)), Unit(enabled=False),
+             Unit(ipadapter_input=[1]), Unit(image={"image": None, "mask": None}), Unit(image="")]
+    script = SimpleNamespace(title=lambda: "ControlNet", args_from=0, args_to=len(units))
+    p = SimpleNamespace(
+        scripts=SimpleNamespace(alwayson_scripts=[script]), script_args=tuple(units))
+    assert [found.place for found in controlnet.without_pictures(p)] == [0, 5, 6]
+    assert bare.batch_images is None
 
 
 def test_afterwards_the_hints_are_as_before(host, pictures):
@@ -380,7 +411,7 @@ def test_a_latent_made_for_other_rows_is_made_anew(host):
 
 
 def test_marks_survive_the_padding(host):
-    """ControlNet puts a token of ±1024 before each prompt, to tell positive from negative in the UNet."""
+    """ControlNet puts a token of ±1024 before each prompt, to distinguish positive from negative in the UNet."""
     from animatediff.hosts.shared.cfg_rows import equal_lengths
 
     def marked(tokens, mark):
@@ -394,7 +425,7 @@ def test_marks_survive_the_padding(host):
     assert torch.equal(cond[0, 78:], empty[0])
 
 
-# -- what it asks of us ------------------------------------------------------------------------------------------------
+# -- the interface that ControlNet expects -----------------------------------------------------------------------------
 
 
 def test_it_is_told_of_the_clip(host):
@@ -430,7 +461,7 @@ def test_the_batch_tab_is_the_hosts(host, monkeypatch):
 
 
 def sparse_weights(widths=(32, 64), frames=32, seed=0):
-    """Temporal layers of a SparseCtrl file: two sites a level, one attention in each."""
+    """Temporal layers of a SparseCtrl file: two sites per level, one attention each."""
     generator = torch.Generator().manual_seed(seed)
 
     def some(*shape):
@@ -457,8 +488,10 @@ def sparse_weights(widths=(32, 64), frames=32, seed=0):
 
 @pytest.mark.parametrize("over_frames", [True, False])
 def test_sparsectrls_temporal_layers_agree_with_diffusers(host, monkeypatch, over_frames):
-    """diffusers takes the statistics of the norm over all frames, the original over each: for one clip of equal frames'
-    statistics the two agree, so ours is told to do as diffusers does, and is also compared on a single frame."""
+    """diffusers computes the norm's statistics over all frames, the original code over each frame.
+
+    Ours is set to diffusers' behaviour for this comparison, and is also compared on a single frame, where both agree.
+    """
     module = pytest.importorskip("diffusers.models.unets.unet_motion_model")
     from animatediff.hosts.neighbours.sparsectrl import MotionModuleType, MotionWrapper, in_pass
     from animatediff.layout import ClipLayout

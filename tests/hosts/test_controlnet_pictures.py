@@ -1,6 +1,6 @@
-"""Several pictures for an IP-Adapter of ControlNet: what it asks of an AnimateDiff extension while it sets up a unit.
+"""Several pictures for an IP-Adapter of ControlNet, mixed by our PromptScheduler when ControlNet sets up a unit.
 
-The call is ControlNet's own where it is installed (WEBUI_EXTENSIONS), else as it was when this was written.
+The calling code is ControlNet's own if it is installed (WEBUI_EXTENSIONS), otherwise a copy of its statements.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ c = ImageEmbed(c_full, ip_adapter_emb.uncond_emb, True)
 
 
 class ImageEmbed(NamedTuple):
-    """Of the versions of ControlNet in which this call has its third value."""
+    """The type in versions of ControlNet whose call has a third value."""
 
     cond_emb: torch.Tensor
     uncond_emb: torch.Tensor
@@ -51,7 +51,7 @@ class ImageEmbed(NamedTuple):
 
 
 def of_the_installed() -> str:
-    """The statements around its call of `multi_cond`."""
+    """Return the statements around the call of `multi_cond` in the installed ControlNet."""
     tree = ast.parse(INSTALLED.read_text("utf-8"))
     blocks = [node.body for node in ast.walk(tree) if isinstance(node, ast.If)]
     [found] = [body for body in blocks
@@ -101,7 +101,7 @@ def host(tmp_path, monkeypatch, call):
 
 
 def made(host, **settings):
-    """[frame 4 8]: what ControlNet has for each frame."""
+    """Return ControlNet's embedding of each frame [frame 4 8]."""
     clip = {"enable": True, "model": "moving.safetensors", "video_length": FRAMES, "batch_size": 4, "overlap": 1,
             "format": ["GIF"], **settings}
     answer = host.request("txt2img", REQUEST, {"AnimateDiff": [clip]})
@@ -112,7 +112,7 @@ def made(host, **settings):
 
 
 def slerp(a, b, share):
-    """The formula of ControlNet's other partner, on whole tensors."""
+    """Spherical interpolation as in the other extension that ControlNet supports, on whole tensors."""
     angle = ((a * b).sum() / (a.norm() * b.norm())).acos()
     return (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / angle.sin()
 

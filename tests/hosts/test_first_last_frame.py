@@ -1,4 +1,4 @@
-"""First and last frame in the stand-in for the WebUI, whose VAE is linear: frames that are held are the pictures."""
+"""First and last frame in the stand-in for the WebUI. Its VAE is linear, so held frames equal the pictures."""
 from __future__ import annotations
 
 import base64
@@ -35,7 +35,7 @@ def clip(host, settings: dict, **fields) -> np.ndarray:
 
 
 def still(host, image: Image.Image) -> np.ndarray:
-    """The picture through the VAE: held to the end, nothing else is left."""
+    """Return the picture after encoding and decoding: a frame held to the end shows exactly this."""
     return clip(host, {"frame_lock": 1, "video_length": 1}, init_images=[image])[0].astype(int)
 
 
@@ -83,7 +83,7 @@ def test_the_last_frame_is_kept_under_its_name(host, monkeypatch):
     assert f"last_frame: {kept.stem}" in answer.info["infotexts"][0]
     from animatediff.hosts.a1111 import pictures
 
-    pictures.forget()  # as after a new start
+    pictures.forget()  # as after a restart
     field = pictures.Field.of("last_frame")
     found = field({"AnimateDiff": answer.info["infotexts"][0].split('AnimateDiff: "')[1].split('"')[0]})
     assert np.abs(np.asarray(found["value"].convert("RGB")).astype(int) - np.asarray(LAST)).max() == 0
@@ -101,7 +101,7 @@ def test_pictures_of_the_page_and_of_requests(host):
     assert by_page.last_frame == by_text.last_frame and len(by_page.last_frame) == 16
     assert request.read(({"enable": True, "last_frame": by_page.last_frame},)) == by_page
     assert request.read(({"enable": True, "last_frame": None},)).last_frame == ""
-    for number in range(20):  # only a few stay in memory
+    for number in range(20):  # more than stay in memory
         pictures.reference(Image.new("RGB", (4, 4), (number, 0, 0)))
     with pytest.raises(SettingsError, match="not kept"):
         pictures.find(by_page.last_frame)

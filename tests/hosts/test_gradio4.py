@@ -123,7 +123,7 @@ def test_a_mask_is_painted_and_used(page, served):
     page.click("#txt2img-ad-mask-blank")
     surface = page.locator("#txt2img-ad-mask-canvas canvas").first
     surface.wait_for(timeout=30_000)
-    page.wait_for_timeout(3000)  # the canvas takes its picture's size
+    page.wait_for_timeout(3000)  # until the canvas has its picture's size
     page.locator("#txt2img-ad-mask-canvas button[aria-label*=Draw], "
                  "#txt2img-ad-mask-canvas button[aria-label*=draw]").first.click()
     surface.scroll_into_view_if_needed()
@@ -133,7 +133,7 @@ def test_a_mask_is_painted_and_used(page, served):
         page.mouse.down()
         page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + row / 10 * box["height"], steps=20)
         page.mouse.up()
-    page.wait_for_timeout(2000)  # it sends its strokes
+    page.wait_for_timeout(2000)  # until it has sent its strokes
     if folder := os.environ.get("WEBUI_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/gradio4-mask.png")
     page.click("#txt2img-ad-mask-take")

@@ -1,6 +1,6 @@
-"""The infotext of a clip, through the WebUI's own quoting and parsing, which are restated here.
+"""The infotext of a clip, written and parsed by copies of the WebUI's quoting and parsing functions.
 
-Where a WebUI is given (WEBUI_DIR), the restatement is compared with its source.
+If a WebUI is given (WEBUI_DIR), the copies are compared with its source.
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def unquote(text):
 
 
 def through_the_host(value: str) -> dict[str, str]:
-    """Written as processing.create_infotext writes it, and read as parse_generation_parameters reads it."""
+    """Return the values written as by processing.create_infotext and read as by parse_generation_parameters."""
     facts = {"Steps": 20, "Sampler": "Euler a", "Seed": 7, "Size": "64x64", "AnimateDiff": value, "Version": "v1.10.1"}
     written = "a cat, sitting: there\nNegative prompt: dog\n" + ", ".join(f"{k}: {quote(v)}" for k, v in facts.items())
     *_, last = written.strip().split("\n")
@@ -91,7 +91,7 @@ def values_of(p):
     if p.name == "overlap":
         return st.integers(-1, 8)  # mostly below the context length
     if p.name in ("fps", "video_fps", "video_end"):
-        return st.floats(0.01, 1000) if p.maximum else st.floats(2e12, 3e12)  # behind any start
+        return st.floats(0.01, 1000) if p.maximum else st.floats(2e12, 3e12)  # larger than any start
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12
     return st.integers(int(low), int(high)) if p.type is int else st.floats(low, high, allow_nan=False)
 
@@ -150,7 +150,8 @@ def test_what_cannot_be_read_is_left_out():
 
 
 def pasted(params, *, expanded=True):
-    """What the host makes of the fields when a text is pasted (connect_paste): control -> new value."""
+    """Return the values that the host (connect_paste) gives the controls when a text is pasted: control -> new value.
+    """
     if expanded:
         infotext.expand(params)
     fields = {name: infotext.Field.of(name) for name in CLIP}
@@ -158,7 +159,7 @@ def pasted(params, *, expanded=True):
     return {name: value for name, value in found.items() if value is not None}
 
 
-@pytest.mark.parametrize("expanded", [True, False])  # the API's `infotext` calls nobody who could expand it
+@pytest.mark.parametrize("expanded", [True, False])  # False: as the API's `infotext`
 def test_pasting_restores_every_control(expanded):
     settings = Settings(enable=True, motion_module="m, n.ckpt", frames=9, formats=("GIF", "TXT"), noise="constant")
     found = pasted(through_the_host(infotext.dumps(settings)), expanded=expanded)
@@ -176,18 +177,18 @@ def test_pasting_the_older_extensions_text_leaves_the_formats():
 
 
 def test_pasting_with_the_older_extension_installed():
-    """It takes the text apart at ", " and ": " and removes the key, before us or after us."""
+    """The older extension splits the text at ", " and ": " and removes the key, either before or after our hook."""
     settings = Settings(enable=True, motion_module="mm.ckpt", frames=9, stride=2)
     params = {f"AnimateDiff {k}": v for k, v in (item.split(": ") for item in infotext.dumps(settings).split(", "))}
     assert pasted(params) == {**settings.to_dict(("clip",))}
     assert pasted({f"AnimateDiff {k}": v for k, v in (item.split(": ") for item in OLDER.split(", "))})["frames"] == 24
     params = {"AnimateDiff": infotext.dumps(settings)}
     infotext.expand(params)
-    assert all(isinstance(value, str) for value in params.values())  # it asserts as much
+    assert all(isinstance(value, str) for value in params.values())  # the older extension asserts this
 
 
 def test_names_for_sending_controls_to_another_tab():
-    """connect_paste_params_buttons compares names; PasteField takes a text for a label, and calls what it can call."""
+    """connect_paste_params_buttons compares names. PasteField takes a text as a label, and calls a callable."""
     field = infotext.Field.of("frames")
     assert field == "AnimateDiff frames" and isinstance(field, str) and callable(field)
     assert field in ["AnimateDiff frames"]

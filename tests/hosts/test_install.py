@@ -1,4 +1,4 @@
-"""install.py as the WebUI runs it, with a pip that only notes what it is asked for."""
+"""install.py as the WebUI runs it, with a pip that only records its arguments."""
 from __future__ import annotations
 
 import importlib.util
@@ -40,7 +40,7 @@ def test_only_what_is_missing_is_installed(install, capsys):
     install.install(lambda command, description: asked.append(command), finder(*install.NEEDED.keys() - {"av"}))
     command, = asked
     words = shlex.split(command)
-    assert words[0] == "install" and "--no-deps" in words  # nothing else may change its version
+    assert words[0] == "install" and "--no-deps" in words  # no other package may change its version
     assert not {"-U", "--upgrade", "--force-reinstall"} & set(words) and "==" not in command
     wanted = Requirement(words[-1])
     assert wanted.name == "av" and "18.1.0" in wanted.specifier and "99" not in wanted.specifier
@@ -73,7 +73,7 @@ def test_a_package_that_cannot_be_looked_up_is_missing(install):
 
 @pytest.mark.parametrize("there, fails", [(True, False), (False, False), (False, True)])
 def test_as_the_host_runs_it(install, tmp_path, there, fails):
-    """In a process of its own whose `launch` is the host's; with nothing missing that is not even imported."""
+    """In its own process with the host's `launch`. If nothing is missing, `launch` is not even imported."""
     (tmp_path / "launch.py").write_text(LAUNCH if not there else "raise SystemExit('imported without need')")
     if there:
         for name in install.NEEDED:
@@ -88,7 +88,7 @@ def test_as_the_host_runs_it(install, tmp_path, there, fails):
 
 
 def test_the_host_brings_the_rest():
-    """What the package needs in the WebUI is either in the host's own requirements or installed here."""
+    """Every dependency is either in the host's own requirements or installed by install.py."""
     folder = os.environ.get("WEBUI_DIR")
     if not folder:
         pytest.skip("needs WEBUI_DIR")

@@ -1,4 +1,4 @@
-"""Motion modules in folders: found by name, never outside the folders, described once; how the WebUI's are picked."""
+"""Motion modules in folders: found by name, only inside the folders, described once; and the WebUI's choice of them."""
 from __future__ import annotations
 
 import os
@@ -61,7 +61,7 @@ def test_nothing_outside_the_folders_is_found(tmp_path):
 def test_links(tmp_path):
     elsewhere = fill(tmp_path / "elsewhere", big_dot_ckpt=b"")
     folder = fill(tmp_path / "models", mm_dot_ckpt=b"")
-    (folder / "linked.ckpt").symlink_to(elsewhere / "big.ckpt")  # how people keep one copy of a large file
+    (folder / "linked.ckpt").symlink_to(elsewhere / "big.ckpt")  # a common way to keep one copy of a large file
     (folder / "round").symlink_to(folder)
     assert [path.name for path in library.files(folder)] == ["linked.ckpt", "mm.ckpt"]
     assert library.find("linked", [folder]) == folder / "linked.ckpt"
@@ -101,11 +101,11 @@ def test_a_file_is_described_once_until_it_changes(tmp_path, written, monkeypatc
 
 
 def test_a_file_that_the_system_does_not_give_is_an_entry_and_asked_for_again(tmp_path):
-    """Here no file can be opened for a while, as where a disk is away or permissions are wrong."""
+    """No file can be opened for a while, as with an unmounted disk or wrong permissions."""
     resource = pytest.importorskip("resource")
     folder = tmp_path / "m"
     write_module(folder / "mm.safetensors")
-    library.describe(write_module(tmp_path / "other.safetensors"))  # everything is imported
+    library.describe(write_module(tmp_path / "other.safetensors"))  # imports everything
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = [folder / "mm.safetensors"]
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
@@ -119,7 +119,7 @@ def test_a_file_that_the_system_does_not_give_is_an_entry_and_asked_for_again(tm
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_reading_where_the_host_has_put_its_own_torch_load(tmp_path, monkeypatch, zipped):
-    """modules/safe.py of the WebUI: refuses an open file that is an old pickle, and returns None."""
+    """The WebUI's modules/safe.py refuses an open file that is an old pickle, and returns None."""
     path = tmp_path / "mm.ckpt"
     module = build(WIDTHS, "v3")
     torch.save(module.state_dict(), path, _use_new_zipfile_serialization=zipped)
@@ -133,7 +133,7 @@ def test_reading_where_the_host_has_put_its_own_torch_load(tmp_path, monkeypatch
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """`.library`: the host's; `.models`: the folder of the settings; `.load_model(model)` puts it in memory."""
+    """`.library`: the host's library. `.models`: the folder of the settings. `.load_model(model)`: loads a model."""
     monkeypatch.syspath_prepend(str(STANDIN))
     from standin_host import standing_in
 
@@ -187,7 +187,7 @@ def test_the_first_module_that_fits(host, written):
     fill(host.models, a_dot_safetensors=written.xl, b_dot_safetensors=written.wide, c_dot_ckpt=written.v3,
          d_dot_safetensors=written.v2, _0_dot_ckpt=b"broken")
     find = host.library.find
-    assert find("").name == "a.safetensors"  # nothing is loaded: whichever can be used
+    assert find("").name == "a.safetensors"  # no checkpoint is loaded: the first usable module
     host.load_model(image_model())
     assert find("").name == "c.ckpt"
     (host.models / "c.ckpt").unlink()
@@ -202,7 +202,7 @@ def test_one_module_that_does_not_fit_says_why(host, written):
     host.load_model(image_model())
     with pytest.raises(ModelError, match="xl.safetensors is an SDXL motion module but the checkpoint is SD1.5"):
         host.library.find("")
-    assert host.library.find("xl").name == "xl.safetensors"  # whoever names it gets it, and the run's own refusal
+    assert host.library.find("xl").name == "xl.safetensors"  # found by name though it does not fit
     assert host.library.described("xl")[0].family.name == "HotShot-XL"
 
 

@@ -1,6 +1,8 @@
-"""The page in Japanese: localizations/ja_JP.json has every text that is always the same (labels, choices, help,
-settings, axes), which the host replaces where a text node or tooltip is exactly a key (javascript/localization.js);
-animatediff/hosts/shared/sentences/ja_JP.json has every sentence that is written at run time.
+"""The page in Japanese.
+
+localizations/ja_JP.json has every constant text (labels, choices, help, settings, axes). The host replaces a text node
+or tooltip that equals a key (javascript/localization.js). animatediff/hosts/shared/sentences/ja_JP.json has every
+sentence composed at run time.
 """
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ JAPANESE = json.loads((ROOT / "localizations" / "ja_JP.json").read_text("utf-8")
 SENTENCES = json.loads((ROOT / "animatediff" / "hosts" / "shared" / "sentences" / "ja_JP.json").read_text("utf-8"))
 KNOWN = JAPANESE | SENTENCES
 CLIP = [p for p in PARAMETERS if p.group == "clip"]
-EMOJI = re.compile("[\U0001f000-\U0001faff]")  # the host translates no text with one
+EMOJI = re.compile("[\U0001f000-\U0001faff]")  # the host does not translate texts with an emoji
 
 
 class Texts(HTMLParser):
@@ -126,11 +128,11 @@ def test_axes(host):
 
 # Sentences.
 
-# What is never said on a page: by the command line, the engine and the API alone.
+# Messages that never appear on a page: those of the command line, the engine and the API only.
 NOT_ON_PAGE = ("engine", "faces", "__main__.py", "clip/resume.py", "clip/plan.py", "clip/legacy.py",
                "hosts/a1111/api.py", "hosts/a1111/finished_api.py", "hosts/a1111/request.py", "travel/convert.py",
                "media/metadata.py", "media/measure/drift.py", "media/measure/flicker.py", "fuse.py", "layout.py")
-COMPOSED = {  # of several texts of the source
+COMPOSED = {  # composed of several texts of the source
     "the older AnimateDiff extension ({}) is enabled for this job too, and the two cannot run together",
     "Pick an {} module or change the checkpoint", "Change the checkpoint", "a whole number from {} to {}"}
 ERRORS = ("AnimateDiffError", "SettingsError", "ModelError", "MediaError", "FormatError", "UnreadableError", "refuse",
@@ -139,7 +141,10 @@ LISTS = ("said", "notes", "notices", "given_up")
 
 
 def templates(node, constants):
-    """What a text in the source may say, with {} for each value. constants: the module's texts by their names."""
+    """Return the messages that an expression in the source can produce, with {} for each value.
+
+    constants: the module's texts by their names.
+    """
     if isinstance(node, ast.Name):
         return [constants[node.id]] if node.id in constants else []
     if isinstance(node, ast.Constant):
@@ -162,7 +167,7 @@ def name_of(node):
 
 
 def said_in(path):
-    """Sentences of errors and notices in a source file."""
+    """Return the sentences of errors and notices in a source file."""
     found, sentences, tree = [], [], ast.parse(path.read_text("utf-8"))
     constants = {each.targets[0].id: each.value.value for each in tree.body
                  if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
@@ -196,7 +201,7 @@ def test_every_sentence_that_the_page_may_show(path):
 
     japanese = Translation(KNOWN)
     example = [text.replace("{}", "7") for text in said_in(path)]
-    # A refusal of a parameter is the predicate of a sentence about its value.
+    # A parameter's error message is the predicate of a sentence about its value.
     known = [text for text in example if any(
         japanese.error(AnimateDiffError(said)).rstrip("。") != said.rstrip(".") for said in (text, f"7 {text}"))]
     left = [text for text in example if text not in known]
@@ -236,7 +241,7 @@ def test_templates_have_the_same_places():
 
 
 def test_nothing_is_translated_that_is_not_there(host):
-    """Keys apply to the whole page, so that a leftover would change somebody else's text."""
+    """Keys apply to the whole page, so an unused key could change another extension's text."""
     files = [*(ROOT / "animatediff").rglob("*.py"), *(ROOT / "javascript").glob("*.js")]
     source = "".join(path.read_text("utf-8") for path in files) + "".join(
         text for p in CLIP for text in (p.label, p.help, *p.choices))
@@ -259,5 +264,5 @@ def test_translations_are_japanese_or_names():
     same = {key for key, text in JAPANESE.items() if not japanese.search(text)}
     assert all(JAPANESE[key] == key for key in same)
     assert all(" " not in key or key.startswith("[AnimateDiff]") for key in same)
-    for key, text in JAPANESE.items():  # numbers of a help text are facts
+    for key, text in JAPANESE.items():  # numbers in help texts must be the same
         assert set(re.findall(r"\d+(?:\.\d+)?", key)) <= set(re.findall(r"\d+(?:\.\d+)?", text)), key

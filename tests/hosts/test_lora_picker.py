@@ -1,4 +1,4 @@
-"""Motion LoRAs that are picked from a list go into the text of the settings, which reads the same again."""
+"""Motion LoRAs picked from a list are written into the settings' text, which reads back the same."""
 from __future__ import annotations
 
 import pytest

@@ -21,7 +21,7 @@ HIRES = {"enable_hr": True, "denoising_strength": 0.6, "hr_scale": 2, "steps": 2
 
 @pytest.fixture(scope="module")
 def loras(tmp_path_factory):
-    """The two files' tensors by hand, and their pairs."""
+    """The two files' tensors, written by hand, and their pairs."""
     first, second = by_hand.pairs(WIDTHS), by_hand.pairs(WIDTHS, seed=9)
     folder = tmp_path_factory.mktemp("loras")
     save_file(by_hand.original(first), folder / "zoom.safetensors")
@@ -34,8 +34,10 @@ def loras(tmp_path_factory):
 
 @pytest.fixture
 def there(host, library, loras):
-    """zoom lies with the motion modules, the others in the host's folder of LoRAs; merged.safetensors has 0.8 of zoom
-    and -0.5 of pan in it."""
+    """zoom lies beside the motion modules, the others in the host's LoRA folder.
+
+    merged.safetensors contains 0.8 of zoom and -0.5 of pan.
+    """
     theirs = host.data / "models" / "Lora"
     theirs.mkdir(parents=True)
     (library / "zoom.safetensors").write_bytes((loras.folder / "zoom.safetensors").read_bytes())
@@ -55,7 +57,7 @@ def there(host, library, loras):
 
 @pytest.fixture
 def networks(monkeypatch):
-    """What the host's extra networks are asked for, one dictionary for each activation."""
+    """The calls of the host's extra networks, one dictionary for each activation."""
     active = []
 
     def activate(p, data):
@@ -210,7 +212,7 @@ def test_unknown_names_in_tags_are_the_hosts(there, networks):
 
 
 def test_names_that_stand_inside_files_are_the_hosts_to_know(there, monkeypatch, networks):
-    """The host's Lora extension calls a file by the name in its metadata, too."""
+    """The host's Lora extension also finds a file by the name in its metadata."""
     path = there.data / "models" / "Lora" / "pan.ckpt"
     monkeypatch.setitem(sys.modules, "networks", SimpleNamespace(
         available_network_aliases={"alias": SimpleNamespace(filename=str(path))}))

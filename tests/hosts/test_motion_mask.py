@@ -1,6 +1,6 @@
 """Motion scale, effect and mask in the stand-in for the WebUI.
 
-The oracle of a scale is another motion module, whose to_k weights were multiplied by it in its file.
+The oracle for a scale is a motion module file whose to_k weights were multiplied by the scale.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOVING = {"returns": "frames"}
 
 @pytest.fixture(autouse=True)
 def calm(library):
-    """A copy of moving.safetensors whose keys are 0.4 of what they were."""
+    """A copy of moving.safetensors with its key weights multiplied by 0.4."""
     weights = load_file(library / "moving.safetensors")
     save_file({key: value * 0.4 if key.endswith("to_k.weight") else value for key, value in weights.items()},
               library / "calm.safetensors")

@@ -1,5 +1,7 @@
-"""The older extension beside ours, in either order of loading. It is imitated by a script with the same outline as the
-real one; tests/hosts/webui/test_neighbours.py has the real one."""
+"""The older extension beside this one, loaded in either order.
+
+A script with the same outline imitates it here. tests/hosts/webui/test_neighbours.py uses the real one.
+"""
 from __future__ import annotations
 
 import importlib
@@ -88,7 +90,7 @@ def write(folder: Path) -> Path:
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """load("ours", "theirs"): a host that has loaded the extensions in this order, and is about to build its page."""
+    """load("ours", "theirs"): a host that has loaded the extensions in this order and is about to build its page."""
     monkeypatch.syspath_prepend(str(STANDIN))
     from standin_host import standing_in
 
@@ -111,7 +113,7 @@ def load(tmp_path, monkeypatch):
             host.untouched = dict(vars(host.theirs.AnimateDiffScript)) \
                 if "theirs" in order else {}
             for callback in list(host.script_callbacks.callback_map["callbacks_before_ui"]):
-                if callback.__name__ != "_axes":  # for those the stand-in lacks what the X/Y/Z plot is
+                if callback.__name__ != "_axes":  # the stand-in has no X/Y/Z plot
                     callback()
             host.show()
             return host

@@ -1,4 +1,4 @@
-"""What is told before a run, against what it does: windows counted by running the loop, calls counted in the host."""
+"""The facts shown before a run, against the run: windows counted by running the loop, calls counted in the host."""
 from __future__ import annotations
 
 import json
@@ -146,7 +146,7 @@ def test_facts_and_their_order():
     assert fact(found, "Frame interpolation") == "40 → 120 frames, 24 fps, blend"
     assert fact(found, "Overlap") == "4" and fact(found, "Context length") == "16"
     assert fact(found, "Motion LoRA") == "zoom.ckpt × -0.5…1"
-    assert fact(told(), "Overlap") is None  # one window overlaps with none
+    assert fact(told(), "Overlap") is None  # a single window has no overlap
     assert found.lines[0] == "Frames: 40" and not found.problems and not found.notices
     assert json.loads(json.dumps(found.to_dict()))["unet_calls"] == found.calls
 
@@ -159,7 +159,7 @@ def test_free_inits_iterations_are_counted_in_the_first_pass(values, terms):
     assert twice.calls == 2 * (found.calls + 7)
 
 
-# What is wrong: word for word what the run says.
+# Errors: the same words as in the run.
 
 
 def refusal(run, *arguments):
@@ -243,7 +243,7 @@ def test_no_notice_without_cause():
     assert not told(module=lcm, sampler=Sampler("LCM")).notices
 
 
-# The host's samplers: recorded from the real one.
+# The host's samplers, recorded from the real host.
 
 
 def measured(rows):
@@ -277,6 +277,6 @@ def test_the_recording_is_of_this_host():
 
 
 def test_steps_from_a_picture():
-    """modules/sd_samplers_common.py, setup_img2img_steps: t_enc + 1."""
+    """setup_img2img_steps in modules/sd_samplers_common.py: t_enc + 1."""
     assert from_picture_steps(20, 0.75) == 16 and from_picture_steps(20, 1.0) == 20 and from_picture_steps(20, 0) == 1
     assert from_picture_steps(20, 0.3, exact=True) == 20

@@ -1,4 +1,4 @@
-"""The moving live preview: what it writes, read back by others; what it changes on the host's state, and when."""
+"""The moving live preview: its files, read by other decoders, and its changes to the host's state."""
 from __future__ import annotations
 
 import copy
@@ -18,18 +18,19 @@ from animatediff.hosts.shared.preview import MovingPicture, moving_preview, pick
 
 
 def decode(latents: torch.Tensor, index: int) -> Image.Image:
-    """A grey picture, eight times the size, as bright as the first number of that latent."""
+    """Return a grey picture of eight times the size. Its brightness is the first number of that latent."""
     grey = int(latents[index, 0, 0, 0])
     return Image.new("RGB", (latents.shape[3] * 8, latents.shape[2] * 8), (grey, grey, grey))
 
 
 def latents(frames: int, height: int = 4, width: int = 6, first: int = 0) -> torch.Tensor:
-    """[f c h w]; frame i is 10·i + first."""
+    """Return latents [f c h w]. Frame i is filled with 10·i + first."""
     return (torch.arange(frames, dtype=torch.float32) * 10 + first)[:, None, None, None].expand(-1, 4, height, width)
 
 
 def durations(data: bytes) -> list[int]:
-    """Milliseconds of each frame of an animated WebP (RFC 9649, 2.7.1.2: bytes 12 to 14 of an ANMF chunk)."""
+    """Return the milliseconds of each frame of an animated WebP (RFC 9649, 2.7.1.2: bytes 12 to 14 of an ANMF chunk).
+    """
     assert data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     found, at = [], 12
     while at < len(data):
@@ -43,7 +44,7 @@ def durations(data: bytes) -> list[int]:
 
 
 def greys(data: bytes) -> list[int]:
-    """Brightness of each frame in the middle, as OpenCV decodes it."""
+    """Return the brightness in the middle of each frame, decoded by OpenCV."""
     cv2 = pytest.importorskip("cv2")
     if not hasattr(cv2, "imdecodeanimation"):
         pytest.skip("this OpenCV cannot decode animations")
@@ -91,7 +92,7 @@ def test_without_webp_it_is_an_apng(monkeypatch):
 
     def save(self, fp, format=None, **params):
         if format == "WEBP":
-            raise KeyError("WEBP")  # what Pillow raises for a format that it was built without
+            raise KeyError("WEBP")  # Pillow's error for a format that it was built without
         return real(self, fp, format, **params)
 
     monkeypatch.setattr(Image.Image, "save", save)
@@ -111,7 +112,7 @@ def test_long_clips_lose_frames_not_seconds(frames, fps, shown, first):
     assert len(indices) == len(times) == shown <= 16
     assert sum(times) == pytest.approx(1000 * frames / fps, abs=1)
     assert min(times) >= 20 or shown == 1
-    starts = np.cumsum([0, *times[:-1]]) / 1000  # each frame is shown from its own time on
+    starts = np.cumsum([0, *times[:-1]]) / 1000  # the time at which each frame appears
     np.testing.assert_allclose(starts, np.array(indices) / fps, atol=0.001)
     gaps = np.diff([*indices, frames])
     assert indices[0] == 0 and gaps.max() - gaps.min() <= 1
@@ -151,7 +152,7 @@ def test_gradients_are_off_in_the_decoder():
 
 
 class State:
-    """What matters of modules/shared_state.py: class attributes, methods on the class, and a host that swallows."""
+    """The relevant part of modules/shared_state.py: class attributes, methods, and exceptions that are swallowed."""
 
     current_latent = None
     current_image = None
@@ -206,7 +207,7 @@ def test_preview_follows_the_steps_and_decodes_each_once():
             state.step(number, latents(8, first=number * 20))
             for _ in range(3):
                 state.set_current_image()
-                state.do_set_current_image()  # asked for without a new step
+                state.do_set_current_image()  # requested without a new step
             assert (state.id_live_preview, count.frames) == (number, 8 * number)
             assert state.current_image_sampling_step == number
             assert isinstance(state.current_image, MovingPicture)
@@ -214,10 +215,10 @@ def test_preview_follows_the_steps_and_decodes_each_once():
         state.step(3, latents(8, first=100))  # second-order samplers: new latents within a step
         state.do_set_current_image()
         assert count.frames == 32
-        state.step(4, state.current_latent)  # changed in place, perhaps
+        state.step(4, state.current_latent)  # the same tensor may have changed in place
         state.do_set_current_image()
         assert count.frames == 40
-        state.sampling_step = 4.5  # a window further on, in the same step
+        state.sampling_step = 4.5  # the next window of the same step
         state.do_set_current_image()
         assert count.frames == 40
     assert state.host_previews == 0
@@ -250,7 +251,7 @@ def test_a_patch_that_was_there_is_there_again():
         assert durations(written(state.current_image)) == [125] * 4
         state.step(3, latents(1))
         state.do_set_current_image()
-        assert calls == ["patch"]  # what is no clip goes to whom it went before
+        assert calls == ["patch"]  # other pictures go to the previous function
     assert vars(state)["do_set_current_image"] is patch
 
 
@@ -290,7 +291,7 @@ def test_on_any_error_the_host_shows_its_own(broken, caplog, monkeypatch):
             state.set_current_image()
             state.set_current_image()
             assert (state.host_previews, state.id_live_preview) == (number, number)
-        assert len(caplog.records) == 1 and "moving preview" in caplog.text  # said once, not at each step
+        assert len(caplog.records) == 1 and "moving preview" in caplog.text  # logged once, not at each step
         state.host_fails, before = True, len(tries)
         state.step(3, latents(4))
         for _ in range(3):
@@ -316,7 +317,7 @@ def test_a_single_picture_is_the_hosts():
 
 
 def test_direct_mode_moves_what_the_sampler_hands_over():
-    """Without parallel processing the sampler calls assign_current_image with a still, from its own thread."""
+    """Without parallel processing, the sampler calls assign_current_image with a still, in its own thread."""
     state, count = State(), Counter()
     with moving_preview(state, count, 8, direct=True):
         state.step(1, latents(4))
@@ -354,7 +355,7 @@ def test_many_ask_at_once_one_decodes():
 
 
 def test_the_end_stops_a_preview_that_is_being_made():
-    """The job goes on to other work: no frame is decoded, nothing of ours is assigned, after the scope."""
+    """After the scope, no frame is decoded and nothing of ours is assigned, since the job continues with other work."""
     state, entered, proceed = State(), threading.Event(), threading.Event()
     frames = []
 

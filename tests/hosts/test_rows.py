@@ -1,4 +1,4 @@
-"""Rows of a UNet call, against batches put together by hand the way the host documents it."""
+"""Rows of a UNet call, against batches built by hand from the host's documented order."""
 from __future__ import annotations
 
 import pytest
@@ -10,7 +10,8 @@ from animatediff.hosts.shared.cfg_rows import Rows, equal_lengths, take
 
 
 def host_batch(parts: list[int], negatives: int) -> list[tuple[int, str]]:
-    """(frame, role) of every row: frame by frame its positive parts, then each set of negatives frame by frame."""
+    """Return (frame, role) of every row: the positive parts frame by frame, then each set of negatives frame by frame.
+    """
     rows = [(frame, f"part {k}") for frame, n in enumerate(parts) for k in range(n)]
     return rows + [(frame, f"negative {k}") for k in range(negatives) for frame in range(len(parts))]
 
@@ -27,7 +28,7 @@ def test_every_row_is_found_by_its_frame_and_role(parts, negatives):
             if rows.own[frame, role]:
                 assert batch[row] == (frame, name)
                 seen.add(row)
-            else:  # the frame's own last part stands in
+            else:  # the frame's last part replaces the missing one
                 assert batch[row] == (frame, f"part {parts[frame] - 1}")
     assert seen == set(range(len(batch)))
 
@@ -49,7 +50,7 @@ def test_a_batch_that_is_not_the_clips_is_refused(rows):
 
 def test_take_reaches_into_the_hosts_conditioning_and_leaves_the_rest():
     class Shaped(dict):
-        """Stands for the host's dict with a shape."""
+        """Imitates the host's dict with a shape."""
 
     x, other = torch.arange(6.0)[:, None], torch.zeros(2, 3)
     cond = {"c_crossattn": [Shaped(crossattn=x, vector=x * 2)], "c_concat": [x + 100], "fixed": other, "flag": "on"}

@@ -1,5 +1,7 @@
-"""Extensions that repaint each finished frame by a job of their own, with or without a copy of the clip's arguments,
-and one that numbers seeds."""
+"""Extensions that repaint each finished frame in a job of their own, and one that numbers seeds.
+
+The job may have a copy of the clip's arguments.
+"""
 from __future__ import annotations
 
 import copy
@@ -126,7 +128,7 @@ def test_a_clip_after_a_failed_one_is_not_taken_for_a_second_pass(host):
 
 @pytest.mark.parametrize("noise", ["constant", "repeated context"])
 def test_seeds_that_are_numbered_anew_leave_the_noise_as_asked(host, noise):
-    """As Dynamic Prompts does it in `process`, after us."""
+    """Dynamic Prompts does this in `process`, after us."""
     clip = {**CLIP, "video_length": 5, "noise": noise}
     wanted = host.request("txt2img", {**REQUEST, "n_iter": 2}, {"AnimateDiff": [clip]})
 

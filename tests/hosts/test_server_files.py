@@ -1,4 +1,4 @@
-"""Which of the server's files a request can name, and that the answer says nothing of the others."""
+"""The server's files that a request can name. The response must reveal nothing about other files."""
 from __future__ import annotations
 
 import io
@@ -24,7 +24,7 @@ def host(lasting_host, monkeypatch):
 
 @pytest.fixture
 def places(host, tmp_path):
-    """An allowed folder, by a link too, and one beside it."""
+    """An allowed folder, also reachable by a link, and a folder beside it."""
     allowed, other = tmp_path / "allowed", tmp_path / "other"
     for folder in (allowed, allowed / ".hidden", other):
         folder.mkdir()
@@ -76,12 +76,12 @@ def test_what_is_no_name_of_a_file_is_refused(places, value):
 @pytest.mark.parametrize("value", ["~nosuchuser/a.png", "~root/a.png", "file:///etc/passwd", "http://127.0.0.1:1/a.png",
                                    "\\\\server\\share\\a.png", "pipe:0", "concat:a.png|a.png", "NUL", "C:\\a.png"])
 def test_what_only_looks_like_a_place_is_a_name_in_the_allowed_folder(places, value):
-    """Nothing is expanded, and no address is opened."""
+    """No variable is expanded, and no address is opened."""
     assert find(value).is_relative_to(places.allowed) and not find(value).exists()
 
 
 def test_a_path_elsewhere_is_not_even_looked_up(places, monkeypatch):
-    """On Windows, the look at \\\\server\\share would go to that server."""
+    """On Windows, a look-up may contact the server that a path names."""
     from animatediff.hosts.a1111 import server_files
 
     looked, real = [], os.path.realpath
@@ -110,7 +110,7 @@ def test_a_page_of_this_machine_alone_may_name_any_file(host, places, options, a
     assert find(places.other / "a.png", anywhere=True) == places.other / "a.png"
 
 
-# What else names a file.
+# Other values that name a file.
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_link_among_the_kept_masks_is_no_kept_mask(host, stranger):
 
 
 def test_a_gallery_from_the_browser_makes_no_other_file_readable(host, stranger):
-    """The host hands out every file that a gallery has as `already_saved_as`."""
+    """The host lets the page read every file that a gallery item names as `already_saved_as`."""
     from animatediff.hosts.a1111 import upscale
 
     host.shared.demo = SimpleNamespace(temp_files={"/outputs/shown.png"})

@@ -1,4 +1,4 @@
-"""The stand-in does with a job what the real host did: the same recorder, compared with the stored traces."""
+"""The stand-in runs a job like the real host: the same recorder's output is compared with the stored traces."""
 from __future__ import annotations
 
 import sys

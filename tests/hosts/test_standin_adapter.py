@@ -1,8 +1,8 @@
-"""The extension's own code in the stand-in for the WebUI: clips, errors, and that everything is undone.
+"""The extension's own code in the stand-in for the WebUI: clips, errors, and the undoing of all changes.
 
-The oracle of most tests is the host alone: a motion module whose last layers are zero moves nothing, so a clip
-made with it must show what the host makes of the same batch without us, on a checkpoint that has the motion
-module's noise schedule.
+The oracle of most tests is the host alone. A motion module whose last layers are zero has no effect, so a clip made
+with it must equal the host's own pictures of the same batch, on a checkpoint that has the motion module's noise
+schedule.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOTAL = 1000
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """moving.safetensors does something; still.safetensors changes nothing; the others do not fit or are broken."""
+    """moving.safetensors has an effect, still.safetensors has none; the others do not fit or are broken."""
     from animatediff import motion
 
     folder = tmp_path_factory.mktemp("motion")
@@ -74,14 +74,14 @@ def animate(host, settings: dict | None = None, tab: str = "txt2img", **fields):
 
 
 def frames_of(answer) -> np.ndarray:
-    """All still pictures of an answer, [n h w 3]."""
+    """Return all still pictures of a response, [n h w 3]."""
     assert answer.status == 200, answer
     opened = [Image.open(io.BytesIO(raw)) for raw in answer.images]
     return np.stack([np.array(i.convert("RGB")) for i in opened if not getattr(i, "is_animated", False)])
 
 
 def snapshot(host) -> dict:
-    """Everything about the loaded model, and the settings, that a job must leave as it was."""
+    """Return everything about the loaded model and the settings that a job must not change."""
     model = host.shared.sd_model
     unet = model.model.diffusion_model
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_state_dict_hooks")
@@ -101,7 +101,7 @@ def snapshot(host) -> dict:
 
 
 def plain(host) -> list[bytes]:
-    """Pictures that have nothing to do with us."""
+    """Return pictures made without AnimateDiff."""
     text = host.request("txt2img", {**REQUEST, "sampler_name": "Euler a", "batch_size": 2})
     picture = Image.open(io.BytesIO(text.images[0]))
     image = host.request("img2img", {**REQUEST, "sampler_name": "DDIM", "init_images": [picture], "batch_size": 2})
@@ -147,7 +147,7 @@ def test_without_us_enabled_the_host_makes_what_it_always_made(host):
 ], ids=str)
 @pytest.mark.parametrize("context", [6, 4])
 def test_with_a_module_that_moves_nothing_frames_are_the_hosts_own(host, fields, context):
-    """Right schedule, right rows, right order, in whatever way the host calls the model and in windows too."""
+    """Schedule, rows and order are right, however the host calls the model, and also in windows."""
     still = {"model": "still.safetensors", "batch_size": context, "overlap": 1, "returns": "frames"}
     ours = frames_of(animate(host, still, **fields))
     override = {**fields.get("override_settings", {}), "pad_cond_uncond": True, "sd_model_checkpoint": "linear"}
@@ -180,7 +180,7 @@ def test_several_pictures_are_the_clips_frames(host):
 
 
 def test_a_moving_module_ties_the_frames_together(host):
-    """Another seed changes frame 0's noise alone in the host; with the module every frame of the clip notices."""
+    """Another seed changes only frame 0's noise in the host. With the module, every frame of the clip changes."""
     def noise_of_first_changed(p):
         p.rng.generators[0].manual_seed(4242)
 
@@ -205,7 +205,7 @@ def test_clips_of_one_job_do_not_know_each_other(host):
 
 
 def test_a_kind_of_noise_numbers_the_seeds_of_every_clip(host):
-    """With a module that moves nothing, frames of one seed are one picture: the host's, of that seed."""
+    """With a module without effect, frames of one seed are the same picture: the host's picture of that seed."""
     settings = {"model": "still.safetensors", "noise": "constant", "video_length": 3, "returns": "frames"}
     answer = animate(host, settings, n_iter=2)
     frames = frames_of(answer)
@@ -229,7 +229,8 @@ def test_the_unet_never_sees_more_than_a_window(host):
 
 
 def test_progress_counts_windows_and_others_read_the_hosts_own_step(host, monkeypatch):
-    """ControlNet takes the share of the run from `sampling_step` at every call of the UNet: no window may differ."""
+    """ControlNet reads the progress from `sampling_step` in every call of the UNet, so it must be equal in all windows.
+    """
     state, seen, decoding, model = host.shared.state, [], [], host.shared.sd_model
     decode = model.decode_first_stage
 
@@ -273,7 +274,7 @@ def test_the_refiner_takes_over_with_motion(host):
     alone = frames_of(animate(host, {"returns": "frames"}, steps=4))
     assert (refined != alone).any()
     still = frames_of(animate(host, {"returns": "frames", "model": "still.safetensors"}, **fields))
-    # The host alone: the same on checkpoints that have the module's schedule.
+    # The host alone, on checkpoints that have the module's schedule.
     second = dict(host.tiny.weights(2)) | {
         "alphas_cumprod": host.sd_models.checkpoints_list["linear"].weights["alphas_cumprod"]}
     host.sd_models.register(host.sd_models.CheckpointInfo("second linear", host.tiny.LatentDiffusion, second))
@@ -286,7 +287,7 @@ def test_the_refiner_takes_over_with_motion(host):
 
 
 def failing(host, at: int, what):
-    """The UNet's call number `at` does `what`, once."""
+    """Make the UNet's call number `at` call `what`, once."""
     count = 0
 
     def hook(module, args, kwargs):
@@ -332,7 +333,7 @@ CASES = {
     "no frames a second": lambda host: animate(host, {"fps": -1}),
     "overlap": lambda host: animate(host, {"overlap": 16}),
 }
-REFUSED = {  # what the message says: the fact, and what to do about it
+REFUSED = {  # the message's parts: the problem and the remedy
     "too wide": ("wide.safetensors", "64/64/64/64", "32/32/32/32", "Pick"),
     "of SDXL": ("hotshot.safetensors", "SDXL", "SD1.5", "Pick"),
     "not there": ("gone.ckpt",),
@@ -382,7 +383,7 @@ def test_other_scripts_can_read_the_prompts_of_a_job_that_is_stopped(host, tmp_p
 
 
 def test_a_plot_cannot_go_on_after_a_job_that_is_stopped(host):
-    """It swallows any exception, and reads the prompts of the picture that is not there."""
+    """The plot swallows any exception, then reads the prompts of the missing picture."""
     from animatediff.errors import SettingsError
     from animatediff.hosts.shared import stop
 

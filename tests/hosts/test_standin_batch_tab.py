@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def pressed(host, folder, settings=CLIP, masks="", output="", **more):
-    """The host's result of Generate in the tab."""
+    """Return the host's result of Generate in the tab."""
     p = host.processing.StableDiffusionProcessingImg2Img(**FIELDS, init_images=[None], override_settings={},
                                                          do_not_save_grid=True)
     p.outpath_samples = host.opts.outdir_img2img_samples
@@ -100,7 +100,7 @@ def test_afterwards_the_host_is_as_before(host, folder):
 
 
 def test_another_extension_that_has_replaced_the_tabs_loop_keeps_it(host, folder):
-    """As ControlNet does, which leaves the loop to the AnimateDiff extension and calls what it has found."""
+    """ControlNet does this: it leaves the loop to the AnimateDiff extension and calls the function that it found."""
     ours = host.img2img.process_batch
 
     def theirs(p, *args, **kwargs):

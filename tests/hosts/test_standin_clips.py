@@ -1,4 +1,4 @@
-"""Several clips in one job of the stand-in, where another extension takes frames out of one."""
+"""Several clips in one job of the stand-in, when another extension removes frames from one of them."""
 from __future__ import annotations
 
 import io
@@ -13,15 +13,17 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 4, "forma
 
 @pytest.fixture(autouse=True)
 def losing(bare_host):
-    """An extension before ours that takes frames out of the clips numbered in `host.losing`, and adds `host.more`
-    pictures behind each."""
+    """An extension before ours that removes frames from the clips numbered in `host.losing`.
+
+    It also adds `host.more` pictures after each clip.
+    """
     host = bare_host
     host.losing, host.lost, host.more = (), 1, 0
 
     def postprocess_batch_list(self, p, pp, batch_number):
         if batch_number in host.losing:
             del pp.images[-host.lost:]
-        for each in (pp.images, p.prompts, p.negative_prompts, p.seeds, p.subseeds):  # as the host asks for
+        for each in (pp.images, p.prompts, p.negative_prompts, p.seeds, p.subseeds):  # the host requires equal lengths
             each += each[:host.more]
 
     host.scripts.scripts_data.append((type("Losing", (host.scripts.Script,), {
@@ -31,7 +33,7 @@ def losing(bare_host):
 
 
 def made(host):
-    """Name, number of frames and infotext of each clip."""
+    """Return name, number of frames and infotext of each clip."""
     answer = host.request("txt2img", REQUEST, {"AnimateDiff": [CLIP]})
     assert answer.status == 200, answer
     opened = [Image.open(io.BytesIO(raw)) for raw in answer.images]

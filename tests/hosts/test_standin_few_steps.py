@@ -1,4 +1,4 @@
-"""The preset few steps over the API, on the page, and the notes on distilled models, in the stand-in for the WebUI."""
+"""The preset "few steps" over the API and on the page, and the notes on distilled models, in the stand-in."""
 from __future__ import annotations
 
 import pytest
@@ -27,7 +27,7 @@ def test_a_request_has_what_it_does_not_give(fields, steps, cfg, host, lightning
 
     class Job(job.Job):
         def prepare(self):
-            self.p.is_api = True  # as the host's API marks it
+            self.p.is_api = True  # the host's API sets this
             super().prepare()
             seen.update(steps=self.p.steps, cfg=self.p.cfg_scale)
 

@@ -1,4 +1,4 @@
-"""The buttons under the gallery for finished clips, and the routes that do the same, in the stand-in."""
+"""The buttons under the gallery for finished clips, and the routes for the same operations, in the stand-in."""
 from __future__ import annotations
 
 import base64
@@ -20,7 +20,7 @@ INFOTEXT = ('a cat\nSteps: 2, Seed: 7, AnimateDiff: "enable: True, motion_module
 
 @pytest.fixture(params=["3.41.2", "4.40.0"])
 def page(request, host, monkeypatch):
-    """The page's tab txt2img as the host builds it, with what is under the gallery."""
+    """The tab txt2img as the host builds it, with the row under the gallery."""
     import sys
 
     from animatediff.hosts.a1111 import ui
@@ -53,7 +53,7 @@ def clip(folder, form="GIF", count=4, text="", fps=8, stills=False):
 
 
 def press(page, files, index=0, about=None, **controls):
-    """What a click on Interpolate comes to: gallery, facts, infotext and log."""
+    """Return the result of a click on Interpolate: gallery, data, infotext and log."""
     [(name, event)] = page.parts["txt2img-ad-interpolate"].events
     script = event["js" if page.version.startswith("4") else "_js"]
     assert name == "click" and f"'txt2img', {len(event['inputs'])}" in script
@@ -140,7 +140,7 @@ def test_an_interrupt_keeps_the_frames_so_far(page, tmp_path, monkeypatch):
 
 
 def ask(host, **body):
-    """The route's answer, or the detail of its refusal."""
+    """Return the route's response, or the detail of its error."""
     from fastapi import FastAPI, HTTPException
     from modules.api.api import Api
 

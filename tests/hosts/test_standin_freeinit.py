@@ -1,8 +1,8 @@
 # ruff: noqa: F401
 """FreeInit and the kinds of noise in the stand-in for the WebUI.
 
-What each iteration starts from and makes is recorded at the host's own samplers; what it should start from is computed
-from that with diffusers' mixing and filter. The last iteration is then made by the host alone, from that noise.
+The start and the result of each iteration are recorded at the host's own samplers. The expected start is computed from
+them with diffusers' mixing and filter. The host alone then makes the last iteration from that noise.
 """
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ THREE = {**STILL, "freeinit_iterations": 3}
 
 @pytest.fixture
 def passes(host, monkeypatch):
-    """The calls of the host's samplers: method, noise, picture, steps that were done, and the latents made. `states`:
-    (iteration, sampling_step, sampling_steps, step of the denoiser) at each call of the model."""
+    """The calls of the host's samplers: method, noise, picture, number of steps done, and resulting latents.
+
+    `states` has (iteration, sampling_step, sampling_steps, step of the denoiser) at each call of the model.
+    """
     calls = []
     for module in ("sd_samplers_kdiffusion", "sd_samplers_timesteps"):
         for kind in vars(sys.modules[f"modules.{module}"]).values():
@@ -69,13 +71,13 @@ def passes(host, monkeypatch):
 
 
 def noises(seeds, times=1, shape=(4, 8, 8)):
-    """The draws of the host's generators, [frames c h w] each."""
+    """Return the draws of the host's generators, [frames c h w] each."""
     sources = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [torch.stack([torch.randn(shape, generator=source) for source in sources]) for _ in range(times)]
 
 
 def mixed(low, high, kind="butterworth", order=4, d_s=0.25, d_t=0.25):
-    """By diffusers, for even sizes."""
+    """Return diffusers' mixture of the frequencies. For even sizes only."""
     mixin = FreeInitMixin()
     low, high = (x.transpose(0, 1)[None] for x in (low, high))
     keep = mixin._get_free_init_freq_filter(low.shape, "cpu", kind, order, d_s, d_t)
@@ -113,7 +115,7 @@ def test_every_iteration_starts_from_noise_with_the_clip_before(host, passes, sa
 
 def test_fresh_noise_goes_on_where_the_steps_left_the_generators(host, passes):
     animate(host, {**STILL, "freeinit_iterations": 2}, sampler_name="Euler a", steps=3)
-    draws = noises(range(7, 13), times=4)  # the start, two steps' noise, and what is fresh
+    draws = noises(range(7, 13), times=4)  # the start, two steps' noise, and the fresh noise
     seen = ALPHA**0.5 * passes[0].made + (1 - ALPHA) ** 0.5 * draws[0]
     torch.testing.assert_close(passes[1].noise, mixed(seen, draws[3]), atol=2e-5, rtol=1e-4)
 
@@ -122,7 +124,7 @@ def test_fresh_noise_goes_on_where_the_steps_left_the_generators(host, passes):
                                     {"prompt": "a red circle AND a blue square :0.5"},
                                     {"override_settings": {"batch_cond_uncond": False}}], ids=str)
 def test_each_iteration_sees_its_steps_from_the_first(host, passes, fields):
-    """As ControlNet, schedules inside prompts and the refiner's switch read them."""
+    """ControlNet, schedules inside prompts and the refiner's switch read these steps."""
     animate(host, {"freeinit_iterations": 2}, **{"steps": 4, **fields})
     assert passes[0].states == passes[1].states and passes[0].states[0] == (0, 4, 0)
     assert len(set(passes[0].states)) > 2
@@ -186,8 +188,10 @@ def from_picture(host, settings, **fields):
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM"])
 def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, sampler):
-    """A box that keeps everything: at the level where sampling starts, the first input of the UNet differs by
-    √ᾱ·(clip - picture), whatever the sampler's own way of scaling."""
+    """With a box filter that keeps everything, the UNet's first input differs by √ᾱ·(clip - picture).
+
+    ᾱ is that of the starting level. This holds for every sampler's own scaling.
+    """
     everything = {"freeinit_filter": "box", "freeinit_d_s": 1, "freeinit_d_t": 1, "freeinit_iterations": 2}
     from_picture(host, {**STILL, **everything}, sampler_name=sampler)
     first, second = passes
@@ -195,7 +199,7 @@ def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, s
     clip = (first.made - first.picture).flatten().double()
     share = float(away @ clip / (clip @ clip))
     assert (away - share * clip).abs().max() < 1e-4 * away.abs().max()
-    # What is in the input of the picture itself is the same share.
+    # The picture itself has the same share in the input.
     start = first.inputs[0][:6].flatten().double()
     basis = torch.stack([first.picture.flatten(), first.noise.flatten()], 1).double()
     in_input = torch.linalg.lstsq(basis, start[:, None]).solution.flatten()
@@ -248,7 +252,7 @@ def test_progress_counts_all_iterations(host, fast):
 @pytest.mark.parametrize("what", ["interrupt", "skip"])
 @pytest.mark.parametrize("call", [4, 6, 8])
 def test_stopped_in_a_later_iteration_the_clip_is_the_last_whole_one(host, what, call):
-    """Three steps each: calls 4 to 6 are the second iteration's, 7 to 9 the third's."""
+    """Three steps each: calls 4 to 6 belong to the second iteration, 7 to 9 to the third."""
     iterations = (call - 1) // 3
     alone = frames_of(animate(host, {"returns": "frames", "freeinit_iterations": iterations}))
     failing(host, call, getattr(host.state, what))

@@ -1,4 +1,4 @@
-"""Loops, their score and the seam's repair, in the stand-in for the WebUI."""
+"""Loops, their score and the seam repair, in the stand-in for the WebUI."""
 from __future__ import annotations
 
 import io

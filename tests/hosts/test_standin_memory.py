@@ -1,5 +1,7 @@
-"""Short memory in the stand-in for the WebUI: the same clip with less at a time, said in its infotext,
-and nothing left of it."""
+"""Short memory in the stand-in for the WebUI.
+
+The clip is the same with less computed at a time. Its infotext names the fallbacks, and the host is left unchanged.
+"""
 from __future__ import annotations
 
 from contextlib import contextmanager
@@ -19,8 +21,10 @@ SHORTAGES = {"out of memory": lambda: torch.cuda.OutOfMemoryError("CUDA out of m
 
 @contextmanager
 def memory(host, rows: int, *, whole: bool = True, error=SHORTAGES["out of memory"]):
-    """For so many rows of the UNet; for all of them in attention at once, or not.
-    Gives the rows of each call that was done."""
+    """Limit the memory to so many rows of the UNet, and optionally to attention in parts.
+
+    Yield the number of rows of each completed call.
+    """
     unet, calls = host.shared.sd_model.model.diffusion_model, []
 
     def hook(module, args):

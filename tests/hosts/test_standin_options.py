@@ -1,4 +1,4 @@
-"""The host's options are the user's: while a clip is made they hold what the user chose, and keep what is changed."""
+"""The host's options keep the user's values while a clip is made, and keep changes that the user makes meanwhile."""
 from __future__ import annotations
 
 import io
@@ -49,7 +49,7 @@ def test_what_is_changed_while_a_clip_is_made_stays_and_changes_nothing_about_it
     def apply_settings():
         host.opts.set("batch_cond_uncond", False)
 
-    for one, other in zip(made(host, tab, apply_settings, **fields), wanted, strict=True):  # Hires. fix's pass has it
+    for one, other in zip(made(host, tab, apply_settings, **fields), wanted, strict=True):  # with Hires. fix too
         assert np.abs(pixels(one) - pixels(other)).max() <= 1
     assert host.opts.batch_cond_uncond is False
     assert host.opts.data["batch_cond_uncond"] is False

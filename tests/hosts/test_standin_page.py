@@ -1,4 +1,4 @@
-"""What the page shows and saves, beside what the API answers, in the stand-in."""
+"""The results that the page shows and saves, besides the API's responses, in the stand-in."""
 from __future__ import annotations
 
 import importlib
@@ -22,14 +22,14 @@ def host(host, tmp_path):
 
 
 def pressed(host, **settings):
-    """What the page's Generate comes to: gallery, facts, infotext and log."""
+    """Return the result of the page's Generate: gallery, data, infotext and log."""
     script = host.scripts.scripts_txt2img.alwayson_scripts[0]
     script.args_from, script.args_to = 0, 1
     return host.txt2img.txt2img("task", None, dict(FIELDS), {**CLIP, **settings})
 
 
 def shown(host, **settings):
-    """The gallery's items, and what the page knows of them."""
+    """Return the gallery's items and the page's data about them."""
     gallery, about = generated(host, **settings)
     return gallery, json.dumps({**json.loads(about), "index_of_first_image": 0})
 

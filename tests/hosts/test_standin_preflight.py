@@ -1,4 +1,4 @@
-"""What the API's preflight tells of a request, against the calls that the same request comes to in the stand-in."""
+"""The API's preflight of a request, against the calls that the same request makes in the stand-in."""
 from __future__ import annotations
 
 import pytest

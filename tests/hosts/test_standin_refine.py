@@ -23,7 +23,7 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch
 
 @pytest.fixture
 def host(host):
-    """With a script that has its place among the arguments, and an upscaler of its own."""
+    """The stand-in with another script among the arguments, and with an upscaler."""
     module = importlib.import_module("modules.images")
     plain = module.resize_image
     host.calls = []
@@ -58,7 +58,7 @@ def frames(path):
 
 
 def test_it_is_img2img_of_the_clips_frames(host):
-    """The same pixels as of a request with these frames and the clip's settings."""
+    """The pixels equal those of a request with these frames and the clip's settings."""
     clip = generated(host)
     windows = []
     unet = host.shared.sd_model.model.diffusion_model

@@ -1,4 +1,4 @@
-"""The routes /animatediff/v1/… and a request's arguments: where they exist, and what any JSON comes to."""
+"""The routes /animatediff/v1/… and a request's arguments: when the routes exist, and the response to any JSON."""
 from __future__ import annotations
 
 import json
@@ -21,7 +21,7 @@ def host(lasting_host):
 
 @pytest.fixture
 def app(host):
-    """To which the extension has added nothing yet; afterwards as when scripts are loaded again."""
+    """An app without our routes. At the end they are removed, as when scripts are loaded again."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -34,7 +34,7 @@ def routes(app):
 
 
 def refused(answer, *args) -> str:
-    """What is said of a request that is the client's fault."""
+    """Return the message for a request with a client's error."""
     from fastapi import HTTPException
 
     with pytest.raises(HTTPException) as caught:
@@ -105,7 +105,7 @@ def test_what_is_no_request_is_refused_by_the_preflight(host, body):
 @pytest.mark.parametrize("fields", [{"steps": 2**31}, {"steps": 0}, {"n_iter": 2**70},
                                     {"enable_hr": True, "hr_second_pass_steps": 10**9}], ids=str)
 def test_a_clip_of_absurd_size_is_refused_before_it_begins(host, fields):
-    """The WebUI would take all memory for the steps' sigmas, or for a prompt of each frame."""
+    """The WebUI would use up all memory for the steps' sigmas, or for a prompt per frame."""
     answer = host.request("txt2img", {"prompt": "a", "width": 64, "height": 64, **fields}, {"AnimateDiff": [CLIP]})
     assert answer.status == 422 and list(fields)[-1] in answer.detail
 
@@ -130,7 +130,7 @@ def test_any_body_is_answered_or_refused(host):
 
 
 def test_infotexts_are_read_or_left(host):
-    """As an infotext comes with a picture of a stranger's, or in a request."""
+    """Infotexts as they come with a stranger's picture or in a request."""
     from animatediff.hosts.shared import infotext
 
     for rng in draws(200):

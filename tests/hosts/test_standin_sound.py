@@ -15,7 +15,7 @@ CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 8, "batch
 
 @pytest.fixture
 def host(host):
-    """With beat.wav in its data folder: two seconds, with a tone in the second half of the first."""
+    """The stand-in with beat.wav in its data folder: two seconds, with a tone in the second half of the first."""
     samples = np.zeros(2 * RATE)
     samples[RATE // 2:RATE] = 0.5 * np.sin(np.arange(RATE // 2) / RATE * 2 * np.pi * 100)
     with wave.open(str(host.data / "beat.wav"), "wb") as file:

@@ -1,6 +1,9 @@
 # ruff: noqa: F401
-"""The speed presets in the stand-in for the WebUI. What a reusing step makes is held by tests/motion/test_reuse.py;
-here it is that the host's passes ask for what they should, and that everything is undone."""
+"""The speed presets in the stand-in for the WebUI.
+
+tests/motion/test_reuse.py tests the results of a reusing step. Here the host's passes must request the right steps and
+undo everything.
+"""
 from __future__ import annotations
 
 import sys
@@ -20,7 +23,7 @@ EXACT = {**DRAFT, "speed": "exact"}
 
 @pytest.fixture
 def rows(host):
-    """Of each call of the UNet, and how many of its inner blocks really ran."""
+    """The number of rows of each UNet call, and how many of its inner blocks ran."""
     seen = []
     unet = host.shared.sd_model.model.diffusion_model
     handles = [unet.register_forward_pre_hook(lambda m, args: seen.append([len(args[0]), 0]) or None),
@@ -38,7 +41,7 @@ def apart(a, b):
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
     answer = animate(host, DRAFT, sampler_name=sampler, steps=10)
-    count = 9 if sampler == "DDIM" else 10  # the WebUI's calls the model once less than it has steps
+    count = 9 if sampler == "DDIM" else 10  # the WebUI's DDIM calls the model once less than it has steps
     assert rows == [[8, 1] if step in whole_steps("draft", count) else [4, 0] for step in range(count)]
     assert f"speed draft: the UNet ran as a whole for 7 of {count} windows" \
         in "".join(answer.info["extra_generation_params"]["AnimateDiff notes"])

@@ -1,4 +1,4 @@
-"""The gallery's button for the Hires. pass of one picture, at a clip: the pass is the clip's, with its settings."""
+"""The gallery's button for the Hires. pass, on a clip: the pass covers the whole clip, with its settings."""
 from __future__ import annotations
 
 import importlib
@@ -28,7 +28,7 @@ def host(host):
 
 
 def generated(host, **settings):
-    """The gallery's items and its texts, of a clip."""
+    """Return the gallery's items and texts of a generated clip."""
     answer = host.request("txt2img", FIELDS, {"AnimateDiff": [{**CLIP, **settings}]})
     assert answer.status == 200, answer
     files = answer.info["extra_generation_params"]["AnimateDiff files"]
@@ -56,8 +56,10 @@ def path_of(picture):
 
 
 def test_the_pass_is_the_one_that_hires_fix_would_have_made(host):
-    """Of frames that lost nothing but their bits beyond eight; so the pixels are close, and not equal. With an upscaler
-    of pictures, since the stand-in's VAE does not take back what it has drawn."""
+    """The frames lost only the bits beyond eight, so the pixels are close but not equal.
+
+    The upscaler is one for pictures, since the stand-in's VAE does not restore latents from its pictures.
+    """
     upscaler = "Lanczos"
     gallery, about = generated(host, format=["APNG", "PNG"])
     made, info, _, _ = pressed(host, gallery, about, hr_upscaler=upscaler)

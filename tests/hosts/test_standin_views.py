@@ -9,7 +9,7 @@ VIEWS = {"video_length": 9, "batch_size": 4, "overlap": 1, "context_schedule": "
 
 
 def watched(host, settings, **fields):
-    """The clip, and the rows of each UNet call."""
+    """Return the clip, and the number of rows of each UNet call."""
     rows = []
     unet = host.shared.sd_model.model.diffusion_model
     handle = unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))

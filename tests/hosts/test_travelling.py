@@ -1,6 +1,6 @@
-"""Prompts that travel, in the stand-in for the WebUI.
+"""Prompt travel in the stand-in for the WebUI.
 
-With a motion module that moves nothing, a frame must be what the host alone makes of the frame's prompt.
+With a motion module without effect, each frame must be the host's own picture of the frame's prompt.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINEAR = {"override_settings": {"sd_model_checkpoint": "linear"}}
 
 
 def singly(host, prompts: list[str], **fields) -> np.ndarray:
-    """Each prompt's picture by the host alone, with the seed that its frame has."""
+    """Return each prompt's picture by the host alone, with the seed of its frame."""
     return np.concatenate([frames_of(host.request("txt2img", {**REQUEST, **LINEAR, **fields, "prompt": prompt,
                                                               "seed": REQUEST["seed"] + i}))
                            for i, prompt in enumerate(prompts)])
@@ -41,8 +41,10 @@ def test_a_prompt_that_is_cut_gives_each_frame_its_own_picture(host, prompt, tex
 
 
 def test_prompts_of_unequal_length_are_padded_with_the_empty_prompt(host):
-    """As the host pads a prompt to the length of its negative:
-    the picture of the short one is that beside a long negative."""
+    """The host pads a prompt to the length of its negative prompt the same way.
+
+    So the short prompt's picture equals the host's picture with a long negative prompt.
+    """
     host.opts.data["pad_cond_uncond"] = True
     frames = frames_of(animate(host, CUT, prompt=f"0: a star\n3: {LONG}", negative_prompt=LONG, **LINEAR))
     assert same(frames, singly(host, ["a star"] * 3 + [LONG.strip(" ,")] * 3, negative_prompt=LONG))
@@ -64,7 +66,7 @@ def test_the_negative_prompt_travels_too(host):
 
 
 def test_between_key_frames_the_host_gets_the_mixed_conditioning(host, monkeypatch):
-    """What the sampler is given, against the formula in float64."""
+    """The sampler's conditioning, against the formula in float64."""
     seen = []
     denoiser = sys.modules["modules.sd_samplers_cfg_denoiser"]
     reconstruct = denoiser.prompt_parser.reconstruct_multicond_batch

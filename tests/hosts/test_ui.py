@@ -1,4 +1,4 @@
-"""The page's controls, its settings and plot axes, built with a gradio that takes what 3.41.2 and 4.40.0 both take."""
+"""The page's controls, settings and plot axes, built with a gradio that accepts what 3.41.2 and 4.40.0 both accept."""
 from __future__ import annotations
 
 import html
@@ -81,11 +81,11 @@ class Page:
 
     def __getitem__(self, name):
         if name == "enable" and self.host.gr.__version__.startswith("3"):
-            name = "checkbox"  # that of the accordion's header
+            name = "checkbox"  # gradio's name of the checkbox in the accordion's header
         return self.all[f"{self.tab}-ad-{name}"]
 
     def change(self, component, **values):
-        """The answer of the one event that a control has, its inputs being at their first values but for `values`."""
+        """Return the output of a control's single event. All inputs have their first values except `values`."""
         (name, event), = component.events
         given = []
         for source in event["inputs"]:
@@ -154,7 +154,7 @@ def test_enable_comes_first_and_the_lines_next(host, version):
     assert ours[:4] == [*in_front, "txt2img-ad-preflight", "txt2img-ad-motion-module"]
     assert page["enable"].label == "Enable AnimateDiff"
     header = next(c for c in page.root.inside() if c.elem_id == "txt2img-ad")
-    # ui-config.json has the accordion's state under its label: it must be the tick's.
+    # ui-config.json stores the accordion's state under its label: it must be that of the checkbox.
     assert header.label == ("Enable AnimateDiff" if version.startswith("3") else "AnimateDiff")
 
 
@@ -162,7 +162,7 @@ def test_both_tabs_and_repeated_building(host):
     from animatediff.hosts.a1111 import ui
 
     assert Page(host, "img2img")["enable"].elem_id.startswith("img2img-ad-")
-    with Blocks():  # the API asks for default values, outside of any page
+    with Blocks():  # the API requests default values outside of a page
         once, again = (ui.build(False, SimpleNamespace()) for _ in range(2))
     assert [c.value for c in once.components] == [c.value for c in again.components]
 
@@ -176,14 +176,17 @@ def test_no_event_writes_to_a_control_but_lists_and_buttons(host):
             assert event["queue"] is False and event["show_progress"] == "hidden"
             writers = {"txt2img-ad-motion-module": ("txt2img-ad-refresh", "txt2img-ad-update"),
                        "txt2img-ad-motion-lora": ("txt2img-ad-lora-add",),
-                       "txt2img-ad-motion-mask": ("txt2img-ad-mask-take",)}
-            assert not written or (component.elem_id in writers[written[0]] and len(written) == 1)
+                       "txt2img-ad-motion-mask": ("txt2img-ad-mask-take",),
+                       "txt2img-ad-video-source": ("txt2img-ad-source-upload",)}
+            assert not written or component.elem_id in writers[written[0]]
+            rate = ["txt2img-ad-fps"] if component.elem_id == "txt2img-ad-source-upload" else []
+            assert written[1:] == rate
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_every_control_that_matters_renews_the_lines(host, tab):
     page = Page(host, tab)
-    ours = [c for c in page.controls.components if type(c).__name__ != "Image"]  # would be sent again every time
+    ours = [c for c in page.controls.components if type(c).__name__ != "Image"]  # pictures are not sent
     for component in (*ours, *page.theirs.values()):
         (event, wired), = [attached for attached in component.events if attached[0] != "input"]
         assert event == ("release" if type(component).__name__ == "Slider" else "change"), component.elem_id
@@ -205,7 +208,7 @@ def test_what_the_lines_say(host):
     xl = page.told(motion_module="xl.safetensors")
     assert "xl.safetensors is an SDXL motion module but the checkpoint is SD1.5" in xl
     assert "FPS: -1 is out of range" in page.told(fps=-1)
-    assert "Frames" in page.told(fps=None)  # an emptied box asks for nothing
+    assert "Frames" in page.told(fps=None)  # an emptied box sets nothing
     assert "names none" in page.told(formats=[])
     assert "no such motion module" in page.told(motion_module="<b>gone</b>")
 
@@ -226,7 +229,7 @@ def test_the_lines_unfold_to_what_each_frame_shows(host, frames):
 
 
 def test_events_are_answered_one_by_one(host, monkeypatch):
-    """Else the answer to an older event could come after that to a newer one, and stay on the page."""
+    """Otherwise the result of an older event could arrive after that of a newer one, and stay on the page."""
     from animatediff.hosts.a1111 import ui
 
     running, at_once = [], []
@@ -283,7 +286,7 @@ def test_no_checkpoint_is_loaded_for_the_page(host):
 
 
 class Browser:
-    """What the list of modules shows, and sends."""
+    """The list of modules as the browser shows it, and the value that it sends."""
 
     def __init__(self, control, version):
         self.control, self.pairs = control, version.startswith("4")
@@ -306,7 +309,7 @@ def test_the_list_of_modules(host, version):
     assert control.value == "" and config["value"] == ("" if version.startswith("4") else "Automatic")
     assert browser.send("Automatic", config["choices"]) == ""
     assert browser.send(fits, config["choices"]) == "v2.safetensors"
-    # The host stores default values, and its API lists choices: file names.
+    # The host stores default values and its API lists choices. Both must be file names.
     names = [c[1] if isinstance(c, tuple) else c for c in control.choices]
     assert names == ["", "v2.safetensors", "xl.safetensors"]
 
@@ -315,7 +318,7 @@ def test_the_list_of_modules(host, version):
     update, _, said = page.change(page["refresh"], motion_module="v2.safetensors")
     assert browser.show(update) == ["Automatic", "v3.ckpt (v3, 16 frames)", misfit]
     assert "no such motion module" in text(said) and "v3.ckpt" in text(said)
-    assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # it stays, although the file has gone
+    assert control.postprocess(update["value"]) in ("v2.safetensors", fits)  # it stays, although the file was removed
     assert browser.send("v3.ckpt (v3, 16 frames)", update["choices"]) == "v3.ckpt"
 
 
@@ -357,14 +360,14 @@ def test_settings_page(host):
     labels = host.opts.data_labels
     ours = {key: info for key, info in labels.items() if key.startswith("animatediff_")}
     assert len(ours) >= 10 and all(info.section == ("animatediff", "AnimateDiff") for info in ours.values())
-    assert ours["animatediff_model_path"].restrict_api  # a request must not point us to other folders
+    assert ours["animatediff_model_path"].restrict_api  # a request must not select other folders
     assert options.write_options() == WriteOptions()
     for info in ours.values():
         info.component(label=info.label, value=info.default, **(info.component_args or {}))
 
 
 def test_values_of_the_older_extension(host):
-    """Its defaults, as config.json has them once its page was saved."""
+    """The older extension's defaults, as config.json has them after its page was saved."""
     from animatediff.hosts.a1111 import options
     from animatediff.media.write.base import WriteOptions
 
@@ -386,7 +389,8 @@ def test_values_of_the_older_extension(host):
 
 @pytest.fixture
 def grid(host):
-    """The script's module, as the host loads it, and what its AxisOption takes (scripts/xyz_grid.py of 1.10.1)."""
+    """The script's module as the host loads it, with the arguments of its AxisOption (scripts/xyz_grid.py of 1.10.1).
+    """
     module = ModuleType("xyz_grid.py")
 
     class AxisOption:
@@ -404,7 +408,7 @@ def test_axes(grid):
     from animatediff.hosts.a1111 import axes, request
 
     axes.add()
-    axes.add()  # the host builds its page anew
+    axes.add()  # the host builds its page again
     found = {option.label: option for option in grid.axis_options}
     assert list(found) == ["Steps", *(f"[AnimateDiff] {p.label}" for p in CLIP.values()
                                         if p.form != "picture" and p.name != "preset")]
@@ -439,7 +443,7 @@ def test_axes_refuse_before_the_first_picture(grid):
     frames.confirm(None, [8, 16])
     with pytest.raises(SettingsError, match="frames") as caught:
         frames.confirm(None, [8, -1])
-    assert vars(caught.value)["status_code"] == 422 and "frames" in vars(caught.value)["detail"]  # what the API answers
+    assert vars(caught.value)["status_code"] == 422 and "frames" in vars(caught.value)["detail"]  # for the API
 
 
 def test_axes_without_the_script(host):

@@ -1,4 +1,4 @@
-"""The decoder that the tests of written clips share."""
+"""The decoder for the tests of written clips."""
 from __future__ import annotations
 
 import pytest

@@ -1,7 +1,7 @@
-"""Weights in ncnn's files as the tensors of Real-ESRGAN's small network, SRVGGNetCompact.
+"""Reads ncnn's weight files as the tensors of Real-ESRGAN's small network, SRVGGNetCompact.
 
-A .param file names the layers; the .bin file has, for each convolution, a tag, its weights (of 16 bits where the tag
-says so, padded to 4 bytes) and its bias, and for each PReLU its slopes.
+The .param file names the layers. The .bin file has, for each convolution, a tag, its weights (16-bit if the tag says
+so, padded to 4 bytes) and its bias, and for each PReLU its slopes.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HALF = 0x01306B47  # the tag of 16-bit weights
 
 
 def compact(param: Path) -> dict[str, torch.Tensor]:
-    """Tensors by the names that the network has in PyTorch."""
+    """Return the tensors by the network's names in PyTorch."""
     data, at, number = param.with_suffix(".bin").read_bytes(), 0, 0
     tensors: dict[str, torch.Tensor] = {}
 

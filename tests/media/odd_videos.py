@@ -1,4 +1,4 @@
-"""Odd videos, made by imageio-ffmpeg's program. Frame n is a flat grey, so that each picture tells its number."""
+"""Unusual videos, made by imageio-ffmpeg's program. Frame n is a flat grey, so each picture reveals its number."""
 from __future__ import annotations
 
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-STEP, FRAMES = 3, 60  # of grey from frame to frame; 2 seconds
+STEP, FRAMES = 3, 60  # step of grey between frames; number of frames (2 seconds)
 SCENE = f"nullsrc=s=96x64:r=30:d=2,format=yuv444p,geq=lum='20+{STEP}*N':cb=128:cr=128"
 X264 = "-c:v libx264 -preset ultrafast -qp 4 -bf 0".split()
 B_FRAMES = "-c:v libx264 -preset fast -qp 4 -bf 3 -g 12 -sc_threshold 0".split()
@@ -34,14 +34,14 @@ class Maker:
         self.run("-f", "lavfi", "-i", scene, *words, path)
 
     def numbers(self, path: Path, filters: str) -> list[int]:
-        """Of the frames that ffmpeg makes of a file with these filters."""
+        """Return the numbers of the frames that ffmpeg makes of a file with these filters."""
         command = [self.program, "-v", "error", "-i", path, "-vf", filters, "-fps_mode", "passthrough", "-f",
                    "rawvideo", "-pix_fmt", "gray", "-s", "1x1", "-"]
         return [number_of(level) for level in subprocess.run(command, check=True, capture_output=True).stdout]
 
 
 def number_of(picture: object) -> int:
-    """The number of the frame that a picture, or its grey, is of; grey 20 is video's black plus 4."""
+    """Return the number of the frame that a picture, or its grey, belongs to. Grey 20 is video's black plus 4."""
     level = float(np.asarray(picture).mean())
     return round(((level * 219 / 255 + 16) - 20) / STEP)
 
@@ -51,7 +51,7 @@ def _simple(*words: str, scene: str = SCENE) -> Callable[[Maker, Path], None]:
 
 
 def _vfr(make: Maker, path: Path) -> None:
-    """20 frames at 30, then 40 at 10 in a second."""
+    """20 frames at 30 fps, then 40 frames at 10 fps."""
     make.scene(path, "-vf", "setpts='if(lt(N,20),N/30,20/30+(N-20)/10)/TB'", "-fps_mode", "vfr", *X264)
 
 
@@ -80,7 +80,7 @@ def _cut_in_front(make: Maker, path: Path) -> None:
 
 
 def _piped(make: Maker, path: Path) -> None:
-    """Written where nothing can be corrected later: no duration, no index."""
+    """Written to a pipe, so without duration and index."""
     done = subprocess.run([make.program, "-v", "error", "-i", make("B-frames"), "-c", "copy", "-f", "matroska", "-"],
                           check=True, capture_output=True)
     path.write_bytes(done.stdout)
@@ -127,4 +127,4 @@ ENDINGS = {"alpha": "mov", "alpha of ProRes": "mov", "TS": "ts", "TS cut in fron
            "MJPEG": "avi", "FLV": "flv", "WMV": "wmv", "OGV": "ogv", "VP8": "webm", "VP9": "webm", "cut WebM": "webm",
            "alpha of VP9": "webm", "FFV1": "mkv", "late start": "mkv", "piped": "mkv"}
 FILES = {name: f"{name}.{ENDINGS.get(name, 'mp4')}".replace(" ", "-") for name in MAKE}
-QUICK = ("B-frames", "VFR", "rotated", "edit list", "cover art", "alpha")  # that every test run makes
+QUICK = ("B-frames", "VFR", "rotated", "edit list", "cover art", "alpha")  # made in every test run

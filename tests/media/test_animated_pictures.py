@@ -1,4 +1,4 @@
-"""GIF, WebP and APNG, decoded by ffmpeg and OpenCV, their loop counts and delays read from the bytes."""
+"""GIF, WebP and APNG, decoded by ffmpeg and OpenCV. Loop counts and delays are read from the bytes."""
 from __future__ import annotations
 
 import struct
@@ -26,7 +26,7 @@ def write(path: Path, frames, fps=8.0, loop=0, metadata="", **options) -> Path:
 
 
 def gif_blocks(data: bytes):
-    """A second reading of GIF89a: (kind, content) for each extension and picture."""
+    """An independent parser of GIF89a: (kind, content) for each extension and picture."""
     at = 13 + (3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
 
     def chain(at):
@@ -106,7 +106,7 @@ def test_gif_of_few_colours_is_exact(tmp_path, ffmpeg, style):
         pytest.importorskip("av")
     frames = moving(6, shades=False)
     decoded = ffmpeg.decode(write(tmp_path / "a.gif", frames, gif_palette=style))
-    # palettegen averages colours in boxes of 5-6-5 bits, so it may be off by little
+    # palettegen averages colours in boxes of 5-6-5 bits, so small errors are allowed
     assert np.abs(decoded.astype(int) - np.stack(frames)).max() <= (4 if style == "ffmpeg" else 0)
 
 
@@ -131,12 +131,12 @@ PICTURES = st.lists(st.sampled_from(["all", "inside", "left", "same", "back", "l
 @settings(max_examples=40)
 @given(PICTURES, st.integers(2, 4), st.integers(0, 2**32 - 1))
 def test_ffmpegs_palette_is_used_in_threads_as_in_one(dither, changes, threads, seed):
-    """One paletteuse for all frames is the oracle: outside the rectangle that changed it repeats the frame before."""
+    """The oracle is one paletteuse for all frames: outside the changed rectangle it repeats the previous frame."""
     pytest.importorskip("av")
     from animatediff.media.write.ffmpeg_palette import Palette
 
     rng = np.random.default_rng(seed)
-    frames = [rng.integers(0, 256, (24, 33, 3), np.uint8)]  # more colours than a palette has
+    frames = [rng.integers(0, 256, (24, 33, 3), np.uint8)]  # more colours than fit into a palette
     for change in changes:
         frame = frames[rng.integers(len(frames)) if change in ("back", "like an earlier one") else -1].copy()
         inside = np.s_[2:5, 3:7]
@@ -160,7 +160,7 @@ def test_one_palette_keeps_a_still_background_still(tmp_path, ffmpeg):
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "apng"])
 def test_equal_frames_are_all_there(tmp_path, ending):
-    """cv2 reads what was written; Pillow's own writers would merge these frames."""
+    """cv2 reads the files. Pillow's own writers would merge these frames."""
     cv2 = pytest.importorskip("cv2")
     frame = moving(1)[0]
     one = write(tmp_path / f"one.{ending}", [frame]).stat().st_size
@@ -173,7 +173,7 @@ def test_equal_frames_are_all_there(tmp_path, ending):
 
 
 def read_animation(cv2, path: Path) -> np.ndarray:
-    """RGB frames [n h w 3] by OpenCV's own parsers; it knows APNG by the ending .png."""
+    """Return RGB frames [n h w 3], read by OpenCV's own parsers. It recognises APNG by the suffix .png."""
     if path.suffix == ".apng":
         path = path.rename(path.with_suffix(".png"))
     done, animation = cv2.imreadanimation(str(path))

@@ -1,4 +1,4 @@
-"""ClipWriter: names, formats and streaming; test_clip_writer_failures.py has what is left when something fails."""
+"""ClipWriter: names, formats and streaming. test_clip_writer_failures.py tests failures."""
 from __future__ import annotations
 
 import errno
@@ -182,7 +182,7 @@ def test_a_buffer_that_is_reused_does_no_harm(tmp_path):
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "APNG", "PNG"])
 def test_memory_does_not_grow_with_the_clip(tmp_path, name):
-    """Frames of noise, so that a compressed copy would be as large as the frame."""
+    """The frames are noise, so a compressed copy would be as large as the frame."""
     def peak(count: int) -> int:
         rng = np.random.default_rng(0)
         with ClipWriter(tmp_path / f"{count}.{WRITERS[name].extension}", name) as clip:
@@ -194,14 +194,14 @@ def test_memory_does_not_grow_with_the_clip(tmp_path, name):
             tracemalloc.stop()
         return most
 
-    peak(1)  # imports
+    peak(1)  # so that imports are not measured
     assert peak(40) < peak(8) + 4 * 128 * 128 * 3
 
 
 def test_files_are_the_same_however_many_frames_are_under_way(tmp_path, monkeypatch):
     """Frames become ready in any order."""
     delays = random.Random(0)
-    formats = ["GIF", "WEBP", "APNG", "PNG"]  # not MP4: x264 gives other bytes now and then, of the same frames
+    formats = ["GIF", "WEBP", "APNG", "PNG"]  # not MP4: x264 is not deterministic
     for name in formats:
         ready = WRITERS[name].ready
 

@@ -1,4 +1,4 @@
-"""ClipWriter: what is left when something fails."""
+"""ClipWriter: the files that remain after a failure."""
 from __future__ import annotations
 
 import errno
@@ -21,7 +21,7 @@ from animatediff.media.write import WRITERS, ClipWriter, WriteError, base, clip_
 
 
 class FullDisk:
-    """A file on a disk that takes `room` bytes and no more."""
+    """A file on a disk with room for `room` bytes."""
 
     def __init__(self, file, room: int):
         self._file, self._room = file, room
@@ -75,7 +75,7 @@ def test_a_full_disk_loses_only_what_did_not_fit(tmp_path, monkeypatch, victim, 
 
 
 def test_behind_a_frame_that_did_not_fit_none_is_written(tmp_path, monkeypatch):
-    """Although several are under way, and the next ones would fit."""
+    """Even though several frames are in progress, and the next ones would fit."""
     opened = disk.open_new
     monkeypatch.setattr(clip_writer, "CORES", 4)
     monkeypatch.setattr(disk, "open_new", lambda path: FullDisk(opened(path), 100) if path.name.startswith(".00002")
@@ -125,7 +125,7 @@ def run_on(folder: Path, limit: int) -> str:
 @NEEDS_VIDEO
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file size limits as Linux has them")
 def test_a_real_limit_on_file_size(tmp_path):
-    """The kernel refuses bytes 60 001 and on of any file: encoders fail, single frames and the text do not."""
+    """The kernel refuses bytes from 60 001 on in any file: encoders fail, single frames and the text do not."""
     said = run_on(tmp_path, 60000)
     lost, kept = said.split()[:2]
     assert set(lost.split(",")) == {"MP4", "WEBM", "APNG"} and kept == "17"
@@ -135,7 +135,7 @@ def test_a_real_limit_on_file_size(tmp_path):
 
 @NEEDS_VIDEO
 def test_a_real_full_disk(tmp_path):
-    """A file system of 300 kB, where one can be mounted."""
+    """A file system of 300 kB, on machines that can mount one."""
     folder = tmp_path / "small"
     folder.mkdir()
     try:
@@ -205,7 +205,7 @@ def test_ctrl_c_while_a_frame_is_handed_out_waits_until_all_formats_have_it(tmp_
 
     class Interrupted(ThreadPoolExecutor):
         def submit(self, work, *given):
-            if "ready" in work.__name__:  # of a format
+            if "ready" in work.__name__:  # a format's job
                 handed.append(given)
                 if len(handed) == 2 * len(ALL) + 2:  # the third frame, the second format
                     os.kill(os.getpid(), signal.SIGINT)
@@ -222,7 +222,7 @@ def test_ctrl_c_while_a_frame_is_handed_out_waits_until_all_formats_have_it(tmp_
 
 @pytest.mark.parametrize("victim", ALL)
 def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
-    """An exception out of the middle of a frame (a host that kills its thread): whole frames or no file."""
+    """An exception in the middle of a frame, as from a host that kills its thread: whole frames or no file."""
     add = WRITERS[victim].add
 
     def torn(self, frame):
@@ -232,7 +232,7 @@ def test_torn_frames_do_not_reach_a_file(tmp_path, monkeypatch, victim):
                 self.part.file.write(b"half a frame")
             raise SystemExit
 
-    here = threading.local()  # a writer's frames are added in a thread of its own
+    here = threading.local()  # a writer's frames are added in its own thread
 
     def torn_inside(self, frame):
         here.count = self.count

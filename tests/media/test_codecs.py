@@ -1,4 +1,4 @@
-"""Codecs, bits and transparency of video files, decoded by the ffmpeg program; 16-bit PNG by OpenCV."""
+"""Codecs, bit depth and transparency of video files, decoded by the ffmpeg program; 16-bit PNG by OpenCV."""
 from __future__ import annotations
 
 import re
@@ -30,7 +30,7 @@ def write(path, frames, form, loop=0, fps=10, **options):
 
 
 def decoded(path, ffmpeg, pixels="rgb24", codec=()) -> np.ndarray:
-    """[frames h w channels]"""
+    """Return the frames [frames h w channels]."""
     command = [ffmpeg.program, "-v", "error", *codec, "-i", str(path), "-fps_mode", "passthrough", "-pix_fmt", pixels,
                "-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-f", "rawvideo", "-"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
@@ -43,7 +43,7 @@ def described(path, ffmpeg) -> str:
 
 
 def ramp(bits=16) -> np.ndarray:
-    """Gray from black to white, left to right and then row by row."""
+    """Return a grey ramp from black to white, left to right and row by row."""
     share = np.linspace(0, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1).repeat(3, 2)
     return np.rint(share * (2**bits - 1)).astype(np.uint16 if bits == 16 else np.uint8)
 
@@ -59,7 +59,7 @@ def test_codec_frames_times_and_colours(tmp_path, ffmpeg, form, codec):
     shown = re.search(r"Duration: 00:00:([\d.]+)", ffmpeg.describe(path))[1]
     assert float(shown) == pytest.approx(6 * 1001 / 24000, abs=0.011)
     if codec == "H.265" and form in ("MP4", "MOV"):
-        assert "hvc1" in line  # the only name that Apple's players take
+        assert "hvc1" in line  # the only tag that Apple's players accept
 
 
 @pytest.mark.parametrize("form, codec, pixels", [

@@ -1,4 +1,4 @@
-"""Colour match on clips whose drift is known, and on clips without any. Colours are changed in L*a*b* by OpenCV."""
+"""Colour match on clips with a known drift and on clips without. OpenCV changes the colours in L*a*b*."""
 from __future__ import annotations
 
 import json
@@ -23,7 +23,7 @@ def lab_of(frames):
 
 
 def drifting(frames, way, contrast=0.0):
-    """Frame i with i times `way` added in L*a*b*, and the contrast raised by i times `contrast`."""
+    """Return a clip whose frame i has i times `way` added in L*a*b*, and its contrast raised by i times `contrast`."""
     found = []
     for i, colours in enumerate(lab_of(frames)):
         mean = colours.mean((0, 1))
@@ -42,7 +42,7 @@ def moving(count=10, speed=2):
 
 
 def shapes(count=10):
-    """The demo model's training clips, without end."""
+    """Yield the demo model's training clips, endlessly."""
     from training.clips import random_clip
     from training.shapes import render
 

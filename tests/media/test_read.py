@@ -1,4 +1,4 @@
-"""Pictures that users bring, written by Pillow and PyAV and compared with what was written."""
+"""Users' pictures, written by Pillow and PyAV and compared with the originals."""
 from __future__ import annotations
 
 import base64
@@ -102,7 +102,7 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_nothing_but_pictures_and_videos_is_ever_opened(tmp_path):
-    """No program of PostScript, no list of other files, whatever the ending; sixteen bits are not cut off."""
+    """No PostScript program or list of other files is opened, whatever the suffix. 16-bit pictures keep their range."""
     other = tmp_path / "other.png"
     Image.new("RGB", (4, 4)).save(other)
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")

@@ -1,4 +1,4 @@
-"""Flicker and colour drift, against closed cases: known sines, known colours, known shifts. Lab is OpenCV's."""
+"""Flicker and colour drift, against closed forms: known sines, colours and shifts. OpenCV computes Lab."""
 from __future__ import annotations
 
 from fractions import Fraction
@@ -15,7 +15,7 @@ FPS = 8
 
 
 def picture(height=96, width=96, seed=0, low=70.0, high=180.0):
-    """A smooth pattern in `low`…`high`."""
+    """Return a smooth pattern in the range `low` to `high`."""
     rng = np.random.default_rng(seed)
     found = cv2.GaussianBlur(rng.standard_normal((height, width, 3)), (0, 0), 3)
     found = (found - found.min()) / np.ptp(found)
@@ -34,13 +34,13 @@ def score(frames, fps=FPS):
 
 
 def of_lab(colours):
-    """uint8 sRGB of L*a*b* [... 3], by OpenCV."""
+    """Return uint8 sRGB of L*a*b* [... 3], by OpenCV."""
     colours = np.asarray(colours, np.float32)
     return whole(cv2.cvtColor(colours.reshape(1, -1, 3), cv2.COLOR_LAB2RGB) * 255).reshape(colours.shape)
 
 
 def cie_lab(code):
-    """L*a*b* of one sRGB colour in float64, by the formulas of IEC 61966-2-1 and CIE 15."""
+    """Return L*a*b* of one sRGB colour in float64, by the formulas of IEC 61966-2-1 and CIE 15."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(code) / 255.0]
     xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
                     [0.0193339, 0.1191920, 0.9503041]]) @ linear / [0.95047, 1, 1.08883]
@@ -62,7 +62,7 @@ def test_lab_is_that_of_the_standard_and_every_colour_comes_back():
 def test_the_amplitude_of_a_sine(amplitude, period):
     base = picture()
     found = score([whole(base + amplitude * np.sin(2 * np.pi * (i + 0.25) / period)) for i in range(16)])
-    size = amplitude * (1 if period > 2 else np.sqrt(2) * np.sin(np.pi / 4))  # of two phases, √2 times their deviation
+    size = amplitude * (1 if period > 2 else np.sqrt(2) * np.sin(np.pi / 4))  # period 2: √2 times the deviation
     assert found.flicker.brightness == pytest.approx(size, rel=0.1)
     assert found.flicker.colour < 0.3
 
@@ -75,7 +75,7 @@ def test_parts_that_flicker_against_each_other():
 
 
 def test_the_amplitude_in_colour():
-    """a* and b* go 6 units to and fro along a line, L* stays."""
+    """a* and b* alternate by 6 units along a line, L* stays."""
     colours = [[60, 10 + 6 * 0.6 * s, 5 + 6 * 0.8 * s] for s in np.sin(np.pi * np.arange(24) / 2)]
     found = score([np.broadcast_to(of_lab(colour), (32, 32, 3)) for colour in colours])
     assert found.flicker.colour == pytest.approx(6, rel=0.08) and found.flicker.brightness < 1.2
@@ -123,7 +123,7 @@ def test_a_cut_is_neither():
 
 
 def test_large_frames_are_measured_smaller():
-    base = picture(24, 1100)  # and thin, at which OpenCV's search would crash
+    base = picture(24, 1100)  # so thin that OpenCV's search would crash
     found = score([whole(base + 8 * np.sin(np.pi * i / 2)) for i in range(16)])
     assert found.flicker.brightness == pytest.approx(8, rel=0.12)
 
@@ -136,7 +136,7 @@ def test_few_frames(count):
 
 
 def test_the_slow_part_is_the_line_that_fits_best():
-    """Against numpy's weighted least squares, at every place."""
+    """Against numpy's weighted least squares, for every frame."""
     rng = np.random.default_rng(0)
     values, width, places = rng.standard_normal((20, 3)), 2.5, np.arange(20)
     found = slow_part(values, width)

@@ -1,4 +1,4 @@
-"""Sound beside frames. The ffmpeg program makes the sounds and decodes what is written."""
+"""Sound in video files. The ffmpeg program makes the sounds and decodes the written files."""
 from __future__ import annotations
 
 import random
@@ -21,8 +21,10 @@ AUDIO_FRAME = 1024 / RATE
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, ffmpeg):
-    """files(name): three seconds with a click in the middle of each, in the format of the name's ending; with `video`,
-    beside ten pictures a second."""
+    """files(name): three seconds with a click in the middle of each, in the format of the suffix.
+
+    With `video`, the file also has ten pictures per second.
+    """
     folder = tmp_path_factory.mktemp("sounds")
     samples = np.zeros((3 * RATE, 2))
     for seconds in CLICKS:
@@ -52,7 +54,7 @@ def write(target, found, count=25, formats=("MP4",)):
 
 
 def heard(path, ffmpeg) -> np.ndarray:
-    """Mono, 48000 samples per second, at the times at which a player plays them."""
+    """Return mono samples, 48000 per second, at their playback times."""
     command = [ffmpeg.program, "-v", "error", "-i", str(path), "-map", "0:a", "-af", "aresample=async=1:first_pts=0",
                "-f", "f32le", "-ac", "1", "-ar", "48000", "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
@@ -107,7 +109,7 @@ def test_samples_are_those_of_the_file(files):
 
 
 def test_sound_that_begins_late_is_late(tmp_path, files, ffmpeg):
-    """A video whose sound has been shifted against its pictures by 0.7 seconds."""
+    """A video whose sound is shifted against its pictures by 0.7 seconds."""
     video, late = files("video.mp4"), tmp_path / "late.mkv"
     subprocess.run([ffmpeg.program, "-v", "error", "-i", str(video), "-itsoffset", "0.7", "-i", str(video),
                     "-map", "0:v", "-map", "1:a", "-c", "copy", str(late)], check=True)

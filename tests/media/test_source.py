@@ -1,4 +1,4 @@
-"""Source videos: frames and times of odd files against PyAV read by hand, and choices against ffmpeg's own filters."""
+"""Source videos: frames and times of unusual files against PyAV used directly, selections against ffmpeg's filters."""
 from __future__ import annotations
 
 import gc
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
 
 
 def by_hand(path):
-    """Times from the first frame, and pictures, of the first video that is no cover."""
+    """Return the times from the first frame, and the pictures, of the first video stream that is no cover."""
     import av
 
     with av.open(str(path)) as container:
@@ -71,12 +71,12 @@ def test_frames_and_times_of_odd_videos(made, name):
     ("B-frames", range(FRAMES)), ("VFR", range(FRAMES)), ("cover art", range(FRAMES)),
     ("edit list", range(19, FRAMES))])
 def test_which_frames_there_are(made, name, numbers):
-    """By how the file was made. What was cut at 0.61 s begins with the first frame behind it, 19 of 30 in a second."""
+    """Depends on how the file was made. A file cut at 0.61 s begins with the next frame, number 19 at 30 fps."""
     assert list(map(number_of, read(Source.open(made(name))))) == list(numbers)
 
 
 def test_how_a_picture_is_shown(made):
-    """Turned a quarter, with pixels twice as wide as high, and of an odd size."""
+    """Rotated by 90 degrees, with pixels twice as wide as high, and of an odd size."""
     sizes = {"rotated": (64, 96), "wide pixels": (192, 64), "odd size": (97, 63)}
     for name in sizes if "RUN_SLOW" in os.environ else ("rotated",):
         assert {picture.size for picture in read(Source.open(made(name)))} == {sizes[name]}, name
@@ -109,7 +109,7 @@ def test_every_nth_and_at_most(made):
 
 
 def test_a_seek_decodes_from_the_key_frame_before(made):
-    """Frame 50 is 2 behind a key frame, and the decoder may look at a few more."""
+    """Frame 50 is 2 frames after a key frame. The decoder may read a few more."""
     with open(made("B-frames"), "rb") as file:
         found = kind(file.read(HEAD))
         index = VideoIndex.of(file, found, Budget())
@@ -119,7 +119,7 @@ def test_a_seek_decodes_from_the_key_frame_before(made):
 
 
 def test_a_frame_is_freed_when_it_has_been_shown(made):
-    """Without waiting for Python's search for circles, which is rare beside frames of megabytes."""
+    """Without waiting for Python's cycle collector, which runs too rarely for frames of megabytes."""
     import av
 
     source = Source.open(made("rotated"))
@@ -172,7 +172,7 @@ def test_animated_pictures_with_unequal_delays(tmp_path, ending):
 
 
 def test_a_rate_of_more_frames_than_a_clip_has():
-    """Two frames a month apart, as damaged times say."""
+    """Two frames a month apart, as in files with damaged times."""
     timeline = Timeline((Fraction(0), Fraction(2_600_000)), Fraction(2_600_001))
     with pytest.raises(SettingsError, match="at most 100,000 frames, and 2600001 s of the source have more at 1000"):
         Selection(fps=1000).of(timeline)
@@ -181,7 +181,7 @@ def test_a_rate_of_more_frames_than_a_clip_has():
 
 
 def test_a_part_has_the_pace_of_its_own_frames(made):
-    """20 frames at 30 in a second, then 40 at 10, of which the file gives the last 1/30 s."""
+    """20 frames at 30 fps, then 40 at 10 fps. The file gives the last one 1/30 s."""
     timeline = Source.open(made("VFR")).timeline
     assert timeline.steady is None and float(Selection().of(timeline).fps) == pytest.approx(60 / 4.6, rel=1e-3)
     assert Selection(end=0.6).of(timeline).fps == 30 and Selection(start=0.7, end=2.7, every=2).of(timeline).fps == 5
@@ -201,7 +201,7 @@ def test_a_folder_has_no_times(tmp_path):
 
 @pytest.mark.slow
 def test_mutated_videos_are_read_or_refused(made):
-    """With bytes changed, cut out or added: 300 files, or with RUN_FUZZ 5,000."""
+    """Bytes are changed, removed or added: 300 files, or 5,000 with RUN_FUZZ."""
     random = np.random.default_rng(0)
     for number in range(5000 if "RUN_FUZZ" in os.environ else 300):
         original = made(("B-frames", "VP9", "TS", "AVI", "edit list", "piped")[number % 6])

@@ -1,4 +1,4 @@
-"""Files and failing disks: every write, sync and rename fails once, as in SQLite's tests; power cuts; two writers."""
+"""Files on failing disks: every write, sync and rename fails once, as in SQLite's tests; power cuts; two writers."""
 from __future__ import annotations
 
 import errno
@@ -24,7 +24,7 @@ FRAMES = moving(3, 16, 24)
 
 
 class Layer:
-    """The file layer, in which the `n`-th `operation` fails. `happened`: what was done, in order."""
+    """The file layer, in which the `n`-th `operation` fails. `happened`: the operations done, in order."""
 
     def __init__(self, monkeypatch, operation: str = "", n: int = 0):
         self.operation, self.n, self.met = operation, n, 0
@@ -65,7 +65,7 @@ class File:
 
 
 def make(folder: Path, formats) -> None:
-    """A clip of three frames over an older one of the same name, by a run that keeps its state."""
+    """Write a clip of three frames over an older one of the same name, in a run that saves its state."""
     def frames(on_event, keeper):
         (folder / "a.state").write_text("to go on from")
         yield from FRAMES
@@ -115,7 +115,7 @@ def whole(path: Path, form: str) -> None:
 
 
 def test_power_may_go_at_any_moment(tmp_path, monkeypatch):
-    """A file gets its name when the disk has all of it, and the state goes when the disk has all names."""
+    """A file is renamed only once its contents are on the disk, and the state is removed only once all renames are."""
     layer, synced = Layer(monkeypatch), {}
     sync, rename = layer.own["sync"], layer.own["rename"]
 
@@ -145,7 +145,7 @@ def test_power_may_go_at_any_moment(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", [name for name in ALL if name != "TXT"])
 def test_equal_runs_are_equal_bit_by_bit(tmp_path, form):
-    """Frames that are small: with these x264 came to several files."""
+    """Small frames, with which x264 was not deterministic."""
     files = set()
     for _ in range(6):
         with ClipWriter(tmp_path / "a.gif", form, metadata="x") as clip:

@@ -1,4 +1,4 @@
-"""The temporal error against cases whose answer is known."""
+"""The temporal error, against cases with a known result."""
 from __future__ import annotations
 
 import math
@@ -13,7 +13,7 @@ from animatediff.media.measure.temporal import TemporalMeter
 
 
 def scene(side=200, seed=0):
-    """A smooth random picture, larger than the frames."""
+    """Return a smooth random picture, larger than the frames."""
     small = np.random.default_rng(seed).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
@@ -40,8 +40,10 @@ def test_a_picture_that_moves_has_hardly_any(step):
 @pytest.mark.parametrize("sigma", [2, 10])
 @pytest.mark.parametrize("step", [0, 3])
 def test_noise_on_each_frame_has_its_own(sigma, step):
-    """The difference of two normal deviates has the mean absolute value 2σ/√π. In the flow of the clip without noise;
-    flow that is not whole averages a little of it away."""
+    """The difference of two normal deviates has the mean absolute value 2σ/√π.
+
+    The flow is that of the clip without noise. A flow of fractional pixels averages a little of the noise away.
+    """
     rng, clean = np.random.default_rng(1), [np.clip(frame, 60, 195) for frame in moving(step)]
     noisy = [np.rint(frame + rng.normal(0, sigma, frame.shape)).clip(0, 255).astype(np.uint8) for frame in clean]
     error = measured(noisy, clean)
@@ -59,7 +61,7 @@ def test_in_the_flow_of_a_smaller_clip():
 
 
 def test_what_is_hidden_is_left_out():
-    """A square passes over the ground: what it covers and uncovers is not compared."""
+    """A square passes over the background. The pixels that it covers and uncovers are not compared."""
     ground, square = scene()[:120, :120], 255 - scene(seed=3)[:40, :40]
 
     def frame(i):

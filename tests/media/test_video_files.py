@@ -1,4 +1,4 @@
-"""MP4 and WebM, decoded by the ffmpeg program and OpenCV; boxes read from the bytes."""
+"""MP4 and WebM, decoded by the ffmpeg program and OpenCV. Boxes are read from the bytes."""
 from __future__ import annotations
 
 import struct
@@ -43,7 +43,7 @@ def test_frames_come_back(tmp_path, ffmpeg, ending, least, count):
     frames = moving(count)
     decoded = ffmpeg.decode(write(tmp_path / f"a.{ending}", frames, metadata=SETTINGS))
     assert decoded.shape == (count, 48, 64, 3)
-    # Chroma is stored at half size: the edges of the red square are not what is measured here.
+    # Chroma is stored at half size, so the edges of the red square are not compared.
     assert psnr(decoded[:, 32:], np.stack(frames)[:, 32:]) > least
     assert all(psnr(a, b) > 26 for a, b in zip(decoded, frames)), "each frame is in its place"
 
@@ -62,7 +62,7 @@ def test_frame_rate_and_duration(tmp_path, ffmpeg, ending, fps, exact):
 
 
 def test_mp4_timing_is_exact(tmp_path):
-    """Media header: timescale and duration in whole ticks, so that 23.976 is 24000/1001 and nothing else."""
+    """Media header: timescale and duration are whole ticks, so that 23.976 is exactly 24000/1001."""
     data = write(tmp_path / "a.mp4", moving(12), 23.976).read_bytes()
     at = data.index(b"mdhd") + 4
     assert data[at] == 0, "32-bit times"
@@ -77,7 +77,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white
 @pytest.mark.parametrize("ending", ["mp4", "webm"])
 @pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
 def test_colours_follow_bt709(tmp_path, ffmpeg, ending, colour):
-    """Stored values by the closed form of BT.709 (limited range), the tags that say so, and RGB after decoding."""
+    """Stored values by the closed form of BT.709 (limited range), the tags that declare it, and RGB after decoding."""
     frame = np.empty((32, 48, 3), np.uint8)
     frame[:] = colour
     path = write(tmp_path / f"a.{ending}", [frame] * 3)

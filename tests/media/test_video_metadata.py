@@ -1,4 +1,4 @@
-"""The settings text in every format: round trips, and readings by other programs."""
+"""The settings text in every format: round trips, and reading by other programs."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ from animatediff.media import metadata
 from animatediff.media.write import WRITERS, ClipWriter
 
 PICTURES = ["GIF", "WEBP", "APNG", "PNG", "TXT"]
-# EXIF does not say its texts' byte order: characters such as U+4100 alone would be ASCII in the other one.
+# EXIF does not declare the byte order of texts: characters such as U+4100 alone would be ASCII in the other order.
 AMBIGUOUS = "".join(chr(byte << 8) for byte in range(0x20, 0x7F))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=f"\0{AMBIGUOUS}"), min_size=1, max_size=600)
 
@@ -30,7 +30,7 @@ def write(folder, name, text):
 
 @pytest.mark.parametrize("name", PICTURES)
 @given(text=TEXTS)
-@example(text="\u0100")  # whose UTF-16 is a row of control characters in the other byte order
+@example(text="\u0100")  # in the other byte order, its UTF-16 is a control character
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_survives(tmp_path, name, text):
     assert metadata.read(write(tmp_path, name, text)) == text

@@ -1,4 +1,4 @@
-"""Clips to write, and decoders that share no code with the writers."""
+"""Test clips, and decoders that share no code with the writers."""
 from __future__ import annotations
 
 import re
@@ -23,7 +23,7 @@ SETTINGS = ('{"prompt": "赤い円が右へ動く, a red circle", "emoji": "🎞
 
 
 def moving(count: int = 12, height: int = 48, width: int = 64, shades: bool = True) -> list[np.ndarray]:
-    """A square that moves over a smooth still background; with `shades` it has far more than 256 colours."""
+    """A square that moves over a smooth still background. With `shades` it has far more than 256 colours."""
     y, x = np.mgrid[:height, :width].astype(float)
     base = np.stack([x / width * 200 + 20, y / height * 200 + 20, (x + y) / (height + width) * 180 + 40], -1)
     if not shades:
@@ -38,18 +38,18 @@ def moving(count: int = 12, height: int = 48, width: int = 64, shades: bool = Tr
 
 
 def noise(count: int, height: int = 64, width: int = 96) -> list[np.ndarray]:
-    """Frames that no format can make small."""
+    """Frames that no format can compress."""
     return list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB, in float64."""
+    """Return the peak signal-to-noise ratio in dB, in float64."""
     error = ((a.astype(float) - b.astype(float)) ** 2).mean()
     return float("inf") if error == 0 else 10 * np.log10(255 ** 2 / error)
 
 
 class Ffmpeg:
-    """The ffmpeg program of imageio-ffmpeg: another build, in another process, than the library that writes."""
+    """The ffmpeg program of imageio-ffmpeg: another build than the library that writes, in another process."""
 
     def __init__(self) -> None:
         self.program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
@@ -59,13 +59,13 @@ class Ffmpeg:
         return subprocess.run(command, capture_output=True, text=True).stderr
 
     def size(self, path: Path) -> tuple[int, int]:
-        """(height, width)"""
+        """Return (height, width)."""
         line = next(line for line in self.describe(path).splitlines() if "Video:" in line)
         width, height = re.search(r" ([1-9]\d*)x(\d+)", line).groups()
         return int(height), int(width)
 
     def decode(self, path: Path, pixels: str = "rgb24") -> np.ndarray:
-        """All frames as they are stored: rgb24 [n h w 3], or [n bytes] for another pixel format."""
+        """Return all frames as stored: rgb24 [n h w 3], or [n bytes] for another pixel format."""
         command = [self.program, "-v", "error", "-i", str(path), "-fps_mode", "passthrough", "-pix_fmt", pixels,
                    "-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-f", "rawvideo", "-"]
         raw = subprocess.run(command, capture_output=True, check=True)
@@ -78,7 +78,7 @@ class Ffmpeg:
 
 
 def tree(folder: Path) -> list[str]:
-    """The files below a folder, relative to it."""
+    """Return the files below a folder, as relative paths."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 

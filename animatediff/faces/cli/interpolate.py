@@ -1,4 +1,4 @@
-"""`animatediff interpolate`: a finished clip in, the same clip at more frames per second out."""
+"""`animatediff interpolate`: make a clip with more frames per second from a finished clip."""
 from __future__ import annotations
 
 import argparse
@@ -23,6 +23,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in NAMES} | {"interp_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a GIF, WebP, APNG or video, or a folder of pictures")
     parser.add_argument("--times", metavar="N", help="so many times as many frames, 2 to 64 (default: 2)")
     parser.add_argument("--fps", metavar="X", help="frames per second of the result; beside --times only how fast its "
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def interpolate(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     from animatediff.clip.finished import Finished
     from animatediff.clip.retime import Request, Retimed
     from animatediff.engine import models
@@ -87,7 +88,7 @@ def _target(arguments: argparse.Namespace, formats: Sequence[str]) -> tuple[Targ
     file = Path(arguments.file)
     own = "PNG" if file.is_dir() else format_of(file) or "MP4"
     whole = Target(arguments.out)
-    if not request.is_folder(arguments.out) or not whole.stem:  # which refuses the ending of another kind of file
+    if not request.is_folder(arguments.out) or not whole.stem:  # `stem` raises FormatError for other endings
         return whole, list(formats or [format_of(arguments.out) or own])
     out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
     return Target(out, retime.result_name(file)), list(formats or [own])

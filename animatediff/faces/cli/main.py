@@ -22,20 +22,20 @@ UNEXPECTED = 70  # EX_SOFTWARE
 DEBUG_VARIABLE = "ANIMATEDIFF_DEBUG"
 DEFAULT_OUT = "outputs"
 OF_THE_PROMPT = ("negative", "frames", "context_length", "closed_loop", "travel_interpolation", "travel_hold",
-                 "travel_easing", "prompt_weights")  # what a schedule depends on
+                 "travel_easing", "prompt_weights")  # parameters that a prompt schedule depends on
 ENGINE_PACKAGES = ("av", "diffusers", "tokenizers", "torch", "tqdm", "transformers", "yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     with guarded(for_good=argv is None) as (out, interrupts):
         try:
             code = _run(words, interrupts)
-        except KeyboardInterrupt:  # once more, while the first one was answered
+        except KeyboardInterrupt:  # a second Ctrl-C, while the first one is handled
             interrupts.ending = True
             code = INTERRUPTED
-        except SystemExit:  # what --help and --version end in
+        except SystemExit:  # raised by --help and --version
             out.flush()
             if not out.is_full:
                 raise
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.flush()
         if out.is_full:
             output.say(f"animatediff: standard output cannot be written ({getattr(out.error, 'strerror', out.error)})")
-            # A clip without its report is a clip.
+            # If the clip has been written, a lost report is no failure, except for the JSON report.
             if code == 0 and (words[:1] not in (["render"], ["interpolate"], ["refine"]) or "--json" in words):
                 code = MediaError.exit_code
         return code
@@ -54,7 +54,7 @@ def _run(words: list[str], interrupts: Interrupts) -> int:
         arguments = parser().parse_args(words)
     except _Misused as error:
         output.say(error.usage)
-        # Nothing is parsed, so the words say whether --json is among them; argparse takes a flag's beginning for it.
+        # Parsing failed, so --json is searched among the words. argparse also accepts abbreviations such as --js.
         as_json = any(len(word) > 2 and "--json".startswith(word) for word in words)
         return fail(str(error), error.exit_code, as_json=as_json)
     as_json = arguments.json
@@ -67,7 +67,7 @@ def _run(words: list[str], interrupts: Interrupts) -> int:
         interrupts.ending = True
         return fail("Interrupted", INTERRUPTED, as_json=as_json)
     except Exception as error:
-        if interrupts.came:  # a library has made another error of it
+        if interrupts.came:  # a library has turned KeyboardInterrupt into another error
             return fail("Interrupted", INTERRUPTED, as_json=as_json)
         return _unexpected(error, as_json)
 
@@ -84,7 +84,7 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     if type(error).__name__ == "OutOfMemoryError":
         return fail(f"The device has not enough memory ({str(error).splitlines()[0]}). "
                     "Use a smaller --size or --context, or --dtype fp16", 1, as_json=as_json)
-    if isinstance(error, OSError) and error.strerror:  # a name that is too long, a folder without permission
+    if isinstance(error, OSError) and error.strerror:  # such as a name that is too long or a missing permission
         return fail(f"{end_of(error.filename or 'a file')}: {error.strerror}. Use another place or name", 4,
                     as_json=as_json)
     return fail(f"Unexpected {type(error).__name__}: {error}. "
@@ -92,14 +92,14 @@ def _unexpected(error: Exception, as_json: bool) -> int:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those from which it was made."""
+    """Yield the error and the chain of its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 class _Misused(SettingsError):
-    """Words that are no command with its flags."""
+    """Error for a command line that cannot be parsed."""
 
     def __init__(self, what: str, usage: str, remedy: str):
         super().__init__(what, remedy=remedy)
@@ -107,7 +107,7 @@ class _Misused(SettingsError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse's, but it raises instead of leaving the program, and unknown flags are the command's own error."""
+    """An argument parser that raises an error instead of exiting. Each command reports its unknown flags itself."""
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         found, unknown = super().parse_known_args(args, namespace)
@@ -120,6 +120,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     top = _Parser(prog="animatediff", description="Text to animation with AnimateDiff motion modules.")
     top.add_argument("--version", action="version", version=f"animatediff {__version__}")
     commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""What the command line says: results on standard output; progress, notes and errors on standard error."""
+"""Output of the command line: results on standard output; progress, notes and errors on standard error."""
 from __future__ import annotations
 
 import argparse
@@ -19,36 +19,37 @@ if TYPE_CHECKING:
 
 ALWAYS_SHOWN = ("seed", "frames", "fps", "steps", "cfg", "sampler", "size")
 FLAGS = {p.name: p.cli for p in table.PARAMETERS if p.cli}
-# Control characters but line breaks and tabs, and those that turn the direction of writing.
+# Control characters except line breaks and tabs, and characters that change the writing direction.
 STEERING = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 
 
 def tell(text: str) -> None:
-    """A result, on standard output."""
+    """Print a result on standard output."""
     print(printable(text))
 
 
 def say(line: str) -> None:
+    """Print a message on standard error."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """The text as a terminal shows it, whoever wrote it: what would steer the terminal is an escape such as \\x1b."""
+    """Return text that is safe for a terminal: control characters become escapes such as \\x1b."""
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def notes(lines: Sequence[str]) -> None:
-    """In the flags' names."""
+    """Print notes on standard error, with flags instead of parameter names."""
     for line in lines:
         say(f"Note: {renamed(line, FLAGS)}")
 
 
 def quietly(line: str) -> None:
-    """Said nowhere; --json still reports it."""
+    """Print nothing. Used instead of `say` with --quiet; --json still reports notes."""
 
 
 def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -> int:
-    """Say why the command ends with this exit code. `kept`: files that are whole nevertheless."""
+    """Print the error and return the exit code. kept: files that are complete nevertheless."""
     say(f"animatediff: {message}")
     if as_json:
         tell(json.dumps({"error": message, "exit_code": code, "written": [str(path) for path in kept]}))
@@ -56,19 +57,20 @@ def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -
 
 
 def in_flags(error: AnimateDiffError, arguments: argparse.Namespace) -> str:
-    """The error's message, with flags in place of the parameters that have one."""
-    # Only errors about settings always name parameters; others may name a file that happens to be called "noise".
+    """Return the error's message, with flags instead of parameter names."""
+    # SettingsError always names parameters; other errors may name a file that happens to be called "noise".
     if isinstance(error, SettingsError) or error.where not in vars(arguments).values():
         error = error.named(FLAGS)
     return str(error)
 
 
 def counted(number: int, thing: str) -> str:
+    """Return text such as "1 frame" or "2 frames"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 class Progress:
-    """Events to one bar on standard error: a tick for each UNet call, then one for each frame."""
+    """Progress bar on standard error. It counts UNet calls while sampling, then frames while decoding."""
 
     def __init__(self, calls: int, *, hidden: bool):
         from tqdm import tqdm
@@ -103,7 +105,7 @@ class Progress:
 
 
 def print_report(written: Written, settings: Settings) -> None:
-    """What was written and what it was made with, as the command that makes it again."""
+    """Print the written files and the settings, as arguments of a command that makes the clip again."""
     numbered = [path for path in written.paths if path.stem.isdigit() and path.parent == written.stem]
     for path in written.paths:
         if path not in numbered:
@@ -122,7 +124,7 @@ def print_report(written: Written, settings: Settings) -> None:
 
 
 def print_info(text: str, about: Any) -> None:
-    """The settings that a file carries; its text as it is where that is none of ours. `about`: the text as JSON."""
+    """Print the settings in a file, or its plain text if another program wrote it. about: the text as JSON."""
     if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
         tell(text)
         return
@@ -135,7 +137,7 @@ def print_info(text: str, about: Any) -> None:
 
 
 def print_modules(entries: Sequence) -> None:
-    """Each motion module and motion LoRA with what it is, or why it cannot be used."""
+    """Print each motion module and motion LoRA with its properties, or why it cannot be used."""
     for entry in entries:
         if entry.problem:
             tell(f"{entry.name}\n    cannot be used: {entry.problem}")
@@ -150,7 +152,7 @@ def print_modules(entries: Sequence) -> None:
 
 
 def _written(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Return a value as written on the command line."""
     if isinstance(value, tuple):
         return ",".join(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

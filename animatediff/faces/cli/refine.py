@@ -1,4 +1,4 @@
-"""`animatediff refine`: a finished clip in, the same clip larger, and sampled again with the motion module, out."""
+"""`animatediff refine`: enlarge a finished clip and sample it again with the motion module."""
 from __future__ import annotations
 
 import argparse
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     FramesOf = Callable[[Any, Keeper], Iterator[Any]]
 
 INTERRUPTED = 130
-OWN = ("scale", "upscaler", "denoising_strength", "size", "prompt")  # flags that are not as `render` has them
-# Flags of `render` on how a clip begins, and on what can be done with the finished one.
+OWN = ("scale", "upscaler", "denoising_strength", "size", "prompt")  # flags that differ from those of `render`
+# Flags of `render` that concern the start of a clip, or further processing of the finished clip.
 NOT_HERE = ("init", "last_frame", "frame_lock", "latent_power", "latent_scale", "latent_power_last",
             "latent_scale_last", "frames", "request_id", "interp", "interp_x", "interp_model")
 NAMES = tuple(p.name for p in table.PARAMETERS
@@ -33,6 +33,7 @@ NAMES = tuple(p.name for p in table.PARAMETERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     def add(flag: str, metavar: str, help: str) -> None:
         parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=help)
 
@@ -55,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def refine(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
-    arguments.source = arguments.file  # names in messages what settings come from, as with `render --from`
+    """Run the command and return the exit code."""
+    arguments.source = arguments.file  # the file that messages name as the settings' origin, as with `render --from`
     begun, found = render.resumed(arguments, refines=True)
     from animatediff.clip import refine
     from animatediff.clip.finished import Finished
@@ -93,7 +94,7 @@ class _Run:
         self.meters = _Meters(asked)
 
     def enlarged(self) -> int:
-        """Frames are enlarged one by one. No image model is loaded."""
+        """Enlarge the frames one by one, without an image model."""
         from animatediff.clip import sounds
         from animatediff.clip.resume import Keeper
         from animatediff.engine.device import pick_device
@@ -110,7 +111,7 @@ class _Run:
         return self._written(frames, clip, Keeper(), output.quietly)
 
     def sampled(self, found: dict[str, Any] | None, begun: Path | None) -> int:
-        """Frames are enlarged, and sampled again. found, begun: a state to continue from, and its file."""
+        """Enlarge the frames and sample them again. found, begun: a state to resume from, and its file."""
         from animatediff.clip import provenance, resume
         from animatediff.engine import models
         from animatediff.engine.device import pick_device
@@ -147,7 +148,7 @@ class _Run:
             return self._written(frames, clip, keeper, progress)
 
     def note(self, lines: Sequence[str]) -> None:
-        """Notes before the run."""
+        """Print notes before the run, and keep them for the report."""
         self.notes += lines
         for line in lines:
             self.say(f"Note: {renamed(line, output.FLAGS)}")
@@ -159,7 +160,7 @@ class _Run:
                         dynamic_ncols=True)
 
     def _clip(self, count: int, text: Callable[[Known], str], sound: Sound | None) -> Clip:
-        """What is written: so many frames."""
+        """Return the clip to write. count: number of frames."""
         from animatediff.clip import writing
         from animatediff.clip.job import Clip
 
@@ -168,7 +169,7 @@ class _Run:
                     options=writing.options(settings), sound=sound)
 
     def _written(self, frames: FramesOf, clip: Clip, keeper: Keeper, on_event: Any) -> int:
-        """Make the clip, and tell of it; the exit code."""
+        """Make and write the clip, print the report, and return the exit code."""
         from animatediff.clip import job
 
         written = job.run(frames, clip, keeper, on_event)
@@ -185,7 +186,7 @@ class _Run:
         if self.arguments.json:
             try:
                 metadata = json.loads(written.text)
-            except ValueError:  # of a WebUI
+            except ValueError:  # text in the WebUI's format
                 metadata = written.text
             output.tell(json.dumps({
                 "written": [str(path) for path in written.paths], "frames": written.frames,
@@ -206,7 +207,7 @@ class _Run:
 
 
 class _Meters:
-    """The temporal errors of a clip and of the refined one, in the flow of the clip."""
+    """Measures the temporal errors of a clip and of the refined clip, both with the optical flow of the clip."""
 
     def __init__(self, asked: Refinement):
         self.asked = asked
@@ -214,7 +215,7 @@ class _Meters:
         self.errors: tuple[TemporalError | None, TemporalError | None] = None, None
 
     def watched(self, frames: Iterator[Any]) -> Iterator[Any]:
-        """The refined clip's frames as they are, in the order in which they play."""
+        """Measure the refined clip's frames, given in playback order, and yield them unchanged."""
         from animatediff.media.measure.temporal import TemporalMeter
 
         try:
@@ -233,10 +234,10 @@ class _Meters:
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was given, as `Refinement.of` takes it. SettingsError names the flag."""
+    """Return the given values, as `Refinement.of` takes them. Raises SettingsError, which names the flag."""
     from animatediff.clip.refine import ROWS
 
-    values = table.from_namespace(arguments)  # by the rows of the table, which here are not all
+    values = table.from_namespace(arguments)  # only parameters in the table; the others follow
     rows = {**ROWS, "from_fps": table.BY_NAME["fps"]}
     values |= {name: row.read(getattr(arguments, name), f"--{name.replace('_', '-')}")
                for name, row in rows.items() if hasattr(arguments, name)}
@@ -249,7 +250,7 @@ def _target(arguments: argparse.Namespace) -> Target:
     from animatediff.media.write import Target
 
     whole, file = Target(arguments.out), Path(arguments.file)
-    if not request.is_folder(arguments.out) or not whole.stem:  # which refuses the ending of another kind of file
+    if not request.is_folder(arguments.out) or not whole.stem:  # `stem` raises FormatError for other endings
         return whole
     out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
     return Target(out, f"{file.name if file.is_dir() else file.stem}-refined")

@@ -1,10 +1,11 @@
-"""`animatediff render`: from the command's words to a clip's files, and what is said of it."""
+"""`animatediff render`: make a clip from the command line's arguments, write its files, and print a report."""
 from __future__ import annotations
 
 import argparse
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ INTERRUPTED = 130  # as shells report SIGINT
 
 
 def render(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     begun, found = resumed(arguments)
     settings, source = request.settings_of(arguments, found and found["about"]["settings"])
     from animatediff.media.write import Target
@@ -37,7 +38,7 @@ def render(arguments: argparse.Namespace) -> int:
     note = output.quietly if arguments.quiet else output.say
     note("Loading …")
     pipeline = loaded(settings)
-    from animatediff.clip import job, provenance, resume, sounds
+    from animatediff.clip import job, provenance, resume
 
     plan = pipeline.plan(inputs)
     settings, calls = plan.settings, plan.calls(found) or 0
@@ -45,20 +46,13 @@ def render(arguments: argparse.Namespace) -> int:
     if begun and found:
         resume.refuse_differences(found, identity, begun)
         note(f"Continuing after {counted(found['step'], 'step')} of {found['stage']}")
-    given = plan.inputs.pictures
-    if given is not None and given.source.count > 1:
-        note(f"Source: {given.source.chosen.told}")
     notices = [*plan.notices, *request.differences(source, about)]
-    for line in notices:
-        note(f"Note: {line}")
+    for line in (*_inputs_told(plan), *(f"Note: {notice}" for notice in notices)):
+        note(line)
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
     keeper = resume.Keeper(None, identity, every=arguments.save_state, found=found)
     clip = clip_of(plan, about, arguments.out, place)
-    if plan.inputs.sound:
-        note(f"Sound: {sounds.told(plan.inputs.sound)}")
-        for name, bars in sounds.plots(settings):
-            note(f"{name}: {bars}")
     if between is not None:
         about["interpolation"] = [between.note()]
         clip = replace(clip, interpolation=between.on(pipeline.device))
@@ -72,9 +66,25 @@ def render(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if written.interrupted else 0
 
 
+def _inputs_told(plan: Plan) -> Iterator[str]:
+    """What is said before the run of the source and the sound."""
+    from animatediff.clip import sounds
+
+    if plan.inputs.source and plan.inputs.source.count > 1:
+        yield f"Source: {plan.inputs.source.chosen.told}"
+    if plan.inputs.sound:
+        yield f"Sound: {sounds.told(plan.inputs.sound)}"
+        for name, bars in sounds.plots(plan.settings):
+            yield f"{name}: {bars}"
+
+
 def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file and the state of the run that --resume means; none without it, and where there is none, and what to
-    begin with is given. refines: whether that is a run of `refine`."""
+    """Return the file and the state of the run to resume.
+
+    Returns None for both without --resume, and if there is no state but enough is given to begin a new run. Without
+    either, raises SettingsError.
+    refines: whether the command is `refine`.
+    """
     if arguments.save_state < 0:
         raise SettingsError(f"{arguments.save_state} is below 0", where="--save-state", remedy="Use 0 (never) or more")
     if not arguments.resume:
@@ -97,9 +107,10 @@ def resumed(arguments: argparse.Namespace, *, refines: bool = False) -> tuple[Pa
 
 
 def loaded(settings: Settings) -> Pipeline:
+    """Load the pipeline of these settings, with the warnings of libraries switched off."""
     from animatediff.engine.pipeline import Pipeline
 
-    # Libraries' warnings about their own future are not the user's.
+    # Deprecation warnings of libraries do not concern users.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("diffusers", "transformers"):
@@ -108,7 +119,7 @@ def loaded(settings: Settings) -> Pipeline:
 
 
 def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -> Clip:
-    """`place`: of a run that is gone on with."""
+    """Return the clip to write. place: target of a resumed run, None for a new one."""
     from animatediff.clip import colour, writing
     from animatediff.clip.job import Clip, Known
     from animatediff.clip.provenance import metadata_text
@@ -125,13 +136,14 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
     first = None if pictures is None else pictures.first
     reference = None if first is None else lambda index: first[min(plan.playback[index], len(first) - 1)]
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
-                lambda taken: place or request.target(out, settings, taken),  # with the seed that was drawn
+                lambda taken: place or request.target(out, settings, taken),  # `settings` has the seed that was drawn
                 settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
                 match=colour.of(settings, reference))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,
            resumable: bool) -> None:
+    """Print the report on a clip. resumable: whether the run's state was kept."""
     about = json.loads(written.text)
     if arguments.json:
         output.tell(json.dumps({

@@ -1,4 +1,4 @@
-"""What a `render` command asks for: its settings, its models' files and its place for files. Nothing is loaded."""
+"""Read a `render` command: settings, model files and target. No model is loaded."""
 from __future__ import annotations
 
 import argparse
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from animatediff.clip.interpolation import Interpolation
     from animatediff.media.write import Target
 
-NOT_REPEATED = ("device", "request_id")  # the machine's and the request's own
+NOT_REPEATED = ("device", "request_id")  # settings that belong to one machine or one request
 NUMBERED = re.compile(r"(\d{5,})-")
 
 
 def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = None) -> tuple[Settings, dict[str, Any]]:
-    """The run's settings, and what the file of --from says of itself. begun: settings of a run to go on with, which
-    hold where nothing else is given."""
+    """Return the run's settings and the metadata of the --from file.
+
+    begun: settings of a run to resume. They are used for all settings that are not given.
+    """
     given = table.from_namespace(arguments)
     if begun and given.get("seed") == -1:
         del given["seed"]
@@ -56,7 +58,7 @@ def settings_of(arguments: argparse.Namespace, begun: dict[str, Any] | None = No
 
 
 def carried(path: str) -> dict[str, Any]:
-    """What a file of ours says of itself."""
+    """Return the metadata in a file. Raises MediaError if it has none from this program."""
     from animatediff.media import metadata
 
     text = metadata.read(path)
@@ -71,7 +73,7 @@ def carried(path: str) -> dict[str, Any]:
 
 
 def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    """Where a repeated clip may differ though its settings are the same."""
+    """Return notes on inputs that differ from the original clip's although the settings are the same."""
     if not source:
         return []
     said = [f"{FLAGS[name]}: the picture has changed since the clip was made"
@@ -85,7 +87,10 @@ def differences(source: dict[str, Any], about: dict[str, Any]) -> list[str]:
 
 
 def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The motion module and the image model. What the file of --from names, and is not here, is told in one message."""
+    """Return the files of the motion module and the image model.
+
+    Raises ModelError. If the --from file names models that are missing, one error names them all.
+    """
     from animatediff.engine import models
 
     found, missing = [], []
@@ -106,8 +111,11 @@ def model_files(settings: Settings, arguments: argparse.Namespace) -> tuple[Path
 
 
 def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | None) -> Inputs:
-    """What the settings name, read before any model is loaded. Refuses what can be known to be wrong by then.
-    place: of the files of a run that is gone on with."""
+    """Read the inputs that the settings name, before any model is loaded.
+
+    Raises AnimateDiffError for every error that can be found without a model.
+    place: target of a resumed run, None for a new one.
+    """
     from animatediff.clip import writing
     from animatediff.clip.inputs import Inputs
     from animatediff.engine import models
@@ -118,25 +126,28 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
                             remedy='Say what to show: animatediff render "a red circle moving right"')
     asked = place or target(arguments.out, settings)
     write.check(asked, settings.formats)
-    if not asked.new:  # another run's number is passed over
+    if not asked.new:  # a new target skips numbers that other runs use
         write.check_free(asked)
     write.probe(settings.formats, writing.options(settings), sound=bool(settings.audio))
     return Inputs.read(with_files(settings, arguments), models.find_lora)
 
 
 def interpolation(inputs: Inputs) -> Interpolation | None:
-    """What is made between the clip's frames. Refuses what cannot be done, before any model is loaded."""
+    """Return the frame interpolation, or None. Raises AnimateDiffError if it is not possible."""
     from animatediff.clip import interpolation
     from animatediff.engine import models
 
     return interpolation.of(inputs.settings, inputs.settings.frames, models.find_rife)
 
 
-FILES = {"motion_mask": "motion mask", "audio": "sound"}  # that a clip of --from may have been made with
+FILES = {"motion_mask": "motion mask", "audio": "sound"}  # files that the clip of --from may have used
 
 
 def with_files(settings: Settings, arguments: argparse.Namespace) -> Settings:
-    """A mask or sound that the file of --from names is looked for where it was, and beside that file."""
+    """Return the settings with the paths of the mask and the sound that the --from file names.
+
+    They are searched at their original paths, then beside the --from file. Raises MediaError if one is missing.
+    """
     for parameter, what in FILES.items():
         name = getattr(settings, parameter)
         if not name or not arguments.source or hasattr(arguments, parameter):
@@ -152,24 +163,26 @@ def with_files(settings: Settings, arguments: argparse.Namespace) -> Settings:
 
 
 def target(out: str, settings: Settings, passed: int = 0) -> Target:
-    """Where the files go; in a folder under the next number: NUMBER-SEED[-REQUEST]. passed: numbers that other runs
-    have taken since."""
+    """Return the target of the files. In a folder, their name is the next number: NUMBER-SEED[-REQUEST].
+
+    passed: how many further numbers to skip, because other runs have taken them.
+    """
     from animatediff.media.write import Target
 
     whole = Target(out)
-    if not is_folder(out) or not whole.stem:  # which refuses the ending of another kind of file
+    if not is_folder(out) or not whole.stem:  # `stem` raises FormatError for other endings
         return whole
     folder = Path(out)
     try:
         taken = [int(match[1]) for path in folder.iterdir() if (match := NUMBERED.match(path.name))]
     except OSError:
-        taken = []  # not there yet; whether it can be written to is ClipWriter's question
+        taken = []  # the folder does not exist yet; ClipWriter checks whether it can be written to
     parts = [f"{max(taken, default=0) + 1 + passed:05d}", str(settings.seed), settings.request_id]
     return Target(out if out.endswith(("/", "\\")) else f"{out or '.'}/", "-".join(filter(None, parts)), new=True)
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:
-    """Of a file's settings, those that a run from the command line repeats."""
+    """Return the settings of a file that a run from the command line repeats."""
     values = {name: value for name, value in values.items() if name not in NOT_REPEATED}
     if isinstance(values.get("formats"), list):
         values["formats"] = [name for name in values["formats"] if name not in table.BY_NAME["formats"].api_only]
@@ -179,12 +192,12 @@ def _repeated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ending(out: str) -> str | None:
-    """The format that the file `out` has by its ending, None for a folder."""
+    """Return the format that the ending of the file `out` names, or None for a folder."""
     from animatediff.media.write import format_of
 
     return None if out.endswith(("/", "\\")) else format_of(out)
 
 
 def is_folder(out: str) -> bool:
-    """Whether `out` is a folder, in which clips are numbered."""
+    """Return whether `out` is a folder, in which clips are numbered."""
     return not _ending(out)

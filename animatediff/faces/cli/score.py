@@ -1,4 +1,4 @@
-"""`animatediff score`: a clip's flicker, temporal error, colour drift and loop score."""
+"""`animatediff score`: measure a clip's flicker, temporal error, colour drift and loop score."""
 from __future__ import annotations
 
 import argparse
@@ -11,12 +11,13 @@ from animatediff.faces.cli.output import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a GIF, WebP, APNG or video, or a folder of pictures")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     from tqdm import tqdm
 
     from animatediff.clip.finished import Finished

@@ -1,4 +1,4 @@
-"""What a command survives: output that is closed or full, letters that it cannot show, and repeated Ctrl-C."""
+"""Guard a command against closed or full output streams, characters they cannot encode, and repeated Ctrl-C."""
 from __future__ import annotations
 
 import errno
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class Stream:
-    """A text stream that never raises. `error`: why it could not be written; from then on nothing is."""
+    """A text stream that never raises. After the first `error`, nothing more is written."""
 
     def __init__(self, stream: Any):
-        # pythonw has none, and a shell can close it
+        # None under pythonw, or if the shell has closed it
         self._stream = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115 - open until the program ends
         self.error: Exception | None = None
 
@@ -43,14 +43,14 @@ class Stream:
 
     def _fail(self, error: Exception) -> None:
         self.error = error
-        with suppress(OSError, ValueError, AttributeError):  # what is in its buffer must not fail again at the end
+        with suppress(OSError, ValueError, AttributeError):  # flushing the buffer at exit must not fail again
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
 
     @property
     def is_full(self) -> bool:
-        """Whether something was lost that somebody still wanted: not where the reader went away, as `head` does."""
+        """Whether output was lost. Output to a reader that has closed the pipe, such as `head`, does not count."""
         return self.error is not None and getattr(self.error, "errno", None) != errno.EPIPE
 
     def __getattr__(self, name: str) -> Any:
@@ -58,7 +58,10 @@ class Stream:
 
 
 class Interrupts:
-    """Answers Ctrl-C. `ending`: the command is ending already, and what is pressed now changes nothing."""
+    """Handler for Ctrl-C.
+
+    ending: whether the command is already ending, so that further Ctrl-C is ignored. came: whether Ctrl-C was pressed.
+    """
 
     def __init__(self) -> None:
         self.ending, self.came = False, False
@@ -71,9 +74,9 @@ class Interrupts:
 
 @contextmanager
 def guarded(*, for_good: bool) -> Iterator[tuple[Stream, Interrupts]]:
-    """The command's standard output and its Ctrl-C. for_good: they stay guarded while the program ends."""
+    """Guard standard output, standard error and Ctrl-C in the block. for_good: keep them guarded until the exit."""
     if for_good:
-        for handle in range(3):  # a file of ours must not get the number of one that is closed
+        for handle in range(3):  # a new file must not get the number of a closed standard stream
             try:
                 os.fstat(handle)
             except OSError:

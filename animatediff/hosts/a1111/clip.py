@@ -77,8 +77,7 @@ class HostClip:
                                               all_negative_prompts=self.negatives)
 
     def _place(self, taken: int) -> Target:
-        """Return the folder, and a file name with the next free number. taken: number of names already taken by this
-        job.
+        """Return the folder and a file name with the next free number. taken: number of names that this job has taken.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

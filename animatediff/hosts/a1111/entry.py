@@ -61,7 +61,7 @@ class Hooks(jobs.OurScript):
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         if current := jobs.of(p):
-            current.frame(pp.image)
+            pp.image = current.frame(pp.image)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         if current := jobs.of(p):

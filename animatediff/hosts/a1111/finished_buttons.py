@@ -25,8 +25,9 @@ EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpec
 
 
 def own_rows() -> dict[str, tuple[Parameter, ...]]:
-    """Return, by operation name, the parameters that have controls of their own. Each operation is a part of the
-    accordion.
+    """Return the parameters that have controls of their own, by operation name.
+
+    Each such operation is a part of the accordion.
     """
     return {name: rows for name, operation in finished.OPERATIONS.items() if (rows := operation.own())}
 
@@ -67,7 +68,7 @@ def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked:
     """Connect a button to its operation.
 
     shown: the gallery, its JSON data, infotext and log. The answer replaces them.
-    asked: the controls to read, by parameter name.
+    asked: the controls whose values are sent, by parameter name.
     """
     task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the JavaScript
     inputs = [task, shown[0], index, shown[1], *asked.values()]

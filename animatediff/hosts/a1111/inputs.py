@@ -9,6 +9,7 @@ from animatediff.clip.backend import Backend
 from animatediff.clip.inputs import Inputs, Texts
 from animatediff.clip.plan import Plan, plan
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import SourceFrames
 from animatediff.hosts.a1111 import motion_loras, travelling
 from animatediff.hosts.a1111.run_facts import sampled_of
 from animatediff.motion import Mask
@@ -34,17 +35,19 @@ class OfJob:
     settings: Settings
     mask: Mask | None
     sampled: Sampled
+    source: SourceFrames | None
 
     @classmethod
-    def read(cls, p: Any, settings: Settings, mask: Mask | None) -> OfJob:
+    def read(cls, p: Any, settings: Settings, mask: Mask | None, source: SourceFrames | None) -> OfJob:
         """Read them in `process`, when the host knows the request's samplers and size."""
         sides = [side // 8 * 8 for side in (p.width, p.height)]
         row = BY_NAME["size"]
         fits = all((row.minimum or 0) <= side <= (row.maximum or side) for side in sides)
-        return cls(replace(settings, size="{}x{}".format(*sides) if fits else ""), mask, sampled_of(p))
+        return cls(replace(settings, size="{}x{}".format(*sides) if fits else ""), mask, sampled_of(p),
+                   source)
 
     def of_clip(self, p: Any, seed: int, first: Prompts, second: Prompts | None) -> Inputs:
-        """Return the inputs of one clip. SettingsError and ModelError for what cannot be read.
+        """Return the inputs of one clip. SettingsError or ModelError for unreadable inputs.
 
         seed: seed of its first frame.
         first, second: prompts of the first pass, and of Hires. fix if there is one.
@@ -52,7 +55,7 @@ class OfJob:
         found = self._texts(p, first)
         settings, written = replace(self.settings, seed=seed % 2**32), next(iter(first.prompts), "")
         return Inputs(settings, self.sampled, written, found.prompt, found.negative, mask=self.mask, loras=found.loras,
-                      second=None if second is None else self._texts(p, second))
+                      source=self.source, second=None if second is None else self._texts(p, second))
 
     def _texts(self, p: Any, written: Prompts) -> Texts:
         prompt, negative = travelling.schedules(p, self.settings, written.prompts, written.negatives)
@@ -68,8 +71,7 @@ class Plans:
         self._made: dict[tuple[Prompts, Prompts | None], Plan] = {}
 
     def notes(self) -> list[str]:
-        """Return the notices of all clips' plans, without advice. SettingsError and ModelError for an error in any of
-        them.
+        """Return the notices of all clips' plans, without advice. SettingsError or ModelError for a clip with an error.
         """
         p, frames = self.p, self.job.settings.frames
         clips = [slice(first, first + frames) for first in range(0, len(p.all_prompts), frames)]

@@ -1,6 +1,7 @@
-"""One job: a request of the host that asks for clips, from its arguments to its files."""
+"""One job: a request of the host for clips, from its arguments to its files."""
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 from modules import devices, errors, rng, sd_samplers, shared
+from PIL import Image
 
 from animatediff.attribute import attribute
 from animatediff.clip import colour, interpolation, job, sounds
 from animatediff.clip.plan import Plan
+from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
     distilled,
@@ -25,6 +28,8 @@ from animatediff.hosts.a1111 import (
     results,
     server_files,
     server_sound,
+    source,
+    source_mask,
     travelling,
     upscale,
     words,
@@ -38,6 +43,7 @@ from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.planning import PlanBackend
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
+from animatediff.hosts.a1111.source import SourceVideo
 from animatediff.hosts.shared import infotext, stop
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
@@ -46,48 +52,72 @@ from animatediff.media.sound import Sound
 from animatediff.motion import Mask, MotionModule
 from animatediff.motion import load as load_module
 from animatediff.sampling import noise
+from animatediff.sampling.from_pictures import shares
 from animatediff.settings import Settings
 
 KEY = "AnimateDiff"
+WITHOUT_EFFECT = ("the source video has no effect: in txt2img, it is for ControlNet units that have no picture of "
+                  "their own; in img2img, the clip starts from it")
 SHORTAGE, INTERRUPTED = f"{KEY} memory", f"{KEY} interrupted"  # in the infotext
-ON_P = ("close", "sample", *travelling.METHODS)  # what is put on a clip's `p`
+ON_P = ("close", "sample", *travelling.METHODS)  # attributes set on a clip's `p`
 
 
 class Job:
-    """The hooks of one `p`, in the host's order. A hook that fails stops the job: it never goes on without motion."""
+    """The hooks of one `p`, in the order in which the host calls them.
+
+    A hook that fails stops the job, which never goes on without motion.
+    """
 
     def __init__(self, p: Any, settings: Settings, neighbours: Neighbours = ()):
         self.p, self.settings, self.neighbours = p, settings, neighbours
-        self.beside: list[InJob] = []  # what they have to do with this job
-        self.clip: HostClip | None = None  # the one that is being made
+        self.beside: list[InJob] = []  # the neighbours' parts in this job
+        self.clip: HostClip | None = None  # the current clip
         self.files = job.Job()
+        self.source: SourceVideo | None = None
+        self.strength: float | None = None  # the host's denoising strength, where frames have less
         self.notes: list[str] = []
         self.mask: Mask | None = None
         self.module: MotionModule | None = None
-        self.plans: Plans | None = None  # of the job's clips
-        self.plan: Plan | None = None  # of this clip
+        self.plans: Plans | None = None  # of all clips
+        self.plan: Plan | None = None  # of the current clip
         self.interpolation: interpolation.Interpolation | None = None
         self.match: Callable[[], ColourMatch] | None = None
         self.sound: Sound | None = None
-        self.error: AnimateDiffError | None = None  # of a hook that cannot stop the job itself
-        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo what is changed on `p` for the job, and for a clip
+        self.error: AnimateDiffError | None = None  # raised by the next hook that can stop the job
+        self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
-        """`before_process`: everything that can be told without the checkpoint; the batch becomes the clip."""
+        """`before_process`: check everything that does not need the checkpoint, and set the batch size to the clip's.
+        """
         check_numbers(self.p)
         self.beside = [neighbour.in_job(self.p) for neighbour in self.neighbours]
         probed(self.settings)
-        known = defaults(from_picture=pictures.from_picture(self.p))
+        known = defaults(from_picture=hasattr(self.p, "init_images"))
         self._change(**distilled.filled(self.p, self.settings, known))
-        count = self._frame_count(min((one.frames for one in self.beside if one.frames is not None), default=None))
-        for one in self.beside:
-            one.use(count)
         anywhere = server_files.job_may_read_all(self.p)
+        self.settings = source.named(self.settings)
+        sources = getattr(self.p, "init_images", None) or []
+        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
+            self.p.init_images = sources[:1]  # the batch tab repeats one picture
+        self.source = (SourceVideo.read(self.settings, anywhere=anywhere)
+                       or SourceVideo.of_start_pictures(self.p, self.settings, anywhere=anywhere))
+        limits = [one.frames for one in self.beside if one.frames is not None]
+        if self.source is not None and self.source.count > 1:
+            limits.append(self.source.count)
+        count = self._frame_count(min(limits, default=None))
+        self._use_source(count)
         self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
         self.sound = server_sound.of(self.settings, anywhere=anywhere)
-        self.settings = sounds.heard(self.settings, self.sound, count)
+        if self.sound is None and self.source is not None:
+            self.sound = self.source.frames.sound(self.settings)
+        if self.settings.audio or sounds.follows(self.settings):
+            self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
+        if not self.settings.audio and not with_sound(self.settings):
+            self.sound = None  # the source's own, which was not asked for
+        if pictures.from_picture(self.p):
+            self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
         self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
@@ -97,10 +127,11 @@ class Job:
                      do_not_save_grid=self.p.do_not_save_grid or not shared.opts.grid_save)
 
     def load(self) -> None:
-        """`process`: the checkpoint is there, and the prompts of all clips are known, so that each is planned."""
+        """`process`: the checkpoint is loaded and the prompts of all clips are known, so plan each clip."""
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
-        self.plans = Plans(self.p, OfJob.read(self.p, self.settings, self.mask), PlanBackend(self.module, path))
+        of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
+        self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -110,8 +141,8 @@ class Job:
         self.p.extra_generation_params[KEY] = infotext.dumps(self.settings)
 
     def begin_clip(self) -> None:
-        """`before_process_batch`: the host has made the noise source of this clip."""
-        self._end_clip()  # the one before, if it has lost frames on its way
+        """`before_process_batch`: begin a clip. The host has created its noise source."""
+        self._end_clip()  # the previous clip, if it lost frames
         self.on_clip.close()
         for name in (SCORE, QUALITY, SHORTAGE, INTERRUPTED):
             self.p.extra_generation_params.pop(name, None)
@@ -119,6 +150,8 @@ class Job:
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
         between = self.interpolation and self.interpolation.on(devices.device)
+        if self.strength is not None:
+            self.p.extra_generation_params["Denoising strength"] = self.strength
         self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
         try:
@@ -130,7 +163,7 @@ class Job:
             self.error = error
 
     def begin_pass(self, noise_of_pass: Any) -> None:
-        """`process_before_every_sampling`: of the first pass, and of Hires. fix."""
+        """`process_before_every_sampling`: begin the first pass or that of Hires. fix."""
         p = self.p
         if self.error:
             raise self.error
@@ -141,27 +174,32 @@ class Job:
             one.check()
         assert self.module is not None and self.plan is not None, "made before the first pass"
         windows = [context for one in self.beside for context in one.around_window(p.batch_size)]
-        motion = Motion(self.plan, self.module, p.is_hr_pass, pictures.of_pass(p, self.settings), windows)
+        mask = source_mask.of_pass(p, self.plan, self.source, noise_of_pass)
+        motion = Motion(self.plan, self.module, p.is_hr_pass, pictures.of_pass(p, self.settings, mask.until), windows,
+                        mask.held)
         animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
-    def frame(self, picture: Any) -> None:
-        """`postprocess_image_after_composite`: a finished frame; with the last one the clip is written."""
-        if self.clip is None:  # behind the clip's last frame: another extension's picture
-            return
+    def frame(self, picture: Any) -> Any:
+        """`postprocess_image_after_composite`: add a finished frame and return it. The last frame ends the clip."""
+        if self.clip is None:  # a picture of another extension, after the clip's last frame
+            return picture
+        if self.source is not None:
+            picture = self.source.composed(picture, self.clip.came, self.clip.wanted)
         self.clip.add()
         self.files.add(picture)
         if self.clip.came == self.clip.wanted:
             self._end_clip()
+        return picture
 
     def finish(self, processed: Any) -> None:
-        """`postprocess`: the clips take the place of loose frames."""
+        """`postprocess`: replace the loose frames by the clips."""
         self._end_clip()
         pictures, texts = [], []
         for written in self.files.written:
             shown = results.shown(written, self.settings)
             pictures += shown
             texts += [written.text] * len(shown)
-        if processed.index_of_first_image and processed.images:  # the grid, after what plays
+        if processed.index_of_first_image and processed.images:  # the grid, after the clips
             pictures.append(processed.images[0])
             texts.append(processed.infotexts[0])
         if pictures:
@@ -170,7 +208,7 @@ class Job:
             print(f"{KEY}: {note}")
             self.p.comment(f"{KEY}: {words.notice(note)}")
         processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
-        # The API answers with these too.
+        # The API's response contains these too.
         processed.extra_generation_params = {
             **processed.extra_generation_params, f"{KEY} notes": self.notes,
             f"{KEY} files": [str(path) for written in self.files.written
@@ -181,13 +219,13 @@ class Job:
         self.restore()
 
     def _of_others(self, pictures: list[Any]) -> list[Any]:
-        """What extensions have put behind the frames, such as ControlNet's hints. They have no infotexts."""
+        """Return the pictures that extensions appended, such as ControlNet's hints. They have no infotexts."""
         frames = {id(frame) for written in self.files.written for frame in written.held}
         last = max((i for i, picture in enumerate(pictures) if id(picture) in frames), default=len(pictures) - 1)
         return pictures[last + 1:]
 
     def restore(self) -> None:
-        """`p` is as it was; done more than once, too."""
+        """Undo all changes of `p`. Further calls have no effect."""
         self.on_clip.close()
         self.on_p.close()
 
@@ -196,22 +234,60 @@ class Job:
             self.on_p.enter_context(attribute(self.p, name, value))
 
     def _frame_count(self, limit: int | None = None) -> int:
-        """The clip's frames; several source pictures are a clip of their own. `limit`: what other sources have."""
-        sources = getattr(self.p, "init_images", None) or []
-        if len(sources) > 1 and all(picture is sources[0] for picture in sources):
-            sources = self.p.init_images = sources[:1]  # the batch tab repeats one picture
-        pictures.check(self.p, self.settings)
+        """Return the clip's number of frames. Several source pictures give one frame each.
+
+        limit: number of frames that other sources have.
+        """
+        pictures.check(self.p, self.settings, self.source.count if self.source else 0)
+        sources = [] if self.source else getattr(self.p, "init_images", None) or []
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
+    def _use_source(self, count: int) -> None:
+        """The frames of the source video are what img2img starts from, and what other extensions have none of their
+        own for; they get the start pictures where there is no video."""
+        p = self.p
+        if self.source is not None:
+            self.source = self.source.cut(count)
+            self.settings = replace(self.settings, frames=count, fps=self.settings.played_fps(self.source.frames.fps))
+            self.source.change_mask((p.width, p.height), count)  # refused now, if at all
+            if hasattr(p, "init_images"):
+                self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
+        taken = [one.use(count, self._source_files) for one in self.beside]
+        if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
+            self.notes.append(WITHOUT_EFFECT)
+
+    def _share_strength(self, count: int) -> None:
+        """The host samples with the highest denoising strength of the frames."""
+        share, asked = float(shares(self.settings, count).max()), self.p.denoising_strength
+        self.settings = replace(self.settings, denoising_strength=min(max(asked, 0.0), 1.0))
+        if share != 1:
+            self.strength = asked
+            self._change(denoising_strength=asked * share)
+
+    def _source_files(self) -> list[str]:
+        """A file for each frame of the source, or of several start pictures; they are there for as long as the job."""
+        many = getattr(self.p, "init_images", None) or []
+        if self.source is None and len(many) < 2:
+            return []
+        folder = Path(self.on_p.enter_context(tempfile.TemporaryDirectory(prefix="animatediff")))
+        if self.source is not None:
+            return self.source.files(folder)
+        for number, picture in enumerate(many):
+            picture.save(folder / f"{number:06}.png", compress_level=1)
+        return sorted(map(str, folder.iterdir()))
+
     def _number_seeds(self) -> None:
-        """The seed of every frame of this clip, for the kinds of noise that a seed for each frame can say. Not before,
-        since another extension (Dynamic Prompts) may have numbered the seeds in `process`."""
+        """Set the seed of every frame of this clip, for the kinds of noise that seeds per frame can express.
+
+        This happens once the batch begins, since another extension (Dynamic Prompts) may have numbered the seeds in
+        `process`.
+        """
         p, s = self.p, self.settings
         if s.noise in ("per frame", "per clip"):
             return
         first = p.iteration * p.batch_size
         seeds = noise.KINDS[s.noise](p.all_seeds[first], len(p.seeds), s.context_length, s.overlap_frames)
-        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # a variation's noise goes the same ways
+        subseeds = [p.all_subseeds[first] + seed - seeds[0] for seed in seeds]  # numbered like the seeds
         p.all_seeds = [*p.all_seeds[:first], *seeds, *p.all_seeds[first + len(seeds):]]
         p.all_subseeds = [*p.all_subseeds[:first], *subseeds, *p.all_subseeds[first + len(seeds):]]
         p.seeds = p.rng.seeds = seeds
@@ -219,7 +295,7 @@ class Job:
         p.rng.generators = [rng.create_generator(seed) for seed in seeds]
 
     def _sampled(self, run: Pass) -> None:
-        """A pass has ended; one that was interrupted says so in the clip's infotext."""
+        """End a pass: collect its notes and fallbacks. An interrupted pass is recorded in the clip's infotext."""
         if run.reuse.calls:
             self.notes.append(run.reuse.note)
         if given_up := list(dict.fromkeys(run.given_up)):
@@ -237,8 +313,8 @@ class Job:
 
     @contextmanager
     def _shown(self, run: Pass) -> Iterator[None]:
-        """Progress is counted in windows, the live preview plays the clip, if the user wants it so, and other
-        extensions take part."""
+        """Count progress in windows, enter the neighbours' scopes, and play the clip in the live preview if that is on.
+        """
         with ExitStack() as stack:
             for one in self.beside:
                 stack.enter_context(one.around_pass(run))
@@ -251,7 +327,7 @@ class Job:
             yield
 
     def _end_clip(self) -> None:
-        """Write the frames at hand as a clip, once."""
+        """Write the frames of the current clip, once."""
         clip, self.clip = self.clip, None
         if clip is None or not clip.came:
             return
@@ -263,8 +339,8 @@ class Job:
         self.notes += clip.notes(self.files.written[-1])
 
     def _close(self) -> None:
-        """In place of `p.close`, which the host calls however the job ended: frames that a failed job finished are
-        written then."""
+        """Replace `p.close`, which the host calls however the job ended: write the frames that a failed job finished.
+        """
         try:
             self._end_clip()
         except Exception:
@@ -276,13 +352,15 @@ class Job:
 
 @lru_cache(maxsize=2)
 def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
-    """The motion module; the last two stay in memory, in the host's, where their files are mapped rather than copied.
-    `changed`: the file's time; a new file is read."""
+    """Return the motion module. The last two stay in CPU memory, with their files mapped, not copied.
+
+    changed: modification time of the file. A changed file is read again.
+    """
     return load_module(Path(path), dtype=dtype)
 
 
 def guarded(p: Any, stopping: Any, hook: Any) -> bool:
-    """Run a hook; where it fails, stop the job by `stopping(p, error)`. True if all is well."""
+    """Run a hook. If it fails, stop the job by `stopping(p, error)`. Return True if it succeeded."""
     try:
         hook()
         return True
@@ -299,5 +377,5 @@ def guarded(p: Any, stopping: Any, hook: Any) -> bool:
 
 
 def stop_sampler(p: Any, error: AnimateDiffError) -> None:
-    """Stop a job whose latents are made."""
+    """Stop a job whose latents have been created."""
     stop.in_place_of(p.sampler, ("sample", "sample_img2img"), error)

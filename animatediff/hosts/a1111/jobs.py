@@ -1,4 +1,4 @@
-"""Which clip a request of the host asks for, found from the request."""
+"""The clip that a request of the host asks for."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,35 +11,40 @@ from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
-PASS = "animatediff_pass"  # attribute of the host's denoiser, while it samples a clip
-# The host's function that makes the pictures of a `p`. Others may have imported the second one already.
+PASS = "animatediff_pass"  # attribute of the host's denoiser while it samples a clip
+# The host's function that makes the pictures of a `p`. Other modules may already have imported the second one.
 PROCESSING = ("process_images_inner", "process_images")
 _processed: ContextVar[Any] = ContextVar("the `p` whose pictures are being made", default=None)
 
 
 class OurScript:
-    """What our Script class is told by, among the host's. args_from, args_to: its place in a request's arguments, set
-    by the host."""
+    """Base class that identifies our Script class among the host's.
+
+    args_from, args_to: its range in a request's arguments, set by the host.
+    """
 
     args_from: int
     args_to: int
 
 
 def of(p: Any) -> Any:
-    """The job of `p`, if it is its own and not that of a `p` which it is a copy of."""
+    """Return the job of `p`, or None. A copy of a `p` does not own the job of the original."""
     current = vars(p).get(JOB)
     return current if current is not None and current.p is p else None
 
 
 def clip_around(p: Any) -> Any:
-    """The `p` of the clip inside whose job `p` is a job of its own, as when an extension repaints a face in a finished
-    frame; None if there is none. Such a job is of single pictures, even where it has the clip's arguments."""
+    """Return the `p` of the clip whose job has started the job of `p`, or None.
+
+    An extension may start such a job, for example to repaint a face in a finished frame. It makes single pictures, even
+    if it has the clip's arguments.
+    """
     outer = _processed.get()
     return outer if outer is not None and outer is not p and of(outer) is not None else None
 
 
 def noting_clips() -> AbstractContextManager[None]:
-    """While it lasts, `clip_around` knows a clip for as long as the host makes its pictures, however that ends."""
+    """Return a context manager. Inside it, `clip_around` knows a clip while the host makes its pictures."""
     from modules import processing
 
     return wrapped(processing, next(name for name in PROCESSING if hasattr(processing, name)), _noting)
@@ -60,7 +65,7 @@ def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def arguments(p: Any) -> tuple[Any, ...]:
-    """This script's arguments in a request; none where it has no part in it."""
+    """Return this script's arguments in a request, or () if the request does not use the script."""
     for script in getattr(p.scripts, "alwayson_scripts", None) or ():
         if isinstance(script, OurScript):
             return tuple(p.script_args[script.args_from:script.args_to])
@@ -68,7 +73,7 @@ def arguments(p: Any) -> tuple[Any, ...]:
 
 
 def asked(p: Any) -> bool:
-    """Whether a request asks for a clip, be it in a wrong way."""
+    """Whether a request enables a clip, even with invalid settings."""
     try:
         return settings_of(p) is not None
     except AnimateDiffError:
@@ -76,7 +81,7 @@ def asked(p: Any) -> bool:
 
 
 def settings_of(p: Any) -> Any:
-    """The Settings of the clip that a request asks for, None if it does not; SettingsError as in `request.read`."""
+    """Return the Settings of the clip that a request asks for, or None. SettingsError as in `request.read`."""
     from animatediff.hosts.a1111 import request
 
     if current := of(p):

@@ -1,4 +1,4 @@
-"""The backend of AUTOMATIC1111's WebUI: a checkpoint is a `LatentDiffusion`, its UNet is called by `apply_model`."""
+"""The backend of AUTOMATIC1111's WebUI: checkpoints are `LatentDiffusion`s, and `apply_model` calls the UNet."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from animatediff.sampling import betas
 
 
 class LatentDiffusion:
-    """See hosts.shared.backend."""
+    """The backend protocol is documented in hosts.shared.backend."""
 
     equal_parts = False
 
@@ -68,7 +68,7 @@ class LatentDiffusion:
         def apply_model(x: Tensor, t: Tensor, cond: Any, *args: Any, **kwargs: Any) -> Tensor:
             if run.error is not None:
                 raise run.error
-            if run.parts is None:  # not from the denoiser: somebody's single picture
+            if run.parts is None:  # not from the denoiser: another caller's single picture
                 return plain(x, t, cond, *args, **kwargs)
             parts, run.parts = run.parts, None
             try:
@@ -86,12 +86,15 @@ class LatentDiffusion:
             yield
 
     def make_room(self, bytes: int) -> None:
-        """The host keeps its networks where they are."""
+        """Do nothing: the host does not move its networks."""
 
     def waiting(self, model: Any) -> list[Any]:
-        """The text encoders. The VAE may be drawing a live preview; where the host itself moves networks (--medvram),
-        it knows best."""
-        encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, and others'
+        """Return the text encoders.
+
+        The VAE is left out because it may be decoding a live preview. With --medvram the host moves networks itself, so
+        the list is empty.
+        """
+        encoders = [getattr(model, name, None) for name in ("conditioner", "cond_stage_model")]  # SDXL's, other models'
         return [] if getattr(model, "lowvram", False) else [encoder for encoder in encoders if encoder is not None]
 
     def back_to(self, info: Any, p: Any) -> None:

@@ -1,4 +1,4 @@
-"""The motion modules and motion LoRAs that the WebUI's users have, and how modules fit the loaded checkpoint."""
+"""The motion modules and motion LoRAs in the WebUI's folders, and whether modules fit the loaded checkpoint."""
 from __future__ import annotations
 
 import os
@@ -20,13 +20,13 @@ from animatediff.motion.library import Entry
 from animatediff.motion.load import Description
 from animatediff.unet.places import find_places
 
-AUTOMATIC = ""  # as the name of a module: the first that fits
+AUTOMATIC = ""  # module name that means the first module that fits
 EXAMPLES = "v3_sd15_mm.ckpt for SD1.5 or hsxl_temporal_layers.safetensors for SDXL"
 _known: WeakKeyDictionary[Any, Checkpoint] = WeakKeyDictionary()
 
 
 def folders() -> list[Path]:
-    """Where modules are looked for: the user's own folder, this extension's, the older extension's if it is there."""
+    """Return the folders searched for modules: the user's, this extension's, and those of older extensions."""
     own = str(shared.opts.data.get(FOLDER_OPTION) or "").strip()
     places = [Path(os.path.abspath(os.path.expanduser(own)))] if own else []
     places += [OWN_FOLDER, *(folder / "model" for folder in older_extensions())]
@@ -34,18 +34,21 @@ def folders() -> list[Path]:
 
 
 def older_extensions() -> list[Path]:
-    """Folders of sd-webui-animatediff and its forks, told by what is in them, running or not."""
+    """Return the folders of sd-webui-animatediff and its forks, recognised by their files, whether enabled or not."""
     return sorted(path.parent for path in Path(paths_internal.extensions_dir).glob("*/motion_module.py")
                   if (path.parent / "scripts" / "animatediff_mm.py").is_file())
 
 
 def entries() -> list[Entry]:
-    """All candidates, first folder first; of a name that several folders have, the first, which is the one found."""
+    """Return all motion modules, first folder first.
+
+    If several folders have a file of the same name, the first one is listed, which is also the one that `find` returns.
+    """
     return [entry for entry in _listed(folders()) if entry.kind == library.MODULE]
 
 
 def lora_entries() -> list[Entry]:
-    """The motion LoRAs and domain adapters in the same folders, and in the host's folder of LoRAs."""
+    """Return the motion LoRAs and domain adapters in the same folders and in the host's LoRA folder."""
     return [entry for entry in _listed([*folders(), hosts_folder()]) if entry.kind != library.MODULE]
 
 
@@ -54,7 +57,7 @@ def _listed(places: list[Path]) -> list[Entry]:
     for folder in places:
         try:
             listed = library.listing([folder]) if folder.is_dir() else []
-        except AnimateDiffError as error:  # a folder that may not be read hides no other
+        except AnimateDiffError as error:  # an unreadable folder must not hide the others
             listed = [Entry(str(folder), folder, problem=str(error))]
         for entry in listed:
             first.setdefault(entry.name, entry)
@@ -62,7 +65,7 @@ def _listed(places: list[Path]) -> list[Entry]:
 
 
 def checkpoint() -> Checkpoint | None:
-    """The checkpoint in memory; None if there is none yet. `shared.sd_model` would load one, and block."""
+    """Return the checkpoint in memory, or None. `shared.sd_model` would load one, and block."""
     model = BACKEND.loaded()
     if model is None:
         return None
@@ -80,9 +83,10 @@ def checkpoint() -> Checkpoint | None:
 
 
 def find(name: str) -> Path:
-    """The module of a request: a name or path inside `folders()`, with or without suffix; "" for the first that fits.
+    """Return the motion module of a request.
 
-    Paths that lead elsewhere are refused like names that are unknown: requests come over the network.
+    name: a name or path inside `folders()`, with or without suffix, or "" for the first module that fits.
+    Paths outside the folders are refused like unknown names, because requests come over the network.
     """
     places = folders()
     if name == AUTOMATIC:
@@ -100,7 +104,7 @@ def find(name: str) -> Path:
 
 
 def find_lora(name: str) -> Path:
-    """The motion LoRA of a request, by a name or path inside `folders()` or the host's folder of LoRAs."""
+    """Return the motion LoRA of a request, by a name or path inside `folders()` or the host's LoRA folder."""
     found = library.find(name, [folder for folder in folders() if folder.is_dir()]) or _of_host(name)
     if found is None:
         there = ", ".join(entry.name for entry in lora_entries()[:12])
@@ -110,7 +114,7 @@ def find_lora(name: str) -> Path:
 
 
 def find_rife(name: str) -> Path | None:
-    """RIFE's file of a request, by its name in `folders()`; of "", the first there."""
+    """Return RIFE's file of a request, by its name in `folders()`; for "", the first file there, or None."""
     found = interpolation.find_in(name, folders())
     if name and found is None:
         raise ModelError("there is no such file of RIFE's network", where=name, remedy=f"Put it into {folders()[0]}.")
@@ -118,8 +122,10 @@ def find_rife(name: str) -> Path | None:
 
 
 def tagged_lora(name: str) -> Path | None:
-    """The file that <lora:name:…> means, if it is a motion LoRA or a domain adapter; all others are the host's, and so
-    is what is unknown."""
+    """Return the file that <lora:name:…> names, if it is a motion LoRA or a domain adapter.
+
+    Other LoRAs and unknown names are left to the host.
+    """
     path = _of_host(name) or library.find(name, [folder for folder in folders() if folder.is_dir()])
     try:
         return path if path and library.describe_lora(path) else None
@@ -128,19 +134,20 @@ def tagged_lora(name: str) -> Path | None:
 
 
 def hosts_folder() -> Path:
-    """Where the host has its LoRAs."""
+    """Return the host's folder of LoRAs."""
     return Path(getattr(shared.cmd_opts, "lora_dir", None) or Path(paths.models_path) / "Lora")
 
 
 def _of_host(name: str) -> Path | None:
-    """The file of a name in the host's folder; its Lora extension knows names that stand inside files, too."""
+    """Return the file of a name in the host's LoRA folder. The host's Lora extension also knows names stored in files.
+    """
     known = getattr(sys.modules.get("networks"), "available_network_aliases", {}).get(name)
     path = Path(known.filename) if known else library.find(name, [hosts_folder()])
     return path if path and path.is_file() else None
 
 
 def described(name: str) -> tuple[Description | None, AnimateDiffError | None]:
-    """What `find` finds, or why there is nothing."""
+    """Return the description of the module that `find` finds, or the error."""
     try:
         return library.describe(find(name)), None
     except AnimateDiffError as error:
@@ -148,7 +155,7 @@ def described(name: str) -> tuple[Description | None, AnimateDiffError | None]:
 
 
 def misfit(entry: Entry, image: Checkpoint | None) -> str:
-    """Why the loaded checkpoint cannot take this module; "" where it can, or where that is not known."""
+    """Return why the loaded checkpoint cannot use this module, or "" if it can or if that is unknown."""
     if entry.problem:
         return entry.problem
     if image is None:
@@ -163,7 +170,7 @@ def misfit(entry: Entry, image: Checkpoint | None) -> str:
 
 
 def label(entry: Entry, image: Checkpoint | None) -> str:
-    """The entry in a list, such as `mm_v3.ckpt (v3, 16 frames)`."""
+    """Return the entry's label in a list, such as `mm_v3.ckpt (v3, 16 frames)`."""
     if entry.problem:
         return f"{entry.name} (cannot be used)"
     fit = "; does not fit the checkpoint" if misfit(entry, image) else ""
@@ -171,7 +178,7 @@ def label(entry: Entry, image: Checkpoint | None) -> str:
 
 
 def missing_text() -> str:
-    """What to do where there is no motion module at all."""
+    """Return what to do if there is no motion module at all."""
     return f"Put one, such as {EXAMPLES}, into {folders()[0]} and press the refresh button beside Motion module."
 
 

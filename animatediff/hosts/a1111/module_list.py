@@ -1,4 +1,4 @@
-"""The page's list of motion modules, which shows more than their file names."""
+"""The page's list of motion modules, with labels that say more than the file names."""
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -7,15 +7,15 @@ AUTOMATIC = "Automatic"
 
 
 class ModuleList:
-    """File names everywhere but in the browser, which shows labels.
+    """A dropdown whose values are file names and whose choices are labels.
 
-    gradio 4 has names for a list's values. For 3.41, whose Dropdown has none, this translates on the way to the browser
-    and back; the host, which reads `value` and `choices` for its API and its stored defaults, sees file names.
-    Labels are common to both tabs, which send their values to each other.
+    gradio 4 supports labels for a list's values. Gradio 3.41 does not, so labels are translated on the way to the
+    browser and back; the host reads `value` and `choices` for its API and its stored defaults, and sees file names.
+    Both tabs share the labels, since they send their values to each other.
     """
 
-    names: ClassVar[dict[str, str]] = {}  # by label; a label that was shown once stays known
-    labels: ClassVar[dict[str, str]] = {}  # by name, as of the last reading
+    names: ClassVar[dict[str, str]] = {}  # by label; labels shown earlier stay known
+    labels: ClassVar[dict[str, str]] = {}  # by name, as of the last `read`
 
     def __init__(self, gr: Any, **common: Any):
         self.pairs = int(gr.__version__.split(".")[0]) >= 4
@@ -29,7 +29,7 @@ class ModuleList:
             self.control.postprocess = self.label
 
     def read(self) -> None:
-        """Look into the folders, and at the checkpoint that is loaded now. What cannot be used comes last."""
+        """Read the folders and the loaded checkpoint again. Unusable modules come last."""
         from animatediff.hosts.a1111 import library
 
         image = library.checkpoint()
@@ -39,7 +39,7 @@ class ModuleList:
         self.names.update({label: name for name, label in self.labels.items()})
 
     def shown(self) -> list[Any]:
-        """The choices as gradio takes them in an update."""
+        """Return the choices in the form of a gradio update."""
         return [(label, name) for name, label in self.labels.items()] if self.pairs else list(self.labels.values())
 
     def label(self, name: Any) -> Any:

@@ -1,8 +1,8 @@
 """Motion LoRAs in the host, named in the parameter or by <lora:NAME:WEIGHT> in the prompt.
 
-The host hands the names in <lora:…> to its Lora extension, which loads a motion LoRA's file, finds none of its layers
-in the image model, and says nothing of it. So the names of motion LoRAs are taken out of what the host has read from
-the prompts, and act on the motion module; all others stay.
+The host passes the names in <lora:…> to its Lora extension, which loads a motion LoRA's file, finds none of its layers
+in the image model, and reports nothing. So the names of motion LoRAs are removed from the host's parsed prompts and
+applied to the motion module. All other names stay.
 """
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from animatediff.settings import Settings
 from animatediff.travel import Schedule
 
 KINDS = ("lora", "lyco")
-SOME = 500  # frames
+SOME = 500  # frames whose prompts are read before a run
 
 
 def named(p: Any, settings: Settings, prompt: Schedule) -> tuple[NamedLora, ...]:
-    """The motion LoRAs that the settings and the prompts of a pass name. ModelError for one that is not there."""
+    """Return the motion LoRAs that the settings and the prompts of a pass name. ModelError for a missing one."""
     found = [(wish, library.find_lora(wish.name)) for wish in loras.read(settings.motion_lora)]
     if not p.disable_extra_networks:
         frames = [prompt.shares(frame) for frame in range(len(prompt.mixes))]
@@ -41,7 +41,7 @@ def named(p: Any, settings: Settings, prompt: Schedule) -> tuple[NamedLora, ...]
 
 @contextmanager
 def hidden_from_host(p: Any) -> Iterator[None]:
-    """What the host reads from this clip's prompts has no names of motion LoRAs."""
+    """Remove the names of motion LoRAs from the extra networks that the host reads from this clip's prompts."""
     parse = p.parse_extra_network_prompts
 
     def parse_extra_network_prompts(*args: Any, **kwargs: Any) -> Any:
@@ -58,8 +58,10 @@ def hidden_from_host(p: Any) -> Iterator[None]:
 
 def described(settings: Settings,
               schedule: Schedule) -> tuple[list[tuple[LoraDescription, Curve]], list[AnimateDiffError]]:
-    """What a run's motion LoRAs are and weigh, and what is wrong with them. Of a long clip's prompts, some frames are
-    looked at."""
+    """Return the descriptions and weights of a run's motion LoRAs, and the errors.
+
+    Of a long clip, the prompts of some frames are read.
+    """
     found, problems, named = [], [], cache(tagged)
     try:
         some = range(0, len(schedule.mixes) if any(map(named, schedule.texts)) else 0, 1 + len(schedule.mixes) // SOME)
@@ -76,7 +78,7 @@ def described(settings: Settings,
 
 
 def tagged(prompt: str) -> list[tuple[str, float]]:
-    """Names and weights of the motion LoRAs that a prompt names."""
+    """Return the names and weights of the motion LoRAs in a prompt."""
     data = extra_networks.parse_prompt(prompt)[1]
     return [loras.of_tag(network.items) for kind in KINDS for network in data.get(kind, ())
             if library.tagged_lora(network.items[0])]
@@ -84,5 +86,5 @@ def tagged(prompt: str) -> list[tuple[str, float]]:
 
 @lru_cache(maxsize=4)
 def loaded(path: str, changed: int) -> Lora:
-    """A motion LoRA, on the CPU. `changed`: the file's time; a new file is read."""
+    """Return a motion LoRA, on the CPU. changed: modification time of the file. A changed file is read again."""
     return load(Path(path))

@@ -1,39 +1,37 @@
-"""The motion mask of a clip: a path, a picture or video in a request, or what is painted on the page.
+"""The motion mask of a clip: a path, a picture or video in a request, or a mask painted on the page.
 
-The latter two are kept in a folder under a hash of their bytes; settings and infotexts have that name. What a path
-leads to is read as a picture or a video, and never shown; `server_files` says where it may lead.
+Masks from requests and the page are kept in a folder under a hash of their bytes; settings and infotexts contain that
+name. The file of a path is read as a picture or a video and never shown; `server_files` says which paths are allowed.
 """
 from __future__ import annotations
 
-import hashlib
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from modules import paths_internal
-
-from animatediff import disk
-from animatediff.errors import MediaError, SettingsError
+from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import server_files
-from animatediff.media import masks, opening
+from animatediff.hosts.a1111.kept import KeptFiles
+from animatediff.media import masks
 from animatediff.motion import Mask
 
 NAME = "motion_mask"
-KEPT = re.compile(r"[0-9a-f]{16}\.\w{1,5}", re.ASCII)
+KEPT = KeptFiles("AnimateDiff-masks", "motion mask")
 IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
 ELSEWHERE = ("Paint the mask on the page, send it in base64, or start the WebUI with --gradio-allowed-path and the "
              "file's folder.")
 
 
 def folder() -> Path:
-    """Where masks are kept that came without a file."""
-    return Path(paths_internal.data_path) / "outputs" / "AnimateDiff-masks"
+    """Return the folder for masks that came without a file."""
+    return KEPT.folder
 
 
 def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
-    """The masks of a clip, None for none. MediaError or SettingsError says what is wrong with `value`. anywhere: a path
-    may lead to any file; see server_files."""
+    """Return the masks of a clip, or None. MediaError or SettingsError for an unusable `value`.
+
+    anywhere: whether a path may lead to any file; see server_files.
+    """
     if not value:
         return None
     if data := _decoded(value):
@@ -42,35 +40,24 @@ def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
     try:
         state = path.stat()
     except (OSError, ValueError):
-        return Mask(*masks.read(path, frames, value))  # which says what is wrong
+        return Mask(*masks.read(path, frames, value))  # raises the error
     return _read(path, value, frames, state.st_mtime_ns, state.st_size)
 
 
 def named(value: str) -> str:
-    """What the clip's settings call a mask that `read` has read; a picture of a request is kept under this name."""
+    """Return the name of a mask for the clip's settings. A picture of a request is kept under this name."""
     data = _decoded(value)
     return keep(data) if data else masks.without_home(value)
 
 
 def keep(data: bytes) -> str:
-    """Save a picture's or video's file for clips that are made with it later."""
-    file = folder() / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
-    if not file.is_file():
-        try:
-            disk.make_folder(file.parent)
-            disk.write(file, data)
-        except OSError as error:
-            raise MediaError(f"the motion mask was not kept ({error.strerror})", where=str(file),
-                             remedy="Free the disk, or make the folder writable") from error
-    return file.name
+    """Save the file of a picture or video for later clips. Return its name."""
+    return KEPT.keep(data)
 
 
 def find(value: str, *, anywhere: bool = False) -> Path:
-    """The file that a name or a path means."""
-    kept = folder() / value if KEPT.fullmatch(value) else None
-    if kept and kept.is_file() and not kept.is_symlink():
-        return kept
-    return server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
+    """Return the file of a name or a path."""
+    return KEPT.find(value) or server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
 
 
 def _decoded(value: str) -> bytes | None:
@@ -82,5 +69,5 @@ def _decoded(value: str) -> bytes | None:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, name: str, frames: int, *state: Any) -> Mask:
-    """`state`: of the file; a new one is read."""
+    """Return the mask. state: modification time and size of the file. A changed file is read again."""
     return Mask(*masks.read(path, frames, name))

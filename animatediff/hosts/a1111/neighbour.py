@@ -1,7 +1,7 @@
-"""Other extensions beside this one, as a job sees them. Our Script class is handed those that are known."""
+"""The interface for other extensions in a job. Our Script class receives the known ones."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -10,43 +10,49 @@ from animatediff.layout import ClipLayout
 
 
 class Sampled(Protocol):
-    """A sampling pass, as far as it concerns others."""
+    """The part of a sampling pass that other extensions use."""
 
-    layout: ClipLayout  # of the UNet call that is under way
+    layout: ClipLayout  # of the current UNet call
 
 
 class InJob:
-    """What an extension has to do with one job of ours; this one has nothing."""
+    """An extension's part in one job of ours. This default does nothing."""
 
-    frames: int | None = None  # of how many frames it has something to give, where that is limited
+    frames: int | None = None  # number of frames that it has inputs for, if limited
 
-    def use(self, frames: int) -> None:
-        """`before_process`: the clip has so many frames. SettingsError where that cannot be."""
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        """`before_process`: the clip has so many frames. SettingsError where that cannot be. source: writes the frames
+        of the source, one or one for each of the clip's, and gives their paths; none where there is no source. Whether
+        that was used."""
+        return False
 
     def check(self) -> None:
-        """Before each pass: AnimateDiffError where the extension is not ready for it."""
+        """Called before each pass. AnimateDiffError if the extension is not ready for it."""
 
     def around_pass(self, run: Sampled) -> AbstractContextManager[None]:
         return nullcontext()
 
     def around_window(self, frames: int) -> Sequence[AroundWindow]:
-        """Contexts for each call of the UNet of a clip of `frames`."""
+        """Return contexts for each UNet call of a clip of `frames` frames."""
         return ()
 
 
 class Neighbour:
-    """An extension that may be there."""
+    """An extension that may be installed."""
 
     def notice(self) -> str:
-        """What the page says of it; "" for nothing."""
+        """Return a notice for the page, or ""."""
         return ""
 
     def beside(self) -> AbstractContextManager[None]:
-        """Entered when all scripts are loaded, before the page is built; left before scripts are loaded again."""
+        """Return a context that is entered when all scripts are loaded, before the page is built.
+
+        It is left before scripts are loaded again.
+        """
         return nullcontext()
 
     def in_job(self, p: Any) -> InJob:
-        """Its part in a job of ours. SettingsError where the two cannot work together."""
+        """Return its part in a job of ours. SettingsError if the two cannot work together."""
         return InJob()
 
 

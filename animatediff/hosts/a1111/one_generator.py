@@ -11,12 +11,12 @@ from animatediff.attribute import attribute
 
 
 class OneGenerator:
-    """In the place of a host's `ImageRNG`: draws [f c h w] at a time."""
+    """Replacement for a host's `ImageRNG`. Draws [f c h w] at a time."""
 
     def __init__(self, source: rng.ImageRNG):
         self.shape, self.count = source.shape, len(source.seeds)
         self.generator = rng.create_generator(source.seeds[0])
-        self.frames: Sequence[int] | None = None  # those that are drawn; None for all
+        self.frames: Sequence[int] | None = None  # frames to draw; None for all
 
     def next(self) -> Tensor:
         count = self.count if self.frames is None else len(self.frames)
@@ -30,7 +30,10 @@ class OneGenerator:
 
 @contextmanager
 def of_frames_alone(source: object, frames: Sequence[int]) -> Iterator[None]:
-    """A single generator draws for these frames alone, as the engine's does; of others, each frame has its own."""
+    """Draw noise for these frames only, as the engine does, if the source is a OneGenerator.
+
+    Other sources have a generator for each frame and are left as they are.
+    """
     if isinstance(source, OneGenerator):
         with attribute(source, "frames", frames):
             yield

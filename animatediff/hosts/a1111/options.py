@@ -1,4 +1,4 @@
-"""The extension's page of the WebUI's settings. Keys that the older extension has too keep its users' values."""
+"""The extension's page of the WebUI's settings. Keys shared with the older extension keep their users' values."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +17,7 @@ OWN_FOLDER = Path(__file__).absolute().parents[3] / "model"
 FORMATS_OPTION = "animatediff_default_save_formats"
 PREVIEW_OPTION = "animatediff_live_preview"
 WINDOWS_OPTION = "animatediff_windows_per_call"
-# Fields of WriteOptions that are offered: key, label, explanation.
+# Fields of WriteOptions on the page: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
                     "clip: one for all frames; frame: one for each; ffmpeg: its palettegen, needs the package av"),
@@ -38,7 +38,7 @@ def on_ui_settings() -> None:
 
 
 def infos() -> dict[str, Any]:
-    """The host's OptionInfo by key."""
+    """Return the host's OptionInfo of each key."""
     import gradio as gr
 
     formats = BY_NAME["formats"].for_people()
@@ -69,7 +69,7 @@ def infos() -> dict[str, Any]:
 
 
 def write_options() -> WriteOptions:
-    """Quality choices as set; a value that is none of ours, such as another extension's, counts as not set."""
+    """Return the encoding options. A value that is not one of ours, such as another extension's, counts as unset."""
     chosen: dict[str, Any] = {}
     for name, (key, _, _) in WRITING.items():
         default, value = getattr(WriteOptions, name), shared.opts.data.get(key)
@@ -87,7 +87,7 @@ def write_options() -> WriteOptions:
 
 
 def default_formats() -> tuple[str, ...]:
-    """What the page starts with."""
+    """Return the formats that are selected when the page starts."""
     formats = BY_NAME["formats"]
     chosen = shared.opts.data.get(FORMATS_OPTION) or formats.default
     try:
@@ -101,6 +101,6 @@ def live_preview() -> bool:
 
 
 def windows_per_call() -> int:
-    """0: as many as fit. Also where the value is none of ours."""
+    """Return the number of windows per UNet call. 0, also for an invalid value, means as many as fit."""
     value = shared.opts.data.get(WINDOWS_OPTION, 0)
     return int(value) if isinstance(value, (int, float)) and 0 <= value <= MOST_WINDOWS else 0

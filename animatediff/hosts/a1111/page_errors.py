@@ -1,7 +1,7 @@
-"""A job of the page that cannot be done, told in the page's words where the host shows errors.
+"""Errors of jobs that the page starts, shown in the page's words in the host's place for errors.
 
-The host would write the exception's class in front of it, and a traceback into the log. The API, which starts its
-jobs another way, answers in its own names.
+The host would put the exception's class in front and write a traceback into the log. The API starts its jobs another
+way and uses its own names.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from animatediff.hosts.shared.stop import AnimateDiffStopped
 
 
 def told_on_the_page() -> AbstractContextManager[Any]:
-    """While it lasts, the page that is built shows our errors as such."""
+    """Return a context manager. Inside it, the page shows our errors without class name and traceback."""
     stack = ExitStack()
     for module, name in ((txt2img, "txt2img"), (img2img, "img2img")):
         stack.enter_context(wrapped(module, function(module, name), _told))
@@ -27,13 +27,14 @@ def told_on_the_page() -> AbstractContextManager[Any]:
 
 
 def function(module: Any, name: str) -> str:
-    """The function that makes a job of the page. Forge runs it in a thread of its own, which drops what it raises."""
+    """Return the name of the function that makes a job of the page. Forge runs it in a thread, which drops exceptions.
+    """
     of_thread = f"{name}_function"
     return of_thread if hasattr(module, of_thread) else name
 
 
 def markup(text: str) -> str:
-    """A message under the gallery."""
+    """Return the HTML of a message under the gallery."""
     return f"<div class='error ad-error'>{html.escape(text)}</div>"
 
 

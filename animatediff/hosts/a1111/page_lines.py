@@ -1,4 +1,4 @@
-"""The lines on the page that tell what a run will do, from the values of our controls and the host's."""
+"""The lines on the page that say what a run will do, from the values of our controls and the host's."""
 from __future__ import annotations
 
 import html
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from animatediff.clip.preflight import Preflight
 
 OFF = "Not enabled. With Enable AnimateDiff:"
-LONGEST_TABLE, MOST_FRAMES = 300, 1000  # rows of a schedule that are shown, and frames that are looked at for them
-_number = count()  # gradio renews only what differs, and the page marks what is out of date
+LONGEST_TABLE, MOST_FRAMES = 300, 1000  # limits of a schedule's table: rows shown, frames read
+_number = count()  # makes each output different: gradio updates only changed ones, and the page marks outdated lines
 
 
 def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -> str:
-    """HTML."""
+    """Return the lines as HTML. ours, theirs: values of our controls and of the host's, by name."""
     try:
         return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
     except AnimateDiffError as error:
@@ -44,13 +44,13 @@ def _preflight(ours: dict[str, Any], theirs: dict[str, Any], from_picture: bool)
     from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.hosts.a1111.server_files import page_may_read_all
 
-    # What is empty is not asked for, as in the request.
+    # Empty values are not set, as in the request.
     given = {name: table.BY_NAME[name].for_people().read(value) for name, value in ours.items() if value is not None}
     return of_run(table.parse(given), theirs, from_picture=from_picture, anywhere=page_may_read_all())
 
 
 def _html(found: Preflight, enabled: bool) -> str:
-    """Labels are text nodes of their own, which is what the host's localization replaces."""
+    """Return the lines. Labels are separate text nodes, because the host's localization replaces whole text nodes."""
     facts = "".join(f'<span class="ad-fact"><span>{html.escape(label)}</span> <b>{html.escape(words.value(value))}</b>'
                     "</span>" for label, value in found.facts)
     lines = [paragraph("ad-problem", words.error(error)) for error in found.errors]
@@ -63,7 +63,7 @@ def _html(found: Preflight, enabled: bool) -> str:
 
 
 def _table(schedule: travel.Schedule, frames: int) -> str:
-    """What each of so many frames shows; of many, the first ones."""
+    """Return the prompts of each frame as a table. A long schedule is cut off."""
     shown = replace(schedule, mixes=schedule.mixes[:MOST_FRAMES])
     lines = []
     for row in shown.rows():

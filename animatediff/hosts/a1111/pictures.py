@@ -1,7 +1,7 @@
-"""Pictures that a clip of img2img starts from and ends with.
+"""The pictures that an img2img clip starts from and ends with.
 
-The start pictures are the host's own. The last frame comes from the page or a request; settings name it by a hash of
-its pixels, under which its file is kept in memory and, once a clip is made with it, in a folder beside the clips.
+The start pictures are the host's. The last frame comes from the page or a request. Settings name it by a hash of its
+pixels. Its file is kept in memory under that name and, once a clip has been made with it, in a folder beside the clips.
 """
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from animatediff.settings import Settings
 
 NAME = re.compile(r"[0-9a-f]{16}")
 REMEDY = "Send a PNG, JPEG or WebP in base64 or as a data URI."
-LATENT_UPSCALE = 3  # the host's resize mode that works on latents
-FILL_ORIGINAL = 1  # its choice "Masked content: original"
-IN_MEMORY = 8  # files of pictures, and the bytes of all of them
+LATENT_UPSCALE = 3  # the host's resize mode for latents
+FILL_ORIGINAL = 1  # the host's choice "Masked content: original"
+IN_MEMORY = 8  # limits of the pictures in memory: number of files, bytes of all of them
 BYTES = 2**26
 _pictures: OrderedDict[str, bytes] = OrderedDict()
 
 
 def reference(value: Any) -> str:
-    """The name of a picture that the page or a request gives; "" for none. SettingsError for what is no picture."""
+    """Return the name of a picture from the page or a request, or "" for none. SettingsError if it is not a picture."""
     if isinstance(value, Image.Image):
         return _remember(_name(value := value.convert("RGBA")), _png(value))
     if value in (None, ""):
@@ -52,7 +52,8 @@ def reference(value: Any) -> str:
 
 
 def find(name: str) -> Image.Image:
-    """The picture of this name; SettingsError where it is gone, or for what is no such name, as in an infotext."""
+    """Return the picture of this name. SettingsError if it is gone or if the name is invalid, as in an edited infotext.
+    """
     try:
         if not NAME.fullmatch(name):
             raise ValueError(name)
@@ -63,12 +64,12 @@ def find(name: str) -> Image.Image:
 
 
 def forget() -> None:
-    """Nothing is in memory, as after a new start; what is kept in files stays."""
+    """Clear the memory, as a restart does. Files are kept."""
     _pictures.clear()
 
 
 def keep(name: str) -> None:
-    """Save a picture beside the clips, so that their infotexts find it later."""
+    """Save a picture beside the clips, so that their infotexts can name it later."""
     file = _file(name)
     if file.exists():
         return
@@ -81,7 +82,8 @@ def keep(name: str) -> None:
 
 
 class Field(infotext.Field):
-    """Pasting gives the page's control the picture that the infotext names, or empties it where that is gone."""
+    """Pastes the picture that the infotext names into the page's control. Empties the control if the picture is gone.
+    """
 
     def __call__(self, params: dict[str, Any]) -> Any:
         import gradio as gr
@@ -96,9 +98,13 @@ class Field(infotext.Field):
             return gr.update(value=None)
 
 
-def check(p: Any, settings: Settings) -> None:
-    """Before anything is computed, and before frames are counted."""
-    clip_pictures.check(settings, len(p.init_images) if from_picture(p) else 0, "the request")
+def check(p: Any, settings: Settings, video: int = 0) -> None:
+    """Check the pictures of a request. Called before frames are counted or anything is computed.
+
+    video: number of frames of the source video.
+    """
+    given = len(p.init_images) if from_picture(p) and not video else video
+    clip_pictures.check(settings, given, "the source video" if video else "the request")
     if settings.last_frame:
         find(settings.last_frame)
 
@@ -108,37 +114,42 @@ def from_picture(p: Any) -> bool:
 
 
 def reference_of(p: Any) -> Reference | None:
-    """The start picture of each frame, whose colours it may get; None for a clip from noise alone."""
+    """Return a function from a frame's index to its start picture, for matching colours; None for a clip from noise."""
     if not from_picture(p):
         return None
     return lambda index: np.asarray(read.flat(p.init_images[min(index, len(p.init_images) - 1)]))
 
 
-def of_pass(p: Any, settings: Settings) -> FromPictures | None:
-    """What the pass that comes next starts from; None for noise alone."""
+def of_pass(p: Any, settings: Settings, until: torch.Tensor | None = None) -> FromPictures | None:
+    """Return what the next pass starts from, or None for noise alone. until: as in `clip.strength.until`."""
     if not from_picture(p):
         return None
     last = _latents(p, find(settings.last_frame)) if settings.last_frame else None
-    filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # the start is no longer the picture there
+    filled = p.mask is not None and p.inpainting_fill != FILL_ORIGINAL  # there the start is not the picture
     held_to = torch.cat([_latents(p, image) for image in p.init_images]) if filled else None
-    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to)
+    return FromPictures(settings, p.init_latent, last, each=len(p.init_images) > 1, held_to=held_to, until=until)
 
 
 def _latents(p: Any, image: Image.Image) -> torch.Tensor:
-    """[1 c h w] of a picture, brought to the clip's size as the host's `init` of img2img does with the start."""
+    """Return the latents [1 c h w] of a picture, resized as the host's `init` of img2img resizes the start picture."""
     image = images.flatten(image, shared.opts.img2img_background_color)
-    if p.paste_to:  # "Only masked": the region that is computed
+    if p.paste_to:  # "Only masked": crop to the computed region
         x, y, width, height = p.paste_to
         image = images.resize_image(p.resize_mode % LATENT_UPSCALE, image, *p.init_images[0].size)
         image = images.resize_image(2, image.crop((x, y, x + width, y + height)), p.width, p.height)
     elif p.resize_mode != LATENT_UPSCALE:
         image = images.resize_image(p.resize_mode, image, p.width, p.height)
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
-    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
-    latents = sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
+    latents = encoded(p, image)
     if p.resize_mode == LATENT_UPSCALE:
         latents = torch.nn.functional.interpolate(latents, size=p.init_latent.shape[2:], mode="bilinear")
     return latents.to(p.init_latent)
+
+
+def encoded(p: Any, image: Image.Image) -> torch.Tensor:
+    """[1 c h w] of a picture in RGB."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
+    encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
+    return sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)
 
 
 def _name(image: Image.Image) -> str:
@@ -152,7 +163,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _remember(name: str, data: bytes) -> str:
-    """Keep a picture's file, not its pixels, of which a small file may have many."""
+    """Keep a picture's file in memory, not its pixels: a small file may decode to many."""
     _pictures[name] = data
     _pictures.move_to_end(name)
     while len(_pictures) > 1 and (len(_pictures) > IN_MEMORY or sum(map(len, _pictures.values())) > BYTES):

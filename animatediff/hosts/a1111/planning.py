@@ -1,4 +1,4 @@
-"""The host as a clip's plan sees it: its image model, and its samplers before they run."""
+"""The host as the backend of a clip's plan: its image model, and its samplers before they run."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,17 +18,17 @@ from animatediff.layout import ClipLayout
 from animatediff.motion import BetaSchedule, MotionModule, injected
 
 BETAS = BetaSchedule("scaled_linear", 0.00085, 0.012)  # SD1.5's and SDXL's
-OWN_SIZES = {False: "512x512", True: "1024x1024"}  # by whether the checkpoint is SDXL
+OWN_SIZES = {False: "512x512", True: "1024x1024"}  # by: is the checkpoint SDXL?
 
 
 class PlanBackend:
-    """The loaded checkpoint with a motion module. ModelError for a checkpoint or a module that does not fit."""
+    """The loaded checkpoint with a motion module. ModelError if the checkpoint or the module does not fit."""
 
     def __init__(self, module: MotionModule, module_file: Path):
         self.module, self._module_file = module, module_file
         self._model = shared.sd_model
         self.device, self.dtype = devices.device, BACKEND.unet_dtype(self._model)
-        with injected(self.unet, module, ClipLayout.contiguous):  # refuses a module that does not fit
+        with injected(self.unet, module, ClipLayout.contiguous):  # raises if the module does not fit
             pass
 
     @property

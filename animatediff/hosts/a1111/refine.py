@@ -1,7 +1,7 @@
-"""A finished clip refined in the host: its frames enlarged by the host's upscalers, then img2img of them in windows.
+"""Refining a finished clip in the host: the host's upscalers enlarge its frames, then img2img samples them in windows.
 
-It runs inside a job of the host's queue that the caller has begun. The request is one of img2img like any other, so
-other extensions take part: `alwayson_scripts` has their arguments, as in the host's API.
+This runs inside a job of the host's queue, which the caller has begun. The request is an ordinary img2img request, so
+other extensions take part. `alwayson_scripts` holds their arguments, as in the host's API.
 """
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ REFINED = f"{infotext.KEY} refined"  # in the infotext
 SCRIPTS = "alwayson_scripts"
 UPSCALER = replace(ROWS["upscaler"], help="How frames are enlarged, by the WebUI's name: Lanczos, an upscaler model "
                    "such as R-ESRGAN 4x+, or Latent.")
-# Of the host's own parameters: ours, its name for a request, and its name in an infotext.
+# The host's own parameters: our name, the host's name in requests, its name in infotexts.
 OF_HOST = (("prompt", "prompt", "Prompt"), ("negative", "negative_prompt", "Negative prompt"),
            ("seed", "seed", "Seed"), ("steps", "steps", "Steps"), ("cfg", "cfg_scale", "CFG scale"),
            ("sampler", "sampler_name", "Sampler"), ("schedule_type", "scheduler", "Schedule type"))
-_NAMES = {"sampler", "schedule_type"}  # the host has more of them than the table
+_NAMES = {"sampler", "schedule_type"}  # the host has more choices than our table
 Place = Callable[[int], Target]
-Progress = Callable[[int, int, str], bool]  # frames done, of so many, in words: whether the user has interrupted
+Progress = Callable[[int, int, str], bool]  # (frames done, total, text) -> whether the user has interrupted
 
 
 @dataclass(frozen=True)
 class Refined:
-    """paths: the files that play, or all frames. first: the first frame. text: their infotext."""
+    """The result of an operation on a clip."""
 
-    paths: list[Path]
-    first: Image.Image
-    frames: int
+    paths: list[Path]  # the files that play, or all frames
+    first: Image.Image  # the first frame
+    frames: int  # number of frames
     fps: float
-    text: str
+    text: str  # the infotext
     notes: list[str] = field(default_factory=list)
 
 
 def schema() -> dict[str, Any]:
-    """What a request may say, as properties of a JSON schema; and every parameter of a clip by its name."""
+    """Return the properties of a request as JSON schemas, including every parameter of a clip by its name."""
     rows = ROWS | {"upscaler": UPSCALER}
     own = {name: row.json_schema() for name, row in rows.items()}
     image = {name: BY_NAME[name].json_schema() for name in ("size", *(ours for ours, _, _ in OF_HOST))}
     for name in (*image, *_NAMES):
-        image[name].pop("default", None)  # as the clip has it
+        image[name].pop("default", None)  # the clip's value is the default
         image[name].pop("enum", None) if name in _NAMES else None
     clip = {p.name: p.json_schema() for p in PARAMETERS if p.group == "clip" and p.name not in ("enable", "frames")}
     other = {SCRIPTS: {"type": "object", "title": "Other extensions", "description": "Their arguments, as in "
@@ -69,8 +69,12 @@ def schema() -> dict[str, Any]:
 
 
 def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place, progress: Progress) -> Refined:
-    """The clip, refined. values: what is asked for; everything else is as the clip's text says. samples: the host's
-    folder of such pictures. AnimateDiffError says what is wrong."""
+    """Return the clip, refined. AnimateDiffError for an unusable clip or value.
+
+    values: the requested values. All others are taken from the clip's infotext.
+    samples: the host's folder for such pictures.
+    place: returns the folder and file name of the result.
+    """
     own = {name: row.read(values[name], name) for name, row in (ROWS | {"upscaler": UPSCALER}).items()
            if values.get(name) is not None}
     strength, upscaler = own.get("denoising_strength", DENOISING), _upscaler(own.get("upscaler", LANCZOS))
@@ -100,7 +104,7 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
 
 
 def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: bool) -> tuple[int, int]:
-    """Width and height of the result. exact: not only multiples that the image model takes."""
+    """Return width and height of the result. exact: allow sizes that are not multiples of the image model's."""
     if not settings.size:
         wanted = [max(1, round(side * scale)) for side in size]
         if exact:
@@ -110,18 +114,18 @@ def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: boo
 
 
 def rows() -> tuple[Parameter, ...]:
-    """What has a control on the page."""
+    """Return the parameters that have controls on the page."""
     return tuple((ROWS | {"upscaler": replace(UPSCALER, choices=tuple(upscalers()))}).values())
 
 
 def upscalers() -> list[str]:
-    """The host's names."""
+    """Return the names of the host's upscalers."""
     known = [upscaler.name for upscaler in shared.sd_upscalers]
     return list(dict.fromkeys([LANCZOS, *(each for each in known if each != "None"), LATENT]))
 
 
 def _upscaler(name: str) -> str:
-    """The host's name of an upscaler. SettingsError where there is none."""
+    """Return the host's spelling of an upscaler's name. SettingsError for an unknown one."""
     names = upscalers()
     found = next((each for each in names if each.lower() == name.lower()), None)
     if found is None:
@@ -131,7 +135,7 @@ def _upscaler(name: str) -> str:
 
 
 def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The host's own parameters by its names: as given, or as the clip's text says."""
+    """Return the host's own parameters by its names, from the request or else from the clip's infotext."""
     made = about(clip.text).get("settings")
     if not isinstance(made, dict):
         written = by_webui_names(clip.text)
@@ -144,7 +148,7 @@ def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
             value = made.get(ours, row.default)
         found[theirs] = (Parameter(ours, str, "", row.label, "") if ours in _NAMES else row).read(value, ours)
     sampler, scheduler = sd_samplers.get_sampler_and_scheduler(found["sampler_name"], found["scheduler"])
-    if not found["sampler_name"].lower().startswith(sampler.lower()):  # the host takes its first for an unknown one
+    if not found["sampler_name"].lower().startswith(sampler.lower()):  # the host replaces unknown ones by its first
         raise SettingsError(f"there is no sampler {end_of(found['sampler_name'])}", where="sampler",
                             remedy="Use one of the WebUI's samplers.")
     return found | {"sampler_name": sampler, "scheduler": scheduler}
@@ -152,7 +156,10 @@ def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str, progress: Progress
               ) -> Iterator[Image.Image]:
-    """The clip's frames that are refined, in their order, in this size; for latents in the clip's own."""
+    """Yield the clip's frames in the given order and size.
+
+    For latent upscaling, the size is the clip's own, rounded for the image model.
+    """
     for number, picture in zip(order, read.pictures(clip.path)):
         if upscaler.startswith(LATENT):
             width, height = (int(side) for side in sized(*picture.size).split("x"))
@@ -165,17 +172,17 @@ def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str
 
 def _request(host: Mapping[str, Any], frames: list[Image.Image], size: tuple[int, int], strength: float,
              samples: str) -> Any:
-    """The host's request of img2img."""
+    """Return the host's img2img request."""
     p = processing.StableDiffusionProcessingImg2Img(
         sd_model=shared.sd_model, outpath_samples=samples, outpath_grids=samples, width=size[0], height=size[1],
         init_images=frames, denoising_strength=strength, do_not_save_grid=True, override_settings={}, **host)
-    p.is_api = True  # or the host's own scripts would put the page's steps and seed in place of these
+    p.is_api = True  # otherwise the host's own scripts would use the page's steps and seed
     p.scripts = scripts.scripts_img2img
     return p
 
 
 def _arguments(settings: Settings, others: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Arguments of all scripts: ours, those that a request has for others, and the page's defaults."""
+    """Return the arguments of all scripts: ours, those in the request for other extensions, and the page's defaults."""
     runner: Any = scripts.scripts_img2img
     found = [0, *(getattr(component, "value", None) for component in getattr(runner, "inputs", [None])[1:])]
     named = {name.lower(): entry for name, entry in others.items()}
@@ -211,7 +218,7 @@ def _result(p: Any, processed: Any) -> Refined:
 
 
 def _written(clip: Finished, settings: Settings, frames: Iterator[Image.Image], text: str, place: Place) -> Refined:
-    """The frames as files; no model is used."""
+    """Write the frames as files, without using a model."""
     files, first = job.Job(), None
     files.begin(job.Clip(len(clip.seconds), [name for name in settings.formats if name in WRITERS], settings.fps,
                          lambda known: text, place, settings.loop_number, options=options.write_options(),

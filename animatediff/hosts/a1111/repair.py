@@ -1,7 +1,7 @@
-"""Seam repair in the host: after the pass, the host's img2img samples the frames around the seam once more.
+"""Seam repair in the host: after the pass, the host's img2img samples the frames around the seam again.
 
-It runs inside the pass's scope and on its sampler. The host samples the whole clip; the UNet sees one window, and what
-the denoiser answers for frames that are held is their finished latents, so that the sampler noises them as it needs.
+It runs inside the pass's scope and on its sampler. The host samples the whole clip, but the UNet sees one window. For
+the other frames the denoiser returns their finished latents, so that the sampler noises them as needed.
 """
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from animatediff.hosts.a1111.scope import Pass
 
 
 def repaired(run: Pass, sample_img2img: Callable[..., Tensor], finished: Tensor) -> Tensor:
-    """The pass's latents [f c h w] with the frames around the seam made anew. One that is interrupted leaves them as
-    they are."""
+    """Return the pass's latents [f c h w] with the frames around the seam sampled again, or unchanged if interrupted.
+    """
     p, repair = run.p, run.motion.repair
     if repair is None or repair.seam is None or _stopped():
         return finished
     seam = repair.seam
     held = seam.held(finished, run.held)
-    call = run.sampler.sampler_extra_args  # the refiner has changed them
+    call = run.sampler.sampler_extra_args  # the refiner may have changed them
     with run.at_seam(repair, held), of_frames_alone(p.rng, seam.window):
         made = sample_img2img(p, finished, p.rng.next().to(finished), call["cond"], call["uncond"],
                               image_conditioning=call["image_cond"])

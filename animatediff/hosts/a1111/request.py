@@ -1,7 +1,7 @@
-"""What a request asks of us: script arguments to Settings.
+"""Reading the script arguments of a request as Settings.
 
-The arguments are the page's controls in `ORDER`. An API client sends them by position or, better, one object with
-names; older clients' names are known (clip/legacy.py).
+The arguments are the values of the page's controls in `ORDER`. API clients send them by position or, better, as one
+object with names. Names of older clients are accepted too (clip/legacy.py).
 """
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ HOW = 'Send "args": [{"enable": true, "model": "…", "video_length": 16}].'
 
 
 def arguments(entry: Any) -> list[Any]:
-    """The arguments in a request's alwayson_scripts.AnimateDiff; one object with names may stand without a list.
-    SettingsError for what is none."""
+    """Return the arguments in a request's alwayson_scripts.AnimateDiff. SettingsError for an invalid entry.
+
+    One object with names is accepted without a list around it.
+    """
     args = entry.get("args", []) if isinstance(entry, dict) else None
     if isinstance(args, dict):
         args = [args]
@@ -33,9 +35,10 @@ def arguments(entry: Any) -> list[Any]:
 
 
 def read(args: Sequence[Any], more: Mapping[str, Any] | None = None) -> Settings | None:
-    """Settings of a request, None where it does not enable us. `more`: values that overrule (X/Y/Z plot).
+    """Return the Settings of a request, or None if it does not enable us. SettingsError for a wrong value.
 
-    SettingsError where a value is wrong; the values of a page on which Enable is off are not looked at.
+    The values of a page on which Enable is off are not checked.
+    more: values that override the arguments (X/Y/Z plot).
     """
     if args and isinstance(args[0], Mapping):
         json_values.check(args[0], "args")

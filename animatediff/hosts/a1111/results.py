@@ -1,4 +1,4 @@
-"""What the gallery and the API get of a job's clips."""
+"""The pictures and files of a job's clips for the gallery and the API."""
 from __future__ import annotations
 
 import datetime
@@ -12,8 +12,10 @@ from animatediff.settings import Settings
 
 
 class ClipPicture(Image.Image):
-    """A clip where the host expects a picture: it looks like the first frame; the page shows `already_saved_as`, the
-    clip's file, and what is written to a stream (the API's answer) is that file."""
+    """A clip in the place of a picture. It looks like the first frame.
+
+    The page shows `already_saved_as`, the clip's file. Saving to a stream, as the API does, writes that file.
+    """
 
     already_saved_as: str
 
@@ -33,22 +35,22 @@ class ClipPicture(Image.Image):
 
 
 def folder(samples: str) -> Path:
-    """AnimateDiff/DATE in the host's folder for this kind of picture."""
+    """Return AnimateDiff/DATE in the host's folder for this kind of picture."""
     return Path(samples) / "AnimateDiff" / datetime.date.today().isoformat()
 
 
 def clips(written: Written) -> list[Path]:
-    """The files that play."""
+    """Return the files that play."""
     return [path for path in written.paths if path.parent == written.stem.parent and path.suffix != ".txt"]
 
 
 def shows_frames(settings: Settings) -> bool:
-    """Whether frames are asked for, beside or in place of what plays; PNG and TXT do not play."""
+    """Whether the result includes frames, beside or instead of the files that play. PNG and TXT do not play."""
     return settings.returns != "clip" or "Frame" in settings.formats or set(settings.formats) <= {"PNG", "TXT"}
 
 
 def shown(written: Written, settings: Settings) -> list[Image.Image]:
-    """What the gallery and the API get of one clip: files that play, frames, or both; frames where nothing plays."""
+    """Return the pictures of one clip: files that play, frames, or both. If nothing plays, return the frames."""
     play: list[Any] = [ClipPicture.of(written.held[0], path) for path in clips(written)]
     if play and not shows_frames(settings):
         return play

@@ -1,7 +1,9 @@
-"""What the host knows of a run before it starts: its samplers and options, and which formats can be written."""
+"""Facts about a run before it starts: the host's samplers and options, and the formats that can be written."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -11,22 +13,24 @@ from animatediff import few_steps
 from animatediff.clip import writing
 from animatediff.clip.preflight import Asked, Found, Preflight, preflight
 from animatediff.clip.sampled import Sampled
+from animatediff.clip.source import SourceFrames
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound
+from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound, source
 from animatediff.hosts.shared import host_samplers
 from animatediff.hosts.shared.host_samplers import Placed, Sampler
 from animatediff.media.write import WRITERS, WriteOptions, probe
 from animatediff.parameters import Parameter
+from animatediff.sampling.from_pictures import shares
 from animatediff.settings import Settings
 
-# What a run depends on beside our settings: our name for it, and its name in the host's requests.
+# The host's values that a run depends on: our name -> the name in the host's requests.
 REQUESTED = {"steps": "steps", "sampler": "sampler_name", "clips": "n_iter", "hires": "enable_hr",
              "scheduler": "scheduler", "cfg": "cfg_scale",
              "strength": "denoising_strength", "hires_steps": "hr_second_pass_steps",
              "hires_sampler": "hr_sampler_name", "prompt": "prompt", "negative": "negative_prompt"}
-MOST = 10_000  # of steps, and of clips
-MASKS = 500  # of a clip's frames, in memory to see whether they can be read
-# What a value of these may be, which the host itself does not ask.
+MOST = 10_000  # limit of steps and of clips
+MASKS = 500  # frames whose masks are read to check the file
+# Types and limits of these values, which the host itself does not check.
 ROWS = {p.name: p for p in (
     Parameter("steps", int, 20, "Sampling steps", "", 1, MOST),
     Parameter("clips", int, 1, "Batch count", "", 1, MOST),
@@ -40,20 +44,20 @@ ROWS = {p.name: p for p in (
 
 
 def requested(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a request to the host's API, what `of_run` takes. The API has a second name for the sampler."""
+    """Return the arguments `host` of `of_run` from a request to the host's API, which has two names for the sampler."""
     asked = {ours: body.get(theirs) for ours, theirs in REQUESTED.items()}
     return asked | {"sampler": asked["sampler"] or body.get("sampler_index")}
 
 
 def check_numbers(p: Any) -> None:
-    """SettingsError for a job of the host whose numbers it would choke on: it reads any, but a clip multiplies them."""
+    """Raise a SettingsError if a number of the host's job is out of range. The host does not check them."""
     for name in ("steps", "clips", "hires_steps"):
         if (value := getattr(p, REQUESTED[name], None)) is not None:
             ROWS[name].read(value, REQUESTED[name])
 
 
 def defaults(*, from_picture: bool) -> dict[str, Any]:
-    """The values that the host's API takes for what a request leaves out, by our names."""
+    """Return the API's default values, by our names."""
     from modules.api import models
 
     kinds = models.StableDiffusionImg2ImgProcessingAPI, models.StableDiffusionTxt2ImgProcessingAPI
@@ -63,16 +67,20 @@ def defaults(*, from_picture: bool) -> dict[str, Any]:
 
 def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, sources: int | None = None,
            anywhere: bool = False) -> Preflight:
-    """What a run will do. `host`: values under the names in REQUESTED; what is missing or empty is the API's default,
-    what is none of theirs a SettingsError. sources: number of source pictures, where they make the frames. anywhere: a
-    path may lead to any file; see server_files."""
+    """Return what a run will do. SettingsError for an unusable value.
+
+    host: values by the names in REQUESTED. Missing and empty values are the API's defaults.
+    sources: number of source pictures, if they determine the frames.
+    anywhere: whether a path may lead to any file; see server_files.
+    """
     known = {name: ROWS[name].read(value, REQUESTED[name]) for name, value in host.items() if value not in (None, "")}
     preset = {}
-    if settings.preset == few_steps.FEW_STEPS:  # sets what a request does not
+    if settings.preset == few_steps.FEW_STEPS:  # it sets the values that the request does not
         preset = distilled.values(settings.motion_module, known.get("prompt"))
         preset["scheduler"] = preset.pop("schedule_type")
     host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
+    settings, video, problems = _source(settings, anywhere=anywhere)
     steps, cfg = int(host["steps"]), float(host.get("cfg") or 1)
     name = sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0]
     strength = float(host["strength"]) if from_picture else None
@@ -80,6 +88,9 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     if host.get("hires"):
         second = Sampled(_second(host.get("hires_sampler"), name), steps=int(host["hires_steps"]) or steps, cfg=cfg,
                          strength=1.0, exact=True)
+    if strength is not None:
+        with suppress(AnimateDiffError):  # a curve that the preflight itself refuses
+            strength *= float(shares(settings, settings.frame_count(video.count if video else sources)).max())
     sampled = Sampled(name, str(host.get("scheduler") or ""), steps, cfg, strength, steps_are_exact(), second)
     found = Found(module, problem, library.checkpoint())
     prompts = str(host["prompt"]), str(host["negative"])
@@ -90,11 +101,22 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
                            int(host["clips"]), sources, prompts, probed, read_mask,
                            partial(motion_loras.described, settings), library.find_rife,
-                           find_sound=partial(server_sound.of, anywhere=anywhere)))
+                           partial(server_sound.of, anywhere=anywhere), video, problems))
+
+
+def _source(settings: Settings, *, anywhere: bool
+            ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...]]:
+    """The settings as infotexts have them, the frames of the source video, and what is wrong with it."""
+    try:
+        settings = source.named(settings)
+        video = source.SourceVideo.read(settings, anywhere=anywhere)
+        return settings, video and video.frames, ()
+    except AnimateDiffError as error:
+        return replace(settings, video_source="", video_path="", mask_path=""), None, (error,)
 
 
 def sampled_of(p: Any) -> Sampled:
-    """How a job of the host samples its clips."""
+    """Return how a job of the host samples its clips."""
     name = sd_samplers.get_sampler_and_scheduler(p.sampler_name, None)[0]
     steps, cfg, second = int(p.steps), float(p.cfg_scale), None
     if getattr(p, "enable_hr", False):
@@ -105,17 +127,17 @@ def sampled_of(p: Any) -> Sampled:
 
 
 def placed(sampled: Sampled) -> Placed:
-    """A run of the host's sampler with its steps placed."""
+    """Return a run of the host's sampler with the step of each call."""
     return host_samplers.placed(sampler(sampled.sampler), sampled)
 
 
 def _second(name: Any, first: str) -> str:
-    """The sampler of Hires. fix, which may be called "Use same sampler"."""
+    """Return the sampler of Hires. fix, which may be named "Use same sampler"."""
     return name if name in sd_samplers.all_samplers_map else first
 
 
 def sampler(name: str) -> Sampler:
-    """The host's sampler of this name."""
+    """Return the host's sampler of this name."""
     config = sd_samplers.all_samplers_map.get(name)
     if config is None:
         return Sampler()
@@ -131,7 +153,7 @@ def steps_are_exact() -> bool:
 
 
 def probed(settings: Settings) -> None:
-    """Refuse files that cannot be written here, as the run does; each combination is tried once."""
+    """Raise an error if the files cannot be written here. Each combination of formats and options is tried once."""
     formats = tuple(name for name in settings.formats if name in WRITERS)
     error = _probed(formats, writing.options(settings, options.write_options()), bool(settings.audio))
     if error is not None:

@@ -1,7 +1,7 @@
-"""The buttons 💾 and 🗃️ under the gallery, where what they save is a clip: its file as it is, not its first frame.
+"""The buttons 💾 and 🗃️ under the gallery: a clip is saved as its file, not as its first frame.
 
-The host opens each picture of the gallery and saves it anew. Here the picture keeps the file that it was opened from,
-and that file is copied under the name that the host has given.
+The host opens each picture of the gallery and saves it again. Here a picture remembers the file that it was opened
+from, and that file is copied under the host's new name.
 """
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from PIL import Image
 
 from animatediff.attribute import wrapped
 
-CLIP = "animatediff_clip"  # attribute of a picture that is the first frame of this file
+CLIP = "animatediff_clip"  # attribute of a picture: the file whose first frame it is
 
 
 def saving_clips() -> AbstractContextManager[Any]:
-    """While it lasts, the page that is built saves clips as files."""
+    """Return a context manager. Inside it, the page saves clips as files."""
     stack = ExitStack()
     if hasattr(ui_common, "image_from_url_text"):
         stack.enter_context(wrapped(ui_common, "image_from_url_text", _remembering))
-    else:  # Forge: gradio has opened the files
+    else:  # Forge, where gradio opens the files
         stack.enter_context(wrapped(ui_common, "save_files", _marking))
     stack.enter_context(wrapped(images, "save_image", _copying))
     return stack
@@ -34,7 +34,7 @@ def saving_clips() -> AbstractContextManager[Any]:
 def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @wraps(plain)
     def image_from_url_text(filedata: Any) -> Any:
-        picture = plain(filedata)  # which refuses files that the page may not read
+        picture = plain(filedata)  # refuses files that the page may not read
         item = filedata[0] if isinstance(filedata, list) and filedata else filedata
         if isinstance(item, dict) and item.get("is_file") and picture is not None:
             path = Path(str(item["name"]).rsplit("?", 1)[0])
@@ -74,7 +74,7 @@ def _copying(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plays(path: Path) -> bool:
-    """Whether a file is more than one picture."""
+    """Whether a file has more than one picture."""
     if path.suffix.lower() in (".mp4", ".webm"):
         return True
     try:

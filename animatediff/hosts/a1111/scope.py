@@ -1,9 +1,9 @@
-"""One sampling pass with motion: everything that is done to the host, and its undoing.
+"""One sampling pass with motion: all changes to the host and their undoing.
 
-Inside a `Pass`, and nowhere else, are in force: the motion module's noise schedule, the window loop around the model,
-the motion module in the UNet, one option of the host as its denoiser sees it. All of it hangs on context managers, so
-success, errors, interrupts and out-of-memory leave the same way. The host may change the model in mid-pass (refiner);
-the pass then moves along.
+Inside a `Pass`, and only there, these are in force: the motion module's noise schedule, the window loop around the
+model, the motion module in the UNet, and one option of the host as its denoiser reads it. All of them are context
+managers, so they are undone after success, errors, interrupts and out-of-memory alike. The host may change the model
+during the pass (refiner); the pass then moves to the new model.
 """
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ from animatediff.unet.reuse import Reuse
 
 @dataclass(frozen=True)
 class Motion:
-    """What a pass of a plan is sampled with. second: whether it is that of Hires. fix."""
+    """The inputs of one pass of a plan."""
 
     plan: Plan
     module: MotionModule
-    second: bool = False
-    pictures: FromPictures | None = None  # what an img2img pass starts from
+    second: bool = False  # whether this is the second pass of Hires. fix
+    pictures: FromPictures | None = None  # the start of an img2img pass
     around_window: Sequence[AroundWindow] = ()  # contexts for each call of the UNet
+    held: Held | None = None  # parts of frames that a pass from noise keeps to the source video
 
     @property
     def iterations(self) -> tuple[clip.Pass, ...]:
-        """Runs of the sampler before the seam is repaired."""
+        """The runs of the sampler before the seam repair."""
         return (self.plan.second,) if self.second and self.plan.second else self.plan.iterations
 
     @property
     def repair(self) -> clip.Pass | None:
-        """That of the seam, which follows the clip's last pass."""
+        """The run that repairs the seam, after the clip's last pass."""
         return self.plan.repair if self.second or self.plan.second is None else None
 
     @property
@@ -61,7 +62,7 @@ class Motion:
 
     @property
     def parts(self) -> list[int]:
-        """The steps of each run, for progress."""
+        """The number of steps of each run, for the progress bar."""
         return [part.run.steps for part in (*self.iterations, *filter(None, [self.repair]))]
 
 
@@ -72,21 +73,21 @@ class Pass:
         self.p, self.on_event, self.motion, steering = p, on_event, motion, motion.plan.steering
         self.settings, self.module, self.loras = motion.plan.settings, motion.module, motion.loras
         self.around_window, self.pictures = motion.around_window, motion.pictures
-        self.held = self.pictures and self.pictures.held
+        self.held = motion.held if self.pictures is None else self.pictures.held
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(self.settings.speed)
         self.from_picture = False  # whether the host samples as in img2img
-        self.part = motion.iterations[0]  # the run that is under way
-        self.parts: list[list[float]] | None = None  # of each frame in the denoiser's call, see `backend.Run`
-        self.iteration = 1  # FreeInit's, of which the pass that makes the clip has several
+        self.part = motion.iterations[0]  # the current run
+        self.parts: list[list[float]] | None = None  # weights of each frame's parts of AND, see `backend.Run`
+        self.iteration = 1  # of FreeInit, counted from 1
         self.iterations = len(motion.iterations)
-        self.finished = 0  # of several iterations
-        self.given_up: list[str] = []  # for want of memory, in words
+        self.finished = 0  # number of complete FreeInit iterations
+        self.given_up: list[str] = []  # messages about fallbacks when memory ran out
         self.error: Exception | None = None
         self.model: Any = None
-        self.step = 0  # of the call that is under way, or was last
-        self.ended: tuple[int, int] | None = None  # steps done and steps, from when the seam is repaired on
+        self.step = 0  # sampler step of the current or last call
+        self.ended: tuple[int, int] | None = None  # (steps done, steps) before the seam repair
         self.whole_pass, self.on_model = ExitStack(), ExitStack()
 
     @property
@@ -96,16 +97,16 @@ class Pass:
 
     @property
     def steps_done(self) -> int:
-        """Sampler steps that are complete; Heun and its kin call the model twice in one."""
+        """Completed sampler steps. Second-order samplers such as Heun call the model twice per step."""
         return self.denoiser.step * self.steps // self.denoiser.total_steps if self.denoiser.total_steps else 0
 
     def __enter__(self) -> Pass:
         with self.whole_pass:
             self.whole_pass.enter_context(attribute(self.denoiser, jobs.PASS, self))  # for `entry`'s callback
             self.apart = not getattr(shared.opts, "batch_cond_uncond", True)
-            # One call for all roles; WindowCall splits it again where the user wants it split.
+            # One call for cond and uncond; WindowCall splits it again if the user has turned batching off.
             self.whole_pass.enter_context(seen_options.seen(seen_options.DENOISER, batch_cond_uncond=True))
-            # Before the module moves, so that its own weights stay where they are and take no memory of the device.
+            # Before the module moves to the device, so that its original weights take no memory there.
             self.whole_pass.enter_context(lora.applied(self.module, self.loras, self.settings.frames))
             dtype = BACKEND.unet_dtype(shared.sd_model)
             BACKEND.make_room(sum(weight.numel() for weight in self.module.parameters()) * dtype.itemsize)
@@ -122,26 +123,28 @@ class Pass:
             self.whole_pass.close()
 
     def before_call(self, params: Any) -> None:
-        """The host's `cfg_denoiser` callback, after a refiner's switch and before the model is called."""
+        """Handle the host's `cfg_denoiser` callback. It comes after a refiner's switch and before the model is called.
+        """
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():
                 self.move_to(shared.sd_model)
             self.parts = [[part.weight for part in parts] for parts in self.sampler.sampler_extra_args["cond"].batch]
             params.text_cond, params.text_uncond = BACKEND.equal_lengths(
                 shared.sd_model, params.text_cond, params.text_uncond)
-        except Exception as error:  # the host would log it and go on without motion
+        except Exception as error:  # if raised here, the host would log it and go on without motion
             self.error = error
             if self.model is not shared.sd_model:
                 self.on_model.enter_context(BACKEND.called(shared.sd_model, self))
 
     @property
     def seam(self) -> Seam | None:
-        """While it is repaired."""
+        """The seam while it is repaired, else None."""
         return self.part.seam
 
     @contextmanager
     def at_seam(self, repair: clip.Pass, held: Held) -> Iterator[None]:
-        """The UNet sees the frames around the seam alone, in what the host takes for img2img."""
+        """Scope of the seam repair: the UNet sees only the frames around the seam, and the host samples as in img2img.
+        """
         self.ended = self.steps_done, self.steps
         with seen_options.seen(seen_options.SAMPLERS, img2img_fix_steps=False, img2img_extra_noise=0.0), \
                 attribute(self.p, "denoising_strength", repair.sampled.strength), attribute(self, "held", held), \
@@ -152,7 +155,7 @@ class Pass:
             yield
 
     def move_to(self, model: Any) -> None:
-        """Set everything up on this model, after undoing it on the one before."""
+        """Apply the pass to this model, after undoing it on the previous one."""
         self.on_model.close()
         self.model = None
         with ExitStack() as stack:
@@ -169,11 +172,11 @@ class Pass:
             self.on_model, self.model = stack.pop_all(), model
 
     def _schedule_holds(self) -> bool:
-        """Loading other weights into the same model overwrites its schedule."""
+        """Whether the model still has the pass's noise schedule. Loading other weights into the model overwrites it."""
         return torch.equal(BACKEND.alphas_cumprod(self.model), self.alphas)
 
     def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of `sample_img2img(p, x, noise, …)` with the x that the clip starts from."""
+        """Return the arguments of `sample_img2img(p, x, noise, …)` with x replaced by the clip's start latents."""
         if self.pictures is None:
             return args
         return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
@@ -182,14 +185,16 @@ class Pass:
         return latents if self.held is None else self.held.pinned(latents)
 
     def _holding(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """The denoiser, whose answer for held frames is their pictures. It is asked after the host has mixed in what an
-        inpaint mask keeps, and before the sampler takes its step."""
+        """Wrap the denoiser's `forward`, so that its output for held frames is their pictures.
+
+        It runs after the host has applied an inpaint mask, and before the sampler takes its step.
+        """
 
         def forward(x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            # what a mask keeps, and an interrupt leaves, is the host's own start
+            # An inpaint mask keeps, and an interrupt returns, the host's own start latents.
             if self.pictures is not None and self.denoiser.step == 0 and not self.seam:
                 self.denoiser.init_latent = self.sampler.last_latent = self.p.init_latent
-            self.parts = None  # until the host's callback
+            self.parts = None  # set by the host's callback
             progress = self.steps_done / self.steps
             out = plain(x, sigma, *args, **kwargs)
             if self.held is None:
@@ -201,19 +206,19 @@ class Pass:
         return forward
 
     def _answer(self, x: torch.Tensor, sigma: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-        """What the denoiser says of x that knows x₀: x₀ itself, or ε for samplers on timesteps (DDIM and its kin)."""
+        """Return the denoiser's output for x with known x₀: x₀ itself, or ε for samplers on timesteps such as DDIM."""
         alphas = BACKEND.timestep_alphas(self.denoiser)
         return x0 if alphas is None else answer(x, x0, alphas.to(x.device)[sigma.long()].view(-1, 1, 1, 1))
 
     def answer(self, rows: Rows, x: torch.Tensor, t: torch.Tensor, of_rows: OfRows) -> torch.Tensor:
-        """The model's answer for the clip [rows c h w], window by window."""
+        """Return the model's output for the clip [rows c h w], computed window by window."""
         self.step = self.steps_done
         call = of_rows_call(self, rows, of_rows, self.part.run.steps)
         whole = self._one_window(call) if self.seam else self._windows(len(rows.table), call)
         return rows.by_row(whole(rows.by_frame(x), t, step=self.step))
 
     def _one_window(self, denoise: Any) -> Callable[..., torch.Tensor]:
-        """The frames around the seam; the answer for the others is nothing, and is not looked at."""
+        """Denoise the frames around the seam only. The output for all other frames is zero and unused."""
         def call(x: torch.Tensor, t: torch.Tensor, *, step: int) -> torch.Tensor:
             assert self.seam is not None
             window, out = self.seam.window, torch.zeros_like(x)

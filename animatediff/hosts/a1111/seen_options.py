@@ -1,8 +1,8 @@
-"""Options of the host that parts of its code see otherwise for a while.
+"""Overrides of the host's options for parts of its code.
 
-The options themselves are the user's and are never written: "Apply settings" in the middle of a clip saves what is in
-them, and may change them. The host's modules read them by a name of their own, `opts` or `shared`; for the length of a
-block that name means a view, which has other values for some options and is the real thing in all else.
+The user's options are never written: "Apply settings" during a clip saves them and may change them. The host's modules
+read them through their own global names `opts` or `shared`. Inside a block, these names refer to a view that has other
+values for some options.
 """
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from modules import sd_samplers_cfg_denoiser, sd_samplers_common, sd_samplers_kd
 
 from animatediff.attribute import attribute
 
-DENOISER = (sd_samplers_cfg_denoiser,)  # which asks the model
-SAMPLERS = (sd_samplers_common, sd_samplers_kdiffusion, sd_samplers_timesteps)  # which make steps and start latents
+DENOISER = (sd_samplers_cfg_denoiser,)  # calls the model
+SAMPLERS = (sd_samplers_common, sd_samplers_kdiffusion, sd_samplers_timesteps)  # compute steps and start latents
 
 
 @contextmanager
 def seen(by: tuple[ModuleType, ...], **values: Any) -> Iterator[None]:
-    """These modules read `values` where they ask for the options of these names."""
+    """Make these modules read `values` as the options of these names."""
     opts = _View(shared.opts, values)
     views = ((shared.opts, opts), (shared, _View(shared, {"opts": opts})))
     with ExitStack() as stack:

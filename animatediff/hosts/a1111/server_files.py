@@ -1,8 +1,8 @@
-"""Which of the server's files a request may name.
+"""The files of the server that a request may name.
 
-Those in the folders that the WebUI's pages may read anyway (--gradio-allowed-path, by default the data folder). What
-lies elsewhere is refused without a look at the disk or the network, so the answer does not tell whether it is there.
-The user of a page that serves this machine alone may name any file, as on the host's Batch tab.
+Allowed are files in the folders that the WebUI's pages may read anyway (--gradio-allowed-path, by default the data
+folder). Other paths are refused before the disk or the network is accessed, so the response does not reveal whether a
+file exists. If the page serves only this machine, its user may name any file, as on the host's Batch tab.
 """
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from animatediff.errors import MediaError
 from animatediff.motion.library import inside
 
 LONGEST = 4096  # characters of a path
-# Each opens the page to others than this machine's user, or hides the server's folders from it.
+# Options that open the page to other users, or hide the server's folders from it.
 CLOSING = ("webui_is_non_local", "gradio_auth", "gradio_auth_path", "hide_ui_dir_config")
 
 
 def page_may_read_all() -> bool:
-    """Whether the pages' users may name any file: the page is this machine's alone, and asks for no password."""
+    """Whether the page's user may name any file: the page serves only this machine and asks for no password."""
     return not any(getattr(shared.cmd_opts, option, None) for option in CLOSING)
 
 
 def job_may_read_all(p: Any) -> bool:
-    """The same for a job of the host: one of the page, where the pages may."""
+    """Whether a job of the host may name any file: it comes from the page, and the page may."""
     return not getattr(p, "is_api", True) and page_may_read_all()
 
 
 def find(value: str, where: str, remedy: str, *, anywhere: bool = False) -> Path:
-    """The path that a request names, with its links followed; relative ones start in the allowed folders. MediaError
-    for one that leads elsewhere. It need not be there. anywhere: as `job_may_read_all` says."""
+    """Return the path that a request names, with symbolic links resolved. MediaError if it leads elsewhere.
+
+    Relative paths start in the allowed folders. The file need not exist.
+    anywhere: whether any path is allowed, see `job_may_read_all`.
+    """
     if len(value) > LONGEST or "\0" in value or not _has_whole_characters(value):
         raise MediaError("is not a possible file name", where=where, remedy=remedy)
     written = os.path.expanduser(value) if value.startswith(("~/", "~\\")) else value
@@ -45,27 +48,31 @@ def find(value: str, where: str, remedy: str, *, anywhere: bool = False) -> Path
 
 
 def allowed(path: Path) -> bool:
-    """Whether a file lies in an allowed folder, with its links followed, and is neither hidden nor blocked."""
+    """Whether a file, with links resolved, lies in an allowed folder and is neither hidden nor blocked."""
     return _allowed(Path(os.path.realpath(path)))
 
 
 def folders() -> list[Path]:
-    """Absolute, as they are written and with links followed, in the order in which relative paths are looked for."""
+    """Return the absolute allowed folders, as written and with links resolved, in the search order of relative paths.
+    """
     places = getattr(shared.cmd_opts, "gradio_allowed_path", None) or [paths_internal.data_path]
     return [Path(path) for place in places
             for path in dict.fromkeys((os.path.abspath(place), os.path.realpath(place)))]
 
 
 def _within(written: str, folder: Path) -> Path | None:
-    """The path, if it leads into an allowed folder. What is not even written as one inside of `folder` is not looked
-    up: on Windows the look would go to a server that the path names."""
+    """Return the path if it leads into an allowed folder, else None.
+
+    A path that is not written as one inside `folder` is not looked up: on Windows, a look-up may contact a server that
+    the path names.
+    """
     path = Path(os.path.abspath(folder / written))
     real = Path(os.path.realpath(path)) if inside(path, folder) else None
     return real if real and _allowed(real) else None
 
 
 def _allowed(real: Path) -> bool:
-    blocked = getattr(getattr(shared, "demo", None), "blocked_paths", None) or ()  # as gradio has them
+    blocked = getattr(getattr(shared, "demo", None), "blocked_paths", None) or ()  # gradio's list
     if any(inside(real, place) or real == place for place in (Path(os.path.realpath(each)) for each in blocked)):
         return False
     return any(inside(real, folder) and not _is_hidden(real.relative_to(folder)) for folder in folders())

@@ -1,4 +1,4 @@
-"""The sound of a clip: a file of the server's that a request names."""
+"""The sound of a clip: a file of the server that a request names."""
 from __future__ import annotations
 
 from animatediff.clip import sounds
@@ -10,7 +10,7 @@ ELSEWHERE = "Start the WebUI with --gradio-allowed-path and the file's folder."
 
 
 def of(settings: Settings, *, anywhere: bool = False) -> Sound | None:
-    """As `sounds.of`. anywhere: the path may lead to any file; see server_files."""
+    """Return the sound, as `sounds.of`. anywhere: whether the path may lead to any file; see server_files."""
     if not settings.audio:
         return None
     return sounds.of(settings, server_files.find(settings.audio, "audio", ELSEWHERE, anywhere=anywhere))

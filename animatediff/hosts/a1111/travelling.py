@@ -1,9 +1,8 @@
-"""Prompts that travel, in the host's own conditioning.
+"""Prompt travel in the host's conditioning.
 
-The host encodes a prompt for each frame of the batch. While a clip's prompts travel, the two methods of its `p` that do
-so are asked for each distinct prompt of the schedule once, and what comes back is mixed frame by frame. Both passes,
-changes of the model between them, the host's caches and its schedules inside a prompt ([a:b:0.5], AND)
-stay as they are.
+The host encodes one prompt for each frame of the batch. For a clip whose prompts travel, two methods of its `p` are
+replaced: they encode each distinct prompt of the schedule once, and the results are mixed for each frame. Both passes,
+changes of the model between them, the host's caches, and schedules inside a prompt ([a:b:0.5], AND) work as before.
 """
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from animatediff.settings import Settings
 from animatediff.travel import Schedule
 
 METHODS = ("parse_extra_network_prompts", "get_conds_with_caching")
-Pair = tuple[Schedule, Schedule]  # of the prompts and of the negative prompts
+Pair = tuple[Schedule, Schedule]  # the prompts' and the negative prompts'
 
 
 @contextmanager
 def in_clip(p: Any, inputs: Inputs) -> Iterator[None]:
-    """From `before_process_batch` to the clip's end: its frames have the prompts of its schedules."""
+    """Give the clip's frames the prompts of its schedules, from `before_process_batch` to the clip's end."""
     clip = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
     first = _unless_hosts_own(inputs.texts[0], p.prompts, p.negative_prompts)
     second = inputs.second and _unless_hosts_own(inputs.second, p.all_hr_prompts[clip],
@@ -63,7 +62,8 @@ def in_clip(p: Any, inputs: Inputs) -> Iterator[None]:
 
 
 def of_frames(encoded: Any, schedule: Schedule) -> Any:
-    """The host's conditioning of each text -> that of each frame. `encoded` is not changed: the host keeps it."""
+    """Return the conditioning of each frame from that of each text. `encoded` is not changed, since the host caches it.
+    """
     empty = cache(lambda: BACKEND.empty_prompt(shared.sd_model))
     if isinstance(encoded, prompt_parser.MulticondLearnedConditioning):
         texts = [[(part.schedules, part.weight) for part in parts] for parts in encoded.batch]
@@ -81,8 +81,10 @@ def of_frames(encoded: Any, schedule: Schedule) -> Any:
 
 
 def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Sequence[str]) -> Pair:
-    """The schedules of one clip. SettingsError for what cannot be read. Nothing is read where frames have prompts of
-    their own already."""
+    """Return the schedules of one clip. SettingsError for prompts that cannot be parsed.
+
+    If the frames already have different prompts, they are used as they are, without parsing.
+    """
     if len(set(prompts)) != 1 or len(set(negatives)) != 1:
         return Schedule.of_frames(prompts), Schedule.of_frames(negatives)
     own = [_unstyled(p, prompts[0], p.prompt, "apply_styles_to_prompt"),
@@ -94,8 +96,10 @@ def schedules(p: Any, settings: Settings, prompts: Sequence[str], negatives: Seq
 
 
 def networks_apart(schedule: Schedule) -> list[str]:
-    """A note where key frames have different extra networks: the host loads them into the model for the whole clip.
-    Motion LoRAs are not the host's."""
+    """Return a note if key frames name different extra networks. The host loads these for the whole clip.
+
+    Motion LoRAs are left out, since the host does not load them.
+    """
     if schedule.interpolation == "hold":  # frames with prompts of their own have no key frames
         return []
     of_each = [{(kind, *network.items) for kind, network in _networks(text)
@@ -107,7 +111,7 @@ def networks_apart(schedule: Schedule) -> list[str]:
 
 
 def _unless_hosts_own(texts: Texts, prompts: Sequence[str], negatives: Sequence[str]) -> Pair | None:
-    """None where each frame's prompts are those that the host has for it."""
+    """Return the schedules, or None if each frame's prompts are the host's."""
     pair = texts.prompt, texts.negative
     whole = not any(mix.share for schedule in pair for mix in schedule.mixes)
     is_hosts = whole and pair[0].nearest == [*prompts] and pair[1].nearest == [*negatives]
@@ -115,7 +119,7 @@ def _unless_hosts_own(texts: Texts, prompts: Sequence[str], negatives: Sequence[
 
 
 def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callable[[str], str]]:
-    """The prompt before the host put its styles around it, and what puts them around each of its parts instead."""
+    """Return the prompt without the host's styles, and a function that adds them to each part of the prompt."""
     def styled(text: str) -> str:
         return getattr(shared.prompt_styles, apply)(text, p.styles)
 
@@ -125,7 +129,8 @@ def _unstyled(p: Any, prompt: str, typed: Any, apply: str) -> tuple[str, Callabl
 
 
 def _with_networks(schedule: Schedule) -> list[str]:
-    """Each frame's nearest prompt. The host takes extra networks from the first one alone, so it gets those of all."""
+    """Return each frame's nearest prompt. The first one names the extra networks of all: the host reads only the first.
+    """
     nearest = schedule.nearest
     there = {(kind, network.items[0]) for kind, network in _networks(nearest[0])}
     for text in schedule.texts:
@@ -147,7 +152,7 @@ def _lengthened(schedules: Sequence[Any], length: int, empty: Callable[[], torch
 
 
 def _mixed_parts(a: list, b: list, share: float, schedule: Schedule) -> list:
-    """The parts of AND one by one; a part that one side lacks fades by its weight."""
+    """Mix the parts of AND one by one. A part that one side lacks fades in or out by its weight."""
     if not share:
         return a
     parts = []
@@ -160,7 +165,7 @@ def _mixed_parts(a: list, b: list, share: float, schedule: Schedule) -> list:
 
 
 def _mixed(a: Sequence[Any], b: Sequence[Any], share: float, schedule: Schedule) -> list[Any]:
-    """Two of the host's schedules over the sampler's steps as one, which changes where either does."""
+    """Mix two of the host's schedules over the sampler's steps. The result changes at the steps of both."""
     if not share or a is b:
         return list(a)
     mix = MIX[schedule.interpolation]
@@ -177,7 +182,7 @@ def _mixed(a: Sequence[Any], b: Sequence[Any], share: float, schedule: Schedule)
 
 @contextmanager
 def _slice(p: Any, name: str, clip: slice, values: list[str] | None) -> Iterator[None]:
-    """Other values in a part of one of p's lists, for the length of the block."""
+    """Replace a part of one of p's lists inside the block."""
     before: Any = getattr(p, name, None)
     if values is not None:
         setattr(p, name, [*before[:clip.start], *values, *before[clip.stop:]])

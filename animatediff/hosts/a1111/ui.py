@@ -1,13 +1,13 @@
-"""The accordion in txt2img and img2img, made from the table of settings, and the lines that tell what a run will do.
+"""The accordion in txt2img and img2img, built from the settings table, and the lines that say what a run will do.
 
     controls = ui.build(is_img2img, script)   # in Script.ui, for the page and whenever the API asks for default values
     script.infotext_fields, script.paste_field_names = controls.infotext_fields, controls.paste_field_names
     return controls.components                # one for each name in request.ORDER
 
-Nothing writes to a control but the user, a pasted infotext and, for the list of motion modules, the motion LoRAs and
-the painted mask, a button.
-The lines are made anew when a control is changed, ours or one of the host's that matter; those are found on the page by
-their elem_id once it is complete. Works with gradio 3.41 and 4.40, of which the common part is used.
+Only the user and a pasted infotext change a control. A button may also change the list of motion modules, the motion
+LoRAs and the mask. The lines are updated when one of our controls, or a host's control that affects the run, is
+changed. The host's controls are found by their elem_id once the page is complete. The code uses only what gradio 3.41
+and 4.40 have in common.
 """
 from __future__ import annotations
 
@@ -24,48 +24,51 @@ from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
+from animatediff.hosts.shared.video_upload import VideoUpload
 from animatediff.parameters import Parameter
 
 MODULE = "motion_module"
 CLIP = tuple(p for p in table.PARAMETERS if p.group == "clip")
-# How the controls lie under Enable, the lines and the list of motion modules; the rest comes into the last part.
+# Rows of controls under Enable, the lines and the list of motion modules. All others go into the last part.
 ROWS = (("frames", "fps", "loop_number"), ("context_length", "stride", "overlap"),
         ("closed_loop", "seam_repair"), ("formats",), ("speed", "preset"))
-# Where the page is not as the command line, for which the table speaks.
+# Help texts that differ from those of the command line, which are in the table.
 HELP = {"enable": "Make clips instead of pictures.",
         "motion_module": "Automatic takes the first that fits the checkpoint. The list shows the family and the number "
                          "of frames that it was trained on."}
 TITLE = "AnimateDiff"
-INFO = {  # under the label; all controls of a row have it, or none
-    "frames": "0: the context length", "fps": "frames per second", "loop_number": "0: without end",
+INFO = {  # text under the label; either all controls of a row have one, or none
+    "frames": "0: the source's, or the context length", "fps": "frames per second; 0: the source's",
+    "loop_number": "0: without end",
     "context_length": "frames seen at once", "stride": "1: adjacent frames", "overlap": "-1: ¼ of the context"}
 REFRESH, REFRESH_HELP = "\U0001f504", "Read the folders of motion modules and motion LoRAs again"
 MORE = "More AnimateDiff settings"
-LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # choices; steps; controls
-NARROW = 110  # pixels that a number wants at least: four are a row
-# The host's controls that a run depends on. Each tab is a page of its own, which has those that it needs.
+LONGEST_RADIO, LONGEST_SLIDER, MORE_IN_A_ROW = 4, 150, 2  # in choices, steps, controls
+NARROW = 110  # minimum width of a number in pixels, so that four fit in a row
+# elem_ids of the host's controls that a run depends on. Each tab has some of them.
 HOST_CONTROLS = {"steps": "{tab}_steps", "sampler": "{tab}_sampling", "scheduler": "{tab}_scheduler",
                  "cfg": "{tab}_cfg_scale", "clips": "{tab}_batch_count",
                  "hires": "txt2img_hr-checkbox", "hires_steps": "txt2img_hires_steps", "hires_sampler": "hr_sampler",
                  "strength": "img2img_denoising_strength", "prompt": "{tab}_prompt", "negative": "{tab}_neg_prompt"}
 LAST_ON_PAGE = "{tab}_gallery"
 QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
-ONE_BY_ONE = Lock()  # gradio answers a page's events side by side, and an older answer must not overwrite a newer one
+ONE_BY_ONE = Lock()  # gradio handles events in parallel; an older result must not replace a newer one
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the accordion that opens by itself. `img2img`: of that tab alone; the other has the controls, since
-    both send the same arguments, but does not show them."""
+    """A part of the accordion with its own fold."""
 
     title: str
     name: str
     rows: tuple[tuple[str, ...], ...]
-    img2img: bool = False
+    img2img: bool = False  # only for img2img; hidden in txt2img, since both tabs send the same arguments
 
 
-MOTION, LORA, MASK = "motion", "motion_lora", "motion_mask"
+MOTION, LORA, MASK, SOURCE = "motion", "motion_lora", "motion_mask", "video_source"
 PARTS = (
+    Part("Source video", "source", ((SOURCE,), ("video_path", "mask_path"), ("video_start", "video_end", "video_fps"),
+                                    ("video_every", "video_max_frames", "fit"), ("denoising_strength_frames",))),
     Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
     Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
                                               ("latent_power_last", "latent_scale_last"), ("batch_tab",)),
@@ -81,15 +84,15 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Controls:
-    """`components` in the order of the table; the other two are what the host's Script class has under these names."""
+    """The controls of a tab, as the host's Script class needs them."""
 
-    components: list[Any]
+    components: list[Any]  # in the order of the table
     infotext_fields: list[tuple[Any, infotext.Field]]
     paste_field_names: list[str]
 
 
 def build(is_img2img: bool, script: Any) -> Controls:
-    """Make the accordion in the gradio context that is open, and have its lines follow the page's controls."""
+    """Build the accordion in the open gradio context, and update its lines when the page's controls change."""
     import gradio as gr
 
     tab = "img2img" if is_img2img else "txt2img"
@@ -99,10 +102,10 @@ def build(is_img2img: bool, script: Any) -> Controls:
             gr.HTML(value=said(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
         modules, refresh = _rows(gr, tab, made)
-        loras, painter = _parts(gr, tab, made)
+        beside = _parts(gr, tab, made)
         own = {name: _own_part(gr, tab, name, rows) for name, rows in finished_buttons.own_rows().items()}
-        # Pressed by javascript/animatediff-preflight.js: when the page is loaded and when the host's options change,
-        # and where gradio says nothing of a change.
+        # Clicked by javascript/animatediff-preflight.js: when the page is loaded, when the host's options change,
+        # and after changes for which gradio sends no event.
         update, renew = (_button(gr, TITLE, f"{tab}-ad-{name}", "ad-hidden") for name in ("update", "renew"))
     refresh.webui_tooltip = REFRESH_HELP  # the host's script.js shows it
     components = []
@@ -111,19 +114,19 @@ def build(is_img2img: bool, script: Any) -> Controls:
         components.append(made[p.name])
     if hasattr(script, "on_after_component"):
         def connect(last: Any) -> None:
-            ours = _Page(gr, tab, components, modules, loras, painter, shown)
+            ours = _Page(gr, tab, components, modules, beside, shown)
             _connect(ours, last.component, (refresh, update), renew)
 
         script.on_after_component(connect, elem_id=LAST_ON_PAGE.format(tab=tab))
         finished_buttons.add(gr, script, tab, made, own)
-    # Nothing is pasted where it cannot be seen.
+    # Hidden controls take no pasted values.
     hidden = [name for part in PARTS if part.img2img and not is_img2img for name in sum(part.rows, ())]
     fields = [(made[p.name], _field(p)) for p in CLIP if p.name not in hidden]
     return Controls(components, fields, [str(field) for _, field in fields])
 
 
 def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
-    """Make the controls that are always in view: the list of motion modules, and the button that renews it."""
+    """Build the controls that are always visible: the list of motion modules, its refresh button, and the rows."""
     with gr.Row():
         modules = ModuleList(gr, **_common(table.BY_NAME[MODULE], tab))
         refresh = _button(gr, REFRESH, f"{tab}-ad-refresh", "tool")
@@ -134,8 +137,9 @@ def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
     return modules, refresh
 
 
-def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter]:
-    """Make the parts that open by themselves; all that is left comes into the last one."""
+def _parts(gr: Any, tab: str, made: dict[str, Any]) -> dict[str, Any]:
+    """Build the foldable parts. All remaining controls go into the last one. Returns what is beside some controls, by
+    their names."""
     beside: dict[str, Any] = {}
     for part in PARTS:
         shown = tab == "img2img" or not part.img2img
@@ -150,11 +154,11 @@ def _parts(gr: Any, tab: str, made: dict[str, Any]) -> tuple[LoraPicker, Painter
         for start in range(0, len(rest), MORE_IN_A_ROW):
             with gr.Row():
                 made |= {p.name: _control(gr, p, tab) for p in rest[start:start + MORE_IN_A_ROW]}
-    return beside[LORA], beside[MASK]
+    return beside
 
 
 def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict[str, Any]:
-    """Controls by name of what is done to a finished clip; no script argument is made of them."""
+    """Build the controls of an operation on finished clips, by name. They are not script arguments."""
     found = {}
     with gr.Accordion(name.capitalize(), open=False, elem_id=f"{tab}-ad-{name}-part"), gr.Row():
         for p in rows:
@@ -165,8 +169,8 @@ def _own_part(gr: Any, tab: str, name: str, rows: tuple[Parameter, ...]) -> dict
 
 @contextmanager
 def _accordion(gr: Any, tab: str) -> Iterator[Any]:
-    """Our accordion; what comes of it is the control of Enable, which stands in its header as that of Hires. fix does,
-    where the host has such accordions."""
+    """Build our accordion and yield the control of Enable. It is in the accordion's header if the host supports that.
+    """
     p = table.BY_NAME["enable"]
     if int(gr.__version__.split(".")[0]) < 4:
         from modules.ui_components import InputAccordion
@@ -179,7 +183,7 @@ def _accordion(gr: Any, tab: str) -> Iterator[Any]:
 
 
 def _control(gr: Any, p: Parameter, tab: str) -> Any:
-    """The control that suits the parameter's row."""
+    """Build the control that suits the parameter."""
     common, p = _common(p, tab), p.for_people()
     if p.type is bool:
         return gr.Checkbox(value=p.default, min_width=NARROW, **common)
@@ -196,7 +200,7 @@ def _control(gr: Any, p: Parameter, tab: str) -> Any:
     if limits is not None and limits <= (LONGEST_SLIDER if p.type is int else 1):
         step = 1 if p.type is int else 0.01
         return gr.Slider(value=p.default, minimum=p.minimum, maximum=p.maximum, step=step, **common)
-    # No limits: gradio's message about them names no control. The lines do, and so does the run.
+    # No limits: gradio's message about them does not name the control. The lines and the run check them.
     return gr.Number(value=p.default, precision=0 if p.type is int else None, min_width=NARROW, **common)
 
 
@@ -225,6 +229,12 @@ def _keep_mask(data: bytes) -> str:
     return motion_mask.keep(data)
 
 
+def _keep_video(path: str | None) -> str:
+    from animatediff.hosts.a1111 import source
+
+    return source.uploaded(path)
+
+
 def _default(p: Parameter) -> Any:
     if p.name == "formats":
         from animatediff.hosts.a1111 import options
@@ -241,27 +251,29 @@ def _button(gr: Any, text: str, elem_id: str, css_class: str) -> Any:
 
 @dataclass(frozen=True)
 class _Page:
-    """Our part of a tab."""
+    """Our controls on a tab."""
 
     gr: Any
     tab: str
     components: list[Any]
     modules: ModuleList
-    loras: LoraPicker
-    painter: Painter
-    shown: Any  # the lines
+    beside: dict[str, Any]  # what fills a control, by its name: LoraPicker, Painter, VideoUpload
+    shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:
         return self.components[[p.name for p in CLIP].index(name)]
 
 
 def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> None:
-    """Attach the events, in the gradio context of the page's tab. What is told of the run is their only output, beside
-    what a button refreshes or writes. listing, renew: buttons that read the folders again, and the lines alone."""
+    """Attach the events, in the gradio context of the page's tab. They change only the lines and the buttons' targets.
+
+    listing: buttons that read the folders again.
+    renew: the button that updates only the lines.
+    """
     page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
     wanted = {name: elem_id.format(tab=ours.tab) for name, elem_id in HOST_CONTROLS.items()}
     theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
-    # Pictures change nothing in the lines, and would be sent again with every change of another control.
+    # Pictures do not affect the lines, and would be sent again with every change of another control.
     asked = {p.name: component for p, component in zip(CLIP, ours.components) if p.form != "picture"}
     inputs = [*asked.values(), *theirs.values()]
 
@@ -273,23 +285,26 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     def listed(*values: Any) -> list[Any]:
         ours.modules.read()
         value = values[list(asked).index(MODULE)]
-        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.loras.read(), told(*values)]
+        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.beside[LORA].read(), told(*values)]
 
     for name, component in (asked | theirs).items():
         event = component.release if isinstance(component, ours.gr.Slider) else component.change
         if name in ("prompt", "negative"):
-            event = component.blur  # not at every letter
+            event = component.blur  # not at every keystroke
         event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
     for button in listing:
-        button.click(fn=listed, inputs=inputs, outputs=[ours.modules.control, ours.loras.list, ours.shown], **QUIET)
+        outputs = [ours.modules.control, ours.beside[LORA].list, ours.shown]
+        button.click(fn=listed, inputs=inputs, outputs=outputs, **QUIET)
     size = [page[elem_id] for side in ("width", "height") if (elem_id := f"{ours.tab}_{side}") in page]
     _preset(ours.gr, ours.tab, page, asked)
-    ours.painter.connect(ours.component(MASK), size, **QUIET)
-    ours.loras.connect(ours.component(LORA), **QUIET)
+    ours.beside[MASK].connect(ours.component(MASK), size, **QUIET)
+    ours.beside[LORA].connect(ours.component(LORA), **QUIET)
+    ours.beside[SOURCE].connect(ours.component(SOURCE), ours.component("fps"), **QUIET)
 
 
-BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask)}
+BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask),
+          SOURCE: lambda gr, tab: VideoUpload(gr, tab, _keep_video)}
 
 
 def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""The gallery's button for the Hires. pass of one picture, where that picture is a clip of ours.
+"""The gallery's button that runs the Hires. pass on one picture, for clips.
 
-The host would take the clip's first frame, and its file for a picture. Here the pass is the clip's: its frames are read
-from its files, its settings are those of its infotext, and the host's own code prepares each frame for the pass.
+The host would upscale only the clip's first frame, and would try to open the clip's file as a picture. Here the pass
+runs on the whole clip: frames are read from its files, settings from its infotext, and the host's own code prepares
+each frame for the pass.
 """
 from __future__ import annotations
 
@@ -36,25 +37,27 @@ REMEDY = ("Select a clip whose file or PNG frames are still in the folder Animat
 
 @dataclass(frozen=True)
 class FirstPass:
-    """A clip that has been made, as the first pass of Hires. fix."""
+    """A finished clip, used as the first pass of Hires. fix."""
 
     settings: Settings
     frames: Sequence[Image.Image]
 
 
 def upscaling_clips() -> AbstractContextManager[None]:
-    """While it lasts, the page that is built has the button for clips, too."""
+    """Return a context manager. Inside it, the page's button also works for clips."""
     return wrapped(txt2img, page_errors.function(txt2img, "txt2img_upscale"), _for_clips)
 
 
 def of(p: Any) -> FirstPass | None:
-    """The clip whose Hires. pass this job is."""
+    """Return the clip that this job upscales, or None."""
     return vars(p).get(CLIP)
 
 
 def settings_of(p: Any, args: Sequence[Any]) -> Settings | None:
-    """What a request asks of us: as this clip was made, or as the arguments say. The Hires. pass of a single picture
-    has no part in a clip."""
+    """Return the Settings of a request: those of the clip that it upscales, or those in its arguments.
+
+    Return None for the Hires. pass of a single picture.
+    """
     if clip := of(p):
         return clip.settings
     wanted = request.read(args, getattr(p, axes.ATTRIBUTE, None))
@@ -66,13 +69,14 @@ def settings_of(p: Any, args: Sequence[Any]) -> Settings | None:
 
 @contextmanager
 def in_place_of_the_first_pass(p: Any, clip: FirstPass) -> Iterator[None]:
-    """While it lasts, `p.sample` has the host prepare each frame as it does a single picture, and go on from there."""
+    """Replace `p.sample`: the host prepares each frame like a single picture, then runs the second pass on all of them.
+    """
     plain, second_pass = p.sample, p.sample_hr_pass
 
     def sample(conditioning: Any, unconditional_conditioning: Any, seeds: Any, subseeds: Any, subseed_strength: Any,
                prompts: Any) -> Any:
         of_pass = (seeds, subseeds, subseed_strength, prompts)
-        prepared: list[tuple[Any, Any]] = []  # latents, or what the VAE would make of them: the one or the other
+        prepared: list[tuple[Any, Any]] = []  # (latents, decoded); one of the two is None
         with attribute(p, "sample_hr_pass", lambda latents, decoded, *_: prepared.append((latents, decoded))):
             for p.firstpass_image in clip.frames:
                 plain(conditioning, unconditional_conditioning, *of_pass)
@@ -101,7 +105,7 @@ def _for_clips(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, index: int, about: dict[str, Any],
                  args: tuple[Any, ...]) -> tuple[list[Any], str, str, str]:
-    """The gallery with the Hires. pass of the clip at `index` in its place, and the texts under it."""
+    """Return the gallery with the clip at `index` replaced by its Hires. pass, and the texts under it."""
     p = txt2img.txt2img_create_processing(id_task, request, *args, force_enable_hr=True)
     written = infotext_utils.parse_generation_parameters(about["infotexts"][index], [])
     p.n_iter, p.txt2img_upscale, p.do_not_save_grid = 1, True, True
@@ -120,8 +124,10 @@ def _second_pass(clip: FirstPass, id_task: str, request: Any, gallery: Any, inde
 
 
 def as_shown(item: Any) -> Any:
-    """What the gallery shows already, as the host hands it back: a path, which the page may read from then on. So it
-    has to be one that the page may read."""
+    """Return an item of the gallery for the host's answer.
+
+    The host then lets the page read the item's path, so it must be a path that the page may already read.
+    """
     picture: Any = Image.new("RGB", (1, 1))
     path = path_of(item)
     if is_shown(path):
@@ -130,21 +136,21 @@ def as_shown(item: Any) -> Any:
 
 
 def is_shown(path: str) -> bool:
-    """Whether the WebUI has shown this file, under this name, in a gallery."""
-    cache = getattr(shared.demo, "GRADIO_CACHE", None)  # of gradio 4, which shows copies
+    """Whether the WebUI has shown the file of this path in a gallery."""
+    cache = getattr(shared.demo, "GRADIO_CACHE", None)  # gradio 4 shows copies in this folder
     return any(ui_tempdir.check_tmp_file(shared.demo, name) for name in (path, os.path.abspath(path))) or \
         (bool(cache) and inside(Path(os.path.realpath(path)), Path(os.path.realpath(cache))))
 
 
 def path_of(item: Any) -> str:
-    """The file of one of the gallery's items: a path, or what gradio 3 has, alone or with a caption."""
+    """Return the file of a gallery item: a path, or gradio 3's dict, alone or with a caption."""
     item = item[0] if isinstance(item, (list, tuple)) else item
-    name = item["name"] if isinstance(item, dict) else getattr(item, "filename", item)  # gradio 4 has opened the file
+    name = item["name"] if isinstance(item, dict) else getattr(item, "filename", item)  # gradio 4 opens the file
     return str(name).rsplit("?", 1)[0]
 
 
 def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
-    """The clip at this place of the gallery; None for a picture. MediaError where its frames cannot be had."""
+    """Return the clip at this index of the gallery, or None for a picture. MediaError if its frames cannot be read."""
     texts = about.get("infotexts") or []
     text = texts[index] if 0 <= index < len(texts) else ""
     written = infotext_utils.parse_generation_parameters(text, []).get(infotext.KEY) if text else None
@@ -162,7 +168,7 @@ def _clip(gallery: Any, index: int, about: dict[str, Any]) -> FirstPass | None:
 
 
 def _frames(path: Path, count: int) -> list[Image.Image]:
-    """The clip's frames: its PNG files, which lost nothing, or those of the file that plays."""
+    """Return the clip's frames: from its lossless PNG files, or else from the file that plays."""
     folder = path.parent if path.suffix == ".png" and path.stem.isdigit() else path.with_suffix("")
     stills = sorted(folder.glob("[0-9]*.png"))
     try:

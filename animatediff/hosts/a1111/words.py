@@ -1,6 +1,6 @@
-"""What the page says of errors and notices: with its own labels, and in its language.
+"""The page's texts for errors and notices, with the page's labels and in its language.
 
-The API and the command line have the parameters' names and English.
+The API and the command line use the parameters' names and English.
 """
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ FOLDER = Path(__file__).absolute().parents[3] / "localizations"
 
 
 def error(error: AnimateDiffError) -> str:
-    """An error's message."""
+    """Return an error's message."""
     named = error.named(LABELS)
     language = _language()
     return language.error(named) if language else _sentence(str(named))
 
 
 def notice(english: str) -> str:
-    """A sentence that stands by itself."""
+    """Return a complete sentence, translated."""
     language, english = _language(), renamed(english, LABELS)
     return language.text(english) if language else _sentence(english)
 
 
 def value(english: str) -> str:
-    """A name, or a number with its unit."""
+    """Return a name, or a number with its unit, translated."""
     language = _language()
     return language.value(english) if language else english
 
 
 def _sentence(english: str) -> str:
-    """With a capital and a full stop; a file's name at the beginning stays as it is."""
+    """Return the text with a capital and a full stop. A file name at the beginning stays as it is."""
     first = english.split(" ", 1)[0].rstrip(":,")
     begun = english[:1].upper() + english[1:] if first.isalpha() or first.replace("'", "").isalpha() else english
     return begun if begun.endswith((".", "…", "?", "!")) else f"{begun}."

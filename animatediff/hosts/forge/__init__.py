@@ -1,1 +1,1 @@
-"""A backend on Forge: how its checkpoints lie in memory, and how its UNet is called."""
+"""The backend for Forge, Forge Neo and reForge: their checkpoints in memory and their calls of the UNet."""

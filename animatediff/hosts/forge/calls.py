@@ -1,8 +1,8 @@
-"""Forge's calls of the UNet, answered window by window.
+"""Forge's calls of the UNet, computed window by window.
 
-A call holds chunks, each of them all frames of the clip in one role, the last role first: `cond_or_uncond` [1, 0] is
-the negative prompt and then the prompt, and with AND [1, 0, 0] has the last part before the first. While a pass runs,
-the patcher has our `model_function_wrapper`, and the host estimates memory for a window in place of the clip.
+A call consists of chunks. Each chunk holds all frames of the clip in one role, the last role first: `cond_or_uncond`
+[1, 0] is the negative prompt, then the prompt; with AND, [1, 0, 0] has the last part before the first. During a pass
+the patcher has our `model_function_wrapper`, and the host estimates memory for a window instead of the clip.
 """
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from animatediff.hosts.shared.cfg_rows import Rows, take
 
 WRAPPER = "model_function_wrapper"
 ESTIMATE = "memory_peak_estimation_modifier"
-PROMPT, NEGATIVE = 0, 1  # kinds of chunks in `cond_or_uncond`
+PROMPT, NEGATIVE = 0, 1  # values in `cond_or_uncond`
 
 
 @contextmanager
 def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Iterator[None]:
-    """Calls of this `UnetPatcher` go through `run` for the length of the block. free: bytes of memory on a device, as
-    the host counts them."""
+    """Send calls of this `UnetPatcher` through `run` inside the block.
+
+    free: returns the free bytes of memory on a device, as the host counts them.
+    """
     kind = type(patcher.model)
     limited = _limited(run)
     options = dict(patcher.model_options)
@@ -42,20 +44,20 @@ def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Ite
     def memory_required(model: Any, input_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         return required(model, limited(input_shape), *args, **kwargs)
 
-    # On the class: the host estimates for the refiner's UNet before anybody hears of it.
+    # Patch the class: the host estimates memory for the refiner's UNet before any callback runs.
     with attribute(patcher, "model_options", options), attribute(kind, "memory_required", memory_required):
         yield
 
 
 def rows_of(kinds: Sequence[int], rows: int) -> Rows:
-    """The rows of a call with these chunks; the prompt is role 0."""
+    """Return the rows of a call with these chunks. The prompt is role 0."""
     frames = rows // len(kinds)
     table = torch.arange(rows).view(len(kinds), frames).flip(0).T
     return Rows(table, torch.ones_like(table, dtype=torch.bool))
 
 
 def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> tuple[dict[str, Any], list[int]]:
-    """Conditioning of a call for some of its rows, which are [(role frame)], and the kinds of its chunks."""
+    """Return the conditioning of a call for the rows `chosen` [(role frame)], and the kinds of its chunks."""
     chunks, counts = torch.unique_consecutive(chosen // (rows // len(kinds)), return_counts=True)
     of_chunks, frames = [kinds[int(chunk)] for chunk in chunks], int(counts[0])
     told = dict(c["transformer_options"])
@@ -73,9 +75,11 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
 
 
 def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[float]]) -> Tensor:
-    """The answer of a call [(chunk frame) c h w] from which the host makes what each frame's own weights of AND's parts
-    say: it takes those of the last frame for all."""
-    parts = [chunk for chunk, kind in enumerate(kinds) if kind == PROMPT][::-1]  # the first part first
+    """Adjust a call's output [(chunk frame) c h w] so that the host applies each frame's own weights of AND's parts.
+
+    The host uses the weights of the last frame for all frames.
+    """
+    parts = [chunk for chunk, kind in enumerate(kinds) if kind == PROMPT][::-1]  # in the order of AND
     own = torch.tensor([of_frame[:len(parts)] for of_frame in weights])
     last, heaviest = own[-1], int(own[-1].abs().argmax()) if parts else 0
     if torch.equal(own, last.expand_as(own)) or not last[heaviest]:
@@ -91,8 +95,11 @@ def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[
 
 
 def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
-    """The shape for which the host is to estimate memory: a window's, in two roles. While the denoiser works it is
-    nothing, so that the host does not take prompt and negative prompt apart; `run` does so where memory is short."""
+    """Return a function that gives the shape for the host's memory estimate: one window in two roles.
+
+    While the denoiser runs, the shape has no rows, so that the host does not split cond and uncond; `run` splits them
+    when memory is short.
+    """
     def limited(shape: Sequence[int]) -> list[int]:
         rows = 0 if run.parts is not None else min(shape[0], 2 * run.settings.context_length)
         return [rows, *shape[1:]]
@@ -101,8 +108,8 @@ def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
 
 
 def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Callable[..., Tensor]:
-    """A plain function: the host deep-copies options."""
-    asked = False  # whether a window in all its roles fits into memory
+    """Return the wrapper of the model function. It is a plain function because the host deep-copies options."""
+    asked = False  # whether the memory check below has been done
 
     def wrapper(apply_model: Callable[..., Tensor], call: dict[str, Any]) -> Tensor:
         if run.error is not None:
@@ -114,11 +121,11 @@ def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Call
                 return apply_model(batch, t, **c)
             return before(apply_model, {"input": batch, "timestep": t, "c": c, "cond_or_uncond": kinds})
 
-        if run.parts is None or len(x) != len(kinds) * len(run.parts):  # not from the denoiser, or not the clip's
+        if run.parts is None or len(x) != len(kinds) * len(run.parts):  # not from the denoiser, or not the clip
             return ask(x, t, c, kinds)
 
         nonlocal asked
-        if not asked:  # now that the host has loaded what it wants on the device
+        if not asked:  # the host has loaded its networks by now; does a window with all roles fit into memory?
             window = min(run.settings.context_length, len(run.parts)) * len(kinds)
             asked, run.memory.apart = True, run.memory.apart or not fits(window, x)
 

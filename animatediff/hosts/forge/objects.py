@@ -1,4 +1,4 @@
-"""Forge: a checkpoint holds `forge_objects`, its UNet is called through `model_options` with σ and answers with x₀."""
+"""Forge: checkpoints hold `forge_objects`. The UNet is called through `model_options` with σ and returns x₀."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ BUFFERS = ("sigmas", "log_sigmas")
 
 
 class Forge:
-    """See hosts.shared.backend."""
+    """The backend protocol is documented in hosts.shared.backend."""
 
-    equal_parts = True  # it goes by the frame with the fewest
+    equal_parts = True  # the host uses the frame with the fewest parts for all
     memory = "backend.memory_management"
-    prediction = "backend.modules.k_prediction"  # where Zero Terminal SNR is
+    prediction = "backend.modules.k_prediction"  # has Zero Terminal SNR
 
     def loaded(self) -> Any:
-        model = sd_models.model_data.sd_model  # until the first job, a stand-in without weights
+        model = sd_models.model_data.sd_model  # before the first job, a placeholder without weights
         return model if hasattr(model, "forge_objects") else None
 
     def unet(self, model: Any) -> nn.Module | None:
@@ -37,7 +37,7 @@ class Forge:
         return model.forge_objects.unet.model.computation_dtype
 
     def noise_levels(self, model: Any) -> Any:
-        """The module with the buffers `sigmas` and `log_sigmas`."""
+        """Return the module with the buffers `sigmas` and `log_sigmas`."""
         return model.forge_objects.unet.model.predictor
 
     def empty_prompt(self, model: Any) -> Tensor:
@@ -45,13 +45,13 @@ class Forge:
         return made["crossattn"] if isinstance(made, dict) else made
 
     def equal_lengths(self, model: Any, cond: Any, uncond: Any) -> tuple[Any, Any]:
-        """The host would repeat the shorter one's tokens. It has no `uncond` where CFG is 1."""
+        """Pad the shorter one; the host would repeat its tokens instead. `uncond` is None if CFG is 1."""
         if uncond is None:
             return cond, uncond
 
         def empty() -> Tensor:
             made = self.empty_prompt(model)
-            # the text encoder may have taken the UNet's place
+            # loading the text encoder may have unloaded the UNet
             import_module(self.memory).load_model_gpu(model.forge_objects.unet)
             return made
 
@@ -59,12 +59,13 @@ class Forge:
 
     @contextmanager
     def scheduled(self, model: Any, schedule: betas.Schedule, p: Any) -> Iterator[None]:
-        """The buffers of before come back themselves: `set_sigmas` would give other logarithms."""
+        """Set the schedule, and restore the original buffers at the end: `set_sigmas` would compute other logarithms.
+        """
         levels = self.noise_levels(model)
         before = {name: getattr(levels, name) for name in BUFFERS}
         alphas = betas.alphas_cumprod(schedule)
         sigmas = ((1 - alphas) / alphas).sqrt().to(before["sigmas"])
-        if _zero_terminal_snr(model):  # the host has rescaled its own
+        if _zero_terminal_snr(model):  # the host rescales its own schedule
             sigmas = import_module(self.prediction).rescale_zero_terminal_snr_sigmas(sigmas)
         with self.model_alphas(model, 1 / (sigmas**2 + 1)):
             try:
@@ -75,7 +76,7 @@ class Forge:
                     levels.register_buffer(name, tensor)
 
     def model_alphas(self, model: Any, alphas: Tensor) -> AbstractContextManager[None]:
-        """Samplers on timesteps read the model's `alphas_cumprod`, and write it."""
+        """Set the model's `alphas_cumprod` inside the block. Samplers on timesteps read it, and write it."""
         return attribute(model, "alphas_cumprod", alphas)
 
     def alphas_cumprod(self, model: Any) -> Tensor:
@@ -98,16 +99,16 @@ class Forge:
         memory.free_memory(bytes + memory.minimum_inference_memory(), memory.get_torch_device())
 
     def waiting(self, model: Any) -> list[Any]:
-        """The host moves networks itself."""
+        """Return no networks: the host moves them itself."""
         return []
 
     def back_to(self, info: Any, p: Any) -> None:
-        """The host's loading parameters are those of the checkpoint that the job began with."""
+        """Reload the checkpoint with the host's loading parameters, which still name the job's first checkpoint."""
         sd_models.forge_model_reload()
         self.with_loras(p)
 
     def with_loras(self, p: Any) -> None:
-        """The model as the host prepares it for a batch."""
+        """Prepare the model for a batch as the host does."""
         if not p.disable_extra_networks:
             extra_networks.activate(p, p.extra_network_data)
         model = shared.sd_model

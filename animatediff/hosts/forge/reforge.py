@@ -1,4 +1,4 @@
-"""reForge: Forge's calls around a model that is a `LatentDiffusion` as well."""
+"""reForge: Forge's calls around a model that is also a `LatentDiffusion`."""
 from __future__ import annotations
 
 from collections.abc import Iterator

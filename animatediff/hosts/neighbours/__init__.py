@@ -1,1 +1,1 @@
-"""Other extensions of the WebUI that this one works beside, or in place of."""
+"""Other extensions of the WebUI that run beside this one, or that it replaces."""

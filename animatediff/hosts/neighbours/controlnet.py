@@ -1,12 +1,13 @@
 """The ControlNet extension (Mikubill/sd-webui-controlnet) beside this one.
 
-A unit with one picture controls every frame. A unit with a folder, one picture a frame, is what ControlNet calls an
-AnimateDiff batch: it then makes a hint [frames c h w] (twice as many rows where the host batches cond and uncond). A
-clip is computed in windows, so around each call of the UNet those hints are cut to the rows of that call; ControlNet
-reads them anew every time. Nothing of its code is replaced: parameters of its own go in, and come out as they were.
+A unit with one picture controls every frame. A unit without a picture gets the source video's frames. A unit with a
+folder, one picture per frame, is what ControlNet calls an AnimateDiff batch: it makes a hint [frames c h w], with twice
+as many rows if the host batches cond and uncond. A clip is computed in windows, so around each call of the UNet the
+hints are cut to the rows of that call. ControlNet reads them again for every call. None of its code is replaced; only
+its parameters are changed and restored.
 
-Forge has a ControlNet built in, with units of another class. It computes what it adds to the UNet for all frames of the
-clip before the UNet is called, and the call's windows take their rows of that (hosts/forge/calls.py).
+Forge has a built-in ControlNet, with units of another class. It computes its additions to the UNet for all frames of
+the clip before the UNet is called, and each window takes its rows of them (hosts/forge/calls.py).
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,28 @@ from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
 A_FOLDER = "Give a folder with one picture for each frame."
-FORGES_FOLDER = "batch_image_dir"  # attribute of its units
+FORGES_FOLDER = "batch_image_dir"  # attribute of the units of Forge's ControlNet
 ELSEWHERE = "Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder."
 
-# -- what ControlNet asks of an AnimateDiff extension ------------------------------------------------------------------
+# -- the interface that ControlNet expects of an AnimateDiff extension -------------------------------------------------
 
 
 @dataclass
 class PromptScheduler:
-    """Mixes an IP-Adapter's pictures between key frames, as a prompt would travel in this clip.
+    """Mixes an IP-Adapter's pictures between key frames, by the clip's prompt travel.
 
-    ControlNet makes a deep copy of it, and writes the numbers of the key frames as the keys of `prompt_map`.
+    ControlNet deep-copies it, and sets `prompt_map` to a dict whose keys are the numbers of the key frames.
     """
 
     settings: Settings
     prompt_map: dict[int, str] | None = None
 
     def multi_cond(self, cond: Tensor, closed_loop: bool = False) -> Tensor:
-        """cond [frame tokens d], right at the key frames -> the same, right at every frame. Whether the last picture
-        leads back to the first is the clip's to say, not `closed_loop`'s, which knows the older extension's kinds."""
+        """Return cond [frame tokens d], valid at the key frames, mixed for every frame.
+
+        closed_loop: ignored. It knows only the older extension's kinds; the clip's settings say whether the last
+            picture leads back to the first.
+        """
         keys = sorted(self.prompt_map or ())
         if not keys:
             return cond
@@ -62,7 +66,7 @@ class PromptScheduler:
 
 @dataclass
 class Arguments:
-    """What ControlNet knows of a clip's settings, by the names it uses. It writes `is_i2i_batch`."""
+    """The clip's settings by the names that ControlNet uses. It writes `is_i2i_batch`."""
 
     enable: bool
     model: str
@@ -83,15 +87,19 @@ class Arguments:
 
 
 def get_animatediff_arg(p: Any, of_older: Callable[[Any], Any] = lambda p: None) -> Any:
-    """The clip that a request asks for, or None. `of_older`: the older extension's own parameters, where the request
-    asks for it alone."""
+    """Return the settings of the clip that a request asks for, or None.
+
+    of_older: returns the older extension's parameters, if the request asks only for that extension.
+    """
     settings = jobs.settings_of(p)
     return Arguments.of(settings) if settings else of_older(p)
 
 
 def animatediff_i2i_batch(p: Any, *args: Any, **kwargs: Any) -> Any:
-    """The batch tab of img2img. ControlNet leaves it to the AnimateDiff extension; ours goes on to the loop that
-    ControlNet has replaced, which makes what is asked for."""
+    """The batch tab of img2img. ControlNet leaves it to the AnimateDiff extension.
+
+    Ours continues with the loop that ControlNet replaced, which makes the requested clip.
+    """
     from modules import img2img
 
     plain = getattr(img2img, "__controlnet_original_process_batch", img2img.process_batch)
@@ -111,8 +119,14 @@ class _InJob(InJob):
         self.p, self.folders = p, folders(p)
         self.frames = limit(self.folders)
 
-    def use(self, frames: int) -> None:
-        use(self.p, self.folders, frames)
+    def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
+        bare = without_pictures(self.p)
+        pictures = source() if bare else []
+        if len(pictures) == 1:
+            pictures *= frames
+        bare = [replace(folder, pictures=pictures) for folder in bare] if pictures else []
+        use(self.p, [*self.folders, *bare], frames)
+        return bool(bare)
 
     def check(self) -> None:
         check(self.p)
@@ -130,38 +144,56 @@ class _InJob(InJob):
 
 @dataclass
 class Folder:
-    """A unit with a picture for each frame, or for each of some key frames."""
+    """A unit with a picture for each frame, or for each key frame."""
 
     name: str
-    place: int  # in p.script_args
+    place: int  # index in p.script_args
     unit: Any
     pictures: list[str]
     keys: list[int] = field(default_factory=list)
 
 
 def folders(p: Any) -> list[Folder]:
-    """The enabled units that have a folder. SettingsError for one that cannot work."""
+    """Return the enabled units that have a folder. SettingsError for an unusable one."""
+    return [_folder(p, unit, name, place) for place, name, unit in _enabled(p)
+            if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit))]
+
+
+def without_pictures(p: Any) -> list[Folder]:
+    """Return the enabled units that have neither a picture nor a folder."""
+    return [Folder(name, place, unit, []) for place, name, unit in _enabled(p)
+            if _mode(unit) in ("SIMPLE", "") and not _batch(unit) and not _has_picture(unit)]
+
+
+def _enabled(p: Any) -> Iterator[tuple[int, str, Any]]:
+    """Yield the place in p.script_args, the name and the unit of each enabled unit."""
     script = _script(p)
     if script is None:
-        return []
-    found = []
+        return
     for place in range(script.args_from, min(script.args_to, len(p.script_args))):
         name = f"ControlNet unit {place - script.args_from}"
         unit = _unit(p.script_args[place], name)
-        if unit is None or not unit.enabled:
-            continue
-        if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit)):
-            found.append(_folder(p, unit, name, place))
-    return found
+        if unit is not None and unit.enabled:
+            yield place, name, unit
+
+
+def _has_picture(unit: Any) -> bool:
+    """A picture of its own, or what an API client has computed of one."""
+    if getattr(unit, "ipadapter_input", None) is not None:
+        return True
+    if getattr(unit, "use_preview_as_input", False) and getattr(unit, "generated_image", None) is not None:
+        return True
+    image = unit.image.get("image") if isinstance(unit.image, dict) else unit.image
+    return image is not None and not (isinstance(image, (str, list)) and not image)
 
 
 def limit(found: Sequence[Folder]) -> int | None:
-    """The fewest pictures that a unit has for frames; None if there is no such unit."""
+    """Return the smallest number of pictures of the units without key frames, or None if there is no such unit."""
     return min((len(folder.pictures) for folder in found if not folder.keys), default=None)
 
 
 def use(p: Any, found: Sequence[Folder], frames: int) -> None:
-    """Make these units per-frame ones for a clip of `frames`."""
+    """Turn these units into per-frame units for a clip of `frames` frames."""
     args = list(p.script_args)
     for folder in found:
         if late := [key for key in folder.keys if not 0 <= key < frames]:
@@ -174,6 +206,9 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
         unit = folder.unit
         unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
+        if pictures and not _batch(unit):
+            folder_of_pictures = str(Path(pictures[0]).parent)
+            setattr(unit, FORGES_FOLDER if hasattr(unit, FORGES_FOLDER) else "batch_images", folder_of_pictures)
         theirs = getattr(unit, "batch_modifiers", None) or ()
         unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
         args[folder.place] = unit
@@ -182,7 +217,7 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
 
 
 def check(p: Any) -> None:
-    """Before sampling: whether ControlNet is set up. What goes wrong there, the host only prints."""
+    """Check, before sampling, that ControlNet is set up: the host only prints errors raised there."""
     script = _script(p)
     if script is None:
         return
@@ -199,7 +234,7 @@ def check(p: Any) -> None:
 
 
 def _unit(value: Any, name: str) -> Any:
-    """A unit of our own to change: the page gives the same objects for every job."""
+    """Return a copy of the unit that may be changed, or None: the page passes the same objects to every job."""
     if isinstance(value, dict):
         try:
             return _of_api(value)
@@ -209,7 +244,7 @@ def _unit(value: Any, name: str) -> Any:
 
 
 def _of_api(value: dict[str, Any]) -> Any:
-    """A request's unit, made by ControlNet's API for other extensions."""
+    """Return a request's unit, created by the API that ControlNet has for other extensions."""
     if forges := sys.modules.get("lib_controlnet.external_code"):
         return forges.ControlNetUnit.from_dict(value)
     from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
@@ -218,7 +253,7 @@ def _of_api(value: dict[str, Any]) -> Any:
 
 
 def _batch(unit: Any) -> str:
-    """The folder of a unit's pictures, and lines behind it; "" for none."""
+    """Return the folder of a unit's pictures and the lines that follow it, or ""."""
     found = getattr(unit, FORGES_FOLDER, None) or getattr(unit, "batch_images", None)
     return found if isinstance(found, str) else ""
 
@@ -245,7 +280,7 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
 
 
 def _pictures(folder: str, name: str, *, anywhere: bool) -> list[str]:
-    """The paths of a folder's pictures. anywhere: as `server_files` says."""
+    """Return the paths of a folder's pictures. anywhere: whether any path is allowed, see server_files."""
     from modules import shared
 
     place = server_files.find(folder, f"{name}, folder {quoted(folder, 200)}", ELSEWHERE, anywhere=anywhere)
@@ -274,14 +309,14 @@ def _script(p: Any) -> Any:
 
 
 def _networks(script: Any) -> list[Any]:
-    """What ControlNet is set up with for this job."""
+    """Return the networks that ControlNet has set up for this job."""
     return [param.control_model for param in getattr(getattr(script, "latest_network", None), "control_params", None)
             or ()]
 
 
 @contextmanager
 def hints(script: Any, frames: int, window: tuple[int, ...], roles: int) -> Iterator[None]:
-    """Per-frame hints cut to a call with rows [(role frame)] of the window."""
+    """Cut per-frame hints to the rows [(role frame)] of a window's call, inside the block."""
     with ExitStack() as undo:
         for param in getattr(getattr(script, "latest_network", None), "control_params", None) or ():
             _cut(param, frames, list(window) * roles, undo)
@@ -297,7 +332,7 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
     hint: Any
     changes: list[tuple[Any, str, Any]] = []
     for name in ("hint_cond", "hr_hint_cond"):
-        if per_frame(hint := getattr(param, name, None)):  # kept on the CPU by ControlNet
+        if per_frame(hint := getattr(param, name, None)):  # ControlNet keeps it on the CPU
             changes.append((param, name, hint[rows].to(devices.get_device_for("controlnet"))))
     embedding: Any = getattr(model, "image_emb", None)  # IP-Adapter
     if per_frame(getattr(embedding, "cond_emb", None)):
@@ -307,11 +342,11 @@ def _cut(param: Any, frames: int, rows: list[int], undo: ExitStack) -> None:
         if per_frame(module.cond_image):
             undo.callback(module.set_cond_image, module.cond_image)
             module.set_cond_image(module.cond_image[rows])
-    for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):  # made for the rows of the call before
+    for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):  # made for the previous call's rows
         latent: Any = getattr(param, name, None)
         if getattr(latent, "ndim", 0) > 2 and latent.shape[0] not in (1, len(rows)):
             setattr(param, name, None)
-    reset = getattr(model, "reset", None)  # T2I- and IP-Adapter keep what they made of the hint before
+    reset = getattr(model, "reset", None)  # T2I- and IP-Adapter cache results of the previous hint
     if reset and (changes or embedding is not None):
         reset()
         undo.callback(reset)

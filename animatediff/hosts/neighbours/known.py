@@ -1,4 +1,4 @@
-"""The other extensions that this one knows how to live with."""
+"""The extensions that this one supports running beside."""
 from __future__ import annotations
 
 from animatediff.hosts.a1111.neighbour import Neighbour
@@ -7,5 +7,5 @@ from animatediff.hosts.neighbours.older import OlderExtensions
 
 
 def known() -> tuple[Neighbour, ...]:
-    """In the order in which they are asked."""
+    """Return them in the order in which they are called."""
     return OlderExtensions(), ControlNet()

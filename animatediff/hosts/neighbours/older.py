@@ -1,10 +1,9 @@
 """The older extension (sd-webui-animatediff, or a fork of it) installed beside this one.
 
-Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and one UNet
-cannot carry two motion modules. So this extension has the title, whichever folder the host loads first. The older one
-goes on working in the page under the name of its folder; it sits out every job that asks for this one, and a job that
-asks for both is stopped. Everything that is changed for this is changed in memory and put back
-before scripts are loaded again.
+Both have the title "AnimateDiff", both have modules that ControlNet imports as `scripts.animatediff_…`, and a UNet
+cannot have two motion modules. Therefore this extension always gets the title, whichever folder the host loads first.
+The older one stays on the page under the name of its folder. It is inactive in jobs that ask for this one, and a job
+that asks for both is stopped. All changes are made in memory and undone before scripts are loaded again.
 """
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from animatediff.hosts.neighbours import controlnet
 
 ROOT = Path(__file__).resolve().parents[3]
 TITLE = "AnimateDiff"
-SHARED_NAMES = ("animatediff_utils", "animatediff_i2ibatch", "animatediff_mm")  # what ControlNet imports
+SHARED_NAMES = ("animatediff_utils", "animatediff_i2ibatch", "animatediff_mm")  # modules that ControlNet imports
 HOOKS = (
     "before_process", "process", "before_process_batch", "after_extra_networks_activate", "process_batch",
     "process_before_every_sampling", "before_hr", "post_sample", "on_mask_blend", "postprocess_batch",
@@ -37,19 +36,19 @@ HOOKS = (
 
 @dataclass(frozen=True)
 class Older:
-    """`kind`: its Script class. `names`: the globals of the module that defines it. `folder`: its extension's name."""
+    """An older extension."""
 
-    kind: type
-    names: dict[str, Any]
-    folder: str
+    kind: type  # its Script class
+    names: dict[str, Any]  # globals of the module that defines the class
+    folder: str  # the extension's folder name
 
     def argument(self, p: Any) -> Any:
-        """Its parameters in a request, an object with `enable`; None where there are none."""
+        """Return its parameters in a request, an object with `enable`, or None."""
         for script in getattr(p.scripts, "alwayson_scripts", None) or ():
             if not isinstance(script, self.kind) or script.args_to <= script.args_from:
                 continue
             value, make = p.script_args[script.args_from], self.names.get("AnimateDiffProcess")
-            if make and not hasattr(value, "enable"):  # an API's object with names, or nothing
+            if make and not hasattr(value, "enable"):  # a dict from the API, or nothing
                 value = make(**value) if isinstance(value, dict) else make()
                 args = list(p.script_args)
                 args[script.args_from] = value
@@ -61,7 +60,7 @@ class Older:
         return getattr(self.argument(p), "enable", False) is True
 
     def tidy(self, script: Any, p: Any) -> None:
-        """Take its motion module out of the UNet, where an error of its own left it, and stop its warnings."""
+        """Remove its motion module from the UNet, where a failed job may have left it, and stop its warnings."""
         module: Any = self.names.get("motion_module")
         if getattr(module, "mm_injected", False):
             module.restore(p.sd_model)
@@ -71,7 +70,7 @@ class Older:
 
 
 class OlderExtensions(Neighbour):
-    """Those that are there while the page is: `met`, and by name their modules whose names ours have taken."""
+    """The older extensions found, and their modules whose names ours have taken."""
 
     def __init__(self) -> None:
         self.met: list[Older] = []
@@ -105,7 +104,7 @@ class OlderExtensions(Neighbour):
                 "disable the older one in the Extensions tab, or leave its Enable off.")
 
     def in_job(self, p: Any) -> InJob:
-        """A job that asks for this extension and for the older one is stopped."""
+        """Raise a SettingsError for a job that also enables an older extension."""
         for older in self.met:
             if older.enabled(p):
                 what = f"the older AnimateDiff extension ({older.folder}) is enabled for this job too"
@@ -115,12 +114,14 @@ class OlderExtensions(Neighbour):
         return InJob()
 
     def argument(self, p: Any) -> Any:
-        """Its parameters in a request that asks for it alone."""
+        """Return the older extension's parameters in a request that enables it, or None."""
         return next((older.argument(p) for older in self.met if older.enabled(p)), None)
 
     def _take_name(self, name: str, undo: ExitStack) -> None:
-        """Make `scripts.NAME` ours; what ours lacks is still the older extension's. The host runs scripts under other
-        names, so that importing it would not find ours."""
+        """Make `scripts.NAME` our module. Attributes that it lacks come from the older extension's module.
+
+        The host runs scripts under other names, so an import of `scripts.NAME` would not find ours.
+        """
         full = f"scripts.{name}"
         before = sys.modules.get(full)
         spec: Any = importlib.util.spec_from_file_location(full, ROOT / "scripts" / f"{name}.py")
@@ -155,7 +156,7 @@ class OlderExtensions(Neighbour):
 def _has_our_title(kind: type) -> bool:
     code = getattr(getattr(kind, "before_process", None), "__code__", None)
     if getattr(code, "co_filename", "").replace("\\", "/").split("/")[-1] != "animatediff.py":
-        return False  # nobody else's script is made an instance of just to ask it
+        return False  # do not instantiate unrelated scripts
     try:
         return kind().title().strip().lower() == TITLE.lower()
     except Exception:
@@ -163,7 +164,7 @@ def _has_our_title(kind: type) -> bool:
 
 
 def _meet(kind: type, modules: Mapping[str, ModuleType], undo: ExitStack) -> Older:
-    """The older extension whose Script class this is, changed so that the two get on."""
+    """Return the older extension of this Script class, after changing it so that it can run beside ours."""
     names = kind.before_process.__globals__
     older = Older(kind, names, Path(kind.before_process.__code__.co_filename).parent.parent.name)
 
@@ -178,9 +179,9 @@ def _meet(kind: type, modules: Mapping[str, ModuleType], undo: ExitStack) -> Old
         if name in vars(kind):
             change(name, _sitting_out(older, name, vars(kind)[name]))
     if function := names.get("infotext_pasted"):
-        script_callbacks.remove_callbacks_for_function(function)  # it takes our text apart and throws it away
+        script_callbacks.remove_callbacks_for_function(function)  # it would parse and discard our infotext
     _settings_last()
-    # It finds its own parameters by the title.
+    # The older extension finds its parameters by title, which is now ours.
     theirs = [names, *(vars(module) for name, module in list(sys.modules.items())
                        if name.startswith("scripts.animatediff_") and getattr(module, "__file__", None))]
     for namespace in [*theirs, *map(vars, modules.values())]:
@@ -202,7 +203,7 @@ def _sitting_out(older: Older, name: str, plain: Any) -> Any:
 
 
 def _renamed_ui(older: Older, plain: Any) -> Any:
-    """Its part of the page, told apart from ours, and without a share in pasted texts."""
+    """Wrap its `ui`: its controls get distinct names and take no pasted infotexts."""
     @wraps(plain)
     def ui(self: Any, is_img2img: bool) -> Any:
         from gradio.context import Context
@@ -229,7 +230,7 @@ def _renamed_ui(older: Older, plain: Any) -> Any:
 
 
 def _rename_axes(undo: ExitStack) -> None:
-    """Its axes of the X/Y/Z plot have the labels that ours have."""
+    """Rename its X/Y/Z plot axes, which have the same labels as ours."""
     grids = [data.module for data in scripts.scripts_data if hasattr(getattr(data, "module", None), "axis_options")]
     for option in (option for grid in grids for option in grid.axis_options):
         label, apply = getattr(option, "label", ""), getattr(option, "apply", None)
@@ -239,7 +240,7 @@ def _rename_axes(undo: ExitStack) -> None:
 
 
 def _settings_last() -> None:
-    """Settings that both have are described by the extension whose callback comes last."""
+    """Move our settings callback to the end: the last callback defines the settings that both extensions have."""
     from animatediff.hosts.a1111 import options
 
     script_callbacks.remove_callbacks_for_function(options.on_ui_settings)
@@ -247,7 +248,7 @@ def _settings_last() -> None:
 
 
 def _put_back(name: str, ours: ModuleType, before: ModuleType | None) -> None:
-    """The module of this name is the one before, unless ours has been replaced since."""
+    """Restore the previous module of this name, unless ours has been replaced since."""
     if sys.modules.get(name) is not ours:
         return
     if before is None:

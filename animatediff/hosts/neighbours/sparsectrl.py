@@ -1,7 +1,7 @@
-"""The temporal layers of a SparseCtrl model, which ControlNet asks an AnimateDiff extension for (arXiv:2311.16933).
+"""The temporal layers of a SparseCtrl model (arXiv:2311.16933), which ControlNet imports from this extension.
 
-ControlNet takes the modules out of `MotionWrapper.down_blocks` and puts them into its own network, which calls them
-with nothing but rows. The rows are those of the pass's UNet call that is under way, which `in_pass` hands them.
+ControlNet moves the modules of `MotionWrapper.down_blocks` into its own network, which calls them with rows only.
+`in_pass` gives the layers access to the current pass, whose UNet call has the same rows.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from animatediff.layout import ClipLayout
 
 
 class MotionModuleType(Enum):
-    """ControlNet asks for the one kind that it has a use for."""
+    """The kinds of motion modules; ControlNet uses only this one."""
 
     SparseCtrl = "SparseCtrl"
 
@@ -30,11 +30,11 @@ class SparseSite(nn.Module):
 
     def __init__(self, width: int, frames: int):
         super().__init__()
-        self.run: Sampled | None = None  # the pass that goes on
+        self.run: Sampled | None = None  # the current pass
         from animatediff.motion.transformer import TemporalTransformer
 
         self.temporal_transformer = TemporalTransformer(width, 8, frames, stored=True, over_frames=False)
-        for block in self.temporal_transformer.transformer_blocks:  # SparseCtrl's have one attention
+        for block in self.temporal_transformer.transformer_blocks:  # SparseCtrl's blocks have one attention
             block.attention_blocks, block.norms = block.attention_blocks[:1], block.norms[:1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class SparseSite(nn.Module):
             in_windows = layout.views and InWindows(layout.views, numbers, x)
             return transformer(x, len(numbers), in_windows=in_windows)
 
-        # Single pictures: every row is a clip of its own.
+        # Without a clip, every row is a single picture.
         out = apply_by_clip(x, layout, of_clips) if layout.groups else transformer(x, 1)
         if run is None:
             transformer.release()
@@ -57,7 +57,7 @@ class SparseSite(nn.Module):
 
 @contextmanager
 def in_pass(networks: Iterable[Any], run: Sampled) -> Iterator[None]:
-    """For the length of a pass its calls are these networks'; what the layers have packed for them goes with it."""
+    """Connect these networks' layers to `run` inside the block. At the end their packed tensors are released."""
     sites = [site for network in networks if isinstance(network, nn.Module)
              for site in network.modules() if isinstance(site, SparseSite)]
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def in_pass(networks: Iterable[Any], run: Sampled) -> Iterator[None]:
 
 
 class MotionWrapper(nn.Module):
-    """`down_blocks[i].motion_modules[j]`, made of the shapes of what is loaded."""
+    """`down_blocks[i].motion_modules[j]`, built from the shapes in the loaded state dict."""
 
     def __init__(self, name: str, hash: str, kind: Any):
         super().__init__()

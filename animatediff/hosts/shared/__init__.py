@@ -1,1 +1,1 @@
-"""What every WebUI-like host needs and none owns. Nothing in here imports a host."""
+"""Code for all WebUI-like hosts. Nothing here imports a host."""

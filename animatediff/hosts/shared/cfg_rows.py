@@ -1,7 +1,7 @@
-"""Which rows of a UNet call show which frame in which role.
+"""The frame and the role of each row of a UNet call.
 
-The host puts a whole clip into one call: the positive rows (for each frame one row for each part of `AND`), then the
-negative rows, or the positives alone where it skips the negative. Some checkpoints have a third set.
+The host puts a whole clip into one call: the positive rows (for each frame, one row for each part of `AND`), then the
+negative rows. It may skip the negative rows. Some checkpoints have a third set.
 """
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """`table[f][r]` is the row of frame f in role r; `own` is False where a frame has fewer parts than
-    others and its last part stands in for the missing one."""
+    """The row of each frame and role in a call."""
 
-    table: Tensor  # int64 [frames roles]
-    own: Tensor  # bool [frames roles]
+    table: Tensor  # int64 [frames roles]: index of the row
+    own: Tensor  # bool [frames roles]: False where the frame lacks a part of AND and its last part replaces it
 
     @classmethod
     def of_call(cls, parts: Sequence[int], rows: int) -> Rows:
-        """`parts`: how many positive rows each frame has; `rows`: of the call. ValueError if the two disagree."""
+        """Return the rows of a call. ValueError if the numbers do not match.
+
+        parts: number of positive rows of each frame.
+        rows: number of rows of the call.
+        """
         frames, positives, most = len(parts), sum(parts), max(parts)
         sets, rest = divmod(rows - positives, frames)
         if rest or not 0 <= sets <= 2:
@@ -41,11 +44,11 @@ class Rows:
         return self.table.shape[1]
 
     def by_frame(self, x: Tensor) -> Tensor:
-        """[rows c h w] -> [frame (role c) h w], the form in which windows are cut."""
+        """Return x [rows c h w] as [frame (role c) h w], from which windows are cut."""
         return x[self.table.to(x.device)].flatten(1, 2)
 
     def by_row(self, x: Tensor) -> Tensor:
-        """[frame (role c) h w] -> [rows c h w]."""
+        """Return x [frame (role c) h w] as [rows c h w]."""
         x = x.unflatten(1, (self.roles, -1))
         table, own = self.table.to(x.device), self.own.to(x.device)
         out = x.new_empty((int(self.table.max()) + 1, *x.shape[2:]))
@@ -54,7 +57,10 @@ class Rows:
 
 
 def take(value: Any, index: Tensor, rows: int) -> Any:
-    """The rows `index` of every tensor with `rows` rows in a nest of dicts, lists and tuples; the rest as it is."""
+    """Return `value` with the rows `index` of every tensor that has `rows` rows.
+
+    value: nested dicts, lists and tuples. Other values stay unchanged.
+    """
     if isinstance(value, Tensor):
         return value[index.to(value.device)] if value.dim() and value.shape[0] == rows else value
     if isinstance(value, dict):
@@ -66,22 +72,23 @@ def take(value: Any, index: Tensor, rows: int) -> Any:
 
 
 def equal_lengths(cond: Any, uncond: Any, empty: Callable[[], Tensor]) -> tuple[Any, Any]:
-    """Positive and negative conditioning with equal numbers of tokens, so that they fit one call.
+    """Pad positive and negative conditioning to equal numbers of tokens, so that they fit into one call.
 
-    [n tokens d] tensors or dicts with one as "crossattn"; the shorter gets chunks of the empty prompt `empty()`
-    [1 chunk d], as the host does with "Pad prompt/negative prompt to be same length".
+    cond, uncond: tensors [n tokens d], or dicts with such a tensor as "crossattn".
+    empty: returns the chunk of the empty prompt [1 chunk d], used for padding as by the host's option "Pad
+        prompt/negative prompt to be same length".
     """
     longest = max(tokens(cond), tokens(uncond))
     return lengthened(cond, longest, empty), lengthened(uncond, longest, empty)
 
 
 def tokens(cond: Any) -> int:
-    """How many tokens a conditioning has: a tensor [… tokens d], or a dict with one as "crossattn"."""
+    """Return the number of tokens of a conditioning: a tensor [… tokens d], or a dict with one as "crossattn"."""
     return (cond["crossattn"] if isinstance(cond, dict) else cond).shape[-2]
 
 
 def lengthened(cond: Any, length: int, empty: Callable[[], Tensor]) -> Any:
-    """The conditioning with chunks of the empty prompt `empty()` [1 chunk d] behind it, `length` tokens in all."""
+    """Return the conditioning padded to `length` tokens with chunks of the empty prompt, `empty()` [1 chunk d]."""
     missing = length - tokens(cond)
     if not missing:
         return cond

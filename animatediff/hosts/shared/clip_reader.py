@@ -1,7 +1,7 @@
-"""MP4 and WebM files where the host opens pictures: Pillow shows their first frame.
+"""A Pillow reader that opens MP4 and WebM files as their first frame.
 
-The gallery's buttons (save, send to img2img, inpaint, extras) open the file that is shown with Pillow, which reads no
-video. While this reader is registered it gives the first frame, and the clip's infotext as `info["parameters"]`.
+The gallery's buttons (save, send to img2img, inpaint, extras) open the shown file with Pillow, which reads no video.
+This reader returns the first frame, with the clip's infotext as `info["parameters"]`.
 """
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMAT = "ANIMATEDIFF_CLIP"
 
 def add() -> None:
     """Register the reader."""
-    reader: Any = first_frame  # a picture, where Pillow's own readers give their ImageFile
+    reader: Any = first_frame  # returns an Image; Pillow's own readers return an ImageFile
     Image.register_open(FORMAT, reader, is_video)
 
 
 def remove() -> None:
-    """Forget the reader."""
+    """Unregister the reader."""
     Image.OPEN.pop(FORMAT, None)
     if FORMAT in Image.ID:
         Image.ID.remove(FORMAT)
@@ -38,7 +38,7 @@ def is_video(head: bytes) -> bool:
 
 
 def first_frame(file: Any, name: Any) -> Image.Image:
-    """The first frame of an open video file. SyntaxError, by which Pillow goes on to other readers, if it has none."""
+    """Return the first frame of an open video file. SyntaxError without one, so that Pillow tries its other readers."""
     try:
         file.seek(0)
         found = kind(file.read(HEAD))

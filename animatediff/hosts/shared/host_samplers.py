@@ -1,7 +1,7 @@
-"""How often the WebUI's samplers call the denoiser in a pass, and at which step of the window schedule.
+"""How often the WebUI's samplers call the denoiser in a pass, and the step of the window schedule of each call.
 
-The windows of a call are those of the sampler step that it belongs to (see scope.py), so a second-order sampler
-computes the same windows twice, and the last step, from the lowest σ to 0, once.
+The windows of a call are those of its sampler step (see scope.py). So a second-order sampler computes the same windows
+twice, except in the last step, from the lowest σ to 0.
 """
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ TRAINING_STEPS = 1000
 
 @dataclass(frozen=True)
 class Sampler:
-    """`second_order`: k-diffusion's with two calls in a step. `timesteps`: DDIM and its kin, which take their steps
-    from a grid of whole timesteps (modules/sd_samplers_timesteps.py). `spare_step`: the host's option to leave out
-    the penultimate σ is on."""
+    """The properties of a host's sampler."""
 
     name: str = "Euler"
-    second_order: bool = False
-    timesteps: bool = False
-    spare_step: bool = False
+    second_order: bool = False  # two calls in a step (k-diffusion)
+    timesteps: bool = False  # steps on a grid of whole timesteps, as DDIM (modules/sd_samplers_timesteps.py)
+    spare_step: bool = False  # whether the host's option to leave out the penultimate σ is on
 
     def calls(self, steps: int, *, from_picture: bool = False) -> list[int] | None:
-        """The step (0-based) of each call; None where only the run itself can tell.
+        """Return the step (0-based) of each call, or None if only the run itself can tell.
 
-        `from_picture`: img2img and the Hires. pass, where `steps` are those that are done, not those of the slider.
+        steps: number of steps. With from_picture, those that are done, not those of the slider.
+        from_picture: whether this is img2img or the Hires. pass.
         """
         if self.name == "DPM adaptive":
             return None
@@ -45,26 +44,28 @@ class Sampler:
         return list(range(grid if self.name == "UniPC" else max(grid - 1, 0)))
 
     def steps(self, steps: int, *, from_picture: bool = False) -> int:
-        """Steps in which the denoiser is called; arguments as of `calls`."""
+        """Return the number of steps in which the denoiser is called. Arguments as in `calls`."""
         calls = self.calls(steps, from_picture=from_picture)
         return calls[-1] + 1 if calls else steps
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A run of a sampler with its steps placed: clip.backend.Steps."""
+    """A run of a sampler with the step of each call. Implements clip.backend.Steps."""
 
     steps: int
     call_steps: list[int] | None
 
 
 def placed(sampler: Sampler, sampled: Sampled) -> Placed:
-    """A run of the WebUI's sampler, as it is asked for."""
+    """Return a run of the WebUI's sampler with the step of each call."""
     steps, from_picture = sampled.done, sampled.from_picture
     return Placed(sampler.steps(steps, from_picture=from_picture), sampler.calls(steps, from_picture=from_picture))
 
 
 def from_picture_steps(steps: int, strength: float, *, exact: bool = False) -> int:
-    """Steps that img2img does (modules/sd_samplers_common.py, setup_img2img_steps): the later part of `steps`, or all
-    of them with the host's option `exact`."""
+    """Return the number of steps that img2img does (setup_img2img_steps in modules/sd_samplers_common.py).
+
+    This is the later part of `steps`, or all of them with the host's option `exact`.
+    """
     return steps if exact else steps_done(steps, strength)

@@ -1,4 +1,4 @@
-"""The infotext's values as a WebUI's page takes them."""
+"""Infotext values in the form that a WebUI's page takes."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["BETWEEN", "CLIP", "KEY", "Field", "dumps", "expand", "loads"]
 
 
 def expand(params: dict[str, Any]) -> None:
-    """Of what the host has read from an infotext: a key "AnimateDiff NAME" for each parameter, in place of the one."""
+    """Replace our entry in the host's parsed infotext by a key "AnimateDiff NAME" for each parameter."""
     values = _found(params)
     for key in [key for key in params if key == KEY or (key.startswith(f"{KEY} ") and key[len(KEY) + 1:] in BY_NAME)]:
         del params[key]
@@ -19,10 +19,11 @@ def expand(params: dict[str, Any]) -> None:
 
 
 class Field(str):
-    """The key of a parameter in what the host has read from an infotext, and the reader of its value there.
+    """The key of a parameter in the host's parsed infotext, which also reads the parameter's value there.
 
-    The host takes a name or a function. It sends controls to another tab by their names, but does not call
-    `on_infotext_pasted` for the API's `infotext`, and makes a list of letters of a list's text: this is both.
+    The host takes either a name or a function. It needs names to send controls to another tab. But it does not call
+    `on_infotext_pasted` for the API's `infotext`, and would turn a list's text into a list of letters. This class is
+    both.
     """
 
     parameter: Parameter
@@ -34,9 +35,9 @@ class Field(str):
         return field
 
     def __call__(self, params: dict[str, Any]) -> Any:
-        """The control's new value; None leaves it as it is."""
+        """Return the control's new value, or None to leave it as it is."""
         own = (f"{KEY} {name}" for name in (self.parameter.name, *self.parameter.aliases))
-        written = next((params[key] for key in own if key in params), None)  # by `expand`
+        written = next((params[key] for key in own if key in params), None)  # set by `expand`
         value = loads(params[KEY]).get(self.parameter.name) if KEY in params else read_value(self.parameter, written)
         if isinstance(value, tuple):
             offered = [entry for entry in value if entry not in self.parameter.api_only]
@@ -45,7 +46,7 @@ class Field(str):
 
 
 def _found(params: dict[str, Any]) -> dict[str, Any]:
-    """Values by our names. The older extension, if it is there, has taken the text apart already."""
+    """Return the values by our names. The older extension, if installed, has already split the text."""
     if isinstance(params.get(KEY), str):
         return loads(params[KEY])
     split = {key[len(KEY) + 1:]: value for key, value in params.items() if key.startswith(f"{KEY} ")}

@@ -1,4 +1,4 @@
-"""What a request's JSON may hold, whatever it is for: Python's reader takes more than can be answered or quoted."""
+"""General limits for the JSON of a request. Python's parser accepts values that cannot be returned or quoted."""
 from __future__ import annotations
 
 import math
@@ -6,15 +6,17 @@ from typing import Any
 
 from animatediff.errors import SettingsError
 
-DEEPEST = 16  # lists and objects in one another
-MOST = 1_000_000  # values of a request
+DEEPEST = 16  # levels of nested lists and objects
+MOST = 1_000_000  # values in a request
 LARGEST = 2**63
 
 
 def check(body: Any, where: str) -> None:
-    """SettingsError for values that are nested too deep or too many, for NaN, infinity and integers of more than 64
-    bits, and for text with half a character (an unpaired surrogate). What is no JSON at all, such as a page's picture,
-    is left alone."""
+    """Raise a SettingsError for a value that is not acceptable.
+
+    These are values nested too deep, too many values, NaN, infinity, integers of more than 64 bits, and text with an
+    unpaired surrogate. Objects that are not JSON, such as a page's picture, are not checked.
+    """
     level, count = [body], 0
     for _ in range(DEEPEST + 1):
         count += len(level)

@@ -1,4 +1,4 @@
-"""Picking a motion LoRA on the page: a list, a weight, and a button that writes both into the text of the settings."""
+"""Picking a motion LoRA on the page: a list, a weight, and a button that writes both into the settings' text."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from animatediff.errors import AnimateDiffError
 
 LIST, WEIGHT, ADD = "Motion LoRAs in your folders", "Weight", "Add"
 ADD_HELP = "Write the chosen motion LoRA with this weight into the text above; a weight of 0 takes it out"
-MOST = 2.0  # weights beyond it are written by hand
+MOST = 2.0  # the slider's limit; larger weights are typed by hand
 
 
 class LoraPicker:
-    """The controls, in the gradio context that is open. names: of the motion LoRAs that there are."""
+    """The controls, created in the open gradio context. names: returns the names of the available motion LoRAs."""
 
     def __init__(self, gr: Any, tab: str, names: Callable[[], Sequence[str]]):
         self.gr, self.names = gr, names
@@ -29,17 +29,19 @@ class LoraPicker:
             control.do_not_save_to_config = True
 
     def connect(self, field: Any, **event: Any) -> None:
-        """field: of the settings."""
+        """Connect the button. field: text field of the settings."""
         self.add.click(fn=with_lora, inputs=[field, self.list, self.weight], outputs=[field], **event)
 
     def read(self) -> Any:
-        """An update of the list after a look into the folders."""
+        """Return an update of the list after reading the folders."""
         return self.gr.update(choices=list(self.names()))
 
 
 def with_lora(text: str, name: str | None, weight: float | None) -> str:
-    """The parameter's text with this motion LoRA in it, once, or without it where the weight is 0. A text that cannot
-    be read stays as it is: the lines on the page say what is wrong with it."""
+    """Return the text with this motion LoRA in it once, or without it if the weight is 0.
+
+    A text that cannot be parsed is returned unchanged; the lines on the page show its error.
+    """
     if not name:
         return text
     try:

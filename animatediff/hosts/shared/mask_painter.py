@@ -1,7 +1,7 @@
-"""Painting a motion mask on the page: a canvas, a button that blackens it and one that takes what is on it.
+"""Painting a motion mask on the page: a canvas, a button that makes it black, and one that saves the mask.
 
-The mask becomes a file, whose name goes into the text field of the settings; so it reaches the run, infotexts, plots
-and the other tab as every other value does. gradio 3.41 paints with Image, gradio 4 with ImageMask.
+The mask is saved as a file whose name goes into the settings' text field. From there it reaches the run, infotexts,
+plots and the other tab like any other value. gradio 3.41 paints with Image, gradio 4 with ImageMask.
 """
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from PIL import Image, ImageChops
 
 LABEL = "Paint the motion mask"
 BLANK, TAKE = "Black canvas", "Use as motion mask"
-HEIGHT = 400  # pixels on the page
+HEIGHT = 400  # of the canvas on the page, in pixels
 WHITE = "#ffffff"
-LARGEST = 4096  # pixels of a side of the canvas, which a page's events could ask to be any
+LARGEST = 4096  # limit of a side of the canvas in pixels, since a client may send any size
 
 
 class Painter:
-    """The controls, in the gradio context that is open. keep: saves a PNG file's bytes and names the mask."""
+    """The controls, created in the open gradio context. keep: saves a PNG file's bytes and returns the mask's name."""
 
     def __init__(self, gr: Any, tab: str, keep: Callable[[bytes], str]):
         self.gr, self.keep = gr, keep
@@ -37,7 +37,11 @@ class Painter:
             control.do_not_save_to_config = True
 
     def connect(self, field: Any, size: list[Any], **event: Any) -> None:
-        """field: of the settings. size: the host's controls of width and height, as far as the page has them."""
+        """Connect the buttons.
+
+        field: text field of the settings.
+        size: the host's controls of width and height, if the page has them.
+        """
         self.blank.click(fn=self.blackened, inputs=size, outputs=[self.canvas], **event)
         self.take.click(fn=lambda value: taken(value, self.keep), inputs=[self.canvas], outputs=[field], **event)
 
@@ -47,7 +51,10 @@ class Painter:
 
 
 def taken(value: Any, keep: Callable[[bytes], str]) -> str:
-    """The name of the mask on the canvas; "" for an empty one. keep: saves a PNG file's bytes and names the mask."""
+    """Save the mask on the canvas. Return its name, or "" for an empty canvas.
+
+    keep: saves a PNG file's bytes and returns the mask's name.
+    """
     mask = painted(value)
     if mask is None:
         return ""
@@ -57,7 +64,7 @@ def taken(value: Any, keep: Callable[[bytes], str]) -> str:
 
 
 def painted(value: Any) -> Image.Image | None:
-    """The strokes in white on black; a picture without strokes is a mask itself. `value`: as gradio gives it."""
+    """Return the strokes in white on black, or the picture itself if there are no strokes. value: gradio's value."""
     if not isinstance(value, dict):
         return value
     if "mask" in value:

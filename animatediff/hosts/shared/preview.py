@@ -1,9 +1,10 @@
-"""The live preview shows the clip as it moves.
+"""A live preview that plays the clip.
 
-The WebUI asks for a preview from the thread of a web request, while the job runs in another: modules/progress.py calls
-`state.set_current_image`, which calls `state.do_set_current_image` when enough steps have passed, and writes
-`state.current_image` with `image.save(buffer, format=…)` into a data: URI for an <img>. `moving_preview` replaces the
-second by one that makes a picture whose `save` writes an animation. Nothing here imports the host.
+The WebUI asks for a preview in the thread of a web request, while the job runs in another thread. modules/progress.py
+calls `state.set_current_image`, which calls `state.do_set_current_image` after enough steps, and writes
+`state.current_image` with `image.save(buffer, format=…)` into a data: URI for an <img>. `moving_preview` replaces
+`do_set_current_image` by a function that creates a picture whose `save` writes an animation. Nothing here imports the
+host.
 
     with moving_preview(shared.state, sd_samplers.sample_to_image, fps):
         sampler.sample(...)
@@ -23,22 +24,23 @@ from PIL import Image
 
 log = logging.getLogger(__name__)
 
-FRAMES = 16  # at most so many are decoded for one preview
-SIDE = 256  # pixels; larger previews cost time and traffic and say no more
+FRAMES = 16  # most frames decoded for one preview
+SIDE = 256  # longest side in pixels; larger previews cost time and traffic
 SHORTEST = 0.02  # seconds; browsers show a frame of 10 ms or less for 100 ms
 QUALITY = 80  # WebP of 16 frames of 256×256: about 0.2 MB and 0.2 s of one core; APNG: 2.4 MB and 0.5 s
 
-Decode = Callable[[torch.Tensor, int], Image.Image]  # latents [f c h w] and which of them -> picture
+Decode = Callable[[torch.Tensor, int], Image.Image]  # (latents [f c h w], index of a frame) -> picture
 
 
 class MovingPicture(Image.Image):
-    """A picture that is its first frame in every respect, but writes an animation of all of them.
+    """A picture that looks like its first frame but saves as an animation of all frames.
 
-    `durations`: milliseconds of each frame. `save` ignores the format asked for and writes WebP (APNG where Pillow
-    has no WebP), repeated for ever: browsers look at the bytes of an <img>, not at the type that a data: URI names.
+    durations: milliseconds of each frame.
+    `save` ignores the requested format and writes WebP, repeated for ever, or APNG if Pillow has no WebP. Browsers
+    detect the type of an <img> from its bytes, not from the type in a data: URI.
     """
 
-    frames: tuple[Image.Image, ...] = ()  # a copy made by pickling has none and is a still
+    frames: tuple[Image.Image, ...] = ()  # a pickled copy has none and is a still
 
     def __init__(self, frames: Sequence[Image.Image], durations: Sequence[int]):
         if not frames or len(frames) != len(durations):
@@ -50,7 +52,7 @@ class MovingPicture(Image.Image):
         self._encoded: bytes | None = None
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """Write the animation to a path or a binary file; `format` and its parameters are for stills alone."""
+        """Write the animation to a path or a binary file. `format` and `params` apply only to stills."""
         if not self.frames:
             return super().save(fp, format, **params)
         data = self.encoded()
@@ -61,7 +63,7 @@ class MovingPicture(Image.Image):
                 file.write(data)
 
     def encoded(self) -> bytes:
-        """The animation, encoded once for all who ask."""
+        """Return the encoded animation, computed once."""
         with self._lock:
             if self._encoded is None:
                 try:
@@ -78,7 +80,8 @@ class MovingPicture(Image.Image):
 
 
 def pick(count: int, fps: float, most: int = FRAMES) -> tuple[list[int], list[int]]:
-    """Which of `count` frames a preview has, evenly taken, and the milliseconds of each, which add up to the clip's."""
+    """Return the indices of evenly spaced frames for a preview, and their milliseconds, whose sum is the clip's length.
+    """
     taken = max(1, min(count, most, int(count / fps / SHORTEST)))
     starts = [i * count // taken for i in range(taken + 1)]
     times = [round(1000 * start / fps) for start in starts]
@@ -87,7 +90,8 @@ def pick(count: int, fps: float, most: int = FRAMES) -> tuple[list[int], list[in
 
 def preview(latents: torch.Tensor | None, fps: float, decode: Decode, *, most: int = FRAMES, side: int = SIDE,
             wanted: Callable[[], bool] = lambda: True) -> MovingPicture | None:
-    """A small moving picture of latents [f c h w]; None if they are no clip, or `wanted` says no on the way."""
+    """Return a small animation of latents [f c h w], or None if they are no clip or `wanted` returns False meanwhile.
+    """
     if latents is None or latents.ndim != 4 or len(latents) < 2:
         return None
     indices, durations = pick(len(latents), fps, most)
@@ -111,14 +115,15 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
 @contextmanager
 def moving_preview(state: Any, decode: Decode, fps: float, *, direct: bool = False, most: int = FRAMES,
                    side: int = SIDE) -> Iterator[None]:
-    """While it lasts, previews of `state` (the host's shared.state) move. Undone at the end, whatever happens.
+    """Make the previews of `state` (the host's shared.state) move inside the block.
 
-    The latents are `state.current_latent` [f c h w]. One step is decoded once, however often the page asks. What is no
-    clip, and any error, is left to the host. `direct`: set where the host does not preview from other threads
-    (`not shared.parallel_processing_allowed`) but hands finished stills to `state.assign_current_image` while sampling.
+    The latents are `state.current_latent` [f c h w]. Each step is decoded only once. If they are no clip, or after an
+    error, the host makes its own preview.
+    direct: set if the host does not preview from other threads (`not shared.parallel_processing_allowed`) but passes
+        finished stills to `state.assign_current_image` while sampling.
     """
     if not (hasattr(state, "do_set_current_image") and hasattr(state, "assign_current_image")):
-        yield  # a host that previews in another way keeps its own
+        yield  # a host with another kind of preview keeps it
         return
     preview_of = _Preview(state, decode, fps, most, side)
     replaced: dict[str, Any] = {"do_set_current_image": preview_of.update}
@@ -132,7 +137,7 @@ def moving_preview(state: Any, decode: Decode, fps: float, *, direct: bool = Fal
     finally:
         for name, ours in replaced.items():
             if vars(state).get(name) is not ours:
-                continue  # somebody has wrapped it since; what is inside now hands on to the host
+                continue  # another extension has wrapped it; ours, now inactive, calls the host's
             if name in before:
                 setattr(state, name, before[name])
             else:
@@ -141,31 +146,31 @@ def moving_preview(state: Any, decode: Decode, fps: float, *, direct: bool = Fal
 
 
 class _Preview:
-    """Remembers what was shown. Called from any thread, by several at once."""
+    """The current preview. Its methods may be called from several threads at once."""
 
     def __init__(self, state: Any, decode: Decode, fps: float, most: int, side: int):
         self.state, self.decode, self.fps, self.most, self.side = state, decode, fps, most, side
         self.host_update, self.host_assign = state.do_set_current_image, state.assign_current_image
         self.lock = threading.RLock()  # the host's update calls assign, which may be ours
         self.active, self.told = True, False
-        self.tried: tuple[torch.Tensor, int] | None = None  # keeps the latents: an id alone may be given out again
+        self.tried: tuple[torch.Tensor, int] | None = None  # holds the latents, since an id could be reused
         self.shown = False
 
     def update(self) -> None:
-        """In place of state.do_set_current_image."""
+        """Replacement of state.do_set_current_image."""
         if not self.show():
             self.host_update()
 
     def assign(self, image: Image.Image) -> None:
-        """In place of state.assign_current_image."""
+        """Replacement of state.assign_current_image."""
         if isinstance(image, MovingPicture) or not self.show():
             self.host_assign(image)
 
     def show(self) -> bool:
-        """Make a moving picture of the current latents the current image, or know that it is; False: it cannot be."""
+        """Make an animation of the current latents the current image. Return whether it is shown."""
         with self.lock:
             latents, step = self.state.current_latent, self.state.sampling_step
-            whole = int(step)  # a part of a step, counted in windows, has brought no new latents
+            whole = int(step)  # latents change only with whole steps, but windows count as fractions
             if not self.active or latents is None:
                 return False
             if self.tried is not None and self.tried[0] is latents and self.tried[1] == whole:
@@ -176,7 +181,7 @@ class _Preview:
                                   wanted=lambda: self.active)
                 if picture is None:
                     return False
-                picture.encoded()  # here, where an error still leaves the host's own preview
+                picture.encoded()  # encode now, so that after an error the host can still make its own preview
             except Exception as error:
                 if not self.told:
                     log.warning("AnimateDiff cannot show a moving preview (%s: %s); the WebUI's own is shown",
@@ -189,7 +194,7 @@ class _Preview:
             return True
 
     def end(self) -> None:
-        """Hand everything on to the host from now; wait for a frame that is being decoded in another thread."""
+        """Forward all further calls to the host. Wait for a frame that another thread is decoding."""
         self.active = False
         if self.lock.acquire(timeout=5):
             self.lock.release()

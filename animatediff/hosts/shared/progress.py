@@ -1,8 +1,8 @@
-"""The progress bar counts windows.
+"""A progress bar that counts windows.
 
-It shows (`state.job_no` + `state.sampling_step` / `state.sampling_steps`) / `state.job_count`. The second of these is
-what ControlNet and others take the share of the run from, for each call of the UNet: while step i runs it is i - 1
-(0 in the first), and stays so. What is done beyond that is added to the first, until the pass ends.
+The host's bar shows (`state.job_no` + `state.sampling_step` / `state.sampling_steps`) / `state.job_count`. ControlNet
+and other extensions read `sampling_step` in each call of the UNet to find the progress of the run: during step i it
+must be i - 1 (0 in the first). So it is not changed; the fraction of windows is added to `job_no` until the pass ends.
 Nothing here imports the host.
 """
 from __future__ import annotations
@@ -17,13 +17,19 @@ from animatediff.sampling import Event
 @contextmanager
 def progress_in_windows(state: Any, sampler: Any, name: str,
                         parts: Sequence[int] = (1,)) -> Iterator[Callable[[Event], None]]:
-    """Gives what is to be told of every window, and of every iteration if there are several. `sampler`: of this pass
-    alone; its `callback_state` ends each step. parts: how long each of the pass' iterations is, such as its steps, and
-    behind them the repair of the seam if there is one."""
+    """Yield a callback for every window and, if there are several iterations, for the start of each.
+
+    sampler: sampler of this pass only. Its `callback_state` ends each step.
+    parts: length of each iteration of the pass, for example in steps, and of the seam repair if there is one.
+    """
     job, plain, iteration = state.job_no, sampler.callback_state, 1
 
     def show(done: float, step: int) -> None:
-        """done: share of the iteration; step: what the host's sampling_step is, or will be in a moment."""
+        """Update the progress bar.
+
+        done: share of the iteration that is complete.
+        step: the host's sampling_step, now or after this callback.
+        """
         whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
         state.job_no = job + whole - step / max(1, state.sampling_steps)
 
@@ -41,7 +47,7 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
 
     def callback_state(values: Any) -> None:
         step = values["i"]
-        show(min(1, (step + 1) / max(1, state.sampling_steps)), step)  # the host now sets sampling_step to it
+        show(min(1, (step + 1) / max(1, state.sampling_steps)), step)  # the host then sets sampling_step to `step`
         plain(values)
 
     sampler.callback_state = callback_state
@@ -50,4 +56,4 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
     finally:
         sampler.callback_state = plain
         state.job_no, state.textinfo = job, None
-        state.sampling_step = state.sampling_steps  # all of this pass; nothing samples before the host sets it to 0
+        state.sampling_step = state.sampling_steps  # the pass is complete; the host sets it to 0 before the next one

@@ -1,9 +1,9 @@
 """Stopping a job with a message.
 
-The WebUI swallows what script hooks raise, so a hook cannot end a job by raising. It can leave something on the
-job's own `p` that raises where nothing catches it: the host's next use of it ends the job, the queue goes on, the
-page shows the message (a1111/page_errors.py), and the API, which answers with an exception's `status_code` and
-`detail`, sends a 4xx. Only `p` is touched, which lives as long as the job.
+The WebUI catches exceptions of script hooks, so a hook cannot end a job by raising one. Instead it replaces attributes
+of the job's `p` by objects that raise when the host uses them, outside any such handler. Then the job ends and the
+queue goes on. The page shows the message (a1111/page_errors.py), and the API returns the exception's `status_code` and
+`detail`. Only `p` is changed, which lives as long as the job.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from animatediff.errors import AnimateDiffError
 
 
 class AnimateDiffStopped(HTTPException):
-    """The job cannot be done; its text says what, where and the remedy."""
+    """Raised to end a job. The text contains the place, the problem and the remedy."""
 
     def __init__(self, error: AnimateDiffError):
         super().__init__(status_code=error.http_status, detail=str(error))
@@ -26,7 +26,7 @@ class AnimateDiffStopped(HTTPException):
 
 
 class _Raises(dict):
-    """A dict whose keys cannot be had."""
+    """A dict that raises when it is read."""
 
     def __init__(self, error: AnimateDiffError):
         super().__init__()
@@ -39,13 +39,13 @@ class _Raises(dict):
 
 
 def before_anything(p: Any, error: AnimateDiffError) -> None:
-    """From `before_process`: the job ends before the host applies settings or loads a checkpoint."""
+    """Stop a job in `before_process`, before the host applies settings or loads a checkpoint."""
     p.override_settings = _Raises(error)
     _stop_a_plot(p, error)
 
 
 def before_sampling(p: Any, error: AnimateDiffError) -> None:
-    """From `process`: the job ends before latents are made, when the other scripts have had their turn."""
+    """Stop a job in `process`, before latents are created. The other scripts' `process` hooks still run."""
 
     def init(*_: Any, **__: Any) -> NoReturn:
         _stop_a_plot(p, error)
@@ -55,12 +55,12 @@ def before_sampling(p: Any, error: AnimateDiffError) -> None:
 
 
 def _stop_a_plot(p: Any, error: AnimateDiffError) -> None:
-    """The X/Y/Z plot goes on after any exception, and asks for the prompts next."""
+    """Stop the X/Y/Z plot too. It continues after any exception, and reads the prompts next."""
     p.all_prompts = _Raises(error)
 
 
 def in_place_of(host: Any, names: tuple[str, ...], error: AnimateDiffError) -> None:
-    """The methods `names` of this object raise."""
+    """Make the methods `names` of `host` raise."""
 
     def stop(*_: Any, **__: Any) -> NoReturn:
         raise AnimateDiffStopped(error)

@@ -1,12 +1,12 @@
-"""Sentences with values in them, in another language.
+"""Translation of sentences that contain values.
 
-The host's localization replaces texts that are exactly a key, such as labels. What is written at run time is put
-into another language here, by templates in sentences/LANGUAGE.json:
+The host's localization replaces texts that equal a key, such as labels. Texts composed at run time are translated here,
+with templates from sentences/LANGUAGE.json:
 
     "{} is out of range": "{}は範囲外です"
     "interrupted after {} of {} {}": "{1}{2}のうち{0}で中断されました"
 
-A value is translated too, if it is a key or fits a template. Full stops at the end are left out.
+A value is translated too, if it is a key or matches a template. Full stops at the end are left out of the keys.
 """
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from animatediff.errors import AnimateDiffError
 
 FOLDER = Path(__file__).parent / "sentences"
-PLACE = re.compile(r"\{(#?)\}")  # of any value, or of a number
+PLACE = re.compile(r"\{(#?)\}")  # {}: any value; {#}: a number
 SENTENCES = re.compile(r"(?<=[^.…])\. (?=\S)")
 COLON = "："
 
 
 class Translation:
-    """texts: by the English ones."""
+    """The translations of one language. texts: English text or template -> translation."""
 
     def __init__(self, texts: Mapping[str, str]):
         self.texts = texts
@@ -33,26 +33,27 @@ class Translation:
 
     @classmethod
     def of(cls, language: str, labels: Path) -> Translation | None:
-        """None for a language that there is not. labels: the folder of the host's localizations."""
+        """Return the translations of a language, or None if there are none. labels: folder of the host's localizations.
+        """
         own, host = FOLDER / f"{language}.json", labels / f"{language}.json"
         if language != Path(language).name or not (own.is_file() and host.is_file()):
             return None
         return cls(json.loads(host.read_text("utf-8")) | json.loads(own.read_text("utf-8")))
 
     def error(self, error: AnimateDiffError) -> str:
-        """An error's message; its parts are translated one by one."""
+        """Return an error's message. Its parts are translated one by one."""
         where = f"{self.text(error.where)}{COLON}" if error.where else ""
         what = self.text(error.what)
         what = self.value(what) if what == error.what else what
         return f"{where}{_ended(what)}{_ended(self.text(error.remedy))}"
 
     def value(self, english: str) -> str:
-        """A name or a number with its unit; what is not known stays as it is."""
+        """Translate a name, or a number with its unit. An unknown one is returned unchanged."""
         found = self._whole(english, of_values=True)
         return english if found is None else found
 
     def text(self, english: str) -> str:
-        """A sentence or several of them."""
+        """Translate one or several sentences."""
         found = self._whole(english)
         if found is not None:
             return found
@@ -64,7 +65,10 @@ class Translation:
         return english if found is None else f"{self.text(where)}{COLON}{found}"
 
     def _whole(self, english: str, *, of_values: bool = False) -> str | None:
-        """of_values: by templates of little text, too, which many sentences would fit, such as "{} and {}"."""
+        """Return the translation of the whole text, or None.
+
+        of_values: also use templates with little text, such as "{} and {}", which would match many sentences.
+        """
         if english in self.texts:
             return self.texts[english]
         bare = english.rstrip(".")
@@ -81,9 +85,12 @@ def _says_much(template: str) -> bool:
 
 
 def _values(template: Sequence[str], english: str) -> list[str] | None:
-    """What stands in the places of a template, each at least one character; None where the text does not fit. The
-    texts between places are looked up one behind the other, in time in proportion to the text, which a regular
-    expression would not promise. template: text, mark, text, …, as PLACE splits it."""
+    """Return the values at a template's places, each at least one character, or None if the text does not match.
+
+    The texts between the places are searched one after the other, in time linear in the text's length. A regular
+    expression would not guarantee that.
+    template: text, mark, text, …, as PLACE splits it.
+    """
     first, *between = template[::2]
     if not english.startswith(first):
         return None

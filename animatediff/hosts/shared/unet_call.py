@@ -1,4 +1,4 @@
-"""What the host asks the model in one call, for all frames of a clip at once, is asked window by window."""
+"""Splitting the host's model call for all frames of a clip into one call per window."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -13,21 +13,22 @@ from animatediff.clip.call import WindowCall
 from animatediff.hosts.shared.cfg_rows import Rows
 from animatediff.layout import Group
 
-# Makes a context from the frames of some windows and the number of roles; the call has rows [(role frame)].
+# (frames of some windows, number of roles) -> context for their call, which has rows [(role frame)].
 AroundWindow = Callable[[Group, int], AbstractContextManager[None]]
 
 
 class Run(call.Run, Protocol):
-    """What is read of a sampling pass besides."""
+    """The part of a sampling pass that these calls use."""
 
     around_window: Sequence[AroundWindow]
 
 
 def of_rows_call(run: Run, rows: Rows, of_rows: Callable[[Tensor, Tensor], Tensor], steps: int) -> WindowCall:
-    """Denoiser of windows x [(window frame) (role c) h w] -> the same shape, in one call of the host's.
+    """Return the denoiser of windows x [(window frame) (role c) h w] -> same shape, computed by one call of the host.
 
-    of_rows(x [n c h w], numbers of these rows in the host's batch [n]): the model's answer, the same shape.
-    steps: in which the model is called in this run of the sampler.
+    of_rows: takes x [n c h w] and the indices [n] of its rows in the host's batch. Returns the model's output, same
+        shape.
+    steps: number of steps in which this run of the sampler calls the model.
     """
     def ask(x: Tensor, windows: Sequence[Group], chosen: Sequence[int]) -> Tensor:
         frames = tuple(chain.from_iterable(windows))

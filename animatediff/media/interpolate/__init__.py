@@ -1,4 +1,4 @@
-"""Frames between frames: when they are due (`plan`), where a clip is cut (`cuts`), and what they show (`registry`)."""
+"""Frame interpolation: times of the new frames (`plan`), cut detection (`cuts`), and the methods (`registry`)."""
 from __future__ import annotations
 
 from animatediff.media.interpolate.registry import METHODS, Method

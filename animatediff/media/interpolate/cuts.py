@@ -1,4 +1,4 @@
-"""Where a clip is cut: between two frames of which little is found again in the other, even somewhat elsewhere."""
+"""Cut detection: a cut is between two frames with few similar places, even within a small distance."""
 from __future__ import annotations
 
 from collections import deque
@@ -7,15 +7,15 @@ import numpy as np
 from PIL import Image
 
 SIDE = 32  # pixels of the longer side at which frames are compared
-REACH = 4  # pixels in every direction, of SIDE, in which a place is looked for
-UNLIKE = 24.0  # of 255: a place whose best match is further off is not found again
-CERTAIN = 0.3  # the share that is not found again, from which on it is a cut
-# Or from which on it is one, if it is so many times that of each of so many steps before.
+REACH = 4  # search distance in every direction, in pixels at size SIDE
+UNLIKE = 24.0  # of 255: a place whose best match differs by more counts as not found
+CERTAIN = 0.3  # share of places not found that is always a cut
+# A share above LEAST is a cut as well if it is STANDING_OUT times that of each of the last MEMORY steps.
 LEAST, STANDING_OUT, MEMORY = 0.06, 5, 4
 
 
 def unlikeness(a: np.ndarray, b: np.ndarray) -> float:
-    """The share of both frames that is not found again in the other, 0…1."""
+    """Return the share of places in each frame that are not found in the other, 0…1."""
     small = [_small(frame) for frame in (a, b)]
     return float(np.mean([_lost(*small), _lost(*reversed(small))]))
 
@@ -39,14 +39,18 @@ def _lost(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _averaged(plane: np.ndarray) -> np.ndarray:
-    """The mean of each place and its eight neighbours."""
+    """Return the mean of each place and its eight neighbours."""
     wide = np.pad(plane, 1, mode="edge")
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
 
 
 class Finder:
-    """Told of a clip's steps in their order, since a cut is also what stands out of the steps before it."""
+    """Finds the cuts of a clip.
+
+    Call `is_cut` for all pairs of neighbouring frames in playback order, since a step is also compared with the
+    previous ones.
+    """
 
     def __init__(self) -> None:
         self._before: deque[float] = deque(maxlen=MEMORY)

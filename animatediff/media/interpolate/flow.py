@@ -1,9 +1,9 @@
-"""Optical flow without a network: OpenCV's DIS, from each frame to the other, with occlusion.
+"""Interpolation by optical flow without a network: OpenCV's DIS in both directions, with occlusion.
 
-Each pixel of both frames is carried along its flow to the time between (forward splatting). Where several arrive, those
-that both directions agree on count most; where none arrives, the flow is filled in from around. There the frames are
-looked up: both, or only the one that has the pixel, where it is hidden in the other. Where the search has failed, the
-frames are blended.
+Each pixel's flow is moved along itself to the time of the new frame (forward splatting). If several arrive at a pixel,
+those that agree in both directions have the largest weight. If none arrives, the flow is filled in from the
+neighbourhood. The new frame then mixes both frames, sampled along this flow. If a pixel is hidden in one frame, only
+the other is used. Where the search has failed, the frames are blended without motion.
 """
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 
 from animatediff.media.optical_flow import Search, sample
 
-NEIGHBOURS = (32, 4)  # shares of the longer side: how far around
-_LEAST = 1e-3  # weight of a pixel that nothing speaks for
+NEIGHBOURS = (32, 4)  # sizes of the neighbourhoods, as divisors of the frame's longer side
+_LEAST = 1e-3  # least weight of a pixel
 
 
 @dataclass(frozen=True)
 class _Carried:
-    """A frame's flow to the other [h w 2] in pixels, and how sure it is [h w], 0…1."""
+    """The flow from one frame to the other."""
 
-    flow: np.ndarray
-    sure: np.ndarray
+    flow: np.ndarray  # [h w 2] in pixels
+    sure: np.ndarray  # certainty [h w], 0…1
 
 
 class Flow:
-    """Needs OpenCV. Two searches for each pair of frames, whatever the number between."""
+    """Interpolates by optical flow. Needs OpenCV. Searches twice per pair of frames, for any number of new frames."""
 
     def __init__(self) -> None:
         self._search = Search()
@@ -40,7 +40,7 @@ class Flow:
         return [self._at(a, b, ab, ba, np.float32(t)) for t in times]
 
     def _carried(self, flow: np.ndarray, sure: np.ndarray) -> _Carried:
-        """Where the flow is not sure, it goes on as the sure one around it, near or far."""
+        """Return the flow, with uncertain parts replaced by the certain flow around them."""
         known, weight = flow, sure
         for side in (max(flow.shape) // share | 1 for share in NEIGHBOURS):
             mass = self._cv2.blur(sure, (side, side))
@@ -51,7 +51,7 @@ class Flow:
         return _Carried(known, sure)
 
     def _certainty(self, a: np.ndarray, b: np.ndarray, there: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """How far each pixel of `a` is found again in `b`: there and back ends where it began, on the same colour."""
+        """Return how certain the flow of each pixel of `a` is: forward and backward flow lead back, colours match."""
         returned = there + sample(back, there)
         astray = (returned**2).sum(2) / (0.5 + 0.05 * (there**2).sum(2))
         colour = np.abs(sample(b, there).astype(np.float32) - a).mean(2) / 24
@@ -59,7 +59,7 @@ class Flow:
 
     def _at(self, a: np.ndarray, b: np.ndarray, ab: _Carried, ba: _Carried, t: np.float32) -> np.ndarray:
         shape = a.shape[:2]
-        # Mass, motion from a to b, and how much of it a alone and b alone know.
+        # Planes: weight, motion from a to b (x, y), and the shares visible only in a and only in b.
         total = np.zeros((5, *shape), np.float32)
         for carried, share, sign, near, only in ((ab, t, 1, 1 - t, 3), (ba, 1 - t, -1, t, 4)):
             weight = (carried.sure**2 + _LEAST) * (near + _LEAST)
@@ -72,12 +72,12 @@ class Flow:
         near, far = (sample(picture, way * motion).astype(np.float32) for picture, way in ((a, -t), (b, 1 - t)))
         weight_a, weight_b = (1 - t) * (1 - only_b) + 1e-4, t * (1 - only_a) + 1e-4
         mixed = (near * weight_a[..., None] + far * weight_b[..., None]) / (weight_a + weight_b)[..., None]
-        # Pixels of both that are not found in the other meet where the search has failed: there the frames are blended.
+        # The search has failed where unmatched pixels of both frames arrive at the same place: blend there.
         failed = self._cv2.blur(np.maximum(8 * only_a * only_b - 1, 0), (5, 5))[..., None]
         return np.rint(mixed + (a + (b.astype(np.float32) - a) * t - mixed) * failed).clip(0, 255).astype(np.uint8)
 
     def _filled(self, total: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Motion and occlusion at each pixel; where nothing has arrived, as around it."""
+        """Return motion and occlusion at each pixel, filled in from the neighbourhood if nothing has arrived."""
         planes, size = total.transpose(1, 2, 0), 3
         known = planes[..., 0] > 0.25 * _LEAST
         found = np.where(known[..., None], planes, 0)
@@ -92,7 +92,7 @@ class Flow:
 
 
 def _splat(values: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """`values` [c h w] moved by `offset` [h w 2]: each pixel is shared out over the four that it falls between."""
+    """Return `values` [c h w] moved by `offset` [h w 2]. Each pixel is distributed over the four nearest ones."""
     channels, height, width = values.shape
     x = np.arange(width, dtype=np.float32)[None] + offset[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]

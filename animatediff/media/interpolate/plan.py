@@ -1,29 +1,34 @@
-"""Which output frames lie between two frames of a clip. Times are exact, in seconds from the clip's beginning."""
+"""Times of the output frames between two frames of a clip. Times are exact, in seconds from the clip's beginning."""
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-UNITS = (Fraction(1, 100), Fraction(1, 1000))  # in which containers count seconds
-JITTER = Fraction(1, 50)  # seconds by which a frame's stated time may be off, as GIFs count in hundredths
+UNITS = (Fraction(1, 100), Fraction(1, 1000))  # time units of containers in seconds
+JITTER = Fraction(1, 50)  # seconds by which a frame's stored time may be wrong, since GIFs count in hundredths
 
 
 def due(start: Fraction, end: Fraction, rate: Fraction) -> list[Fraction]:
-    """The output frames at or after `start` and before `end`, `rate` in a second, each as the share of the way: 0 is at
-    `start`."""
+    """Return the output frames at or after `start` and before `end`, as shares of the interval: 0 is at `start`.
+
+    rate: output frames per second.
+    """
     first, behind = math.ceil(start * rate), math.ceil(end * rate)
     return [(k / rate - start) / (end - start) for k in range(first, behind)]
 
 
 def count(seconds: Fraction, rate: Fraction) -> int:
-    """The output frames of a clip that lasts so long."""
+    """Return the number of output frames of a clip with this duration."""
     return len(due(Fraction(0), seconds, rate))
 
 
 def steady_rate(seconds: Sequence[Fraction]) -> Fraction | None:
-    """Frames per second of a clip whose frames last so long, where that is one rate apart from the rounding of its
-    container; None where the frames last differently. The last frame's time is often made up, and need not fit."""
+    """Return the constant frames per second of a clip, or None if its frames have different durations.
+
+    seconds: durations of the frames. Differences from the container's rounding are ignored, and so is the last frame's
+    duration if it does not fit, since it is often made up.
+    """
     return _steady(seconds) or _steady(seconds[:-1])
 
 

@@ -1,4 +1,4 @@
-"""The methods of interpolation. A new one is a class with what `Method` names, and an entry in METHODS."""
+"""The interpolation methods. To add one, write a class that implements `Method` and add it to METHODS."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,14 @@ from animatediff.media.interpolate.rife import Rife
 
 
 class Method(Protocol):
-    """Makes what lies between two frames."""
+    """Makes new frames between two frames."""
 
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
-        """What is seen between two frames, uint8 [h w 3], at shares of the way, each more than 0 and less than 1."""
+        """Return new frames between two frames, uint8 [h w 3]. times: shares of the interval, between 0 and 1."""
         ...
 
 
-# Made by tensors and device, which only networks want.
+# Each factory takes the tensors of a model file and a device, which only networks use.
 METHODS: dict[str, Callable[[Mapping[str, Any], str], Method]] = {
     "flow": lambda tensors, device: Flow(),
     "RIFE": Rife,

@@ -1,8 +1,8 @@
-"""RIFE's network for frames between (arXiv:2011.06294), versions 4.0 to 4.26, for their published weights.
+"""RIFE's network for frame interpolation (arXiv:2011.06294), versions 4.0 to 4.26, for their published weights.
 
-From coarse to fine, four or five blocks refine the flow from the frame between to both frames, and a mask that mixes
-the two warped frames. `Layout` has what differs between versions. The tensors have the names of the published files,
-whose other networks (refinement, teacher) are for training or unused.
+From coarse to fine, four or five blocks refine the flow from the new frame to both frames, and a mask that mixes the
+two warped frames. `Layout` lists what differs between versions. The tensors have the names in the published files.
+Their other networks (refinement, teacher) are for training or unused.
 """
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # each block works at this fraction of the frames' size
+SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks; each works at the frames' size divided by this
 LITE = 24, (32, 16, 8, 4, 1)  # the last block's width in 4.25 lite, and the scales there
-FAR = 32  # pixels; where everything moves further, all blocks of 4.0 and 4.1 look at half the size
-MULTIPLE = 64  # the coarsest block halves twice more, and `FAR` once
-SMALL = 256  # pixels of the longer side
+FAR = 32  # pixels; if the largest motion in both directions is longer, all blocks of 4.0 and 4.1 work at half the size
+MULTIPLE = 64  # of the frames' sides: the coarsest block halves twice more, and `FAR` once
+SMALL = 256  # pixels of the longer side below which frames are small, see `zoom_of`
 ENCODERS = (("cnn0", "cnn1", "cnn2", "cnn3"), ("0", "2", "4", "6"), ("0", "1"))  # names of the layers, per version
 
 Shapes = Mapping[str, Sequence[int]]
@@ -41,11 +41,11 @@ class Layout:
 
     widths: tuple[int, ...] = (192, 128, 96, 64)
     body: str = "PReLU"
-    outside: int = 5  # channels that a block finds: four of flow, one of the mask, and others
-    encoder: tuple[str, ...] = ()  # names of its layers; with one, each mask replaces the last
+    outside: int = 5  # channels that a block returns: four of the flow, one of the mask, and further ones
+    encoder: tuple[str, ...] = ()  # names of its layers; if there is one, each block's mask replaces the last one
     encoder_width: int = 0
-    features: int = 0  # channels that the encoder finds
-    carried: int = 0  # the others of `outside`, if the next block gets them
+    features: int = 0  # channels that the encoder returns for a frame
+    carried: int = 0  # the further channels, if the next block takes them
     groups: int = 1  # of the convolutions of residual bodies
 
     @property
@@ -54,7 +54,7 @@ class Layout:
 
 
 def layout_of(shapes: Shapes) -> Layout | None:
-    """Return the layout of a file with these tensors, if it has all of one in fitting shapes."""
+    """Return the layout that these tensors belong to, or None if one is missing or has another shape."""
     def size(name: str, axis: int = 0) -> int:
         shape = shapes.get(name, ())
         return shape[axis] if len(shape) == 4 else 0
@@ -91,7 +91,10 @@ class Residual(nn.Module):
 
 
 class Block(nn.Module):
-    """x [b c h w] (and the flow so far [b 4 h w]) -> what to add to flow, the mask, what is carried, at x's size."""
+    """One block. Takes x [b c h w] and the flow so far [b 4 h w].
+
+    Returns the update of the flow, the mask or its update, and further channels, at x's size.
+    """
 
     def __init__(self, inside: int, width: int, layout: Layout):
         super().__init__()
@@ -120,7 +123,10 @@ class Block(nn.Module):
 
 
 class IFNet(nn.Module):
-    """Frames a and b [b 3 h w] in 0…1 -> the frame at the share `time` of the way, sides multiples of `multiple`."""
+    """The network. Takes frames a and b [b 3 h w] in 0…1, returns the frame at `time` between 0 (a) and 1 (b).
+
+    The sides of the frames are multiples of `multiple`.
+    """
 
     def __init__(self, layout: Layout):
         super().__init__()
@@ -132,7 +138,7 @@ class IFNet(nn.Module):
         self.encode = _encoder(layout) if layout.encoder else None
 
     def forward(self, a: Tensor, b: Tensor, time: float, zoom: float = 1) -> Tensor:
-        """zoom: how much larger than the frames the flow is looked for."""
+        """Return the new frame. zoom: factor by which the frames are enlarged for the flow."""
         scales = [scale / zoom for scale in self.layout.scales]
         at = torch.full_like(a[:, :1], time)
         known = (a, b, self.encode(a), self.encode(b)) if self.encode else (a, b)
@@ -159,7 +165,7 @@ class IFNet(nn.Module):
 
 
 def _encoder(layout: Layout) -> nn.Sequential:
-    """Convolutions at half the frame's size, and one back to its size. Of only two, none has an activation."""
+    """Return convolutions to half the size and one back, with activations between them if there are more than two."""
     *names, last = layout.encoder
     found = nn.Sequential()
     for i, name in enumerate(names):
@@ -171,7 +177,7 @@ def _encoder(layout: Layout) -> nn.Sequential:
 
 
 def warped(picture: Tensor, flow: Tensor) -> Tensor:
-    """The picture [b c h w] at each pixel's place plus `flow` [b 2 h w], the border going on beyond it."""
+    """Return the picture [b c h w] sampled at each pixel plus `flow` [b 2 h w]; beyond it, the border is repeated."""
     height, width = picture.shape[2:]
     x, y = (torch.linspace(-1, 1, side, device=flow.device, dtype=flow.dtype) for side in (width, height))
     grid = torch.stack((x + flow[:, 0] / ((width - 1) / 2), y[:, None] + flow[:, 1] / ((height - 1) / 2)), -1)
@@ -179,12 +185,12 @@ def warped(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 class Rife:
-    """Needs weights: tensors by the published names."""
+    """Interpolates with RIFE. tensors: weights by the published names."""
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu"):
         self.device = torch.device(device)
         layout = layout_of({key: tensor.shape for key, tensor in tensors.items()})
-        assert layout is not None, "who loads a file has looked at its shapes"
+        assert layout is not None, "shapes are checked before a file is loaded"
         with torch.device("meta"):
             self.network = IFNet(layout)
         state = {key: tensors[key].float() for key in self.network.state_dict()}
@@ -207,7 +213,7 @@ class Rife:
 
 
 def zoom_of(height: int, width: int) -> int:
-    """How much larger than the frames the flow is looked for: small frames have small things."""
+    """Return the factor by which frames are enlarged for the flow: 2 for small frames, which have small objects."""
     return 2 if max(height, width) < SMALL else 1
 
 

@@ -1,4 +1,4 @@
-"""A clip's frames in, the frames of another rate out, one by one. Three frames are held, however long the clip is."""
+"""Convert a clip's frames to another rate one by one. Three frames are held, for any length of the clip."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,21 +11,27 @@ from animatediff.media.interpolate.registry import Method
 
 
 class Stream:
-    """Frames uint8 [h w 3] of one size, pushed in the order of playback.
+    """Interpolates frames, uint8 [h w 3] of one size, that are pushed in playback order.
 
-    The clip's own frames come out as they are, where one is due at their time. A frame is held where the next one is
-    equal to it, or stands behind a cut; `held`: how many cuts. closed: behind the last frame comes the first again.
+    Original frames are unchanged if an output frame is due at their time. A frame is repeated, not interpolated, if the
+    next one is equal or comes after a cut.
+    rate: output frames per second.
+    closed: whether the first frame follows the last one.
+    held: number of cuts found.
     """
 
     def __init__(self, method: Method, rate: Fraction, *, closed: bool = False):
         self.method, self.rate, self.closed, self.held = method, rate, closed, 0
         self._first: np.ndarray | None = None
         self._last: np.ndarray | None = None
-        self._begin = self._end = Fraction(0)  # of the last frame
+        self._begin = self._end = Fraction(0)  # start and end time of the last frame
         self._cuts = cuts.Finder()
 
     def push(self, frame: np.ndarray, seconds: Fraction) -> Iterator[np.ndarray]:
-        """What is due before this frame, which is shown for `seconds`, and the frame where it is due itself."""
+        """Yield the output frames before this frame, and the frame itself if one is due at its time.
+
+        seconds: duration of the frame.
+        """
         if self._last is None:
             self._first = frame
         else:
@@ -35,7 +41,7 @@ class Stream:
             yield frame
 
     def finish(self) -> Iterator[np.ndarray]:
-        """What is due behind the last frame."""
+        """Yield the output frames after the last frame."""
         if self._last is not None and self._first is not None:
             yield from self._between(self._last, self._first if self.closed else self._last)
 
@@ -47,7 +53,7 @@ class Stream:
         if same or cut:
             yield from [a] * len(times)
         elif times and a.tobytes() > b.tobytes():
-            # The same two frames have the same frames between them forth and back, so that ping-pong stays what it is.
+            # Order the frames, so that results are the same in both directions and ping-pong clips stay symmetric.
             yield from self.method.between(b, a, [1 - t for t in times])
         elif times:
             yield from self.method.between(a, b, times)

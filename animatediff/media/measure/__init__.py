@@ -1,1 +1,1 @@
-"""What is measured on a clip's frames as they come."""
+"""Measures of a clip's quality over time: flicker, temporal error and colour drift."""

@@ -1,7 +1,7 @@
-"""The course of brightness and colour in a clip, where the picture shows the same.
+"""The change of brightness and colour over a clip, without the influence of motion.
 
-Every frame is compared with the next one warped to it along the optical flow (`temporal`), in cells of the frame. The
-changes of a cell are summed up over the frames, so that motion alone changes nothing.
+Each frame is compared with the next frame, warped to it along the optical flow (`temporal`), in cells of the frame.
+The changes of each cell are accumulated over the frames.
 """
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from animatediff.media.measure import lab
 
-CELLS = 8  # in a row and in a column
-FEWEST = 0.1  # share of a cell's pixels that are seen in both frames, below which it counts as unchanged
-MOST_PIXELS = 2**16  # of a frame that are looked at, evenly spread
+CELLS = 8  # cells per row and column
+FEWEST = 0.1  # a cell counts as unchanged if fewer than this share of its pixels are visible in both frames
+MOST_PIXELS = 2**16  # pixels of a frame that are used, evenly spaced
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-BRIGHTNESS, LAB = 0, slice(1, 4)  # channels: luma of 255, and L*, a*, b*
+BRIGHTNESS, LAB = 0, slice(1, 4)  # channels: luma (0…255), and L*, a*, b*
 
 
 class Course:
-    """`add` is what a TemporalMeter calls for every two frames. Holds four numbers of each cell and frame."""
+    """Accumulates the changes. `add` is the callback of a TemporalMeter. Holds four numbers per cell and frame."""
 
     def __init__(self) -> None:
         self._changes: list[np.ndarray] = []
@@ -31,20 +31,20 @@ class Course:
 
     @property
     def values(self) -> np.ndarray:
-        """[frames cells channels], 0 in the first frame. Without frames, if none could be compared."""
+        """Accumulated changes [frames cells channels], 0 in the first frame. Empty if no frames could be compared."""
         if not self._changes:
             return np.zeros((0, CELLS**2, 4))
         return np.cumsum([np.zeros_like(self._changes[0]), *self._changes], 0)
 
 
 def evenly(height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of a grid over a frame, of about MOST_PIXELS pixels at most."""
+    """Return slices of rows and columns that select at most about MOST_PIXELS evenly spaced pixels of a frame."""
     step = max(1, round((height * width / MOST_PIXELS) ** 0.5))
     return slice(step // 2, None, step), slice(step // 2, None, step)
 
 
 def _in_cells(change: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The mean change of each cell [cells channels]; of few pixels, 0."""
+    """Return the mean change of each cell [cells channels], and 0 for cells with too few visible pixels."""
     height, width = seen.shape
     cell = (np.arange(height) * CELLS // height)[:, None] * CELLS + np.arange(width) * CELLS // width
     whole = np.bincount(cell.ravel(), minlength=CELLS**2)

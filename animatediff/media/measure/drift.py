@@ -1,4 +1,4 @@
-"""Colour drift: how far a clip's colours move away from those of its first frame. In CIE 1976 units (ΔE)."""
+"""Colour drift: how far a clip's colours move away from those of its first frame, in CIE 1976 units (ΔE)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,22 +8,21 @@ import numpy as np
 from animatediff.media.measure import lab
 from animatediff.media.measure.course import LAB, evenly
 
-LEVELS = 64  # at which the colours' distributions are compared
+LEVELS = 64  # number of quantiles at which colour distributions are compared
 DELTA = "\N{GREEK CAPITAL LETTER DELTA}E"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a colour has moved: from the first frame to the last, to the frame where it is farthest, and per second
-    on average (the slope of a line)."""
+    """The distance of a colour from its value in the first frame."""
 
-    end: float
-    largest: float
-    per_second: float
+    end: float  # in the last frame
+    largest: float  # maximum over all frames
+    per_second: float  # average speed, the slope of a fitted line
 
     @classmethod
     def of(cls, colours: np.ndarray, times: np.ndarray) -> Drift | None:
-        """Of a colour [frames 3] at times in seconds; None for fewer than two."""
+        """Return the drift of a colour [frames 3] at times in seconds, or None for fewer than two frames."""
         if len(colours) < 2:
             return None
         away = np.linalg.norm(colours - colours[0], axis=1)
@@ -34,7 +33,7 @@ class Drift:
 
     @classmethod
     def along(cls, course: np.ndarray, times: np.ndarray) -> Drift | None:
-        """Of what the picture shows, by `Course.values`: motion alone is no drift."""
+        """Return the drift of `Course.values`, in which motion alone is no drift."""
         return cls.of(course[..., LAB].mean(1), times[:len(course)])
 
     def to_dict(self) -> dict[str, float]:
@@ -45,14 +44,14 @@ class Drift:
 
 
 class ColourMeter:
-    """Takes a clip's frames one by one. Holds the mean colour of each, and the colours of the first and the last."""
+    """Measures a clip's frames one by one. Holds the mean colour of each, and quantiles of the first and the last."""
 
     def __init__(self) -> None:
         self._means: list[np.ndarray] = []
         self._first = self._last = np.zeros((LEVELS, 3))
 
     def add(self, frame: np.ndarray) -> None:
-        """The next frame, uint8 [h w 3]."""
+        """Add the next frame, uint8 [h w 3]."""
         colours = lab.of_srgb(frame[evenly(*frame.shape[:2])].reshape(-1, 3))
         self._means.append(colours.mean(0, dtype=np.float64))
         self._last = np.quantile(colours, (np.arange(LEVELS) + 0.5) / LEVELS, axis=0)
@@ -61,11 +60,14 @@ class ColourMeter:
 
     @property
     def means(self) -> np.ndarray:
-        """The mean colour of each frame [frames 3]."""
+        """Mean colour of each frame [frames 3]."""
         return np.array(self._means)
 
     @property
     def distance(self) -> float:
-        """Of the colours' distributions in the first and the last frame: the earth mover's distance of each channel,
-        which is the mean distance of equal quantiles. It sees contrast, too."""
+        """Distance of the colour distributions of the first and the last frame.
+
+        It is the norm of the earth mover's distances of the channels, which are the mean distances of equal quantiles.
+        Changes of contrast count as well.
+        """
         return float(np.linalg.norm(np.abs(self._last - self._first).mean(0)))

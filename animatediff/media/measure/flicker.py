@@ -1,7 +1,7 @@
-"""Flicker: how much brightness and colour go up and down within a second, where the picture shows the same.
+"""Flicker: fast changes of brightness and colour, without the influence of motion.
 
-What remains of their course beside its slow part is flicker. The slow part is a fit by straight lines, weighted by a
-Gaussian around each frame (local linear regression, Cleveland 1979).
+Flicker is the course of brightness and colour (`course`) minus its slow part. The slow part is a local linear
+regression with Gaussian weights around each frame (Cleveland 1979).
 """
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import numpy as np
 
 from animatediff.media.measure.course import BRIGHTNESS, LAB
 
-SLOW = 0.25  # seconds: the Gaussian's standard deviation; half of what swings 0.75 times in a second counts as slow
-LEAST = 1.5  # frames of the same
+SLOW = 0.25  # the Gaussian's standard deviation in seconds; at 0.75 Hz, half of a swing counts as slow
+LEAST = 1.5  # least standard deviation in frames
 
 
 @dataclass(frozen=True)
 class Flicker:
-    """brightness: amplitude of the fast changes of luma, of 255: A for a sine of amplitude A. colour: the same of a*
-    and b* together, in CIE 1976 units."""
+    """Amplitudes of the fast changes. A sine of amplitude A has the value A."""
 
-    brightness: float
-    colour: float
+    brightness: float  # of luma, of 255
+    colour: float  # of a* and b* together, in CIE 1976 units
 
     @classmethod
     def of(cls, course: np.ndarray, fps: float) -> Flicker | None:
-        """Of `Course.values`; None for fewer than three frames."""
+        """Return the flicker of `Course.values`, or None for fewer than three frames."""
         if len(course) < 3:
             return None
         fast = course - slow_part(course, max(SLOW * fps, LEAST))
-        power = (fast**2).mean((0, 1))  # of each channel, over frames and cells
+        power = (fast**2).mean((0, 1))  # mean over frames and cells, for each channel
         return cls(float(np.sqrt(2 * power[BRIGHTNESS])), float(np.sqrt(2 * power[LAB][1:].sum())))
 
     def to_dict(self) -> dict[str, float]:
@@ -40,7 +39,7 @@ class Flicker:
 
 
 def slow_part(course: np.ndarray, width: float) -> np.ndarray:
-    """At each place of axis 0, the line that fits the values around it best, weighted by a Gaussian of this width."""
+    """Return a local linear fit along axis 0, weighted by a Gaussian of this standard deviation, in frames."""
     count = len(course)
     reach = min(int(np.ceil(4 * width)), count - 1)
     moments, values = np.zeros((3, count)), np.zeros((2, *course.shape))

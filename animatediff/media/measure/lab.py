@@ -1,4 +1,4 @@
-"""CIE 1976 L*a*b* of sRGB pixels (IEC 61966-2-1, D65), and back. One unit is about a difference that is just seen."""
+"""Convert sRGB pixels (IEC 61966-2-1, D65) to CIE 1976 L*a*b* and back. One unit is about a just visible difference."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +14,7 @@ _LINEAR = np.where(_codes <= 0.04045, _codes / 12.92, ((_codes + 0.055) / 1.055)
 
 
 def of_srgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [... 3] -> float32 [... 3]: L* 0…100, a*, b*."""
+    """Return L* (0…100), a* and b* of pixels uint8 [... 3], as float32 [... 3]."""
     xyz = _LINEAR[pixels] @ _MATRIX
     f = np.where(xyz > _BEND, np.cbrt(xyz), xyz / np.float32(_SLOPE) + np.float32(_OFFSET))
     x, y, z = np.moveaxis(f, -1, 0)
@@ -22,7 +22,7 @@ def of_srgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(colours: np.ndarray) -> np.ndarray:
-    """float32 [... 3] -> uint8 [... 3]; colours that sRGB does not have are clipped."""
+    """Return pixels uint8 [... 3] of L*, a* and b*, float32 [... 3]. Colours outside sRGB are clipped."""
     y = (colours[..., 0] + 16) / 116
     f = np.stack((y + colours[..., 1] / 500, y, y - colours[..., 2] / 200), -1)
     xyz = np.where(f > 6 / 29, f**3, np.float32(_SLOPE) * (f - np.float32(_OFFSET))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""All figures of a clip's quality over time, from its frames as they come."""
+"""All measures of a clip's quality over time, computed from its frames one by one."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -15,24 +15,20 @@ from animatediff.media.measure.drift import DELTA, ColourMeter, Drift
 from animatediff.media.measure.flicker import Flicker
 from animatediff.media.measure.temporal import TemporalError, TemporalMeter
 
-LONGEST = 512  # pixels of the longer side at which the optical flow is searched
+LONGEST = 512  # pixels of the longer side at which the optical flow is computed
 
 
 @dataclass(frozen=True)
 class Score:
-    """None for a figure that cannot be had, of too few frames or without OpenCV; `notes` say why.
-
-    drift: of what the picture shows. colours: of the frames' mean colour, which motion changes, too. distribution: the
-    distance of all colours of the first and the last frame.
-    """
+    """The measures of a clip. A measure is None if there are too few frames, or without OpenCV (see `notes`)."""
 
     frames: int
     seconds: float = 0
     flicker: Flicker | None = None
     temporal_error: TemporalError | None = None
-    drift: Drift | None = None
-    colours: Drift | None = None
-    distribution: float | None = None
+    drift: Drift | None = None  # of the objects in the picture, without the influence of motion
+    colours: Drift | None = None  # of the frames' mean colour, which motion changes as well
+    distribution: float | None = None  # distance of the colour distributions of the first and the last frame
     loop: LoopScore | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -44,14 +40,14 @@ class Score:
                 "colours": colours, "loop": self.loop and self.loop.to_dict()}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the measures for people, one line each."""
         distribution = f"{self.distribution:.2f} {DELTA} in distribution" if self.distribution is not None else ""
         named = {"Flicker": self.flicker, "Temporal error": self.temporal_error, "Colour drift": self.drift,
                  "Mean colour": self.colours and f"{self.colours}, {distribution}", "Loop score": self.loop}
         return [f"{name}: {figure}" for name, figure in named.items() if figure is not None]
 
     def __str__(self) -> str:
-        """One line, as files have it: names and numbers."""
+        """Names and numbers in one line, as stored in files."""
         parts = []
         if self.flicker:
             parts += [f"flicker {self.flicker.brightness:.2f}", f"colour flicker {self.flicker.colour:.2f}"]
@@ -63,7 +59,7 @@ class Score:
 
 
 class ScoreMeter:
-    """Takes a clip's frames one by one, in the order of playback. Holds two of them."""
+    """Measures a clip's frames one by one, in playback order. Holds two of them."""
 
     def __init__(self) -> None:
         self._course, self._colours, self._loop = Course(), ColourMeter(), LoopMeter()
@@ -77,7 +73,7 @@ class ScoreMeter:
             self._notes.append(f"no flicker and no temporal error: {error}")
 
     def add(self, frame: np.ndarray, seconds: Fraction) -> None:
-        """The next frame, uint8 [h w 3], which is shown for so long."""
+        """Add the next frame, uint8 [h w 3]. seconds: its duration."""
         self._colours.add(frame)
         self._loop.add(frame)
         if self._temporal:
@@ -87,7 +83,7 @@ class ScoreMeter:
 
     @property
     def score(self) -> Score:
-        """Of the frames so far."""
+        """Score of the frames so far."""
         count, seconds, times = len(self._times), float(self._end), np.array(self._times)
         course = self._course.values
         return Score(count, seconds, Flicker.of(course, count / seconds if seconds else 0),

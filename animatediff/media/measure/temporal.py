@@ -1,8 +1,8 @@
-"""How much a clip's frames differ where they show the same: the temporal error (warping error, arXiv:1808.00449).
+"""Temporal error: difference of neighbouring frames after motion compensation (warping error, arXiv:1808.00449).
 
-Each frame is warped to the one before it along the optical flow, and compared with it. Pixels that are hidden in one of
-the two frames are left out: those from which forward and backward flow together do not lead back, by the rule of
-Sundaram et al. 2010 (|f + b|² ≤ 0.01·(|f|² + |b|²) + 0.5), and those that leave the frame. So are cuts.
+Each frame is warped to the previous one along the optical flow, and compared with it. Pixels that are hidden in one of
+the two frames are left out. A pixel counts as hidden if forward and backward flow do not lead back to it, by the rule
+of Sundaram et al. 2010 (|f + b|² ≤ 0.01·(|f|² + |b|²) + 0.5), or if it leaves the frame. Cuts are left out as well.
 """
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ import numpy as np
 from animatediff.media.interpolate.cuts import Finder
 from animatediff.media.optical_flow import Search, sample
 
-MOST = 100.0  # decibels, of equal frames
-FOUND = 0.5  # share of pixels that are seen in the next frame, from which on there is no cut
+MOST = 100.0  # largest PSNR in decibels, for identical frames
+FOUND = 0.5  # share of pixels visible in both frames from which on there is no cut
 
 
 @dataclass(frozen=True)
 class TemporalError:
-    """`difference`: mean absolute difference of 255 between a frame and the next one warped to it. psnr: the same as a
-    peak signal-to-noise ratio in decibels. compared: share of the pixels that were compared."""
+    """The difference between a frame and the next frame warped to it, over the clip."""
 
-    difference: float
-    psnr: float
-    compared: float
+    difference: float  # mean absolute difference, of 255
+    psnr: float  # peak signal-to-noise ratio in decibels
+    compared: float  # share of the pixels that were compared
 
     def to_dict(self) -> dict[str, float]:
         return {"difference": round(self.difference, 3), "psnr": round(self.psnr, 2),
@@ -35,13 +34,15 @@ class TemporalError:
         return f"{self.difference:.2f} of 255 ({self.psnr:.1f} dB)"
 
 
-# A frame, the next one warped to it (float32), and which of its pixels are seen in both.
+# Callback with a frame, the next frame warped to it (float32), and a mask of the pixels visible in both.
 OnPair = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 
 class TemporalMeter:
-    """Takes a clip's frames one by one. Holds two of them. Needs OpenCV. on_pair: called for every two neighbouring
-    frames, except across a cut, where nothing is seen in both."""
+    """Measures a clip's frames one by one. Holds two of them. Needs OpenCV.
+
+    on_pair: called for every two neighbouring frames. Across a cut, its mask is empty.
+    """
 
     def __init__(self, on_pair: OnPair | None = None) -> None:
         self._on_pair = on_pair
@@ -51,8 +52,10 @@ class TemporalMeter:
         self._compared = self._all = 0
 
     def add(self, frame: np.ndarray, reference: np.ndarray | None = None) -> None:
-        """The next frame, uint8 [h w 3]. reference: the same moment of another clip, of any size, in which the flow is
-        searched."""
+        """Add the next frame, uint8 [h w 3].
+
+        reference: the corresponding frame of another clip, of any size, from which the optical flow is computed.
+        """
         now = frame, frame if reference is None else reference
         if self._before is not None:
             self._compare(self._before, now)
@@ -60,7 +63,7 @@ class TemporalMeter:
 
     @property
     def error(self) -> TemporalError | None:
-        """Of the frames so far; None where nothing could be compared."""
+        """Temporal error of the frames so far, or None if nothing could be compared."""
         if not self._compared:
             return None
         mean, square = self._absolute / self._compared, self._squared / self._compared
@@ -70,7 +73,7 @@ class TemporalMeter:
     def _compare(self, before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np.ndarray]) -> None:
         (frame, a), (following, b) = before, now
         flow, seen = self._flow(a, b)
-        if self._cuts.is_cut(a, b) and seen.mean() < FOUND:  # fine patterns that move look like a cut to the finder
+        if self._cuts.is_cut(a, b) and seen.mean() < FOUND:  # the finder mistakes moving fine patterns for cuts
             if self._on_pair:
                 self._on_pair(frame, frame.astype(np.float32), np.zeros(frame.shape[:2], bool))
             return
@@ -89,7 +92,7 @@ class TemporalMeter:
         self._all += seen.size
 
     def _flow(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """From a to b, and which of a's pixels are seen in b."""
+        """Return the flow from a to b, and a mask of the pixels of a that are visible in b."""
         if np.array_equal(a, b):
             return np.zeros((*a.shape[:2], 2), np.float32), np.ones(a.shape[:2], bool)
         there, back = self._search.flow(a, b), self._search.flow(b, a)

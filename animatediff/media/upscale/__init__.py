@@ -1,4 +1,4 @@
-"""Frames to larger frames: the methods (`registry`), and networks in tiles (`network`, `tiles`)."""
+"""Upscaling of frames: the methods (`registry`), and networks applied in tiles (`network`, `tiles`)."""
 from __future__ import annotations
 
 from animatediff.media.upscale.registry import LANCZOS, LATENT, METHODS, MODEL, Upscaler

@@ -1,6 +1,6 @@
-"""Upscaler models by the package spandrel, which knows their networks by the tensors.
+"""Upscaler models, loaded with the package spandrel, which detects the network from the tensors.
 
-Files are opened by `weights`. spandrel gets tensors and never opens a file.
+The package `weights` opens the files. spandrel gets only tensors and never opens a file.
 """
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from animatediff.weights.kinds import UPSCALER, kind_of
 
 EXTRA = extra("upscale", "spandrel")
 REMEDY = "Choose a model such as Real-ESRGAN, ESRGAN, SwinIR, HAT or DAT; Lanczos needs none"
-SIDES = (256, 128, 64)  # of a tile in pixels; the next where the GPU's memory is too small
-PASSES = 3  # through the network, at most
+SIDES = (256, 128, 64)  # sides of a tile in pixels; if the GPU's memory is too small, the next one is used
+PASSES = 3  # largest number of passes through the network
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
-# What spandrel imports of torchvision. The networks that need it, LaMa and RestoreFormer, are not for enlarging.
+# Names that spandrel imports from torchvision. Only LaMa and RestoreFormer need them, which do not enlarge.
 _OF_TORCHVISION = ("InterpolationMode", "normalize", "rotate")
 
 
 def library() -> Any:
-    """The module `spandrel`. MediaError says how to install it where it is not there."""
+    """Return the module `spandrel`. Raises MediaError, which says how to install it, if it is missing."""
     try:
         with _with_or_without_torchvision():
             import spandrel  # pyright: ignore[reportMissingImports]
-    except Exception as error:  # a torchvision that does not fit torch raises anything
+    except Exception as error:  # a torchvision of another build than torch raises any error
         raise MediaError(f"the package spandrel cannot be imported ({one_line(error)})", where="upscaler",
                          remedy=f"Install {EXTRA}") from error
     return spandrel
 
 
 def check(path: Path) -> WeightFile:
-    """The file, unless it is something else than an upscaler model. Its numbers are not read."""
+    """Return the file without reading its tensors. Raises ModelError if it is known to be another kind of model."""
     file = WeightFile(path)
     kind = kind_of(file.shapes)
     if kind is not None and kind.name != UPSCALER:
@@ -52,7 +52,10 @@ def check(path: Path) -> WeightFile:
 
 
 class Network:
-    """Enlarges frames with an upscaler model, in tiles. tensors: of its file. `scale`: of the network."""
+    """Enlarges frames with an upscaler model, in tiles.
+
+    tensors: tensors of the model's file. scale: scale factor of the network.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu"):
         self._model = _loaded(dict(tensors))
@@ -64,8 +67,10 @@ class Network:
         self._sides = list(SIDES)
 
     def __call__(self, frame: np.ndarray, width: int, height: int) -> np.ndarray:
-        """uint8 [h w 3] -> uint8 [h·s w·s 3], where s is the network's scale, applied until the frame has at least
-        this size."""
+        """Return an enlarged frame, uint8 [h·s w·s 3], from uint8 [h w 3], where s is a power of the network's scale.
+
+        The network is applied until the frame has at least this size, but at most PASSES times.
+        """
         for _ in range(PASSES):
             frame = self._once(frame)
             if self.scale == 1 or (frame.shape[1] >= width and frame.shape[0] >= height):
@@ -95,7 +100,7 @@ class Network:
 
 
 def _loaded(tensors: dict[str, Tensor]) -> Any:
-    """spandrel's model of these tensors."""
+    """Return spandrel's model for these tensors. Raises ModelError if they are no upscaler model."""
     spandrel = library()
     state = spandrel.canonicalize_state_dict(tensors)
     plain = [state, *({key.removeprefix(wrapper): value for key, value in state.items()}
@@ -105,7 +110,7 @@ def _loaded(tensors: dict[str, Tensor]) -> Any:
             model = spandrel.MAIN_REGISTRY.load(each)
         except spandrel.UnsupportedModelError:
             continue
-        except Exception as error:  # of tensors that are missing or too many
+        except Exception as error:  # missing or unexpected tensors
             raise ModelError(f"the upscaler model is not as its kind has it ({one_line(error)})", where="upscaler",
                              remedy=REMEDY) from error
         if (isinstance(model, spandrel.ImageModelDescriptor) and model.purpose in ("SR", "Restoration")
@@ -118,13 +123,13 @@ def _loaded(tensors: dict[str, Tensor]) -> Any:
 
 @contextmanager
 def _with_or_without_torchvision() -> Iterator[None]:
-    """While spandrel is imported: stand-ins for torchvision where it is missing, or made for another build of torch."""
+    """Replace torchvision by stubs in the block if it is missing or of another build than torch."""
     if "spandrel" in sys.modules:
         yield
         return
     try:
         import torchvision.transforms.functional  # noqa: F401 # pyright: ignore[reportMissingImports]
-    except Exception:  # RuntimeError of torch, too
+    except Exception:  # also RuntimeError from torch
         names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional"]
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]

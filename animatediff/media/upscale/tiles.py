@@ -1,4 +1,4 @@
-"""A network over a large picture in overlapping tiles, so that its memory does not grow with the picture."""
+"""Apply a network to a large picture in overlapping tiles, so that its memory use is bounded."""
 from __future__ import annotations
 
 import math
@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MARGIN = 20  # pixels at a tile's edge that are not used: there the network misses what lies beyond the edge
+MARGIN = 20  # pixels at a tile's edge that are not used, because they depend on pixels outside the tile
 FADE = 8  # pixels over which one tile fades into the next
 OVERLAP = 2 * MARGIN + FADE
 
 
 def in_tiles(network: Callable[[Tensor], Tensor], picture: Tensor, scale: int, side: int) -> Tensor:
-    """network(picture) of a picture [1 c h w], tile by tile: [1 c h·scale w·scale] in float32, on the CPU. side: of a
-    tile in pixels, more than OVERLAP.
+    """Return network(picture) of a picture [1 c h w], computed in tiles: float32 [1 c h·scale w·scale] on the CPU.
 
-    A network whose pixels depend on no more than MARGIN pixels around them gives the same as without tiles.
+    side: side of a tile in pixels, more than OVERLAP.
+    The result is the same as without tiles if output pixels depend on no more than MARGIN pixels around them.
     """
     height, width = picture.shape[2:]
     if max(height, width) <= side:
@@ -36,7 +36,7 @@ def in_tiles(network: Callable[[Tensor], Tensor], picture: Tensor, scale: int, s
 
 
 def _places(length: int, side: int, scale: int) -> list[tuple[int, Tensor]]:
-    """Where the tiles along one side of the picture begin, and the weights of a tile's pixels there."""
+    """Return the starts of the tiles along one side of the picture, with the weights of each tile's pixels."""
     if length <= side:
         return [(0, torch.ones(length * scale))]
     count = math.ceil((length - OVERLAP) / (side - OVERLAP))

@@ -1,4 +1,4 @@
-"""Clips to files. A new format is a writer in a file of its own, and its name in `registry.WRITERS`."""
+"""Write clips to files. To add a format, write a Writer class in its own file and add it to `registry.WRITERS`."""
 from __future__ import annotations
 
 from animatediff.media.write.base import WriteError, WriteOptions, Writer

@@ -1,4 +1,4 @@
-"""Animated PNG (W3C PNG, third edition, sections 4.9 and 11.3.6), chunk by chunk around Pillow's PNG encoder."""
+"""Write animated PNG (W3C PNG, third edition, sections 4.9 and 11.3.6) chunk by chunk, with Pillow's PNG encoder."""
 from __future__ import annotations
 
 import io
@@ -14,12 +14,12 @@ from animatediff.media.write import deep_png
 from animatediff.media.write.base import Clip, StreamWriter, changed
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COUNT_AT = len(_SIGNATURE) + 25  # acTL follows IHDR, which has 13 bytes of data and 12 around them
+_COUNT_AT = len(_SIGNATURE) + 25  # offset of acTL, after IHDR with 13 bytes of data and 12 bytes around them
 Ready = tuple[tuple[int, int, int, int], bytes, bytes]  # rectangle, IHDR data, IDAT data
 
 
 class Apng(StreamWriter):
-    """Stores the rectangle that changed. Holds no frame."""
+    """Writer of APNG. Each frame stores only the rectangle that changed. Holds no frame."""
 
     format, extension = "APNG", "apng"
     has_alpha, bits = True, 16
@@ -60,7 +60,7 @@ class Apng(StreamWriter):
 
 
 def _compressed(pixels: np.ndarray) -> tuple[bytes, bytes]:
-    """IHDR data and the joined IDAT data of a picture, uint8 or uint16 [h w 3 or 4]."""
+    """Return IHDR data and joined IDAT data of a picture, uint8 or uint16 [h w 3 or 4]."""
     if pixels.dtype == np.uint16:
         return deep_png.chunks(pixels)
     buffer = io.BytesIO()

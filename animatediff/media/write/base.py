@@ -1,4 +1,4 @@
-"""What every writer shares: the clip's facts, the options, errors in words."""
+"""Base classes and helpers of all writers: options, clip properties, and messages for errors."""
 from __future__ import annotations
 
 import errno
@@ -15,11 +15,14 @@ from animatediff.errors import MediaError, quoted
 from animatediff.media.sound import Sound
 from animatediff.media.write.codecs import AUTO, CODECS, PRESETS
 
-CORES = min(os.cpu_count() or 1, 8)  # threads that make frames ready; each holds a frame or two
+CORES = min(os.cpu_count() or 1, 8)  # threads that prepare frames; each holds one or two frames
 
 
 class WriteError(MediaError):
-    """Some files of a clip could not be written. `lost`: format -> reason; `kept`: the files that are whole."""
+    """Some files of a clip could not be written.
+
+    lost: reason for each format that was not written. kept: the files that are complete.
+    """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "", lost: dict[str, str] | None = None,
                  kept: list[Path] | None = None):
@@ -29,7 +32,7 @@ class WriteError(MediaError):
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Quality choices of the formats; the defaults are meant to be good enough for keeping."""
+    """Quality options of the formats. The defaults are meant for archiving."""
 
     gif_palette: str = "clip"  # clip: one for all frames; frame: one for each; ffmpeg: palettegen and paletteuse
     gif_dither: bool = True
@@ -39,11 +42,11 @@ class WriteOptions:
     webm_pixels: str = "yuv420p"  # or yuv444p: full colour resolution
     webp_quality: int = 90  # 0 … 100
     webp_lossless: bool = False
-    video_codec: str = AUTO  # of all videos; auto: each format's own
-    video_crf: int = -1  # -1: the codec's own, or that of mp4_crf and webm_crf
-    video_preset: str = AUTO  # auto: medium, or that of mp4_preset
-    bit_depth: int = 8  # of each channel in formats that have so many; the frames may have fewer
-    repeats: bool = False  # videos contain the frames as often as the clip plays
+    video_codec: str = AUTO  # for all videos; auto: the format's default
+    video_crf: int = -1  # -1: mp4_crf for H.264 in MP4, webm_crf for VP9 in WebM, else the codec's default
+    video_preset: str = AUTO  # auto: mp4_preset for MP4, else medium
+    bit_depth: int = 8  # largest number of bits per channel; formats and frames may have fewer
+    repeats: bool = False  # whether videos contain the frames as many times as the clip plays
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
@@ -63,28 +66,28 @@ class WriteOptions:
 
 @dataclass(frozen=True)
 class Clip:
-    """What is known of a clip before its first frame. `loop` is how often it plays, 0 for ever."""
+    """Properties of a clip that are known before its first frame."""
 
     fps: Fraction
-    loop: int = 0
-    metadata: str = ""
+    loop: int = 0  # how many times it plays, 0 for endlessly
+    metadata: str = ""  # settings text
     options: WriteOptions = field(default_factory=WriteOptions)
     sound: Sound | None = None
 
 
 class Writer:
-    """Receives a clip's frames one by one. A subclass keeps at most what its docstring says in memory.
+    """Base class of writers, which receive a clip's frames one by one.
 
-    A frame is made ready first, which needs nothing of the file, so that several can be at once, in threads; then it
-    is added, in order. has_sound, has_alpha: whether the file can carry sound and transparency. bits: of a channel, at
-    most. notes: what a user may not expect of the file.
+    `ready` prepares a frame. It does not use the file, so several frames can be prepared at once in threads. Then `add`
+    writes the frames in order. The docstring of a subclass says how many frames it holds in memory.
+    notes: messages on effects that a user may not expect.
     """
 
     format: ClassVar[str] = ""
     extension: ClassVar[str] = ""
-    has_sound: ClassVar[bool] = False
-    has_alpha = False
-    bits = 8
+    has_sound: ClassVar[bool] = False  # whether the file can contain sound
+    has_alpha = False  # whether the file can contain transparency
+    bits = 8  # largest number of bits per channel
 
     def __init__(self, path: Path, clip: Clip):
         self.path, self.clip, self.count = path, clip, 0
@@ -92,40 +95,43 @@ class Writer:
 
     @classmethod
     def probe(cls, options: WriteOptions) -> None:
-        """Raise MediaError when this format cannot be written here, or not with these options."""
+        """Raise MediaError if this format cannot be written on this machine, or not with these options."""
 
     @classmethod
     def place(cls, stem: Path) -> Path:
-        """Where the file of the clip `stem` (folder/name without extension) goes."""
+        """Return the path of the file. stem: folder and name without extension."""
         return stem.with_name(f"{stem.name}.{cls.extension}")
 
     @classmethod
     def check(cls, path: Path) -> None:
-        """Raise MediaError when `path` cannot be this writer's place."""
+        """Raise MediaError if the file cannot be written at `path`."""
         if path.is_dir():
             raise MediaError("a folder of this name is in the way", where=str(path),
                              remedy="Choose another name or move the folder away")
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
-        """What `add` takes of a frame, uint8 [h w 3]; with `bits` above 8 it may be uint16, with `has_alpha` [h w 4].
-        `before`: the frame before it, None for the first."""
+        """Return a frame in the form that `add` takes.
+
+        frame: uint8 [h w 3]. If `bits` is above 8 it may be uint16, and with `has_alpha` [h w 4].
+        before: the previous frame, None for the first.
+        """
         return frame
 
     def add(self, ready: Any) -> None:
-        """Take the next frame."""
+        """Write the next frame, as returned by `ready`."""
         raise NotImplementedError
 
     def finish(self) -> list[Path]:
-        """Complete the file with the frames received, put it in its place, name what there is."""
+        """Complete the file, move it to its place, and return the written paths."""
         raise NotImplementedError
 
     def abort(self) -> list[Path]:
-        """Give up: no half file stays. Names what is whole nevertheless."""
+        """Delete incomplete files. Return the paths that are complete nevertheless."""
         raise NotImplementedError
 
 
 class StreamWriter(Writer):
-    """A writer of one file that grows frame by frame; frames interrupted midway are cut off at the end."""
+    """A writer of one file that grows frame by frame. A frame whose writing was interrupted is cut off at the end."""
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
@@ -133,12 +139,12 @@ class StreamWriter(Writer):
         self._whole = 0  # bytes up to the end of the last complete frame
 
     def append(self, data: bytes) -> None:
-        """Write one frame (or the opening) in one go."""
+        """Write one frame, or the file's header, at once."""
         self.part.file.write(data)
         self._whole += len(data)
 
     def cut(self) -> BinaryIO:
-        """The file, positioned behind its last complete frame."""
+        """Truncate the file after its last complete frame and return it, positioned at the end."""
         file = self.part.file
         file.flush()
         file.seek(self._whole)
@@ -151,9 +157,9 @@ class StreamWriter(Writer):
 
 
 def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -> tuple[int, int, int, int]:
-    """The smallest rectangle (left, top, right, bottom) outside which two frames agree; never empty.
+    """Return the smallest rectangle (left, top, right, bottom) outside of which two frames are equal. Never empty.
 
-    `even`: left and top are even, as WebP stores half of them.
+    even: make left and top even, since WebP stores half of them.
     """
     height, width = now.shape[:2]
     if before is None:
@@ -171,7 +177,9 @@ def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -
 
 
 def fitted(frame: np.ndarray, bits: int, *, alpha: bool) -> np.ndarray:
-    """A frame uint8 or uint16 [h w 3 or 4] as a writer takes it: transparency becomes white, 16 bits 8, where it must.
+    """Return a frame, uint8 or uint16 [h w 3 or 4], as a writer takes it.
+
+    Without `alpha`, transparent parts become white. With `bits` 8, the frame is reduced to 8 bits.
     """
     if frame.shape[2] == 4 and not alpha:
         most = np.iinfo(frame.dtype).max
@@ -183,7 +191,7 @@ def fitted(frame: np.ndarray, bits: int, *, alpha: bool) -> np.ndarray:
 
 
 def reason(error: BaseException) -> str:
-    """An exception in words a user knows."""
+    """Return the reason of an exception in words for users."""
     if isinstance(error, MediaError):
         return str(error)
     if isinstance(error, OSError) and error.errno:
@@ -192,7 +200,7 @@ def reason(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """What to do about an operating system's refusal; empty when there is no general answer."""
+    """Return advice on an error of the operating system, or "" if there is none."""
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "Free some space or choose a folder on another disk"

@@ -1,12 +1,12 @@
-"""A context manager that streams frames to files of several formats at once.
+"""Write a clip's frames to files of several formats at once.
 
     with ClipWriter("out/demo.gif", ["GIF", "MP4", "PNG"], fps=8, metadata=settings_json) as clip:
         for frame in frames:
             clip.add(frame)
     print(clip.paths)
 
-`out/demo.gif` with these formats makes out/demo.gif, out/demo.mp4 and out/demo/00000.png … A target whose ending
-is no format is a folder: `out` makes out/clip.gif and so on.
+The target `out/demo.gif` with these formats makes out/demo.gif, out/demo.mp4 and out/demo/00000.png … A target whose
+ending is no format is a folder: `out` makes out/clip.gif and so on.
 """
 from __future__ import annotations
 
@@ -36,26 +36,30 @@ from animatediff.media.write.places import Target, check_place, reserve, target_
 from animatediff.media.write.registry import WRITERS, names, probe, without_alpha, without_depth, without_sound
 from animatediff.media.write.stills import PngFrames
 
-LOOP_MAXIMUM = 65535  # what GIF and WebP can count
+LOOP_MAXIMUM = 65535  # limit of GIF and WebP
 
 
 class ClipWriter:
-    """Streams a clip's frames to all formats asked for. See the module's text for names.
+    """Context manager that writes a clip's frames to all requested formats. See the module's docstring for file names.
 
-    Frames are made ready in as many threads as there are cores, and written by a thread for each format, while the
-    caller makes the next one. So many frames are held, and an error may be known so many frames later.
+    fps: frames per second, may be fractional.
+    loop_number: how many times the clip plays, 0 for endlessly. Formats without a loop ignore it.
+    metadata: text that is stored in every file.
+    sound: sound for the formats that can contain it, cut to the clip's length. A note names the other formats.
 
-    `fps` may be fractional. `loop_number`: how often the clip plays, 0 for ever (formats without a loop ignore it).
-    `metadata`: one text that travels in every file. `sound`: of the files that can have it, cut to the clip; a note
-    names the others. `add` takes a PIL image, or uint8 or uint16 [h w 3 or 4]; a format that has no transparency or no
-    more than 8 bits gets white and 8 bits, and a note names it.
+    `add` takes a PIL image, or uint8 or uint16 [h w 3 or 4]. Formats without transparency get white, and formats with
+    8 bits get 8 bits; a note names them.
 
-    If one format fails, the others go on; `close` then raises WriteError, which names what is lost and what
-    is kept. If the `with` block is left by an exception (Ctrl-C), the files are finished with the frames so far and
-    the exception goes on; what could not be finished is in `notes`. `paths` has the files after closing.
+    Frames are prepared in CORES threads and written in one thread per format, while the caller makes the next frames.
+    Up to CORES frames are held, and an error may be reported this many frames later.
 
-    A file has its name when the disk has all of it, and the disk has the name when `close` returns. Until then nobody
-    else can write files of this name: NameTakenError says that another does, or that the target is not new.
+    If one format fails, the others continue, and `close` raises WriteError, which names lost and kept files. If an
+    exception such as KeyboardInterrupt leaves the `with` block, the files are finished with the frames so far, and the
+    exception is raised; `notes` names the files that could not be finished. After closing, `paths` has the files.
+
+    A file gets its name when all of its content is on disk, and the name is on disk when `close` returns. Until then
+    no other run can write files of this name. Raises NameTakenError if another run does, or if the target must be new
+    and exists.
     """
 
     def __init__(self, target: str | Path | Target, formats: str | Iterable[str], fps: float | Fraction = 8,
@@ -68,7 +72,7 @@ class ClipWriter:
         self.clip = Clip(rate(fps), loop_number, texts.check(metadata), options or WriteOptions(), sound)
         probe(self.formats, self.clip.options, sound=sound is not None)
         if "GIF" in self.formats and self.clip.options.gif_palette == "ffmpeg":
-            library()  # has the palette filters; says so now where it is not there
+            library()  # has the palette filters; raises the error now if it is missing
         target = target_of(target)
         self.stem = target.stem
         self.paths: list[Path] = []
@@ -78,7 +82,7 @@ class ClipWriter:
         self._first: tuple[tuple[int, ...], Any] | None = None  # shape and dtype of the first frame
         self._before: np.ndarray | None = None
         self._makers = ThreadPoolExecutor(CORES, "clip frame")
-        self._pending: deque[dict[str, Future[None]]] = deque()  # of each frame under way
+        self._pending: deque[dict[str, Future[None]]] = deque()  # for each unfinished frame, a future for each format
         self._closed, self._unconfirmed = False, ""
         self._errors: list[BaseException] = []
         self._kept: dict[str, list[Path]] = {}
@@ -109,7 +113,10 @@ class ClipWriter:
         self.notes += filter(None, [self._unconfirmed])
 
     def add(self, frame: Image.Image | np.ndarray) -> None:
-        """Hand the next frame to every format. Raises only for a bad frame, or when those before left no format."""
+        """Add the next frame to every format.
+
+        Raises MediaError for an invalid frame, and WriteError if all formats have failed.
+        """
         if self._closed:
             raise MediaError("the clip is closed already", where=str(self.stem), remedy="Open a new ClipWriter")
         pixels = self._checked(frame)
@@ -131,7 +138,7 @@ class ClipWriter:
         return self._lanes[name].put(writer, self._makers.submit(_ready, writer, self._before, pixels))
 
     def _settle(self, under_way: int = 0) -> None:
-        """Wait until all frames but the last `under_way` ones are whole in every file."""
+        """Wait until all frames except the last `under_way` ones are completely written in every file."""
         while len(self._pending) > under_way:
             written = self._pending[0]
             wait(written.values())
@@ -153,15 +160,17 @@ class ClipWriter:
             threads.shutdown(cancel_futures=at_once)
 
     def describe(self, metadata: str) -> None:
-        """Another settings text, for what is known only behind the last frame. Only files whose text is written last
-        carry it: GIF with one palette, WebP, TXT."""
+        """Replace the settings text, for facts that are known only after the last frame.
+
+        Only formats that write the text last contain the new one: GIF with one palette, WebP, TXT.
+        """
         self._settle()
         self.clip = replace(self.clip, metadata=texts.check(metadata))
         for writer in self._writers.values():
             writer.clip = self.clip
 
     def close(self) -> list[Path]:
-        """Finish all files and name them, in the order of the formats. Raises WriteError if any is lost."""
+        """Finish all files and return their paths, in the order of the formats. Raises WriteError if any is lost."""
         if self._closed:
             return self.paths
         with _uninterrupted():
@@ -185,7 +194,7 @@ class ClipWriter:
                 self.notes += [note for note in writer.notes if note not in self.notes]
                 if isinstance(writer, PngFrames) and (older := writer.older()):
                     self.notes.append(f"{writer.path} holds {len(older)} older frames, from {older[0].name} on")
-        except BaseException:  # a second Ctrl-C: leave at once, but nothing half written
+        except BaseException:  # a second Ctrl-C: end at once, without half-written files
             self._shut_down(at_once=True)
             for name, writer in self._writers.items():
                 if name not in self._kept:
@@ -196,7 +205,7 @@ class ClipWriter:
             self._release()
 
     def _release(self) -> None:
-        """Make sure that the names last, and let others have them."""
+        """Sync the folders of the files to disk, and release the lock on the name."""
         self.paths = self._in_order()
         try:
             for folder in dict.fromkeys(path.parent for path in self.paths):
@@ -229,7 +238,7 @@ class ClipWriter:
         return error
 
     def _checked(self, frame: Image.Image | np.ndarray) -> np.ndarray:
-        """The frame as uint8 or uint16 [h w c] that nobody else changes; MediaError if it does not fit the clip."""
+        """Return a copy of the frame as uint8 or uint16 [h w c]. Raises MediaError if it does not fit the clip."""
         where = f"frame {self.count}"
         if isinstance(frame, Image.Image):
             frame = np.asarray(frame.convert("RGBA" if frame.mode == "RGBA" else "RGB"))
@@ -247,11 +256,11 @@ class ClipWriter:
             raise MediaError(f"has {channels} channels of {frame.dtype}, but the clip has {first[0][2]} of {first[1]}",
                              where=where, remedy="All frames of a clip are of one kind")
         self._first = first
-        return frame.copy()  # writers compare with the frame before; a caller may reuse its buffer
+        return frame.copy()  # writers compare with the previous frame, and a caller may reuse its buffer
 
 
 def _ready(writer: Writer, before: np.ndarray | None, frame: np.ndarray) -> Any:
-    """What the writer makes of a frame, in the kind of frame that it takes."""
+    """Convert a frame to the writer's bit depth and channels, and prepare it."""
     def taken(pixels: np.ndarray) -> np.ndarray:
         return fitted(pixels, writer.bits, alpha=writer.has_alpha)
 
@@ -259,7 +268,7 @@ def _ready(writer: Writer, before: np.ndarray | None, frame: np.ndarray) -> Any:
 
 
 class _Lane:
-    """A format's own thread, in which frames are written in order. Behind an error none is."""
+    """The thread of a format, which writes frames in order. After an error it writes no more frames."""
 
     def __init__(self, name: str):
         self.thread = ThreadPoolExecutor(1, f"clip writer {name}")
@@ -280,20 +289,22 @@ class _Lane:
 
 @contextmanager
 def _uninterrupted(*, leaving: bool = False) -> Iterator[None]:
-    """Put off Ctrl-C until a frame is whole in every file. A second one does not wait; more than two do nothing.
-    leaving: by an exception already, to which one Ctrl-C adds nothing."""
+    """Delay Ctrl-C until the block ends. A second Ctrl-C acts at once; further ones are ignored.
+
+    leaving: an exception is already being handled, so one Ctrl-C is ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, or handled outside Python
+    if not callable(before):  # SIGINT is ignored, or handled outside Python
         yield
         return
     waiting: list[tuple[int, FrameType | None]] = []
 
     def later(number: int, frame: FrameType | None) -> Any:
         waiting.append((number, frame))
-        if len(waiting) == 2:  # and what a third one could not end sooner is done in any case
+        if len(waiting) == 2:  # a third one is ignored, since the cleanup must run in any case
             return before(number, frame)
 
     signal.signal(signal.SIGINT, later)

@@ -1,4 +1,4 @@
-"""The video codecs: their encoders, pixel formats and options, and the formats that take them."""
+"""The video codecs: their encoders, pixel formats and options, and the file formats that can contain them."""
 from __future__ import annotations
 
 import os
@@ -10,25 +10,25 @@ from animatediff.errors import MediaError
 from animatediff.media.pyav import EXTRA, library
 
 AUTO = "auto"
-# From the fastest to the slowest, as x264 and x265 name them.
+# Names of x264 and x265, from the fastest to the slowest.
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _CPU_USED = {"libvpx-vp9": (8, 7, 6, 5, 5, 4, 2, 1, 0), "libaom-av1": (8, 8, 7, 6, 6, 5, 4, 3, 2),
-             "libsvtav1": (12, 11, 10, 9, 8, 7, 5, 4, 2)}  # of each preset
-_Options = Callable[[str, int, str], dict[str, str]]  # of an encoder, a crf and a preset
+             "libsvtav1": (12, 11, 10, 9, 8, 7, 5, 4, 2)}  # the encoder's speed for each preset
+_Options = Callable[[str, int, str], dict[str, str]]  # takes encoder, crf and preset
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """Such as A, B and C."""
+    """Return the names as a list in words, such as "A, B and C"."""
     return f" {word} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A pixel format of ffmpeg's. bits: of each channel. alpha: it has transparency."""
+    """A pixel format of ffmpeg."""
 
     name: str
-    bits: int
-    alpha: bool = False
+    bits: int  # per channel
+    alpha: bool = False  # whether it has transparency
 
     @property
     def rgb(self) -> bool:
@@ -36,26 +36,24 @@ class Pixels:
 
     @property
     def step(self) -> tuple[int, int]:
-        """What height and width are multiples of."""
+        """Numbers of which height and width must be multiples."""
         return 2 if "420" in self.name else 1, 2 if "420" in self.name or "422" in self.name else 1
 
 
 @dataclass(frozen=True)
 class Codec:
-    """encoders: the first that is there is used. pixels: that it can write, best first. options: of an encoder, from
-    its name, the crf and the preset. crf: by default, None where the codec has none; most_crf: the largest. tag: the
-    codec's name in MP4 and MOV, where players want another than ffmpeg's own."""
+    """A video codec."""
 
     name: str
-    encoders: tuple[str, ...]
-    pixels: tuple[Pixels, ...]
-    options: _Options
-    crf: int | None = None
-    most_crf: int = 63
-    tag: str = ""
+    encoders: tuple[str, ...]  # the first available one is used
+    pixels: tuple[Pixels, ...]  # supported pixel formats, best first
+    options: _Options  # returns the encoder's options
+    crf: int | None = None  # default crf; None if the codec has no crf
+    most_crf: int = 63  # largest crf
+    tag: str = ""  # codec tag in MP4 and MOV, if players need another than ffmpeg's default
 
     def encoder(self) -> str:
-        """The first encoder that is there. MediaError where none is."""
+        """Return the first available encoder. Raises MediaError if there is none."""
         found = next(filter(_formats, self.encoders), None)
         if found is None:
             raise MediaError(f"the encoder {' or '.join(self.encoders)} is not there", where="video_codec",
@@ -63,8 +61,11 @@ class Codec:
         return found
 
     def best(self, bits: int, *, alpha: bool) -> Pixels:
-        """The pixel format with transparency, if it is wanted and there is one, and the most bits up to `bits`; where
-        none has so few, the fewest."""
+        """Return the best pixel format of the encoder.
+
+        It has transparency if `alpha` is set and the codec supports it. It has the most bits up to `bits`, or the
+        fewest if all have more.
+        """
         able = _formats(self.encoder())
         there = [each for each in self.pixels if each.name in able] or [self.pixels[0]]
         there = [each for each in there if each.alpha == alpha] or [each for each in there if not each.alpha] or there
@@ -74,7 +75,7 @@ class Codec:
 
 @cache
 def _formats(encoder: str) -> tuple[str, ...]:
-    """The pixel formats of an encoder; none where it is not there."""
+    """Return the pixel formats of an encoder, or none if it is not available."""
     try:
         return tuple(each.name for each in library().Codec(encoder, "w").video_formats or ())
     except ValueError:
@@ -82,7 +83,7 @@ def _formats(encoder: str) -> tuple[str, ...]:
 
 
 def _x264(encoder: str, crf: int, preset: str) -> dict[str, str]:
-    # Where x264 picks algorithms by CPU, it reads memory that nobody has set: small clips differ from run to run.
+    # x264's CPU-specific code reads uninitialized memory, so small clips would differ from run to run.
     return {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
 
 
@@ -96,7 +97,7 @@ def _vp9(encoder: str, crf: int, preset: str) -> dict[str, str]:
 
 def _av1(encoder: str, crf: int, preset: str) -> dict[str, str]:
     if encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # its level of messages, which it prints itself: errors only
+        os.environ.setdefault("SVT_LOG", "1")  # log only errors; the encoder prints its messages itself
         return {"crf": str(crf), "preset": _speed(encoder, preset)}
     return {"crf": str(crf), "b": "0", "usage": "good", "cpu-used": _speed(encoder, preset), "row-mt": "1"}
 
@@ -118,13 +119,13 @@ CODECS: dict[str, Codec] = {codec.name: codec for codec in (
         Pixels("bgr0", 8), Pixels("bgra", 8, alpha=True), Pixels("gbrp10le", 10), Pixels("gbrap10le", 10, alpha=True),
         Pixels("gbrp16le", 16), Pixels("gbrap16le", 16, alpha=True)), lambda *_: {"level": "3", "slicecrc": "1"}),
 )}  # fmt: skip
-# Of each format, its default first.
+# The codecs of each file format, its default first.
 TAKEN = {"MP4": ("H.264", "H.265", "AV1", "VP9"), "WEBM": ("VP9", "AV1"),
          "MOV": ("ProRes 422 HQ", "ProRes 4444", "H.264", "H.265"), "MKV": ("FFV1", "H.264", "H.265", "AV1", "VP9")}
 
 
 def of_format(form: str, name: str = AUTO) -> Codec:
-    """The codec of a format's file. MediaError where the format does not take it."""
+    """Return a codec of a file format. Raises MediaError if the format cannot contain it."""
     taken = TAKEN[form]
     if name == AUTO:
         return CODECS[taken[0]]

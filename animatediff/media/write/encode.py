@@ -1,4 +1,4 @@
-"""MP4, WebM, MOV and MKV through PyAV (ffmpeg's libraries from PyPI)."""
+"""Write MP4, WebM, MOV and MKV with PyAV (ffmpeg's libraries from PyPI)."""
 from __future__ import annotations
 
 import io
@@ -19,21 +19,21 @@ from animatediff.media.timing import duration
 from animatediff.media.write import codecs, soundtrack
 from animatediff.media.write.base import Clip, WriteOptions, Writer
 
-# ITU-T H.273: 1 is BT.709 for primaries, transfer and matrix alike, 13 sRGB's transfer, matrix 0 is RGB itself; ranges:
-# 1 is limited (16 … 235), 2 full.
+# Codes of ITU-T H.273. 1: BT.709 (primaries, transfer, matrix). 13: sRGB (transfer). 0: RGB (matrix).
+# Ranges of ffmpeg. 1: limited (16 … 235). 2: full.
 _BT709, _SRGB, _RGB, _LIMITED, _FULL = 1, 13, 0, 1, 2
-# Of ffmpeg's conversions: BT.709's matrix, which it does not take from the tags, and no shortcuts.
+# Options of ffmpeg's scale filter: BT.709's matrix, which it does not take from the tags, and accurate rounding.
 _SCALE = "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
 _TAGS = "colorspace=bt709:range=tv:color_primaries=bt709:color_trc=bt709"
 _RGB_TAGS = "colorspace=gbr:range=pc:color_primaries=bt709:color_trc=iec61966-2-1"
 
 
-_VP9_ALPHA = ("webm", "matroska")  # where its transparency is stored beside each frame
-_MOST_DELAY = 1000  # frames by which an encoder may change the order
+_VP9_ALPHA = ("webm", "matroska")  # containers that can store the transparency of VP9
+_MOST_DELAY = 1000  # largest plausible difference of pts and dts in frames
 
 
 class _Nameless:
-    """An open file whose name ffmpeg is not told: some are protocols to it, others no text."""
+    """An open file with a neutral name for ffmpeg, which takes some names for protocols and cannot decode others."""
 
     name = "clip"
 
@@ -42,8 +42,11 @@ class _Nameless:
 
 
 class Video(Writer):
-    """A video file. Holds the frames that the encoder looks ahead (some tens), and an index of bytes per frame; all
-    compressed frames where the clip is to be repeated."""
+    """Writer of a video file.
+
+    Holds the frames of the encoder's lookahead (some tens), and a few bytes per frame for the index. If the clip is
+    repeated, it holds all compressed frames.
+    """
 
     has_sound = True
     container: ClassVar[str] = ""
@@ -57,15 +60,15 @@ class Video(Writer):
         self._stream: Any = None
         self._graph: Any = None
         self._sound: soundtrack.Soundtrack | None = None
-        self._packets: list[_Timed] = []  # to be repeated
+        self._packets: list[_Timed] = []  # for repetition
         self._torn = False
 
     @classmethod
     def probe(cls, options: WriteOptions) -> None:
-        """Encode two small frames in memory: an encoder may be listed and yet not work."""
+        """Encode two small frames in memory, since an encoder may be listed but not work."""
         av = library()
         trial = cls(Path(f"probe.{cls.extension}"), Clip(Fraction(8), metadata="{}", options=options))
-        trial.crf  # noqa: B018 - which refuses what the codec does not have
+        trial.crf  # noqa: B018 - raises an error for a crf that the codec does not have
         encoder = trial.codec.encoder()
         try:
             buffer = io.BytesIO()
@@ -90,7 +93,7 @@ class Video(Writer):
 
     @property
     def crf(self) -> int:
-        """MediaError for one that the codec does not have."""
+        """The crf to use. Raises MediaError if the codec does not support it."""
         asked, codec = self.clip.options.video_crf, self.codec
         if asked > codec.most_crf:
             raise MediaError(f"{asked} is more than {codec.name} has", where="video_crf",
@@ -139,7 +142,7 @@ class Video(Writer):
 
     @property
     def _plays(self) -> int:
-        """How many times the frames are written."""
+        """Number of times that the frames are written."""
         return max(1, self.clip.loop) if self.clip.options.repeats else 1
 
     def _add_sound(self) -> None:
@@ -147,11 +150,11 @@ class Video(Writer):
             self._sound = soundtrack.soundtrack(self.clip.sound, self._output, self.container)
 
     def _hear(self, frames: int) -> None:
-        """Write the sound of so many frames."""
+        """Write the sound of the first `frames` frames."""
         self._heard(lambda: self._sound and self._sound.upto(frames / self.clip.fps))
 
     def _heard(self, write: Callable[[], object]) -> None:
-        """Write sound. Where its file is damaged, the clip goes on without, and a note says so."""
+        """Call `write`, which writes sound. If the sound file is damaged, the clip continues without, with a note."""
         try:
             write()
         except (MediaError, library().FFmpegError) as error:
@@ -170,25 +173,25 @@ class Video(Writer):
         output, self._output = self._output, None
         self._graph = self._stream = self._sound = None
         if output is not None:
-            with suppress(Exception):  # about the trailer of a file that is thrown away
+            with suppress(Exception):  # writing the trailer may fail, but the file is deleted anyway
                 output.close()
         self.part.drop()
         return []
 
     def _read_again(self, *_: Any) -> BinaryIO:
-        """The file so far, which faststart reads while it moves the frames behind the index."""
+        """Return the file for reading. faststart reads it to move the frames behind the index."""
         self.part.file.flush()
         return open(self.part.hidden, "rb")
 
     def _open(self, output: Any, frame: np.ndarray) -> None:
-        """Set up stream and conversion for frames like this one."""
+        """Set up stream and pixel conversion for frames like this one."""
         pixels = self.pixels(alpha=frame.shape[2] == 4)
         height, width = (-(-side // step) * step for side, step in zip(frame.shape, pixels.step))
         if self.clip.metadata:
             output.metadata[VIDEO_KEY] = self.clip.metadata
         options = self.codec.options(encoder := self.codec.encoder(), self.crf, self.preset)
         if pixels.alpha and encoder == "libvpx-vp9":
-            options["auto-alt-ref"] = "0"  # it has none with transparency
+            options["auto-alt-ref"] = "0"  # not supported with transparency
         stream = output.add_stream(encoder, rate=self.clip.fps, options=options)
         if pixels.alpha and self.container in _VP9_ALPHA:
             stream.metadata["alpha_mode"] = "1"
@@ -228,7 +231,7 @@ class Video(Writer):
 
 
 class _Timed(NamedTuple):
-    """A packet with its times as the encoder made them; the container changes them."""
+    """A packet with the encoder's times, since muxing changes the packet's times."""
 
     packet: Any
     pts: int
@@ -237,7 +240,7 @@ class _Timed(NamedTuple):
     time_base: Fraction
 
     def at(self, seconds: Fraction) -> Any:
-        """The packet, so much later."""
+        """Return the packet, delayed by `seconds`."""
         packet, late = self.packet, round(seconds / self.time_base)
         packet.time_base, packet.duration = self.time_base, self.duration
         packet.pts, packet.dts = self.pts + late, self.dts + late
@@ -245,7 +248,7 @@ class _Timed(NamedTuple):
 
 
 class Mp4(Video):
-    """H.264 in MP4 by default, index first (faststart), as every browser and phone plays it."""
+    """Writer of MP4. By default H.264 with the index first (faststart), which every browser and phone plays."""
 
     format, extension, container = "MP4", "mp4", "mp4"
     container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
@@ -258,7 +261,7 @@ class Mp4(Video):
 
 
 class Webm(Video):
-    """VP9 in WebM by default."""
+    """Writer of WebM, by default with VP9."""
 
     format, extension, container = "WEBM", "webm", "webm"
     container_options: ClassVar[dict[str, str]] = {"fflags": "+bitexact"}  # no random identifiers
@@ -273,20 +276,20 @@ class Webm(Video):
 
 
 class Mov(Video):
-    """ProRes in MOV by default, for editing."""
+    """Writer of MOV, by default with ProRes, for editing."""
 
     format, extension, container = "MOV", "mov", "mov"
 
 
 class Mkv(Video):
-    """FFV1 in MKV by default: lossless."""
+    """Writer of MKV, by default with FFV1, which is lossless."""
 
     format, extension, container = "MKV", "mkv", "matroska"
     container_options: ClassVar[dict[str, str]] = {"fflags": "+bitexact"}
 
 
 def _conversion(width: int, height: int, source: str, pixels: codecs.Pixels, fps: Fraction) -> Any:
-    """From frames in ffmpeg's pixel format `source`."""
+    """Return a filter graph that converts frames from ffmpeg's pixel format `source` to `pixels`."""
     graph = library().filter.Graph()
     nodes = [graph.add_buffer(width=width, height=height, format=source, time_base=1 / fps)]
     nodes += [] if pixels.rgb else [graph.add("scale", _SCALE)]

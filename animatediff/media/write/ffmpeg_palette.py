@@ -1,4 +1,4 @@
-"""ffmpeg's palettegen and paletteuse for a GIF, in as many threads as there are cores."""
+"""GIF palettes by ffmpeg's filters palettegen and paletteuse, in several threads."""
 from __future__ import annotations
 
 from collections import deque
@@ -14,10 +14,10 @@ from animatediff.media.write.base import CORES
 
 
 class Palette:
-    """ffmpeg's palettegen over frames that are added one by one, and paletteuse for those frames.
+    """Runs palettegen over frames that are added one by one, and then paletteuse for the same frames.
 
-    Holds some frames, and palettegen a count of each colour that it has seen (measured: 325 MB after 48 noisy frames of
-    512×512, where every frame brings new colours).
+    Holds some frames. palettegen holds a count for each distinct colour (measured: 325 MB after 48 noisy frames of
+    512×512, where every frame has new colours).
     """
 
     def __init__(self, fps: Fraction):
@@ -37,7 +37,7 @@ class Palette:
 
     def mapped(self, frames: Iterator[np.ndarray], dither: bool,
                threads: int = CORES) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices [h w] of each of the frames, and the palette [256 3]. No frame can be added any more."""
+        """Yield the indices [h w] of each frame, and the palette [256 3]. Afterwards no frame can be added."""
         self._pictures.push(None)
         palette, = _made(self._sink)
         palette.pts, palette.time_base = 0, 1 / self.fps
@@ -48,7 +48,7 @@ class Palette:
         try:
             for frame in frames:
                 alone = before is None or _wholly_changed(before, frame)
-                # The least busy first; the last one has the frame before.
+                # `users` is in order of last use: the first is the least busy, the last has the previous frame.
                 user = next((u for u in users if alone and u.can_begin_with(frame)), users[-1])
                 users.remove(user)
                 users.append(user)
@@ -64,10 +64,10 @@ class Palette:
 
 
 class _User:
-    """One paletteuse in a thread of its own.
+    """One paletteuse filter in its own thread.
 
-    paletteuse leaves what is outside the rectangle that changed as it is in the frame that it had before. So a frame
-    goes to the one that had the frame before; where all of it changed, to any for which that is true as well.
+    Outside the changed rectangle, paletteuse repeats its previous output. So a frame goes to the filter that had the
+    previous frame. If the whole frame changed, it can go to any filter whose last frame differs everywhere as well.
     """
 
     def __init__(self, palette: Any, fps: Fraction, dither: bool):
@@ -109,7 +109,7 @@ class _User:
 
 
 def _wholly_changed(before: np.ndarray, now: np.ndarray) -> bool:
-    """Whether the rectangle that changed is the whole frame: something did on each of its four sides."""
+    """Return whether the changed rectangle is the whole frame: each of the four sides has a changed pixel."""
     return all(bool((before[side] != now[side]).any()) for side in (0, -1, np.s_[:, 0], np.s_[:, -1]))
 
 
@@ -119,7 +119,7 @@ def _source(graph: Any, frame: np.ndarray, fps: Fraction) -> Any:
 
 
 def _made(sink: Any) -> Iterator[Any]:
-    """What a graph has made. Asking is also what makes its filters work; frames pile up in it otherwise."""
+    """Yield the finished frames of a graph. Pulling also runs the filters; otherwise frames would pile up."""
     av = library()
     while True:
         try:

@@ -1,7 +1,7 @@
-"""GIF89a, block by block around Pillow's LZW encoder.
+"""Write GIF89a block by block, with Pillow's LZW encoder.
 
-Pillow's own `save_all` keeps all frames in memory until the end and merges equal ones; here every frame that
-was given is in the file, with its own delay.
+Pillow's `save_all` is not used: it holds all frames in memory and merges equal frames. Here every frame is in the file,
+with its own delay.
 """
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _TABLE_OF_256 = 0xF7  # table present, 8 bits of colour resolution, 2 ** (7 + 1)
 
 
 class Gif(StreamWriter):
-    """Animated GIF. One palette for the clip needs two passes, so the frames wait on disk; memory holds a few."""
+    """Writer of animated GIF. Holds a few frames. One palette for the clip needs two passes, with frames on disk."""
 
     format, extension = "GIF", "gif"
 
     def __init__(self, path: Path, clip: Clip):
         super().__init__(path, clip)
-        self._waiting: tuple[Spool, palettes.Histogram | Palette] | None = None  # for the second pass
+        self._waiting: tuple[Spool, palettes.Histogram | Palette] | None = None  # input of the second pass
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> Any:
         if max(frame.shape[:2]) > _LARGEST:
@@ -58,7 +58,7 @@ class Gif(StreamWriter):
                 counted = Palette(self.clip.fps) if style == "ffmpeg" else palettes.Histogram()
                 self._waiting = Spool(self.path.parent), counted
             spool, counted = self._waiting
-            counted.add(ready)  # first: every frame in the spool must have been counted
+            counted.add(ready)  # before `spool.add`, since every frame in the spool must have been counted
             spool.add(ready)
         self.count += 1
 
@@ -80,7 +80,7 @@ class Gif(StreamWriter):
             frames = counted.mapped(iter(spool), dither)
         else:
             exact, colours = counted.exact, counted.palette()
-            book = _book(colours)  # one for all frames: Pillow keeps the colours that it has looked up in it
+            book = _book(colours)  # one for all frames, because Pillow caches looked-up colours in it
             frames = ((_mapped(frame, book, exact, dither), colours) for frame in spool)
         before = None
         for index, (indices, colours) in enumerate(_ahead(frames)):
@@ -91,7 +91,10 @@ class Gif(StreamWriter):
             before = indices
 
     def _opening(self, shape: tuple[int, ...], colours: np.ndarray | None) -> bytes:
-        """Header, screen, palette, how often to play, settings. The extension counts repeats: plays less one."""
+        """Return the file's header: screen, palette, loop extension and settings text.
+
+        The loop extension counts repetitions: plays minus one.
+        """
         height, width = shape[:2]
         data = b"GIF89a" + struct.pack("<HH3B", width, height, 0x70 if colours is None else _TABLE_OF_256, 0, 0)
         data += b"" if colours is None else _table(colours)
@@ -101,7 +104,7 @@ class Gif(StreamWriter):
 
 
 class Spool:
-    """Frames on disk, beside the file that is written: a nameless temporary file, gone with the process."""
+    """Frames in an unnamed temporary file in the folder of the written file. It is deleted when the process ends."""
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(prefix=".animatediff-", dir=folder)  # noqa: SIM115
@@ -109,7 +112,7 @@ class Spool:
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
-        """Append one frame, uint8 [h w 3]; after a failure the spool is as before."""
+        """Append one frame, uint8 [h w 3]. If this fails, the spool is unchanged."""
         self._file.seek(self._count * frame.nbytes)
         self._file.write(np.ascontiguousarray(frame).data)
         self._shape = frame.shape
@@ -122,12 +125,12 @@ class Spool:
             yield np.frombuffer(self._file.read(size), np.uint8).reshape(self._shape)
 
     def close(self) -> None:
-        with suppress(OSError):  # what a full disk did not take is not wanted any more
+        with suppress(OSError):  # a full disk may fail to flush, but the data is no longer needed
             self._file.close()
 
 
 def _ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """The same items, made in a thread while the caller works on the ones before."""
+    """Yield the items, computed ahead in a thread while the caller uses the previous ones."""
     with ThreadPoolExecutor(1) as thread:
         coming = deque(thread.submit(next, items, None) for _ in range(2))
         while (item := coming.popleft().result()) is not None:
@@ -136,13 +139,16 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _table(colours: np.ndarray) -> bytes:
-    """A colour table of 256 entries from [n 3]; the rest repeats the last colour."""
+    """Return a colour table of 256 entries from [n 3]. The remaining entries repeat the last colour."""
     data = np.ascontiguousarray(colours, np.uint8).tobytes()
     return data + data[-3:] * (palettes.SIZE - len(colours))
 
 
 def _picture(indices: np.ndarray, place: tuple[int, int], delay: int, colours: np.ndarray | None = None) -> bytes:
-    """One frame: graphic control (leave in place, `delay` hundredths), descriptor, perhaps a table, LZW data."""
+    """Return one frame: graphic control (do not dispose), descriptor, optional colour table, LZW data.
+
+    delay: duration in hundredths of a second.
+    """
     height, width = indices.shape
     flags = 0 if colours is None else 0x87
     return (b"\x21\xf9\x04" + struct.pack("<BHB", 0x04, delay, 0) + b"\0"
@@ -151,9 +157,9 @@ def _picture(indices: np.ndarray, place: tuple[int, int], delay: int, colours: n
 
 
 def _lzw(indices: np.ndarray) -> bytes:
-    """LZW data of uint8 [h w]: what stands between descriptor and trailer in a still GIF by Pillow."""
+    """Return LZW data of uint8 [h w]: the bytes between descriptor and trailer in a still GIF by Pillow."""
     buffer = io.BytesIO()
-    # As grey levels, so that Pillow has no palette to tidy and the bytes are encoded as they are.
+    # Saved as grey levels, so that Pillow has no palette to optimize and encodes the bytes unchanged.
     Image.fromarray(np.ascontiguousarray(indices)).save(buffer, "GIF", optimize=False, interlace=False)
     data = buffer.getvalue()
     at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
@@ -168,14 +174,14 @@ def _lzw(indices: np.ndarray) -> bytes:
 
 
 def _book(colours: np.ndarray) -> Image.Image:
-    """A palette as Pillow's `quantize` takes it."""
+    """Return a palette image for Pillow's `quantize`."""
     book = Image.new("P", (1, 1))
     book.putpalette(_table(colours))
     return book
 
 
 def _mapped(frame: np.ndarray, book: Image.Image, exact: np.ndarray | None, dither: bool) -> np.ndarray:
-    """Palette indices uint8 [h w] of a frame [h w 3]."""
+    """Return the palette indices of a frame [h w 3], uint8 [h w]."""
     if exact is not None:
         return np.searchsorted(exact, palettes.packed(frame)).astype(np.uint8)
     how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
@@ -183,7 +189,7 @@ def _mapped(frame: np.ndarray, book: Image.Image, exact: np.ndarray | None, dith
 
 
 def _own_palette(frame: np.ndarray, dither: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [h w] and palette [n 3] made for one frame alone."""
+    """Return indices [h w] and palette [n 3] of one frame with its own palette."""
     histogram = palettes.Histogram()
     histogram.add(frame)
     colours = histogram.palette()

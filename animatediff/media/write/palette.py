@@ -1,4 +1,4 @@
-"""256 colours for a whole clip: a histogram of all its pixels, splitting by variance, then Lloyd's iterations."""
+"""Compute a palette of 256 colours for a clip: histogram of all pixels, variance splitting, Lloyd's iterations."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,12 +9,12 @@ _SHIFT = 8 - _BITS
 
 
 class Histogram:
-    """Colours of all frames seen, in fixed memory: sums in 32 768 boxes, and the exact colours while there are few."""
+    """Colours of all added frames in constant memory: sums in 32 768 boxes, and up to 256 exact colours."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(1 << 3 * _BITS)
         self.sums = np.zeros((3, 1 << 3 * _BITS))
-        self.exact: np.ndarray | None = np.empty(0, np.int32)  # 0xRRGGBB, sorted; None once they are too many
+        self.exact: np.ndarray | None = np.empty(0, np.int32)  # 0xRRGGBB, sorted; None if there are more than 256
 
     def add(self, frame: np.ndarray) -> None:
         """Count the pixels of a frame, uint8 [h w 3]."""
@@ -29,7 +29,7 @@ class Histogram:
             self.exact = both if len(both) <= SIZE else None
 
     def palette(self) -> np.ndarray:
-        """At most 256 colours, uint8 [n 3]: the exact ones if they suffice."""
+        """Return at most 256 colours, uint8 [n 3]: the exact colours if there are no more."""
         if self.exact is not None:
             return np.stack([self.exact >> 16, self.exact >> 8 & 255, self.exact & 255], axis=1).astype(np.uint8)
         used = self.counts > 0
@@ -39,13 +39,16 @@ class Histogram:
 
 
 def packed(pixels: np.ndarray, bits: int = 8) -> np.ndarray:
-    """[... 3] -> one integer for each colour."""
+    """Return one integer for each colour [... 3]."""
     wide = pixels.astype(np.int32)
     return wide[..., 0] << 2 * bits | wide[..., 1] << bits | wide[..., 2]
 
 
 def _split(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Cut the group with the largest squared error at its mean, along its widest axis, until there are 256."""
+    """Return the means of 256 groups.
+
+    The group with the largest squared error is split at its mean, along the axis of largest error, until there are 256.
+    """
     def described(rows: np.ndarray) -> tuple[float, int, float, np.ndarray]:
         w = weights[rows, None]
         mean = (points[rows] * w).sum(0) / w.sum()
@@ -69,10 +72,10 @@ def _split(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _lloyd(points: np.ndarray, weights: np.ndarray, centres: np.ndarray, rounds: int = 6) -> np.ndarray:
-    """Weighted k-means from the given centres; a centre that loses all points keeps its place."""
+    """Return the centres after weighted k-means. A centre without points keeps its place."""
     for _ in range(rounds):
         lengths = (centres ** 2).sum(1)
-        # |centre|² - 2 point·centre: without |point|², the same for every centre. In slices of a few megabytes.
+        # |centre|² - 2 point·centre; |point|² is the same for every centre. In slices, to limit memory.
         nearest = np.concatenate([(lengths - 2 * points[at:at + 2048] @ centres.T).argmin(1)
                                   for at in range(0, len(points), 2048)])
         mass = np.bincount(nearest, weights, minlength=len(centres))

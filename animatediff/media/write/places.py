@@ -1,4 +1,4 @@
-"""Where a clip's files go: whether they can, and that nobody else writes there."""
+"""Paths of a clip's files: check that they can be written, and lock them against other runs."""
 from __future__ import annotations
 
 import glob
@@ -12,7 +12,7 @@ from animatediff.errors import FormatError, MediaError, end_of
 from animatediff.media.write.base import reason, remedy
 from animatediff.media.write.registry import WRITERS, format_of, names
 
-# Endings of files that are no clips of ours.
+# Endings of other kinds of files. A target with such an ending is probably a mistake.
 _FOREIGN = """
 264 265 3g2 3gp 7z aac ai aif aiff amv apk arw asf ass au av1 avchd avi avif avifs bik bin bmp bpg bz2 caf cin ckpt
 cr2 cr3 csv cur dcr dds dib divx dng doc docx dpx dv eps erf exe exr f4v fit fits flac flc fli flif flv gifv gz h261
@@ -27,15 +27,15 @@ zip
 
 @dataclass(frozen=True)
 class Target:
-    """A file without or with an ending, or a folder and the `name` of the files in it. new: there must be none yet."""
+    """The target of a clip: a file, or a folder and a name."""
 
     path: str | Path
-    name: str = "clip"
-    new: bool = False
+    name: str = "clip"  # name of the files if `path` is a folder
+    new: bool = False  # whether no files of this name may exist yet
 
     @property
     def stem(self) -> Path:
-        """Folder and name, without ending, of the clip's files. FormatError for the ending of another kind of file."""
+        """Folder and name of the files, without ending. Raises FormatError for the ending of another kind of file."""
         path = Path(self.path)
         # "demo.gif" and "out/demo.GIF" are files; "out", "out/" and "clips.v2" are folders.
         if str(self.path).endswith(("/", "\\")):
@@ -50,7 +50,7 @@ class Target:
 
 
 def _slip(name: str) -> str:
-    """What is wrong with a name that is not of our files, and hardly meant for a folder; "" if nothing is."""
+    """Return why a name is probably a mistake: it is no file of ours and hardly a folder. Returns "" if it is fine."""
     endings = [*_FOREIGN.split(), *(writer.extension for writer in WRITERS.values())]
     stem, _, ending = name.rstrip(" .").rpartition(".")
     if ending.lower() not in endings or "." not in name:
@@ -61,29 +61,30 @@ def _slip(name: str) -> str:
 
 
 def target_of(place: str | Path | Target) -> Target:
+    """Return `place` as a Target."""
     return place if isinstance(place, Target) else Target(place)
 
 
 class NameTakenError(MediaError):
-    """Files of this name are another's."""
+    """Another run writes files of this name, or they exist although they must be new."""
 
 
 def check(target: str | Path | Target, formats: str | Iterable[str]) -> None:
-    """Raise MediaError, before a run, if the clip's files cannot be where they should; nothing is left there."""
+    """Raise MediaError if the clip's files cannot be written. For use before a run; leaves no files."""
     check_place(target_of(target).stem, names(formats), make=False)
 
 
 def check_free(target: str | Path | Target) -> None:
-    """Raise NameTakenError, before a run, if another run writes files of this name at this moment."""
+    """Raise NameTakenError if another run is writing files of this name. For use before a run."""
     stem = target_of(target).stem
     if disk.is_locked(stem):
         raise _taken(stem, "another run is writing it")
 
 
 def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
-    """Find out now, not after the run, whether the files can be where they should.
+    """Raise MediaError if the files cannot be written, so that a run does not fail at its end.
 
-    `make` their folder; without it, the nearest folder that is there says whether it could be made.
+    make: create their folder. Otherwise the nearest existing folder is checked.
     """
     folder = stem.parent
     try:
@@ -93,7 +94,7 @@ def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
             disk.make_folder(folder)
         else:
             folder = next(place for place in stem.absolute().parents if place.exists())
-        for name in formats:  # under names like their own, which the system may refuse
+        for name in formats:  # with names like their own, which the system may refuse
             trial = disk.Part(folder / WRITERS[name].place(stem).name)
             try:
                 trial.file.close()
@@ -104,8 +105,10 @@ def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
 
 
 def reserve(target: Target, formats: Iterable[str]) -> disk.Lock:
-    """The right to write the clip's files, until it is released. NameTakenError where another has it, or where files
-    are there that must not be. What a process that was killed left half written of them is deleted."""
+    """Return a lock on the clip's files. Half-written files of a killed process are deleted.
+
+    Raises NameTakenError if another run has the lock, or if the target must be new and files exist.
+    """
     stem = target.stem
     try:
         lock = disk.Lock(stem)

@@ -1,4 +1,4 @@
-"""The registry of formats: which there are, and whether they can be written here."""
+"""The registry of file formats, and checks whether they can be written on this machine."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,10 @@ WRITERS: dict[str, type[Writer]] = {w.format: w for w in (Gif, Mp4, Webm, Mov, M
 
 
 def names(formats: str | Iterable[str]) -> list[str]:
-    """Format names as in WRITERS, each once, in the order given; any case, a leading dot is fine."""
+    """Return format names as in WRITERS, without duplicates. Case and a leading dot do not matter.
+
+    Raises FormatError for an unknown format, or if there is none.
+    """
     given = [formats] if isinstance(formats, str) else list(formats)
     found = [str(name).strip().lstrip(".").upper() for name in given]
     for name, original in zip(found, given):
@@ -32,14 +35,16 @@ def names(formats: str | Iterable[str]) -> list[str]:
 
 
 def format_of(path: str | Path) -> str | None:
-    """The format that a file name's ending stands for, or None."""
+    """Return the format of a file name's ending, or None."""
     suffix = Path(path).suffix[1:].lower()
     return next((name for name, writer in WRITERS.items() if writer.extension == suffix), None)
 
 
 def probe(formats: str | Iterable[str], options: WriteOptions | None = None, *, sound: bool = False) -> None:
-    """Raise MediaError, before a run, if a format cannot be written here with these options, or not its sound; says
-    which do work."""
+    """Raise MediaError if a format cannot be written on this machine with these options. For use before a run.
+
+    The error names the formats that work. sound: check the sound encoders as well.
+    """
     wanted, options = names(formats), options or WriteOptions()
     for writer in (WRITERS[name] for name in wanted if sound):
         if issubclass(writer, Video):
@@ -48,7 +53,7 @@ def probe(formats: str | Iterable[str], options: WriteOptions | None = None, *, 
     if not broken:
         return
     first = next(iter(broken.values()))
-    if first.where.startswith("video_"):  # an option, whose error says what works
+    if first.where.startswith("video_"):  # an error about an option already says what works
         raise first
     working = [name for name in WRITERS if name not in _broken(WRITERS, WriteOptions())]
     raise MediaError("; ".join(f"{name}: {error.what}" for name, error in broken.items()), where="formats",
@@ -56,17 +61,17 @@ def probe(formats: str | Iterable[str], options: WriteOptions | None = None, *, 
 
 
 def without_sound(formats: Iterable[str]) -> str:
-    """A note about the formats that cannot have a clip's sound; "" where all can."""
+    """Return a note on the formats that cannot contain sound, or "" if all can."""
     return _lacking(formats, WriteOptions(), lambda writer: writer.has_sound, "cannot contain sound")
 
 
 def without_alpha(formats: Iterable[str], options: WriteOptions) -> str:
-    """A note about the formats that cannot have a clip's transparency."""
+    """Return a note on the formats that cannot contain transparency, or "" if all can."""
     return _lacking(formats, options, lambda writer: writer.has_alpha, "cannot contain transparency, which is white")
 
 
 def without_depth(formats: Iterable[str], options: WriteOptions) -> str:
-    """A note about the formats that have fewer bits than are asked for, where that is more than 8."""
+    """Return a note on the formats that have only 8 bits if more are requested, else ""."""
     if options.bit_depth == 8:
         return ""
     return _lacking(formats, options, lambda writer: writer.bits > 8, "can only contain 8 bits per channel")

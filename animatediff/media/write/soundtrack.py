@@ -1,4 +1,4 @@
-"""Sound beside a video's frames: its packets as they are, or encoded so that it ends with the clip to the sample."""
+"""Write the sound of a video: copied packets, or encoded samples that end exactly with the clip."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,30 +19,29 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a container's sound is encoded. copied: codecs whose packets it takes as they are. rates: samples per second
-    that the codec has, none for any. deep: the codec for more than 16 bits, where that is another."""
+    """How the sound of a container is encoded."""
 
     codec: str
-    copied: tuple[str, ...] = ()
-    rates: tuple[int, ...] = ()
-    bit_rate: int = 0
-    deep: str = ""
+    copied: tuple[str, ...] = ()  # codecs whose packets can be copied
+    rates: tuple[int, ...] = ()  # samples per second that the codec supports; empty for any
+    bit_rate: int = 0  # of stereo, in bits per second; 0 for the codec's default
+    deep: str = ""  # codec for more than 16 bits, if it is another
 
     def rate(self, rate: int) -> int:
-        """The least of the codec's rates that loses nothing, or its greatest."""
+        """Return the smallest supported rate that is at least `rate`, or the largest one."""
         return next((each for each in sorted(self.rates) if each >= rate), max(self.rates)) if self.rates else rate
 
 
 ENCODINGS = {
     "mp4": Encoding("aac", ("aac", "mp3"), AAC_RATES, 192_000),
     "webm": Encoding("libopus", ("opus", "vorbis"), (OPUS_RATE,), 160_000),
-    "mov": Encoding("pcm_s16le", deep="pcm_s24le"),  # what editors read without loss
+    "mov": Encoding("pcm_s16le", deep="pcm_s24le"),  # lossless and supported by video editors
     "matroska": Encoding("flac", ("opus", "vorbis")),
 }
 
 
 def soundtrack(sound: Sound, output: Any, container: str) -> Soundtrack:
-    """The sound for a file that is about to be written; its stream is added to `output`."""
+    """Return the soundtrack of a file that is about to be written. Adds its stream to `output`."""
     encoding = ENCODINGS[container]
     whole = not sound.loop and sound.end is None and sound.begin == 0 and sound.offset >= 0
     if whole and sound.codec in encoding.copied:
@@ -51,22 +50,25 @@ def soundtrack(sound: Sound, output: Any, container: str) -> Soundtrack:
 
 
 class Soundtrack:
-    """Sound that is written as far as the frames have come."""
+    """Base class of soundtracks. The sound is written as far as there are frames."""
 
     def upto(self, seconds: Fraction) -> None:
-        """Write the sound before this time. MediaError where the file cannot be read so far."""
+        """Write the sound before this time. Raises MediaError if the file cannot be read up to it."""
         raise NotImplementedError
 
     def end(self, seconds: Fraction) -> None:
-        """Write what is still held of the sound before this time, the clip's end."""
+        """Write the remaining sound before this time, the clip's end."""
 
     def close(self) -> None:
         """Close the sound's file."""
 
 
 class Copied(Soundtrack):
-    """The packets of a sound from its beginning. In WebM and MKV, the last one may be heard a few hundredths of a
-    second longer than the clip; in MP4 the file says that it ends with the clip."""
+    """Copies the packets of a sound from its beginning.
+
+    In WebM and MKV, the last packet may play a few hundredths of a second longer than the clip. In MP4, its stored
+    duration ends with the clip.
+    """
 
     def __init__(self, sound: Sound, output: Any):
         self._output, self._opened = output, ExitStack()
@@ -82,7 +84,7 @@ class Copied(Soundtrack):
             self._next = next(self._packets, None)
 
     def end(self, seconds: Fraction) -> None:
-        if self._next is not None and self._next[0] < seconds:  # a packet that the clip's end cuts
+        if self._next is not None and self._next[0] < seconds:  # the packet during which the clip ends
             begin, packet = self._next
             packet.duration = max(1, int((seconds - begin) / packet.time_base))
             self._mux(packet)
@@ -100,7 +102,7 @@ class Copied(Soundtrack):
 
     @staticmethod
     def _timed(track: Track) -> Iterator[tuple[Fraction, Any]]:
-        """Packets with their times, which count from time 0."""
+        """Yield the packets with their times in seconds, from time 0."""
         shift, last = round(track.origin / track.stream.time_base), None
         for packet in track.packets():
             if packet.pts is None or not packet.size or (last is not None and packet.pts <= last):
@@ -112,7 +114,7 @@ class Copied(Soundtrack):
 
 
 class Encoded(Soundtrack):
-    """The sound's samples, encoded. Exact to the sample."""
+    """Encodes the samples of a sound. It ends exactly with the clip."""
 
     def __init__(self, sound: Sound, output: Any, encoding: Encoding):
         av = library()
@@ -156,7 +158,7 @@ class Encoded(Soundtrack):
             self._output.mux(packet)
 
     def _resampled(self, rate: int, resample: Any) -> Iterator[np.ndarray]:
-        """The samples at the encoder's rate."""
+        """Yield the samples at the encoder's rate."""
         at = 0
         for block in self._samples:
             if rate == self._rate:
@@ -171,14 +173,14 @@ class Encoded(Soundtrack):
 
 
 def _audio_frame(block: np.ndarray, layout: str, rate: int, at: int) -> Any:
-    """float32 [samples channels] as ffmpeg's frame, whose first sample has the number `at`."""
+    """Return float32 [samples channels] as a frame for ffmpeg. at: number of its first sample."""
     frame = library().AudioFrame.from_ndarray(np.ascontiguousarray(block.T), format="fltp", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
     return frame
 
 
 def probe(container: str) -> None:
-    """Raise MediaError where a container's sound cannot be encoded here."""
+    """Raise MediaError if the sound of a container cannot be encoded on this machine."""
     av, codec = library(), ENCODINGS[container].codec
     try:
         av.Codec(codec, "w")

@@ -1,4 +1,4 @@
-"""PNG frames and the settings as a text file: files that are complete at once."""
+"""Write frames as PNG files, and the settings as a text file."""
 from __future__ import annotations
 
 import io
@@ -16,7 +16,7 @@ from animatediff.media.write.base import Clip, Writer
 
 
 class PngFrames(Writer):
-    """name/00000.png, name/00001.png … Holds no frame; each file is in its place when `add` returns."""
+    """Writer of name/00000.png, name/00001.png … Holds no frame. Each file is complete when `add` returns."""
 
     format, extension = "PNG", "png"
     has_alpha, bits = True, 16
@@ -63,18 +63,21 @@ class PngFrames(Writer):
     def abort(self) -> list[Path]:
         if not self.paths:
             with suppress(OSError):
-                self.path.rmdir()  # only if it is empty
+                self.path.rmdir()  # fails if it is not empty
         return self.paths
 
     def older(self) -> list[Path]:
-        """Numbered frames behind the last one: an earlier, longer clip of the same name."""
+        """Return the numbered frames after the last one, left from an earlier, longer clip of the same name."""
         mine = {p.name for p in self.paths}
         found = (p for p in self.path.glob("*.png") if p.stem.isdigit() and p.name not in mine)
         return sorted(p for p in found if int(p.stem) >= self.count)
 
 
 class Text(Writer):
-    """The settings text itself, written with the first frame, and again where it has changed since. Holds no frame."""
+    """Writer of the settings text. Holds no frame.
+
+    The text is written with the first frame, and again at the end if it has changed.
+    """
 
     format, extension = "TXT", "txt"
 

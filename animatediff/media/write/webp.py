@@ -1,6 +1,6 @@
-"""Animated WebP (RFC 9649, section 2.7), chunk by chunk around Pillow's WebP encoder.
+"""Write animated WebP (RFC 9649, section 2.7) chunk by chunk, with Pillow's WebP encoder.
 
-Pillow's own `save_all` takes a list of all frames; here each frame is on disk before the next one comes.
+Pillow's `save_all` is not used, because it takes a list of all frames. Here each frame is written before the next one.
 """
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from animatediff.media.timing import ticks
 from animatediff.media.write.base import StreamWriter, WriteOptions, changed
 
 _ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
-_REPLACE = 0x02  # do not blend a frame with what is below
+_REPLACE = 0x02  # replace the pixels below, without blending
 _LARGEST = 16383
 Ready = tuple[tuple[int, int, int, int], bytes, bool]  # rectangle, picture chunks, whether there is transparency
 
 
 class Webp(StreamWriter):
-    """Stores the rectangle that changed. Holds no frame."""
+    """Writer of animated WebP. Each frame stores only the rectangle that changed. Holds no frame."""
 
     format, extension = "WEBP", "webp"
     has_alpha = True
@@ -48,7 +48,7 @@ class Webp(StreamWriter):
 
     def add(self, ready: Ready) -> None:
         (left, top, right, bottom), bitstream, alpha = ready
-        width, height = right - left, bottom - top  # of the whole clip, in the first frame
+        width, height = right - left, bottom - top  # the first frame is the whole picture
         if self.count == 0:
             flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0) | (_HAS_ALPHA if alpha else 0)
             self.append(b"RIFF\0\0\0\0WEBP"
@@ -78,7 +78,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _bitstream(data: bytes) -> bytes:
-    """The picture chunks (VP8, VP8L, ALPH) of a still WebP file, with their heads."""
+    """Return the picture chunks (VP8, VP8L, ALPH) of a still WebP file, with their headers."""
     at, kept = 12, []
     while at + 8 <= len(data):
         kind, length = struct.unpack("<4sI", data[at:at + 8])

@@ -1,4 +1,4 @@
-"""The jobs of which Forge's calls of the UNet are recorded, and where the traces lie."""
+"""The jobs whose calls of Forge's UNet are recorded, and the folder of the traces."""
 from __future__ import annotations
 
 import json

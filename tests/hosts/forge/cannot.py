@@ -1,4 +1,4 @@
-"""Cases of ../webui that a host of Forge's family cannot do, by a part of their names, and why."""
+"""Cases of ../webui that hosts of Forge's family cannot do: a part of the case's name -> the reason."""
 from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"

@@ -1,4 +1,4 @@
-"""The hosts of Forge's family for the tests in cases/, which are those of ../webui; see webui_host.py."""
+"""Hosts of Forge's family for the tests in cases/, which are those of ../webui; see webui_host.py."""
 from __future__ import annotations
 
 import sys
@@ -17,7 +17,7 @@ FAMILY = [kind for kind in KINDS if kind is not A1111]
 THERE = [kind for kind in FAMILY if kind.folder]
 
 
-collect_ignore_glob = [] if THERE else ["cases/*"]  # hundreds of cases of a host that is not there
+collect_ignore_glob = [] if THERE else ["cases/*"]  # hundreds of cases would be skipped otherwise
 
 
 def pytest_collection_modifyitems(config, items):

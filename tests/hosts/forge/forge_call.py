@@ -1,4 +1,4 @@
-"""A stand-in for Forge's calls of its UNet, built by the traces and compared with them in test_forge_call.py."""
+"""A stand-in for Forge's calls of its UNet, built from the traces. test_forge_call.py compares it with them."""
 from __future__ import annotations
 
 import math
@@ -24,11 +24,14 @@ class Predictor(nn.Module):
 
 
 class KModel(nn.Module):
-    """Its answer for a row depends on that row alone, so that windows change nothing. `calls`: what it was called with;
-    `estimates`: the shapes for which memory was estimated."""
+    """A model whose output for a row depends only on that row, so that windows change nothing.
+
+    `calls`: the arguments of each call.
+    `estimates`: the shapes of the memory estimates.
+    """
 
     computation_dtype = torch.float32
-    needed = 1  # bytes for each row
+    needed = 1  # bytes per row
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class KModel(nn.Module):
         self.calls.append({"rows": len(x), "chunks": kinds, "told": transformer_options})
         added = c_crossattn.mean((1, 2))[:, None, None, None]
         if control is not None:
-            added = added + control["output"].pop()  # as the UNet does: what is left is for the next window
+            added = added + control["output"].pop()  # as the UNet does: the rest would reach the next window
         return x * 0.5 + added
 
 
@@ -63,15 +66,21 @@ class Patcher:
 
 
 def prepared(patcher: Patcher, x: Tensor) -> int:
-    """Bytes that the host wants free before it samples."""
+    """Return the bytes that the host wants free before it samples."""
     estimate = patcher.model_options.get("memory_peak_estimation_modifier", patcher.memory_required)
     return estimate([len(x) * 2, *x.shape[1:]])
 
 
 def denoised(patcher: Patcher, x: Tensor, sigma: Tensor, cond: Tensor, weights: Sequence[Sequence[float]],
              uncond: Tensor | None, scale: float, free: float = math.inf, control: Tensor | None = None) -> Tensor:
-    """x₀ [frame c h w] with guidance. cond [(frame part) tokens d]; uncond [frame tokens d]; weights of each frame's
-    parts; free: bytes of memory; control [frame c h w] is added for prompts."""
+    """Return x₀ [frame c h w] with guidance.
+
+    cond: [(frame part) tokens d].
+    uncond: [frame tokens d].
+    weights: weights of each frame's parts.
+    free: bytes of memory.
+    control: [frame c h w], added for prompts.
+    """
     if math.isclose(scale, 1):
         uncond = None
     parts = len(weights[0])

@@ -1,4 +1,7 @@
-"""The stand-in for the WebUI as Forge: its checkpoint holds `forge_objects`, its denoiser calls the UNet as Forge's."""
+"""The stand-in for the WebUI in the form of Forge.
+
+Its checkpoint holds `forge_objects`, and its denoiser calls the UNet as Forge's does.
+"""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 
 class KModel(forge_call.KModel):
-    """Around a real UNet: x is the picture plus σ times noise, the answer the picture."""
+    """A wrapper around a real UNet. x is the picture plus σ times noise; the output is the picture."""
 
     def __init__(self, ldm: Any):
         super().__init__()
@@ -26,11 +29,11 @@ class KModel(forge_call.KModel):
 
 
 class Linker(nn.Module):
-    """The sampler's `model_wrap`, which reads the noise levels when it is asked."""
+    """The sampler's `model_wrap`, which reads the noise levels when needed."""
 
     def __init__(self, model: Any):
         super().__init__()
-        self.inner = SimpleNamespace(model=model)  # no submodule
+        self.inner = SimpleNamespace(model=model)  # not registered as a submodule
 
     @property
     def sigmas(self) -> Tensor:
@@ -42,7 +45,11 @@ class Linker(nn.Module):
 
 
 def become_forge(host: Any, patch: Any) -> forge_call.Patcher:
-    """`host`: the stand-in before it loads an extension. patch: pytest's monkeypatch. The UNet's patcher."""
+    """Turn the stand-in into Forge, before it loads an extension. Return the UNet's patcher.
+
+    host: the stand-in.
+    patch: pytest's monkeypatch.
+    """
     from modules import prompt_parser, sd_models, sd_samplers_common, sd_samplers_kdiffusion
     from modules.script_callbacks import CFGDenoiserParams, cfg_denoiser_callback
 

@@ -1,4 +1,4 @@
-"""Forge's calls of the UNet, answered window by window: a stand-in that calls as the real one does."""
+"""Forge's calls of the UNet, computed window by window, in a stand-in that calls like the real host."""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -97,7 +97,7 @@ def test_windows_answer_what_the_whole_clip_would(patcher, asked):
 
 
 def test_ands_weights_are_each_frames_own(patcher):
-    """Forge takes the last frame's weights for all; every frame alone shows what it is to be."""
+    """Forge uses the last frame's weights for all frames. Each frame computed alone gives the expected result."""
     weights = [[1.0 - f / 10, f / 8] for f in range(FRAMES)]
     run = Run()
     with calls.called(patcher, run, plenty):
@@ -118,7 +118,7 @@ def test_memory_is_estimated_for_a_window(patcher):
 
 @pytest.mark.parametrize(("free", "chunks"), [(2 * WINDOW + 1, {(0, 1)}), (2 * WINDOW, {(0,), (1,)})])
 def test_little_memory_takes_the_windows_roles_apart(patcher, free, chunks):
-    """And never the clip's, as Forge would where it has not enough for all frames."""
+    """The roles of each window are split, but not those of the whole clip, as Forge would do when memory is short."""
     expected = ask(patcher)
     patcher.model.calls.clear()
     run = Run()
@@ -179,7 +179,7 @@ def test_the_schedule_comes_back_bit_for_bit(bare_host, patcher):
     from animatediff.sampling import betas
 
     predictor = patcher.model.predictor
-    predictor.register_buffer("log_sigmas", predictor.log_sigmas + 1e-3)  # not the logarithms of its σ
+    predictor.register_buffer("log_sigmas", predictor.log_sigmas + 1e-3)  # differ from the logarithms of its σ
     model = SimpleNamespace(forge_objects=SimpleNamespace(unet=patcher), model_config=None)
     before, schedule = (predictor.sigmas, predictor.log_sigmas), FAMILIES["v2"].betas
     host = Forge()
@@ -194,7 +194,7 @@ def test_an_adapters_layers_are_found_though_forges_linear_is_of_its_own_class(b
     from animatediff.motion.lora import unet_layers
 
     class Linear(nn.Module):
-        """backend/operations.py"""
+        """As in backend/operations.py."""
 
         def __init__(self, layer):
             super().__init__()

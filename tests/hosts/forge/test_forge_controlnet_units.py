@@ -1,4 +1,4 @@
-"""Units of Forge's own ControlNet, which have other names, in a request for a clip."""
+"""Units of Forge's own ControlNet, whose attributes have other names, in a request for a clip."""
 from __future__ import annotations
 
 import sys
@@ -21,7 +21,7 @@ class InputMode(Enum):
 
 @dataclass
 class ControlNetUnit:
-    """As much of Forge's class as others may touch (extensions-builtin/sd_forge_controlnet/lib_controlnet)."""
+    """The attributes of Forge's class that others may use (extensions-builtin/sd_forge_controlnet/lib_controlnet)."""
 
     input_mode: InputMode = InputMode.SIMPLE
     batch_image_dir: str = ""

@@ -1,4 +1,4 @@
-"""Whole jobs in the stand-in as Forge, against the stand-in as the WebUI: the same request, the same clip."""
+"""Whole jobs in the stand-in as Forge, compared with the stand-in as the WebUI: the same request, the same clip."""
 from __future__ import annotations
 
 import io
@@ -25,7 +25,10 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """name of a request -> frames of the stand-in as the WebUI, and as Forge with what is left there."""
+    """Return a function that runs a request, by its name, in the stand-in as the WebUI and as Forge.
+
+    It returns the frames of the WebUI, and those of Forge with its final state.
+    """
     for path in (HERE.parent / "standin", HERE.parent.parent):
         sys.path.insert(0, str(path))
     from standin_host import standing_in
@@ -74,7 +77,7 @@ def _state(patcher):
 
 @pytest.mark.parametrize("name", ASKED)
 def test_forges_clip_is_the_webuis(made, name):
-    """But for the timestep, which Forge rounds to a whole one; see docs/hosts.md for real hosts."""
+    """Equal except for the timestep, which Forge rounds to an integer. See docs/hosts.md for real hosts."""
     difference = np.abs(made[name]["Forge"] - made[name]["WebUI"])
     assert made[name]["Forge"].shape == (6, 64, 64, 3) and difference.mean() < 1, difference.mean()
     assert np.abs(made[name]["Forge"] - made[name]["WebUI"][::-1]).mean() > 5 * difference.mean()

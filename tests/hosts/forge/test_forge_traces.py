@@ -1,4 +1,4 @@
-"""The real host against the stored traces of its calls. FORGE_RECORD=1 writes them anew."""
+"""The real host against the stored traces of its calls. FORGE_RECORD=1 writes new traces."""
 from __future__ import annotations
 
 import os
@@ -22,7 +22,7 @@ def recorder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", calls_traced.JOBS)
 def test_the_host_calls_its_unet_as_stored(recorder, name):
-    recorder.txt2img(steps=1).expect()  # the checkpoint is there
+    recorder.txt2img(steps=1).expect()  # loads the checkpoint
     recorder.post("/call-recorder/begin", {}).expect()
     recorder.txt2img(**{**calls_traced.COMMON, **calls_traced.JOBS[name]}).expect()
     events = recorder.post("/call-recorder/end", {}).expect().body

@@ -1,5 +1,7 @@
-"""The stand-in's side of /sdapi/v1: a request to a job, its end to an answer. One job at a time,
-as in the host's queue."""
+"""The stand-in's /sdapi/v1: from a request to a job, and from its result to a response.
+
+It runs one job at a time, as the host's queue does.
+"""
 from __future__ import annotations
 
 import base64
@@ -21,7 +23,11 @@ class Answer:
 
 
 def request(tab: str, fields: dict[str, Any], args: dict[str, list] | None = None) -> Answer:
-    """tab: txt2img or img2img; args: an always-on script's title -> its arguments, in place of the page's controls."""
+    """Run a request.
+
+    tab: txt2img or img2img.
+    args: title of an always-on script -> its arguments, in place of the page's controls.
+    """
     from modules import processing, scripts, sd_samplers, shared
 
     runner = scripts.scripts_img2img if tab == "img2img" else scripts.scripts_txt2img
@@ -63,5 +69,5 @@ def encoded(picture: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """As it would be after a journey through JSON."""
+    """Return the value as it would be after JSON serialization."""
     return json.loads(json.dumps(value))

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 HERE = Path(__file__).parent
 SHADOWED = ("modules", "fastapi", "api", "gradio", "scripts")
-OURS = "animatediff.hosts"  # imports `modules`, and must import it anew
+OURS = "animatediff.hosts"  # imports `modules`, and must be imported again
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def standing_in(data: Path) -> Iterator[SimpleNamespace]:
 
 def _host(data: Path) -> SimpleNamespace:
     names = ("paths", "shared", "scripts", "script_callbacks", "sd_models", "processing", "errors")
-    # Where everything lies has to be known before anything else is imported.
+    # The paths must be set before any other import.
     paths = importlib.import_module("modules.paths")
     paths.data_path = paths.script_path = str(data)
     paths.models_path, paths.extensions_dir = str(data / "models"), str(data / "extensions")

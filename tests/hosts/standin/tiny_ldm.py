@@ -1,7 +1,7 @@
 """A tiny image model in the layout of the original Stable Diffusion code, written for tests.
 
-Only the layout is that of SD1.5, its module names and the order of its blocks, by which motion modules find their
-places: 12 input blocks, a middle block, 12 output blocks in 4 levels. Weights are random and say something.
+Only the layout is SD1.5's: the module names and the order of the blocks, by which motion modules find their places (12
+input blocks, a middle block, 12 output blocks in 4 levels). Weights are random but have a visible effect.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 WIDTH, TEXT, HEADS = 32, 128, 4
-CHUNK, WORDS = 77, 75  # tokens of one piece of a prompt, and how many of them are words
+CHUNK, WORDS = 77, 75  # tokens per chunk of a prompt; words among them
 
 
 def timestep_embedding(t: torch.Tensor, width: int) -> torch.Tensor:
@@ -143,7 +143,7 @@ class DiffusionWrapper(nn.Module):
 
 
 class LatentDiffusion(nn.Module):
-    """The whole model: UNet, schedule, a text encoder without weights, and a VAE that is a change of scale."""
+    """The whole model: UNet, schedule, a text encoder without weights, and a VAE that only changes the scale."""
 
     is_sdxl = is_sd2 = is_sdxl_inpaint = is_sd3 = lowvram = False
     is_sd1 = True
@@ -161,7 +161,7 @@ class LatentDiffusion(nn.Module):
         return self.model.diffusion_model(x, t, context=torch.cat(cond["c_crossattn"], 1))
 
     def get_learned_conditioning(self, texts):
-        """A vector for each word, the same wherever it stands; whole chunks, as CLIP's."""
+        """Return a vector for each word, independent of its position, in whole chunks like CLIP's."""
         answer = []
         for text in texts:
             words = text.replace(",", " , ").split()
@@ -191,7 +191,7 @@ def vector(word: str) -> torch.Tensor:
 
 @lru_cache
 def weights(seed: int) -> dict[str, torch.Tensor]:
-    """A checkpoint: activations of about unit size, whatever the depth."""
+    """Return a checkpoint whose activations have about unit size at any depth."""
     random = torch.Generator().manual_seed(seed)
     state = LatentDiffusion().state_dict()
     for name, value in state.items():

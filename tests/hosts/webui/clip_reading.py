@@ -1,4 +1,4 @@
-"""What a WebUI answered, as frames, and what the frames show."""
+"""A WebUI's response as frames, and measurements of them."""
 from __future__ import annotations
 
 import base64
@@ -15,7 +15,7 @@ MAGIC = {b"GIF8": "GIF", b"RIFF": "WEBP", b"\x89PNG": "PNG", b"\x1aE\xdf\xa3": "
 
 @dataclass
 class Item:
-    """One entry of an answer's `images`. `frames` [n h w 3] uint8; `fps` as the file says, 0 for a still."""
+    """One entry of a response's `images`. `frames`: [n h w 3] uint8. `fps`: the file's, or 0 for a still."""
 
     format: str
     frames: np.ndarray
@@ -50,31 +50,30 @@ def items(answer) -> list[Item]:
 
 
 def clip(answer) -> Item:
-    """The answer's one clip."""
+    """Return the response's only clip."""
     found = [item for item in items(answer) if item.plays]
     assert len(found) == 1, [(item.format, item.frames.shape) for item in found]
     return found[0]
 
 
 def stills(answer) -> np.ndarray:
-    """The answer's single pictures, [n h w 3]."""
+    """Return the response's single pictures, [n h w 3]."""
     return np.stack([item.frames[0] for item in items(answer) if not item.plays])
 
 
 def change(frames: np.ndarray) -> float:
-    """Median difference of neighbours, of 255."""
+    """Return the median difference of neighbouring frames, of 255."""
     return float(np.median(np.abs(np.diff(frames.astype(float), axis=0)).mean((1, 2, 3))))
 
 
 def unrelated(pictures: np.ndarray) -> float:
-    """Median difference of any two, of 255."""
+    """Return the median difference of any two pictures, of 255."""
     x = pictures.astype(float)
     return float(np.median([np.abs(x[i] - x[j]).mean() for i in range(len(x)) for j in range(i)]))
 
 
 def jump(frames: np.ndarray) -> float:
-    """Median way of the shape's centre from frame to frame, as a share of the picture's width;
-    NaN where none is seen."""
+    """Return the median shift of the shape's centre between frames, as a share of the width, or NaN without a shape."""
     centres = np.array([sight.centre for sight in track(list(frames))[0] if sight])
     if len(centres) < len(frames) / 2:
         return float("nan")
@@ -82,8 +81,11 @@ def jump(frames: np.ndarray) -> float:
 
 
 def assert_one_clip(frames: np.ndarray, stranger: float) -> None:
-    """The frames belong together: neighbours differ far less than pictures made apart do (`stranger`, of 255), and the
-    shape does not jump about. Medians, since the demo model may lose the shape in a frame."""
+    """Assert that the frames are coherent.
+
+    Neighbours differ far less than pictures made separately (`stranger`, of 255), and the shape does not jump. Medians
+    are used, since the demo model may lose the shape in a frame.
+    """
     assert frames.std() > 5, "an empty picture"
     assert change(frames) > 0, "all frames are the same picture"
     assert change(frames) < stranger / 2, f"neighbours differ by {change(frames):.1f}, strangers by {stranger:.1f}"

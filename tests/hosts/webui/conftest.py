@@ -1,4 +1,4 @@
-"""The real WebUI for the tests in this folder; webui_host.py says what they need of the environment."""
+"""The real WebUI for the tests in this folder. webui_host.py documents the environment variables."""
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,4 @@
-"""A real host as fixtures: this folder's tests have the WebUI, those of ../forge the hosts of Forge's family."""
+"""A real host as fixtures: the WebUI for this folder's tests, hosts of Forge's family for those of ../forge."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 @contextmanager
 def started(kind: Kind, folder: Path) -> Iterator[Host]:
-    """A host of this kind with this checkout as its extension, and how it is at a clean start."""
+    """A host of this kind with this checkout as its extension, and its state after a clean start."""
     extensions = {"animatediff": ROOT, "animatediff-test-probe": HERE / "probe"}
     motion = folder / "motion"
     motion.mkdir()
@@ -29,12 +29,12 @@ def started(kind: Kind, folder: Path) -> Iterator[Host]:
 
 
 def learn(host: Host) -> None:
-    """What the host is like before anybody animated anything."""
+    """Record the host's state before any clip is made."""
     host.clean_pictures, host.clean_state, host.dirty = host.plain(), host.state(), ""
 
 
 def differences(host: Host) -> str:
-    """What a case has left behind, "" for nothing."""
+    """Return the differences that a case has left behind, or ""."""
     try:
         host.post("/test-probe/reset", {}).expect()
         pictures, state = host.plain(), host.state()
@@ -60,10 +60,10 @@ def differences(host: Host) -> str:
 
 @pytest.fixture
 def host(clean_host):
-    """The WebUI, as at its clean start before the case, and compared with it, bit for bit, after the case.
+    """The WebUI in the state of its clean start, compared with it, bit for bit, after the case.
 
-    Nothing happens between two cases, so one comparison is the former's "after" and the latter's "before". A
-    case that leaves something behind fails, and the next one gets a WebUI started anew.
+    Nothing happens between two cases, so one comparison serves as the check after the first and before the second. If a
+    case leaves differences, it fails, and the next one gets a newly started WebUI.
     """
     if clean_host.dirty:
         clean_host.restart()
@@ -79,7 +79,7 @@ def host(clean_host):
 
 @pytest.fixture
 def files(host):
-    """files(): what has been written under the outputs folder since the case began, as paths relative to it."""
+    """files(): the files written under the outputs folder since the case began, as relative paths."""
     outputs = host.data / "outputs"
 
     def listed() -> set[Path]:

@@ -1,11 +1,11 @@
 """The real WebUI with the extensions that users have beside this one, in two orders of loading.
 
     WEBUI_EXTENSIONS  a folder with sd-webui-animatediff, sd-webui-controlnet and sd-dynamic-prompts
-    WEBUI_EXTRA_PATH  must have what those two need: dynamicprompts, send2trash, addict, yapf,
+    WEBUI_EXTRA_PATH  must have the packages of those two: dynamicprompts, send2trash, addict, yapf,
                       fvcore, svglib, controlnet_aux
 
-The oracle is the host alone. A motion module whose last layers are zero ties no frames together, so each frame of a
-clip made with it must be the picture that the host and ControlNet make of that frame's seed, prompt and hint, one by
+The oracle is the host alone. A motion module whose last layers are zero does not connect frames, so each frame of a
+clip made with it must equal the picture that the host and ControlNet make of that frame's seed, prompt and hint, one by
 one, on a checkpoint that has the motion module's noise schedule.
 """
 from __future__ import annotations
@@ -63,10 +63,10 @@ def neighbourhood(request, tmp_path_factory):
 
 @pytest.fixture
 def host(neighbourhood):
-    """The WebUI; afterwards plain pictures and the model are compared with those of the start."""
+    """The WebUI. After each test, plain pictures and the model are compared with those of the start."""
     neighbourhood.mark()
     yield neighbourhood
-    neighbourhood.post("/test-probe/reset", {}).expect()  # the host does not restore an option that was not set before
+    neighbourhood.post("/test-probe/reset", {}).expect()  # the host does not restore an option that was unset
     pictures, state = neighbourhood.clean
     assert neighbourhood.plain() == pictures, "plain pictures differ"
     assert essentials(neighbourhood) == state
@@ -74,16 +74,18 @@ def host(neighbourhood):
 
 def essentials(host) -> dict:
     state = host.state()
-    # ControlNet puts the UNet's own forward back onto the object itself.
+    # ControlNet restores the UNet's own forward as an attribute of the object.
     state["patches"] = [patch for patch in state["patches"]
-                        if not patch.startswith("model.diffusion_model.forward = modules.")]
+                        if not patch.lstrip(".").startswith("model.diffusion_model.forward = modules.")]
     return {key: state[key]
             for key in ("checkpoint", "weights", "alphas_cumprod", "modules", "hooks", "patches", "callbacks")}
 
 
 def prepare(host: Host) -> None:
-    """Beside the demo model: "linear", the same with the noise schedule of its motion module;
-    motion modules; a ControlNet."""
+    """Write the models: "linear", motion modules and a ControlNet, beside the demo model.
+
+    "linear" is the demo model with the noise schedule of its motion module.
+    """
     import torch
     import yaml
     from safetensors.torch import load_file, save_file
@@ -137,7 +139,7 @@ def encoded(image: Image.Image) -> str:
 
 
 def ask(host, animatediff=None, **scripts_and_fields):
-    """Names with a blank or a capital are scripts, the rest fields."""
+    """Send a request. Names with a blank or a capital are scripts, all others are fields."""
     scripts = {k: {"args": v} for k, v in scripts_and_fields.items() if k != k.lower() or " " in k}
     fields = {k: v for k, v in scripts_and_fields.items() if k not in scripts}
     return host.txt2img(animatediff, **{"prompt": "a red circle", "steps": 3, "seed": SEED,
@@ -145,18 +147,18 @@ def ask(host, animatediff=None, **scripts_and_fields):
 
 
 def alone(host, i: int, **fields) -> np.ndarray:
-    """What the host makes of frame i by itself, on the checkpoint with the motion module's schedule."""
+    """Return the host's own picture of frame i, on the checkpoint with the motion module's schedule."""
     override = {"override_settings": {"sd_model_checkpoint": "linear.safetensors", "pad_cond_uncond": True}}
     return picture(ask(host, seed=SEED + i, **override, **fields).expect().images[0])
 
 
 def frames_of(answer, count: int = FRAMES) -> list[np.ndarray]:
-    """The frames of a clip; ControlNet puts its hints behind them where it comes last."""
+    """Return the frames of a clip. ControlNet appends its hints if it is loaded last."""
     return [picture(raw) for raw in answer.expect().images[:count]]
 
 
 def agree(found: np.ndarray, wanted: np.ndarray) -> bool:
-    """The same picture, computed in batches of another size."""
+    """Compare pictures that were computed in batches of different sizes."""
     return np.abs(found - wanted).max() <= 2
 
 
@@ -204,7 +206,7 @@ def test_both_in_one_job_are_refused(host):
 
 
 def test_the_older_one_alone_is_still_there(host):
-    """It cannot use the demo's motion module; that it tried is what is seen."""
+    """It cannot use the demo's motion module; the test sees that it tried."""
     ask(host, **{OLDER_TITLE: [{"enable": True, "model": "gone.ckpt", "format": ["PNG"]}]})
     assert "AnimateDiff process start" in host.log()
 
@@ -219,7 +221,7 @@ def test_its_folder_of_motion_modules_is_looked_into(host):
 
 
 def test_its_infotext_is_read(host):
-    """The host's own reader of infotexts fills the arguments of scripts that a request does not name."""
+    """The host's own infotext parser fills the arguments of scripts that a request does not name."""
     text = ("a red circle\nSteps: 3, Sampler: DDIM, CFG scale: 5, Seed: 40, Size: 64x64, AnimateDiff: \"enable: True, "
             "model: still.safetensors, video_length: 5, fps: 8, loop_number: 0, closed_loop: N, batch_size: 5, "
             "stride: 1, overlap: -1, interp: Off, interp_x: 10, mm_hash: 12345678\"")
@@ -233,7 +235,7 @@ def test_its_infotext_is_read(host):
 
 @pytest.fixture(scope="module")
 def hints(neighbourhood):
-    """A folder with one hint for each frame: a bar that moves, each with colours of its own."""
+    """A folder with one hint for each frame: a moving bar, with different colours in each."""
     folder = neighbourhood.data / "hints"
     folder.mkdir()
     for i in range(FRAMES):
@@ -250,7 +252,7 @@ def unit(**more) -> dict:
 @pytest.mark.parametrize("fields", [{}, {"override_settings": {"batch_cond_uncond": False}}, {"cfg_scale": 1},
                                     {"negative_prompt": ", ".join(["blue"] * 80)}], ids=str)
 def test_a_folder_gives_each_frame_its_hint(host, hints, fields):
-    """Clip of 6 in windows of 4, against six pictures with a unit of one picture each."""
+    """A clip of 6 in windows of 4, against six pictures with a unit of one picture each."""
     made = frames_of(ask(host, {**STILL, "video_length": 0}, ControlNet=[unit(batch_images=str(hints))], **fields))
     assert len(made) == FRAMES
     fields = {k: v for k, v in fields.items() if k != "override_settings"}
@@ -281,12 +283,12 @@ def test_one_picture_is_the_hint_of_every_frame(host, hints):
 
 
 def test_key_frames_are_the_only_ones_with_a_hint(host, hints):
-    folder = hints.with_name("keys")  # a folder elsewhere is not read
+    folder = hints.with_name("keys")  # folders elsewhere are not read
     folder.mkdir(exist_ok=True)
     for name in ("000.png", "003.png"):
         (folder / name).write_bytes((hints / name).read_bytes())
     made = frames_of(ask(host, STILL, ControlNet=[unit(batch_images=f"{folder}\nkeyframe: 1, 4")]))
-    black = encoded(Image.new("RGB", (64, 64)))  # what ControlNet itself puts between key frames
+    black = encoded(Image.new("RGB", (64, 64)))  # ControlNet's own hint between key frames
     for i, frame in enumerate(made):
         hint = {1: "000.png", 4: "003.png"}.get(i)
         raw = encoded(Image.open(hints / hint)) if hint else black
@@ -294,8 +296,10 @@ def test_key_frames_are_the_only_ones_with_a_hint(host, hints):
 
 
 def test_each_of_free_inits_iterations_has_a_units_steps_from_the_first(host, hints):
-    """A unit for the first half of the steps acts in the last iteration, which keeps nothing of the one before; and
-    a unit with a folder gives each frame its hint there."""
+    """A unit for the first half of the steps acts in the last iteration too.
+
+    This iteration keeps nothing of the previous one. A unit with a folder gives each frame its hint there.
+    """
     settings, folder = {**STILL, "freeinit_iterations": 2, "freeinit_d_s": 0}, str(hints)
     none, half, whole, fourth = (np.stack(frames_of(ask(host, settings, steps=8, **more))) for more in (
         {}, *({"ControlNet": [unit(batch_images=folder, guidance_end=end)]} for end in (0.5, 1.0, 0.25))))
@@ -310,7 +314,7 @@ def test_with_motion_too(host, hints):
 
 @pytest.mark.parametrize("context", [6, 4])
 def test_sparsectrl_runs_with_our_temporal_layers(host, hints, tmp_path, context):
-    """One key frame. Its model sees zeros at the other frames, and only its temporal layers carry the picture there."""
+    """One key frame. The model sees zeros at the other frames, and only its temporal layers carry the picture there."""
     settings = {**STILL, "batch_size": context, "overlap": 1}
     made = {}
     for name in ("000.png", "005.png"):
@@ -335,11 +339,75 @@ def test_a_unit_that_fails_stops_the_clip(host, hints):
 
 
 def test_a_unit_of_its_own_batch_without_a_clip_is_controlnets(host, hints):
-    """Without AnimateDiff a folder is a batch of jobs, as ControlNet does it."""
+    """Without AnimateDiff, ControlNet treats a folder as a batch of jobs."""
     host.options(controlnet_show_batch_images_in_ui=True)
     answer = ask(host, ControlNet=[unit(batch_images=str(hints), input_mode="batch")]).expect()
     host.options(controlnet_show_batch_images_in_ui=False)
     assert len(answer.images) == FRAMES
+
+
+# -- a source video ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def video(hints):
+    """The hints as a video without loss, 8 frames per second."""
+    av = pytest.importorskip("av")
+    path = hints.with_name("hints.mkv")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "bgr0"
+        for file in sorted(hints.iterdir()):
+            container.mux(stream.encode(av.VideoFrame.from_image(Image.open(file))))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("fields", [{}, {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent",
+                                         "denoising_strength": 0.6}], ids=["", "Hires. fix"])
+def test_a_unit_without_a_picture_has_the_videos_frames(host, hints, video, fields):
+    """The second unit has a picture of its own, and keeps it."""
+    own = encoded(Image.open(hints / "002.png"))
+    units = [unit(weight=0.8), unit(image=own, weight=0.4)]
+    made = frames_of(ask(host, {**STILL, "video_length": 0, "video_path": str(video)}, ControlNet=units, **fields))
+    for i in (0, 3, FRAMES - 1):
+        hint = encoded(Image.open(hints / f"{i:03}.png"))
+        alike = [unit(image=hint, weight=0.8), unit(image=own, weight=0.4)]
+        assert agree(made[i], alone(host, i, ControlNet=alike, **fields)), f"frame {i}"
+
+
+def test_in_img2img_the_clip_starts_from_the_video_as_well(host, hints, video):
+    raw = base64.b64encode(video.read_bytes()).decode()
+    scripts = {"ControlNet": {"args": [unit()]}}
+    fields = {"prompt": "a red circle", "steps": 3, "seed": SEED, "denoising_strength": 0.6}
+    made = frames_of(host.img2img([], {**STILL, "video_length": 0, "video_source": raw}, **fields,
+                                  alwayson_scripts=scripts))
+    override = {"override_settings": {"sd_model_checkpoint": "linear.safetensors", "pad_cond_uncond": True}}
+    for i in (0, FRAMES - 1):
+        start = encoded(Image.open(hints / f"{i:03}.png"))
+        plain = host.img2img([start], **{**fields, **override, "seed": SEED + i}, alwayson_scripts={
+            "ControlNet": {"args": [unit(image=start)]}})
+        alike = picture(plain.expect().images[0])
+        assert np.abs(made[i] - alike).mean() < 3, f"frame {i}"  # the VAE's encoder draws noise of its own
+
+
+def test_the_older_extensions_payload_of_a_source_video_runs_as_it_is(host, hints, video):
+    """That of its docs/how-to-use.md with files of ours."""
+    folders = [hints.with_name(name) for name in ("path to frames", "path to masks")]
+    for folder, color in zip(folders, ((90, 30, 200), (255, 255, 255))):
+        folder.mkdir(exist_ok=True)
+        for i in range(16):
+            Image.new("RGB", (64, 64), tuple((each + 5 * i) % 256 if color[0] < 255 else 255 for each in color)).save(
+                folder / f"{i:05}.png")
+    args = {"model": "motion.safetensors", "format": ["GIF"], "enable": True, "video_length": 16, "fps": 8,
+            "loop_number": 0, "closed_loop": "R+P", "batch_size": 16, "stride": 1, "overlap": -1, "interp": "Off",
+            "interp_x": 10, "video_source": str(video), "video_path": str(folders[0]), "mask_path": str(folders[1]),
+            "latent_power": 1, "latent_scale": 32, "last_frame": None, "latent_power_last": 1, "latent_scale_last": 32,
+            "request_id": ""}
+    answer = ask(host, args, ControlNet=[unit()], steps=2).expect()
+    assert Image.open(io.BytesIO(base64.b64decode(answer.images[0]))).n_frames == 16  # before ControlNet's hints
+    assert "Error" not in host.log()
 
 
 # -- Dynamic Prompts ---------------------------------------------------------------------------------------------------
@@ -361,7 +429,7 @@ def test_the_clips_infotext_has_the_template(host):
 
 @pytest.mark.parametrize("noise", ["per clip", "constant", "repeated context"])
 def test_dynamic_prompts_leave_the_noise_as_asked(host, noise):
-    """It numbers the seeds of a batch anew, after or before us."""
+    """Dynamic Prompts renumbers the seeds of a batch, after or before us."""
     settings = {**STILL, "noise": noise}
     plain = frames_of(ask(host, settings, **{"Dynamic Prompts v2.17.1": [False]}))
     dynamic = frames_of(ask(host, settings))

@@ -1,4 +1,4 @@
-"""What clients of the API send and get, what is written, and that a clip tells how it was made."""
+"""API clients' requests and responses, the written files, and the infotext of a clip."""
 from __future__ import annotations
 
 import base64
@@ -17,7 +17,7 @@ FOUR = {**EIGHT, "video_length": 4}
 COMMA = "a red circle, moving right, (bright:1.1)"
 TODAY = "txt2img-images/AnimateDiff/" + datetime.date.today().isoformat()
 
-# What the older extension's documentation tells API clients to send.
+# The request in the older extension's documentation for API clients.
 OLD_CLIENT = {
     "model": "motion.safetensors", "enable": True, "video_length": 4, "fps": 12, "loop_number": 0, "closed_loop": "R-P",
     "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF", "PNG"], "interp": "Off", "interp_x": 10,
@@ -29,7 +29,7 @@ OURS = {"enable": True, "motion_module": "motion.safetensors", "frames": 4, "fps
         "context_length": 16, "formats": ["GIF", "PNG"], "request_id": "abc"}
 
 
-# -- what is asked for -------------------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 def test_old_names_and_ours_ask_for_the_same(host):
@@ -58,7 +58,7 @@ def test_the_script_is_known_by_its_title(host, name):
     assert len(clip(answer).frames) == 4
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------
+# -- responses ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("settings", "plays", "still"), [
@@ -162,7 +162,7 @@ def test_no_loose_frames_and_no_grid_are_written(host, files):
     assert loose == []
 
 
-# -- how it was made ---------------------------------------------------------------------------------------------------
+# -- infotexts ---------------------------------------------------------------------------------------------------------
 
 
 def png_info(host, raw: bytes) -> dict:
@@ -217,7 +217,7 @@ def test_a_plain_picture_after_a_clip_says_nothing_of_it(host):
 
 
 def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list:
-    """Arguments of the X/Y/Z plot script with one axis; the axis is named by its place in the list."""
+    """Return arguments of the X/Y/Z plot script with one axis, which is identified by its index in the list."""
     info = next(s for s in host.get("/sdapi/v1/script-info").expect().body if s["name"] == "x/y/z plot"
                 and s["is_img2img"] == (tab == "img2img"))
     choices = info["args"][0]["choices"]
@@ -323,7 +323,7 @@ def test_preflight_names_problems_without_running(host, files):
 
 
 def test_webuiapi_the_public_client(host):
-    """The client that people write scripts with, where it is installed."""
+    """The Python client webuiapi, if it is installed."""
     webuiapi = pytest.importorskip("webuiapi")
     api = webuiapi.WebUIApi(host="127.0.0.1", port=host.port)
     # Without `animatediff` this client sends {"animatediff": {"args": [false]}} behind whatever is in alwayson_scripts.

@@ -24,13 +24,13 @@ PATIENCE = 180_000  # ms; one busy core
 
 
 class Tab:
-    """A tab of the WebUI's page, as its user handles it."""
+    """A tab of the WebUI's page, with the actions of a user."""
 
     def __init__(self, page, name: str = "txt2img"):
         self.page, self.name = page, name
 
     def ours(self, part: str):
-        return self.page.locator(f"#{self.name}-ad-{part}").first  # gradio gives HTML its id twice
+        return self.page.locator(f"#{self.name}-ad-{part}").first  # gradio gives HTML components their id twice
 
     def open_accordion(self) -> None:
         if not self.ours("frames").is_visible():
@@ -58,15 +58,15 @@ class Tab:
         return self.tick_box().is_checked()
 
     def generate(self) -> None:
-        """Press Generate, and wait until the job is over."""
+        """Press Generate and wait until the job ends."""
         self.page.click(f"#{self.name}_generate")
         interrupt = self.page.locator(f"#{self.name}_interrupt")
-        with suppress(sync_api.TimeoutError):  # a job that is stopped at once
+        with suppress(sync_api.TimeoutError):  # the job may end at once
             interrupt.wait_for(state="visible", timeout=5000)
         interrupt.wait_for(state="hidden", timeout=PATIENCE)
 
     def small(self, prompt: str = PROMPT, steps: int = 2, frames: int = 4) -> None:
-        """A clip that takes seconds."""
+        """Set up a clip that takes seconds."""
         self.page.sizes_changed += 2
         self.open_accordion()
         self.fill(f"#{self.name}_prompt", prompt)
@@ -75,7 +75,7 @@ class Tab:
         self.fill(f"#{self.name}-ad-frames", str(frames))
 
     def results(self) -> list[str]:
-        """Where the gallery's pictures come from."""
+        """Return the sources of the gallery's pictures."""
         pictures = self.page.locator(f"#{self.name}_gallery img")
         return [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
 
@@ -93,7 +93,7 @@ def tab(host, browser):
     yield Tab(page)
     errors = page.errors
     page.close()
-    # The host's own page says this once when the width and once when the height is changed, with no extension at all.
+    # The host's own page logs this when the width and the height are changed, also without any extension.
     hosts_own = [error for error in errors if HOSTS_OWN in error]
     assert [error for error in errors if HOSTS_OWN not in error] == []
     assert len(hosts_own) <= page.sizes_changed
@@ -153,14 +153,14 @@ def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
         tab.fill(f"#txt2img-ad-{part}", value)
         problem = tab.page.locator("#txt2img-ad .ad-problem")
         expect(problem).to_contain_text(words, timeout=PATIENCE)
-        tab.page.wait_for_timeout(1000)  # for the last answer
+        tab.page.wait_for_timeout(1000)  # until the last response
         box = problem.bounding_box()
         assert box["y"] + box["height"] < 1400 and tab.page.evaluate("scrollY") == 0
         shot(tab, f"problem-{part}")
         tab.generate()
         shown = tab.page.locator("#html_log_txt2img .error").first
         expect(shown).to_contain_text(words, timeout=PATIENCE)
-        assert shown.inner_text().startswith(words)  # not with the class of an exception
+        assert shown.inner_text().startswith(words)  # not the class of an exception
         assert shown.evaluate("e => getComputedStyle(e).color") == problem.evaluate("e => getComputedStyle(e).color")
         tab.fill(f"#txt2img-ad-{part}", "8" if part == "fps" else "-1")
     tab.page.fill("#txt2img_prompt textarea", "0: a\n0: b")
@@ -259,7 +259,7 @@ def test_the_tick_of_enable_is_kept_over_30_clicks_of_generate(tab, files):
 
 
 def test_ticking_and_pressing_at_once_counts(tab, files):
-    """A click on Generate right after the tick, before any answer of the server to the tick."""
+    """Click Generate right after the tick, before any response of the server to the tick."""
     tab.small(steps=2, frames=4)
     for wanted in (True, False, True):
         before = len([p for p in files() if p.suffix == ".gif"])
@@ -403,7 +403,7 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
 
 
 def coloured(place) -> float:
-    """The share of a place on the page that is neither white nor grey, once it is drawn."""
+    """Return the share of an element's area that is neither white nor grey, once it is drawn."""
     place.page.wait_for_timeout(1000)
     pixels = np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int)
     return (np.ptp(pixels, axis=-1) > 25).mean()
@@ -462,7 +462,7 @@ def test_the_settings_page_has_our_section(tab):
 
 
 def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
-    """By hand: both pictures, the lock, Generate; and back from the infotext, with the last frame's picture."""
+    """Set both pictures and the lock, press Generate, and paste the infotext, with the last frame's picture."""
     for name, colour in (("first", "white"), ("last", "black")):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
     expect(tab.page.locator("#txt2img-ad-pictures")).to_be_hidden()
@@ -498,7 +498,7 @@ def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
 
 
 def test_a_mask_is_painted_and_used(tab, host, files):
-    """A black canvas of the clip's size, a stroke over its left half, a click: the run takes that mask."""
+    """A black canvas of the clip's size, a stroke over its left half, a click: the run uses that mask."""
     import numpy as np
     from PIL import Image
 
@@ -535,7 +535,7 @@ def test_a_mask_is_painted_and_used(tab, host, files):
 
 @pytest.mark.parametrize("made", ["one clip", "a clip each"])
 def test_the_batch_tab(tab, files, host, tmp_path, made):
-    """By hand: a folder of pictures, and what is to be made of it."""
+    """Set a folder of pictures, and whether they become one clip."""
     for i, colour in enumerate(("red", "green", "blue")):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{i}.png")
     tab.page.click("#tabs button:text-is('img2img')")
@@ -553,3 +553,44 @@ def test_the_batch_tab(tab, files, host, tmp_path, made):
     assert [Image.open(host.data / "outputs" / path).n_frames for path in clips] == \
         ([3] if made == "one clip" else [2, 2, 2])
     shot(tab, f"batch-{made.replace(' ', '-')}")
+
+
+def test_a_video_is_uploaded_and_a_clip_of_it_comes_back(host, tab, tmp_path):
+    """An MP4 with sound goes in through the page of img2img; that which comes back has its rate, frames and sound."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "walk.mp4"
+    with av.open(str(path), "w") as container:
+        stream, sound = container.add_stream("libx264", rate=5), container.add_stream("aac", rate=8000)
+        stream.width = stream.height = 64
+        stream.pix_fmt, sound.layout = "yuv420p", "mono"
+        for number in range(6):
+            pixels = np.full((64, 64, 3), (40 * number, 90, 200), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        for begin in range(0, 9600, 960):
+            tone = (np.sin(np.arange(begin, begin + 960) / 3) * 0.4).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 8000, begin
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    tab.page.click("#tabs button:has-text('img2img')")
+    img2img = Tab(tab.page, "img2img")
+    img2img.small(frames=0)
+    img2img.ours("source").locator(".label-wrap").click()
+    tab.page.locator("#img2img-ad-source-upload input[type=file]").set_input_files(str(path))
+    expect(img2img.lines()).to_contain_text("6 frames of 1.2 s → 6 at 5 fps", timeout=PATIENCE)
+    expect(tab.page.locator("#img2img-ad-source-upload video")).to_be_visible(timeout=PATIENCE)
+    shot(img2img, "source-video", "#img2img-ad")
+    formats = tab.page.locator("#img2img-ad-formats")
+    for name in ("GIF", "PNG"):
+        formats.get_by_label(name, exact=True).uncheck()
+    formats.get_by_label("MP4", exact=True).check()
+    before = set((host.data / "outputs").rglob("*.mp4"))
+    img2img.generate()
+    [made] = set((host.data / "outputs").rglob("*.mp4")) - before
+    with av.open(str(made)) as found:
+        assert found.streams.video[0].average_rate == 5
+        assert sum(1 for _ in found.decode(video=0)) == 6
+    with av.open(str(made)) as found:
+        assert sum(frame.samples for frame in found.decode(audio=0)) > 4000
+    shot(img2img, "source-video-made")

@@ -1,4 +1,4 @@
-"""Clips of the WebUI against those of the standalone engine: the same demo model, told apart from nothing."""
+"""Clips of the WebUI against those of the standalone engine, with the same demo model."""
 from __future__ import annotations
 
 import numpy as np
@@ -25,9 +25,11 @@ def engine():
     ("Euler", 5, 20, 2.0),
 ])
 def test_the_same_seed_gives_the_engines_clip(host, engine, sampler, steps, frames, most):
-    """Mean difference of 255. Both draw a frame's noise on the CPU from seed + frame. The engine is tested against
-    diffusers' solvers on its own; other attention kernels and roundings leave the rest. DDIM is not here: the WebUI's
-    starts at 1 + 1000 - 1000 // steps, the engine's at the schedule's end."""
+    """Mean difference, of 255. Both draw a frame's noise on the CPU from seed + frame.
+
+    The engine itself is tested against diffusers' solvers. The rest comes from other attention kernels and rounding.
+    DDIM is left out: the WebUI's starts at 1 + 1000 - 1000 // steps, the engine's at the schedule's end.
+    """
     settings = Settings(enable=True, prompt=PROMPT, seed=3, steps=steps, sampler=sampler, frames=frames,
                         context_length=16, cfg=5.0)
     ours = np.stack(list(engine.render(settings))).astype(float)
@@ -41,9 +43,9 @@ def test_the_same_seed_gives_the_engines_clip(host, engine, sampler, steps, fram
 
 @pytest.mark.slow
 def test_scores_are_those_of_the_command_line(host, engine):
-    """Every eighth prompt, with a sampler whose steps are the same in both; of DDIM see above."""
+    """Every eighth prompt, with a sampler whose steps are the same in both (not DDIM, see above)."""
     class WebUI:
-        """`render` as the pipeline has it, made by the WebUI."""
+        """The pipeline's interface `render`, run by the WebUI."""
 
         def render(self, s: Settings):
             answer = host.txt2img({"enable": True, "model": "motion.safetensors", "video_length": 16, "format": ["GIF"],

@@ -1,4 +1,4 @@
-"""Every row of the table of what fails in other extensions, and faults that nobody expects.
+"""Every row of the table of failures of other extensions, and injected faults.
 
 After each case the fixture `host` compares the model, its schedule, the settings, and a plain txt2img and img2img
 picture with those of a clean start, bit for bit.
@@ -16,7 +16,7 @@ from test_webui_generation import EIGHT, FRAMES, LONG, PROMPT
 
 
 def refused(answer, *parts: str) -> None:
-    """HTTP 422 with what, where and the remedy, and not a picture."""
+    """Assert HTTP 422 with problem, place and remedy, and no picture."""
     assert answer.status == 422, f"HTTP {answer.status}: {json.dumps(answer.body)[:600]}"
     for part in parts:
         assert part.lower() in answer.detail.lower(), answer.detail
@@ -189,7 +189,7 @@ def test_skip_goes_on_to_the_next_clip(host):
 
 
 def test_interrupt_from_outside_takes_effect_between_windows(host):
-    """As the page's button does it: the API's route, from another thread, while windows of one long step run."""
+    """Like the page's button: the API's route, from another thread, while windows of one long step run."""
     results = {}
 
     def ask():

@@ -18,11 +18,11 @@ QUICK = ("Euler", "DPM++ SDE", "Restart", "DDIM CFG++", "UniPC")
 SAMPLERS = {"Euler": 20, "Euler a": 20, "Heun": 12, "LMS": 20, "DPM2": 12, "DPM2 a": 12, "DPM++ 2M": 20,
             "DPM++ SDE": 12, "DPM++ 2M SDE": 20, "DPM++ 2M SDE Heun": 20, "DPM++ 2S a": 12, "DPM++ 3M SDE": 30,
             "DPM fast": 30, "DPM adaptive": 4, "Restart": 20, "DDIM": 20, "DDIM CFG++": 20, "PLMS": 20, "UniPC": 20}
-UNSTABLE = ("LMS", "PLMS")  # single pictures of the demo model break with these too, at so few steps
+UNSTABLE = ("LMS", "PLMS")  # with so few steps, these break single pictures of the demo model too
 
 
 def watched(host, answer):
-    """The frames of `answer()`, and how often the UNet was called."""
+    """Return the frames of `answer()`, and the number of UNet calls."""
     host.watch()
     made = answer()
     return stills(made), len(host.unet_calls())
@@ -30,7 +30,7 @@ def watched(host, answer):
 
 @pytest.mark.parametrize("sampler", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in SAMPLERS])
 def test_samplers(host, sampler):
-    """The second iteration is a whole pass, and a clip."""
+    """The second iteration is a whole pass, and its result is a coherent clip."""
     fields = {"prompt": PROMPT, "seed": 2, "sampler_name": sampler, "steps": SAMPLERS[sampler]}
     once, calls = watched(host, lambda: host.txt2img(FRAMES, **fields))
     twice, more = watched(host, lambda: host.txt2img(TWICE, **fields))
@@ -97,7 +97,7 @@ def test_the_preflight_counts_what_is_called(host):
 
 
 def test_the_refiner_comes_in_every_iteration(host):
-    """Its switch at the very end hardly changes a clip whose every iteration begins with the first checkpoint."""
+    """Its switch at the very end hardly changes a clip if every iteration begins with the first checkpoint."""
     fields = {**EULER, "prompt": PROMPT}
     plain, half, late = (stills(host.txt2img(TWICE, **fields, **more)).astype(float) for more in (
         {}, {"refiner_checkpoint": "second", "refiner_switch_at": 0.5},
@@ -120,7 +120,7 @@ def test_img2img(host, sampler, fast):
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_img2img_at_little_strength_stays_with_the_picture(host, sampler):
-    """Neither washed out nor overdone after three iterations."""
+    """Neither washed out nor oversaturated after three iterations."""
     source = host.txt2img(prompt="a blue square on a white background", seed=3, steps=20).images[:1]
     picture = np.array(Image.open(io.BytesIO(base64.b64decode(source[0]))).convert("RGB")).astype(float)
     fields = {"prompt": "a blue square on a white background", "seed": 2, "steps": 20, "sampler_name": sampler,
@@ -195,8 +195,10 @@ def test_progress_counts_all_iterations_and_previews_go_on(host):
 
 @pytest.mark.parametrize("source", ["CPU", "GPU", "NV"])
 def test_free_noise_is_shuffled_by_the_seeds_of_the_frames(host, source):
-    """The WebUI draws each frame's noise from its seed, wherever it draws. With one frame in a window, frames of one
-    seed are one picture."""
+    """The WebUI draws each frame's noise from its seed alone.
+
+    With one frame per window, frames of one seed are the same picture.
+    """
     override = {"override_settings": {"randn_source": source}}
     settings = {**FRAMES, "noise": "FreeNoise", "video_length": 10, "batch_size": 4, "overlap": 1}
     answer = host.txt2img(settings, **SHORT, **override)

@@ -1,4 +1,4 @@
-"""Every way in which the WebUI makes pictures makes one coherent clip, with no setting that a user must know."""
+"""Every way to generate in the WebUI makes one coherent clip, with no setting that a user must know."""
 from __future__ import annotations
 
 import base64
@@ -16,13 +16,15 @@ PROMPT = "a red circle moving right"
 LONG = ", ".join([PROMPT] * 16)  # 95 tokens: two chunks
 EIGHT = {"enable": True, "model": "motion.safetensors", "video_length": 8, "batch_size": 8, "fps": 8, "format": ["GIF"]}
 FRAMES = {**EIGHT, "returns": "frames"}
-# Steps as users take them: with fewer, single pictures of the demo model break as well.
+# Usual numbers of steps: with fewer, single pictures of the demo model break as well.
 EULER = {"sampler_name": "Euler", "steps": 20, "seed": 2}
 
 
 def strangers(host, **fields):
-    """How much pictures differ that are made without a motion module and else alike, of 255. Of a shape at rest, which
-    may be anywhere: one that is to move right begins on the left."""
+    """Return the difference, of 255, of pictures made without a motion module and with otherwise equal settings.
+
+    The prompt describes a shape at rest, which may be anywhere. A shape that moves right always begins on the left.
+    """
     fields = {"prompt": PROMPT, "batch_size": 6, **fields}
     return unrelated(stills(host.txt2img(**{**fields, "prompt": fields["prompt"].replace("moving right", "at rest")})))
 
@@ -210,22 +212,22 @@ def test_checkpoint_switched_in_the_settings(host, stranger):
 
 
 def test_the_noise_schedule_of_the_module_is_in_force(host):
-    """Clips would be pale with the image model's schedule: the spread of values is that of stills."""
+    """With the image model's schedule clips would be pale. The spread of values must be that of stills."""
     pictures = stills(host.txt2img(prompt=PROMPT, batch_size=4, seed=2, steps=10))
     frames = stills(host.txt2img(FRAMES, prompt=PROMPT, seed=2, steps=10))
     assert frames.std() > 0.6 * pictures.std()
 
 
 def test_zero_terminal_snr_is_applied_to_the_modules_schedule(host):
-    """The demo model was not trained for it: what it shows says nothing, but it must not be what it shows without."""
-    without = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))  # first: this host keeps an override that it had not
+    """The demo model was not trained for it, so the test only checks that the result differs."""
+    without = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER))  # first, since this host keeps the override
     with_it = stills(host.txt2img(FRAMES, prompt=PROMPT, **EULER,
                                   override_settings={"sd_noise_schedule": "Zero Terminal SNR"}))
     assert (with_it != without).any() and len(with_it) == 8
 
 
 def test_plain_requests_between_clips_wait_their_turn(host):
-    """The host queues: a plain picture asked for while a clip runs comes out as alone."""
+    """The host queues requests: a plain picture requested during a clip equals one made alone."""
     import threading
 
     alone = host.txt2img(prompt="a blue square", seed=9, steps=3).images
@@ -252,7 +254,7 @@ def test_the_same_seed_makes_the_same_clip(host):
 
 
 def test_two_modules_that_were_used_are_not_read_again(host):
-    """In place of each file comes one with noise for weights, of the same name, length and time."""
+    """Each file is replaced by one with noise for weights and the same name, size and time."""
     first = host.motion / "first.safetensors"
     second = host.motion / "second.safetensors"
     weights = load_file(host.motion / "motion.safetensors")

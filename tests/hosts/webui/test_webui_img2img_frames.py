@@ -28,24 +28,24 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def source(clean_host):
-    """Two frames of a clip: the first and the last."""
+    """The first and the last frame of a clip."""
     frames = stills(clean_host.txt2img(FRAMES, prompt=PROMPT, seed=3, steps=12))
     return frames[0], frames[-1]
 
 
 def through_the_vae(host, picture: np.ndarray) -> np.ndarray:
-    """img2img of strength 0 does one step from the lowest σ, so a frame that is held to the end is all VAE."""
+    """img2img of strength 0 does one step from the lowest σ, so a frame held to the end shows only the VAE's effect."""
     return stills(host.img2img([png(picture)], {**FRAMES, "video_length": 1, "frame_lock": 1}, **FIELDS))[0]
 
 
 def spread(t: float) -> float:
-    """σ at a timestep of the demo module's schedule, linear betas of 0.00085 to 0.012."""
+    """Return σ at a timestep of the demo module's schedule, linear betas of 0.00085 to 0.012."""
     alpha = np.cumprod(1 - np.linspace(0.00085, 0.012, 1000))
     return float(np.exp(np.interp(t, np.arange(1000), np.log(np.sqrt((1 - alpha) / alpha)))))
 
 
 def draws(seed: int, frames: int, shape: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Each frame's first and second noise."""
+    """Return each frame's first and second noise."""
     sources = [torch.Generator().manual_seed(seed + i) for i in range(frames)]
     first, second = (np.stack([torch.randn(shape, generator=s).numpy() for s in sources]) for _ in range(2))
     return first, second
@@ -67,7 +67,7 @@ def test_the_start_is_the_formulas(host, source, settings):
     host.img2img([png(source[0])], asked, **FIELDS).expect()
     start = {key: np.array(value) for key, value in host.get("/test-probe/start").expect().body.items()}
     sigma, frames = spread(start["t"][0]), 8
-    x = start["x"][:frames] * np.sqrt(1 + sigma**2)  # k-diffusion's c_in undone
+    x = start["x"][:frames] * np.sqrt(1 + sigma**2)  # undo k-diffusion's c_in
     noise, more = draws(5, frames, start["noise"].shape[1:])
     np.testing.assert_allclose(start["noise"], noise, atol=1e-6)
     i = np.arange(frames)[:, None, None, None]
@@ -86,7 +86,7 @@ def test_the_start_is_the_formulas(host, source, settings):
 
 
 def test_without_scale_and_lock_it_is_plain_img2img(host, source):
-    """As before there were such settings: the sampler's own arguments reach it, so the first call's x is the host's."""
+    """The sampler's own arguments reach it, so the first call's x is the host's."""
     host.watch()
     host.img2img([png(source[0])], {**EIGHT, "latent_scale": 0}, **FIELDS).expect()
     start = host.get("/test-probe/start").body
@@ -94,7 +94,7 @@ def test_without_scale_and_lock_it_is_plain_img2img(host, source):
     host.img2img([png(source[0])], {**EIGHT, "latent_scale": 0, "frame_lock": "0, 0, 0"}, **FIELDS).expect()
     again = host.get("/test-probe/start").body
     assert start["noise"] == again["noise"]
-    np.testing.assert_allclose(start["x"], again["x"], atol=2e-3)  # the VAE's encoder draws anew every time
+    np.testing.assert_allclose(start["x"], again["x"], atol=2e-3)  # the VAE's encoder draws new noise each time
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "Heun", "DPM++ 2M", "DPM++ SDE", "DPM adaptive", "Restart",
@@ -141,7 +141,7 @@ def mask(right: int) -> str:
     {"inpainting_fill": 1, "alwayson_scripts": {"Soft inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}},
 ], ids=lambda fields: "-".join(fields) + str(fields["inpainting_fill"]) + fields.get("sampler_name", ""))
 def test_with_an_inpaint_mask(host, source, fields):
-    """What the mask keeps stays in every frame, and the first frame is the picture even where the mask is."""
+    """The kept part stays in every frame, and the first frame is the picture even inside the mask."""
     fields = {**FIELDS, "mask": mask(40), "mask_blur": 0, "inpaint_full_res": False, **fields}
     frames = stills(host.img2img([png(source[0])], {**LOCK, "latent_scale": 8}, **fields))
     assert psnr(frames[0], source[0]) >= 30
@@ -150,7 +150,7 @@ def test_with_an_inpaint_mask(host, source, fields):
 
 
 def test_a_picture_for_each_frame(host, source):
-    """Power and scale have no part in it; the lock holds the first frame to its own picture."""
+    """Power and scale have no effect. The lock holds the first frame to its own picture."""
     pictures = [np.roll(source[0], 3 * i, axis=1) for i in range(8)]
     asked = {**FRAMES, "video_length": 0, "frame_lock": "1, 0"}
     frames = stills(host.img2img([png(p) for p in pictures], asked, **{**FIELDS, "denoising_strength": 0.3}))

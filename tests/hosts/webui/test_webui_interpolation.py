@@ -1,4 +1,4 @@
-"""Frames between frames in a real WebUI, by the older extension's names."""
+"""Frame interpolation in a real WebUI, with the older extension's parameter names."""
 from __future__ import annotations
 
 import base64

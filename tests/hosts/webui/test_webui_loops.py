@@ -1,4 +1,4 @@
-"""Clips that close, in the real WebUI."""
+"""Closed loops in the real WebUI."""
 from __future__ import annotations
 
 import re
@@ -14,7 +14,7 @@ REST = {**EULER, "prompt": "a red square at rest"}
 
 
 def score(frames: np.ndarray) -> float:
-    """By the definition, in float64."""
+    """Return the loop score by its definition, in float64."""
     x = frames.astype(float)
     return np.abs(x[-1] - x[0]).mean() / max(np.median(np.abs(np.diff(x, axis=0)).mean((1, 2, 3))), 0.25)
 
@@ -24,7 +24,7 @@ def clip(host, settings, **fields):
 
 
 def changed(a, b, least=0.0):
-    """The frames that differ, by more than `least` of 255 in the mean."""
+    """Return the frames whose mean difference is more than `least` of 255."""
     return [i for i in range(len(a)) if np.abs(a[i].astype(float) - b[i]).mean() > least]
 
 
@@ -71,7 +71,7 @@ def test_a_repair_of_img2img(host):
     source = host.txt2img(prompt=REST["prompt"], seed=2, steps=8).images[:1]
     found = [stills(host.img2img(source, {**FRAMES, "seam_repair": s}, prompt="a red square moving right", seed=2,
                                  steps=12, denoising_strength=0.9, sampler_name="Euler")) for s in (0, 0.7)]
-    # The host's own img2img may differ by a level in some pixels from one time to the next.
+    # The host's own img2img may differ by a level in some pixels between runs.
     assert changed(*found, least=0.1) == [0, 1, 2, 5, 6, 7] and score(found[1]) < score(found[0])
 
 

@@ -1,4 +1,4 @@
-"""A WebUI that moves the model's parts in and out of the device makes the same clips, and is left as it was."""
+"""A WebUI that moves the model's parts between devices makes the same clips, and is left unchanged."""
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,7 @@
-"""Short memory in the real WebUI: the clip is the same, its infotext says what was given up, and the host is as before
-(the fixture compares it with a fresh one after each case)."""
+"""Short memory in the real WebUI: the clip is the same, and its infotext names the fallbacks.
+
+The fixture compares the host with a fresh one after each case.
+"""
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Hostile and damaged model files in the folder, and distilled ones, in a real WebUI."""
+"""Hostile, damaged and distilled model files in the folder of a real WebUI."""
 from __future__ import annotations
 
 import sys
@@ -16,7 +16,7 @@ LIGHTNING = "animatediff_lightning_4step_comfyui.safetensors"
 
 @pytest.fixture
 def bad(host):
-    """All hostile files beside the good one, and the WebUI started anew with them."""
+    """All hostile files beside the good one, with a newly started WebUI."""
     paths = hostile.write(host.motion)
     host.restart()
     yield {path.name for path in paths.values()}

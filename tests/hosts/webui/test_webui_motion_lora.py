@@ -1,4 +1,4 @@
-"""Motion LoRAs in the real WebUI: named in the parameter, and in the prompt as the WebUI's own LoRAs are.
+"""Motion LoRAs in the real WebUI: named in the parameter, and in the prompt like the WebUI's own LoRAs.
 
 After each case the fixture `host` compares the model with that of a clean start, bit for bit.
 """
@@ -21,8 +21,7 @@ WIDTHS = (64,) * 4
 
 @pytest.fixture(scope="module", autouse=True)
 def files(clean_host):
-    """zoom-in, as it ships, beside the motion module;
-    pan, a domain adapter and an image LoRA in the host's own folder."""
+    """The released zoom-in beside the motion module; pan, a domain adapter and an image LoRA in the host's folder."""
     theirs = clean_host.data / "models" / "Lora" / "sub"
     theirs.mkdir(parents=True, exist_ok=True)
     written = [clean_host.motion / "zoom-in.safetensors", theirs / "pan.ckpt", theirs / "v3_sd15_adapter.ckpt",
@@ -143,7 +142,7 @@ def test_what_cannot_be_had_is_a_422(host, settings, prompt, said):
 
 
 def test_an_unknown_name_in_a_tag_is_the_hosts(host):
-    """Which leaves it out; the page says so."""
+    """The host ignores it; the page says so."""
     assert same(frames(host, prompt=f"{PROMPT}<lora:nowhere:1>"), frames(host))
 
 

@@ -1,6 +1,6 @@
 """Motion scale, effect and mask in the real WebUI.
 
-The oracle of a scale is another motion module, whose to_k weights were multiplied by it in its file.
+The oracle for a scale is a motion module file whose to_k weights were multiplied by the scale.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent",
 
 @pytest.fixture(scope="module")
 def calm(clean_host):
-    """A copy of the demo's motion module whose keys are 0.4 of what they were."""
+    """A copy of the demo's motion module with its key weights multiplied by 0.4."""
     weights = load_file(DEMO / "motion.safetensors")
     path = clean_host.motion / "calm.safetensors"
     save_file({key: value * 0.4 if key.endswith("to_k.weight") else value for key, value in weights.items()}, path)
@@ -31,7 +31,7 @@ def calm(clean_host):
 
 
 def mask(value: int | None, size: tuple[int, int] = (96, 64)) -> str:
-    """Of one grey, or with None black but for an oval at the left."""
+    """A mask of one grey, or for None, black with a white oval at the left."""
     picture, file = Image.new("L", size, value or 0), io.BytesIO()
     if value is None:
         ImageDraw.Draw(picture).ellipse((0, 0, size[0] // 2, size[1]), fill=255)

@@ -18,7 +18,7 @@ REQUEST = {**EULER, "prompt": "a red square at rest", "negative_prompt": "blue",
 
 @pytest.fixture
 def clip(host):
-    """Path of a clip that the WebUI has made."""
+    """The path of a clip that the WebUI has made."""
     return made(host)
 
 

@@ -1,4 +1,4 @@
-"""Who may ask the WebUI what, and that no request breaks it, stops it or reads what it may not read."""
+"""Access rights of requests, and that no request breaks or stops the WebUI or reads files without permission."""
 from __future__ import annotations
 
 import base64
@@ -27,14 +27,14 @@ SMALL = {"prompt": "0: a circle\n1: a square", "steps": 1, "width": 64, "height"
 PREFLIGHT, SCHEDULE, TXT2IMG = "/animatediff/v1/preflight", "/animatediff/v1/schedule", "/sdapi/v1/txt2img"
 ROUTES = ("version", "schema", "models", "preflight", "schedule")
 BODIES, GROWTH = 10_000, 64 * 2**20  # bytes
-# Files that are there on any Linux, and names of none.
+# Files that exist on any Linux, and names of missing files.
 THERE = ("/etc/shadow", "/etc/hostname", "/etc/init.d", "/proc/self/environ", "~/..",
          "../../../../../../../../etc/hostname")
 MISSING = ("/etc/none", "/nowhere/none.png", "../../../../../../../../nowhere/none.png", "~/none.png")
 
 
 def asking(**settings) -> dict:
-    """The body of a request for a clip."""
+    """Return the body of a request for a clip."""
     return {**SMALL, "alwayson_scripts": {"AnimateDiff": {"args": [{**CLIP, **settings}]}}}
 
 
@@ -45,7 +45,7 @@ def png(side: int = 16) -> bytes:
 
 
 def resident(host) -> int:
-    """Bytes of memory that the WebUI has."""
+    """Return the bytes of memory that the WebUI uses."""
     return int(Path(f"/proc/{host.process.pid}/statm").read_text().split()[1]) * 4096
 
 
@@ -70,7 +70,7 @@ def test_any_body_is_answered_or_refused_and_leaves_nothing(host):
         if sent % (BODIES // 5) == 0:
             levels.append(resident(host))
     print(f"{sent} bodies, memory in MiB {[level >> 20 for level in levels]}:", dict(answers))
-    assert levels[-1] - levels[0] < GROWTH  # by then, whatever is loaded once has been
+    assert levels[-1] - levels[0] < GROWTH  # everything that is loaded once has been loaded by then
     assert {path for path, status in answers if status == 200} == {PREFLIGHT, SCHEDULE, TXT2IMG}
 
 
@@ -114,7 +114,7 @@ def test_large_pictures_of_preflights_do_not_stay(host):
 
 
 def told(host, path: str, name: str, value: str) -> str:
-    """What is answered of this value, without the value."""
+    """Return the response to this value, with the value removed."""
     answer = host.post(path, asking(**{name: value}))
     said = json.dumps(answer.body["problems"] if answer.ok else answer.body)
     return said.replace(json.dumps(value)[1:-1], "…").replace(value, "…")
@@ -124,7 +124,7 @@ def told(host, path: str, name: str, value: str) -> str:
 @pytest.mark.parametrize("name", ["motion_mask", "last_frame", "motion_module", "motion_lora", "mask_path",
                                   "video_path", "init", "checkpoint"])
 def test_no_parameter_tells_whether_a_file_is_there(host, path, name):
-    """Of `init` and `checkpoint`, which other hosts have, nothing is read."""
+    """`init` and `checkpoint`, which other hosts have, are not read."""
     if name in ("init", "checkpoint") and path == TXT2IMG:
         pytest.skip("these are read by no WebUI: the clip is made")
     host.mark()
@@ -170,7 +170,7 @@ def test_an_axis_of_a_plot_names_no_other_file_either(host):
 
 
 def test_no_request_opens_an_address(host):
-    """Whatever `api_enable_requests` says, which is for the host's own pictures."""
+    """Regardless of `api_enable_requests`, which concerns the host's own pictures."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.5)
         url = f"//127.0.0.1:{listener.getsockname()[1]}/x.png"
@@ -236,7 +236,7 @@ def test_png_info_of_any_infotext_of_ours_answers(host):
     for rng in draws(200):
         values = request_bodies.settings(rng)
         text = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
-        text = text.replace("\\ud8", "\\u00")  # in what it reads itself, the host's answer fails with half a character
+        text = text.replace("\\ud8", "\\u00")  # the host itself fails on unpaired surrogates
         text = f"a prompt\nSteps: 1, Sampler: Euler, AnimateDiff: {json.dumps(text) if rng.randrange(2) else text}"
         image = with_text(text.encode("latin1", "replace")[:20_000])
         answer = host.post("/sdapi/v1/png-info", {"image": base64.b64encode(image).decode()})
@@ -244,7 +244,7 @@ def test_png_info_of_any_infotext_of_ours_answers(host):
 
 
 def with_text(text: bytes) -> bytes:
-    """A PNG with an infotext, written by hand."""
+    """Return a PNG with an infotext, written by hand."""
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -269,7 +269,7 @@ def started(folder: Path, flags: list[str], without: tuple[str, ...] = ()) -> Ho
 
 @pytest.fixture(scope="module")
 def page_alone(tmp_path_factory):
-    """Behind a password, and without an API."""
+    """A WebUI with a password and without an API."""
     host = started(tmp_path_factory.mktemp("page"), ["--gradio-auth", "me:secret"], ("--api", "--api-server-stop"))
     yield host
     host.stop()
@@ -277,7 +277,7 @@ def page_alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """An API behind a password, of a server that hides its folders."""
+    """An API with a password, of a server that hides its folders."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "allowed").mkdir()
     host = started(folder, ["--api-auth", "me:secret", "--hide-ui-dir-config", "--gradio-allowed-path",
@@ -313,7 +313,7 @@ def test_the_page_tells_its_lines_by_the_hosts_own_way_and_behind_its_password(p
 
 
 def lines(host: Host, config: dict, mask: str) -> str:
-    """What the page says under our controls when the motion mask is this."""
+    """Return the lines under our controls for this motion mask."""
     by_id = {component["id"]: component["props"] for component in config["components"]}
     names = {props.get("elem_id"): number for number, props in by_id.items()}
     shown, field = names["txt2img-ad-preflight"], names["txt2img-ad-motion-mask"]

@@ -16,7 +16,7 @@ FIELDS = {**EULER, "prompt": "a red circle", "steps": 2}
 
 @pytest.fixture
 def beat(host):
-    """Two seconds, with a tone in the second half of the first one."""
+    """Two seconds, with a tone in the second half of the first."""
     samples = np.zeros(2 * RATE)
     samples[RATE // 2:RATE] = 0.5 * np.sin(np.arange(RATE // 2) / RATE * 2 * np.pi * 100)
     path = host.data / "beat.wav"

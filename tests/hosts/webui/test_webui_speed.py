@@ -1,5 +1,7 @@
-"""The speed presets in the real WebUI: its clips against exact ones and the standalone engine's,
-which has another UNet layout."""
+"""The speed presets in the real WebUI, against exact clips and those of the standalone engine.
+
+The engine's UNet has another layout.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -27,7 +29,7 @@ def pair(host, fields: dict, speed: str = "draft", **settings) -> tuple[np.ndarr
 @pytest.mark.parametrize(("sampler", "frames", "speed"), [("Euler", 8, "draft"), ("Euler", 20, "balanced"),
                                                           ("Heun", 8, "draft")])
 def test_the_same_seed_gives_the_engines_clip(host, sampler, frames, speed):
-    """Mean difference of 255; what is left is other attention kernels and roundings, as of exact clips."""
+    """Mean difference, of 255. The rest comes from other attention kernels and rounding, as for exact clips."""
     steps = 12
     asked = Settings(enable=True, prompt=PROMPT, seed=3, steps=steps, sampler=sampler, frames=frames, speed=speed)
     ours = np.stack(list(Pipeline.load().render(asked))).astype(float)

@@ -1,6 +1,6 @@
-"""The real host against the stored traces, by which the stand-in is built and tested.
+"""The real host against the stored traces, from which the stand-in was built and tested.
 
-WEBUI_RECORD=1 writes the traces anew from this host.
+WEBUI_RECORD=1 writes new traces from this host.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record(host: Host, name: str) -> dict:
         picture = io.BytesIO()
         Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(picture, "PNG")
         request["init_images"] = [base64.b64encode(picture.getvalue()).decode()]
-    host.txt2img(steps=1).expect()  # the checkpoint of the settings is there, whatever the job before used
+    host.txt2img(steps=1).expect()  # loads the checkpoint of the settings
     host.post("/trace-recorder/begin", plan).expect()
     answer = host.post(f"/sdapi/v1/{tab}", request)
     events = host.post("/trace-recorder/end", {}).expect().body

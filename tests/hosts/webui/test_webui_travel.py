@@ -1,4 +1,4 @@
-"""Prompts that travel, in the real WebUI."""
+"""Prompt travel in the real WebUI."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +11,7 @@ HELD = f"0: {RED}\n4: {BLUE}"
 
 
 def blueness(frames: np.ndarray) -> np.ndarray:
-    """Of each frame's coloured pixels, mean blue less red, -1 to 1."""
+    """Return the mean of blue less red, -1 to 1, of each frame's coloured pixels."""
     x = frames.astype(float) / 255
     coloured = np.ptp(x, axis=3) > 0.3
     return np.array([(frame[mask][:, 2] - frame[mask][:, 0]).mean() if mask.any() else np.nan
@@ -19,7 +19,7 @@ def blueness(frames: np.ndarray) -> np.ndarray:
 
 
 def near(frames: np.ndarray, others: np.ndarray) -> float:
-    """Largest mean difference of frames that should be the same, of 255."""
+    """Return the largest mean difference of frames that should be the same, of 255."""
     return float(np.abs(frames.astype(float) - others).mean((1, 2, 3)).max())
 
 
@@ -38,8 +38,10 @@ def test_a_colour_that_is_cut_changes_at_the_key_frame(host, prompt):
 
 
 def test_without_motion_each_frame_would_be_its_own_prompts(host):
-    """One window of one frame is the host's own picture of the frame's prompt and seed, but for the noise schedule:
-    both are taken with a clip's, one prompt at a time."""
+    """One window of one frame is the host's own picture of the frame's prompt and seed, except for the noise schedule.
+
+    Therefore both are made with a clip's schedule, one prompt at a time.
+    """
     cut = {"travel_interpolation": "hold", "batch_size": 1, "overlap": 0, "context_schedule": "batched"}
     frames = clip(host, prompt=HELD, settings=cut)
     red, blue = (clip(host, prompt=text, settings=cut) for text in (RED, BLUE))

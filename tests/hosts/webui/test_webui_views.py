@@ -1,4 +1,4 @@
-"""Windows inside the motion module, in the real WebUI."""
+"""The schedule "views" (windows inside the motion module) in the real WebUI."""
 from __future__ import annotations
 
 import numpy as np
@@ -29,7 +29,7 @@ def test_a_long_clip_is_one_clip_in_one_call_a_step(host, stranger, settings, fi
 
 @pytest.mark.parametrize("loop", ["none", "seamless"])
 def test_it_is_the_engines_clip(host, loop):
-    """Which is tested against diffusers' FreeNoise; mean difference of 255."""
+    """The engine is tested against diffusers' FreeNoise. Mean difference, of 255."""
     settings = Settings(enable=True, prompt=PROMPT, seed=3, steps=5, sampler="Euler", frames=20, context_length=8,
                         overlap=3, cfg=5.0, context_schedule="views", closed_loop=loop)
     ours = np.stack(list(Pipeline.load().render(settings))).astype(float)

@@ -43,7 +43,7 @@ ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1",
     "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost",
 }  # fmt: skip
-SETTINGS = {  # of the WebUI, beside those that are its defaults
+SETTINGS = {  # settings of the WebUI that differ from its defaults
     "sd_model_checkpoint": "demo.safetensors",
     "show_progress_type": "Approx cheap",  # needs no file
     "show_progress_every_n_steps": 1,
@@ -58,10 +58,10 @@ class Kind:
     """A program with the WebUI's API, and how it runs on the CPU with the demo checkpoint."""
 
     name: str
-    prefix: str  # of the environment variables that name its folder and its Python
+    prefix: str  # prefix of the environment variables for its folder and its Python
     flags: tuple[str, ...]
     extensions: Mapping[str, Path] = field(default_factory=dict)  # of the tests
-    hires: Mapping[str, Any] = field(default_factory=dict)  # what a request with Hires. fix has to say
+    hires: Mapping[str, Any] = field(default_factory=dict)  # required fields of a request with Hires. fix
 
     @property
     def folder(self) -> Path | None:
@@ -91,7 +91,7 @@ KINDS = (A1111, FORGE, REFORGE)
 
 @dataclass
 class Answer:
-    """What a request came to."""
+    """The response to a request."""
 
     status: int
     body: Any
@@ -107,7 +107,7 @@ class Answer:
 
     @property
     def images(self) -> list[str]:
-        """Pictures and clips, base64."""
+        """Pictures and clips in base64."""
         return self.body["images"]
 
     @property
@@ -115,13 +115,13 @@ class Answer:
         return json.loads(self.body["info"])
 
     def expect(self) -> Answer:
-        """This answer if it is one of success; the message in the assertion otherwise."""
+        """Return this response if it is a success. Otherwise the assertion shows its message."""
         assert self.ok, f"HTTP {self.status}: {json.dumps(self.body)[:2000]}"
         return self
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on, in WEBUI_PORT's range if there is one."""
+    """Return an unused port on 127.0.0.1, in WEBUI_PORT's range if there is one."""
     first, _, last = os.environ.get("WEBUI_PORT", "0").partition("-")
     for port in range(int(first), int(last or first) + 1):
         with socket.socket() as probe:
@@ -135,8 +135,11 @@ def free_port() -> int:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """demo.safetensors as it ships, and second.safetensors: the same with a disturbed UNet. The configuration
-    beside each names the tokenizer's folder absolutely, since the WebUI looks for a relative one on the hub."""
+    """Write demo.safetensors, and second.safetensors: the same with a disturbed UNet.
+
+    The configuration beside each names the tokenizer's folder by an absolute path, since the WebUI looks for a relative
+    one on the hub.
+    """
     import torch
     import yaml
     from safetensors.torch import load_file, save_file
@@ -156,7 +159,7 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def lend(python: Path, folder: Path, names: list[str]) -> str:
-    """A folder for PYTHONPATH with these packages of the tests' own and nothing else, "" if none can be lent."""
+    """Return a folder for PYTHONPATH with only these packages of the tests' Python, or "" if that is impossible."""
     import importlib.util
 
     version = subprocess.run([python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True,
@@ -172,8 +175,13 @@ def lend(python: Path, folder: Path, names: list[str]) -> str:
 
 
 class Host:
-    """One WebUI. `extensions`: name -> folder, linked into its extensions folder; `flags`: more of its command line;
-    `without`: those of its kind's flags that it does not get. `headers`: sent with every request."""
+    """One WebUI.
+
+    extensions: name -> folder, linked into its extensions folder.
+    flags: additional command line flags.
+    without: flags of its kind to leave out.
+    headers: sent with every request.
+    """
 
     def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
                  flags: Sequence[str] = (), without: Sequence[str] = (), kind: Kind = A1111):
@@ -197,10 +205,10 @@ class Host:
     def start(self) -> Host:
         self.port = free_port()
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": self.extra}
-        environment.setdefault("OMP_NUM_THREADS", "1")  # sums in one order: pictures can be compared bit for bit
+        environment.setdefault("OMP_NUM_THREADS", "1")  # fixed order of sums, so that pictures are equal bit for bit
         environment.setdefault("MKL_NUM_THREADS", environment["OMP_NUM_THREADS"])
         command = [self.kind.python, "launch.py", "--port", str(self.port), *self.flags, "--data-dir", self.data,
-                   "--gradio-allowed-path", self.kind.folder]  # Forge's page has its scripts from there
+                   "--gradio-allowed-path", self.kind.folder]  # Forge's page loads its scripts from there
         self.log_path.touch()
         self.mark()
         with open(self.log_path, "ab") as log:
@@ -211,7 +219,7 @@ class Host:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the WebUI ended while it started:\n{self.log_path.read_text()[-4000:]}")
             try:
-                # A request before its last word at the start would end it:
+                # A request before its last start-up message would end it:
                 # an app that has answered takes no middleware.
                 if "Startup time:" in self.log() and self.get("/sdapi/v1/options", seconds=2).status < 500:
                     return self
@@ -224,9 +232,9 @@ class Host:
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        with suppress(OSError):  # it may go before it has answered
+        with suppress(OSError):  # it may exit before it responds
             if not self.post("/sdapi/v1/server-kill", {}, seconds=5).ok:
-                self.process.terminate()  # it has no API, or asks for a password
+                self.process.terminate()  # it has no API, or requires a password
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
@@ -238,11 +246,11 @@ class Host:
         return self.start()
 
     def mark(self) -> None:
-        """From here on `log` reads."""
+        """Set the start for `log`."""
         self._mark = self.log_path.stat().st_size
 
     def log(self) -> str:
-        """What the WebUI printed since the last mark."""
+        """Return the WebUI's output since the last mark."""
         with open(self.log_path, "rb") as file:
             file.seek(self._mark)
             return file.read().decode("utf-8", "replace")
@@ -254,7 +262,7 @@ class Host:
         return f"http://127.0.0.1:{self.port}"
 
     def send(self, path: str, data: bytes | None, seconds: float = REQUEST_SECONDS) -> Answer:
-        """A body as it is; None for a GET."""
+        """Send a body as it is, or None for a GET."""
         headers = self.headers | ({"Content-Type": "application/json"} if data is not None else {})
         return self._send(urllib.request.Request(self.url + path, data, headers), seconds)
 
@@ -277,7 +285,10 @@ class Host:
         return self.send(path, json.dumps(body).encode(), seconds)
 
     def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
-        """`animatediff`: a dict of its settings, or a list of positional arguments; None for a plain picture."""
+        """Send a txt2img request.
+
+        animatediff: a dict of settings, a list of positional arguments, or None for a plain picture.
+        """
         return self.post("/sdapi/v1/txt2img", self._request(animatediff, fields))
 
     def img2img(self, images: list[str], animatediff: Any = None, **fields: Any) -> Answer:
@@ -285,27 +296,27 @@ class Host:
         return self.post("/sdapi/v1/img2img", {**self._request(animatediff, fields), "init_images": images})
 
     def options(self, **values: Any) -> None:
-        """Settings of the WebUI, put back after each case."""
+        """Set settings of the WebUI, which are restored after each case."""
         self.post("/sdapi/v1/options", values).expect()
 
     def set_directly(self, **values: Any) -> None:
-        """Settings that the API does not let anyone change."""
+        """Set settings that the API does not allow to change."""
         self.post("/test-probe/options", values).expect()
 
-    # -- what must be the same before and after ------------------------------------------------------------------------
+    # -- values that must be the same before and after -----------------------------------------------------------------
 
     def plain(self) -> dict[str, bytes]:
-        """A fixed plain txt2img and a fixed plain img2img picture, the whole PNG with its infotext."""
+        """Return a fixed plain txt2img and a fixed plain img2img picture, as whole PNGs with infotexts."""
         text = self.txt2img(prompt="a red circle moving right", seed=11, steps=3, sampler_name="Euler a").expect()
         image = self.img2img(text.images[:1], prompt="a blue square", seed=12, steps=3, sampler_name="DDIM").expect()
         return {"txt2img": base64.b64decode(text.images[0]), "img2img": base64.b64decode(image.images[0])}
 
     def state(self) -> dict:
-        """The probe's fingerprint of the model, the settings and the callbacks."""
+        """Return the probe's fingerprint of the model, the settings and the callbacks."""
         return self.get("/test-probe/state").expect().body
 
     def fault(self, kind: str, call: int, **more: Any) -> None:
-        """Let the UNet's call number `call` (from 1) of the next job fail; see probe/."""
+        """Make the UNet's call number `call` (from 1) of the next job fail; see probe/."""
         self.post("/test-probe/fault", {"kind": kind, "call": call, **more}).expect()
 
     def watch(self) -> None:
@@ -313,7 +324,7 @@ class Host:
         self.post("/test-probe/watch", {}).expect()
 
     def unet_calls(self) -> list[dict]:
-        """`rows`, `size` and `began` (seconds) of each of the UNet's calls since `watch`."""
+        """Return `rows`, `size` and `began` (seconds) of each UNet call since `watch`."""
         return self.get("/test-probe/calls").expect().body
 
     def _request(self, animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:

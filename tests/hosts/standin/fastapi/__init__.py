@@ -1,4 +1,4 @@
-"""As much of FastAPI as the adapter needs where nothing is served."""
+"""The part of FastAPI that the adapter needs without a server."""
 from types import SimpleNamespace
 
 
@@ -9,7 +9,7 @@ class HTTPException(Exception):
 
 
 class FastAPI:
-    """Notes its routes."""
+    """An app that records its routes."""
 
     def __init__(self):
         self.routes = []

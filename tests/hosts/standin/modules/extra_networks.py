@@ -1,4 +1,4 @@
-"""Prompts' <kind:name:weight> marks: taken out of the prompt, and shown to scripts."""
+"""<kind:name:weight> marks in prompts, which are removed from the prompt and passed to scripts."""
 import re
 from collections import defaultdict
 
@@ -19,7 +19,7 @@ def parse_prompt(prompt):
 
 def parse_prompts(prompts):
     parsed = [parse_prompt(prompt) for prompt in prompts]
-    return [text for text, _ in parsed], parsed[0][1] if parsed else None  # the first prompt's count for the batch
+    return [text for text, _ in parsed], parsed[0][1] if parsed else None  # the batch uses the first's marks
 
 
 def activate(p, data):

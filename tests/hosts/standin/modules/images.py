@@ -1,4 +1,4 @@
-"""Pictures to files, and grids."""
+"""Saving pictures as files, and grids."""
 import math
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 
 def get_next_sequence_number(path, basename):
-    """One more than the greatest number at the beginning of the names in a folder."""
+    """Return one more than the greatest number at the beginning of the names in a folder."""
     found = [-1]
     for name in os.listdir(path):
         head = name.removeprefix(f"{basename}-" if basename else "").split(".")[0].split("-")[0]

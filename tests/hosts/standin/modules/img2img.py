@@ -1,4 +1,4 @@
-"""The img2img tab, of which only its Batch tab is here."""
+"""The Batch tab of img2img. The rest of the img2img tab is missing."""
 from pathlib import Path
 
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Settings: declared with a default, kept in `data` once somebody has set them."""
+"""Settings, declared with a default and stored in `data` once they are set."""
 
 
 class OptionInfo:

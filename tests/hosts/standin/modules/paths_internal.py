@@ -1,2 +1,2 @@
-"""The same under the name that is safe to import early."""
+"""The same paths in a module that is safe to import early."""
 from modules.paths import data_path, extensions_dir, models_path, script_path  # noqa: F401

@@ -1,4 +1,4 @@
-"""A job from the request to its pictures. The order of everything in here is what ../traces say of the real host."""
+"""A job from the request to its pictures. All steps are in the order that ../traces record for the real host."""
 import random
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Prompts to conditioning: `AND` with weights; no editing of prompts from step to step."""
+"""Prompts to conditioning: `AND` with weights. Prompt editing between steps is missing."""
 import re
 from collections import namedtuple
 

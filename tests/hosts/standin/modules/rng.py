@@ -1,4 +1,4 @@
-"""Noise: a generator for each picture of a batch, so that a picture does not depend on those beside it."""
+"""Noise with a generator for each picture of a batch, so that a picture does not depend on the others."""
 import torch
 
 from modules import devices

@@ -1,4 +1,4 @@
-"""Callbacks by category. What they raise is reported and swallowed."""
+"""Callbacks by category. Their exceptions are reported and swallowed."""
 from modules import errors
 
 NAMES = ["app_started", "model_loaded", "ui_tabs", "ui_settings", "before_image_saved", "image_saved", "cfg_denoiser",

@@ -1,4 +1,4 @@
-"""Extensions' scripts, and the runner that calls their hooks. What a hook raises is reported and swallowed."""
+"""Extensions' scripts, and the runner that calls their hooks. Exceptions of hooks are reported and swallowed."""
 import importlib.util
 import inspect
 from pathlib import Path
@@ -65,7 +65,7 @@ for _name in HOOKS:
 
 
 class ScriptRunner:
-    """One tab's scripts. `args`: how many arguments each has."""
+    """The scripts of one tab. `args`: number of arguments of each."""
 
     def __init__(self, is_img2img):
         self.is_img2img, self.alwayson_scripts = is_img2img, []
@@ -81,7 +81,7 @@ class ScriptRunner:
         self._call("setup", p)
 
     def run(self, p, *args):
-        """The script that the page's list has chosen; there is none."""
+        """Run the script chosen in the page's list. There is none."""
 
     def _call(self, name, p, *more, **kwargs):
         for script in self.alwayson_scripts:
@@ -106,7 +106,7 @@ def basedir():
 
 
 def load(path):
-    """Import an extension's script and note its Script classes."""
+    """Import an extension's script and register its Script classes."""
     global current_basedir
     path = Path(path)
     spec = importlib.util.spec_from_file_location(path.name, path)
@@ -122,7 +122,7 @@ def load(path):
 
 
 def show():
-    """The page is built: both tabs get their scripts."""
+    """Build the page: both tabs get their scripts."""
     global scripts_txt2img, scripts_img2img
     scripts_txt2img, scripts_img2img = ScriptRunner(False), ScriptRunner(True)
 

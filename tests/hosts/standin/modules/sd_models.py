@@ -1,4 +1,4 @@
-"""Checkpoints, and the one model that is loaded. A checkpoint of the same kind is loaded into the same object."""
+"""Checkpoints, and the loaded model. A checkpoint of the same kind is loaded into the same model object."""
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ checkpoint_aliases = checkpoints_list
 
 
 class CheckpointInfo:
-    """`weights`: what a file would hold; `build`: makes the empty model."""
+    """A checkpoint. `weights`: the contents of the file. `build`: creates the empty model."""
 
     def __init__(self, name, build, weights):
         self.name = self.title = self.name_for_extra = self.short_title = self.model_name = name

@@ -1,4 +1,4 @@
-"""All samplers by name. A new one is made for every pass."""
+"""All samplers by name. A new sampler is created for every pass."""
 from modules import sd_samplers_kdiffusion, sd_samplers_timesteps
 from modules.sd_samplers_common import sample_to_image  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Guidance: one call of the model for positives and negatives, or several; callbacks before and after."""
+"""Guidance: one call of the model for cond and uncond, or several, with callbacks before and after."""
 import torch
 
 from modules import prompt_parser, sd_samplers_common, shared
@@ -81,7 +81,7 @@ class CFGDenoiser(torch.nn.Module):
         return (short, uncond) if more < 0 else (cond, short)
 
     def _call(self, x, sigma, image, cond, uncond, skip_uncond, frames):
-        """Runs of rows: all at once, or batch by batch, the negatives last."""
+        """Call the model with all rows at once, or batch by batch with the negative rows last."""
         rows, positives = len(x), len(cond)
         same = cond.shape[1] == uncond.shape[1]
         if same or skip_uncond:

@@ -1,4 +1,4 @@
-"""What samplers share."""
+"""The common part of the samplers."""
 import numpy as np
 import torch
 from PIL import Image
@@ -8,7 +8,7 @@ from modules.shared import opts
 
 
 class InterruptedException(BaseException):
-    """Not an Exception: only the sampler's own handler takes it."""
+    """Not an Exception, so that only the sampler's own handler catches it."""
 
 
 class SamplerData:
@@ -46,8 +46,8 @@ def store_latent(latent):
 
 
 def setup_img2img_steps(p, steps=None):
-    """-> steps of the whole schedule, and of its part that is run, less one."""
-    # As many steps as are asked for, on the finer schedule of which they are the last part.
+    """Return the steps of the whole schedule, and the number of steps to run less one."""
+    # The requested number of steps is the last part of a longer schedule.
     if opts.img2img_fix_steps or steps is not None:
         steps = steps or p.steps
         return int(steps / min(p.denoising_strength, 0.999)), steps - 1
@@ -55,7 +55,7 @@ def setup_img2img_steps(p, steps=None):
 
 
 def refined(denoiser):
-    """The refiner's switch: from its step on another model. True where it has just happened."""
+    """Switch to the refiner's model from its step on. Return whether the switch has just happened."""
     from modules import sd_models
 
     p = denoiser.p

@@ -10,7 +10,7 @@ from modules.shared import opts
 
 
 class CompVisDenoiser(torch.nn.Module):
-    """A model of noise as one of pictures, x the picture plus sigma times noise."""
+    """Turns a model that predicts noise into one that predicts pictures. x is the picture plus sigma times noise."""
 
     def __init__(self, model):
         super().__init__()
@@ -20,7 +20,7 @@ class CompVisDenoiser(torch.nn.Module):
         self.register_buffer("log_sigmas", self.sigmas.log())
 
     def sigma_to_t(self, sigma):
-        """The timestep, between the whole ones by the logarithm."""
+        """Return the timestep of a sigma, interpolated in log sigma."""
         log, known = sigma.log(), self.log_sigmas
         high = torch.searchsorted(known, log).clamp(1, len(known) - 1)
         share = ((log - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What everybody shares: settings, the state of the job, the loaded model."""
+"""Shared state: settings, the state of the job, the loaded model."""
 from types import SimpleNamespace
 
 from modules import devices, paths

@@ -1,4 +1,4 @@
-"""What a job is doing, and what the user wants of it."""
+"""The state of the running job, and the user's requests to interrupt it."""
 
 
 class State:

@@ -1,6 +1,6 @@
-"""The txt2img tab: a job from the page's controls, and the button that makes the Hires. pass of a picture.
+"""The txt2img tab: a job from the page's controls, and the button that runs the Hires. pass on a picture.
 
-`fields` stands for the many controls that the page has.
+`fields` replaces the page's many controls.
 """
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""The buttons under the gallery that save what it shows."""
+"""The buttons under the gallery that save its items."""
 import json
 import os
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""An accordion whose header has a tick: a checkbox that is not shown, and an accordion that follows it."""
+"""An accordion with a checkbox in its header: a hidden checkbox, and an accordion that follows it."""
 import gradio as gr
 
 

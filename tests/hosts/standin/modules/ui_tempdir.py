@@ -1,4 +1,4 @@
-"""Files that the page may show."""
+"""The files that the page may show."""
 
 
 def check_tmp_file(demo, filename):

@@ -1,4 +1,4 @@
-"""The jobs whose course is recorded, and how traces are stored."""
+"""The recorded jobs, and the format of their traces."""
 from __future__ import annotations
 
 import json
@@ -35,7 +35,7 @@ JOBS: dict[str, tuple[str, dict, dict]] = {
 
 
 def write(name: str, trace: dict) -> None:
-    """One event a line, so that a difference reads like one."""
+    """Write one event per line, for readable diffs."""
     head = {key: value for key, value in trace.items() if key != "events"}
     lines = [f'  {json.dumps(event, ensure_ascii=False)}' for event in trace["events"]]
     text = json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "events": [\n' + ",\n".join(lines) + "\n ]\n}\n"
@@ -47,6 +47,6 @@ def read(name: str) -> dict:
 
 
 def lines(trace: dict) -> list[str]:
-    """A trace as text, for assertions whose differences can be read."""
+    """Return a trace as lines of text, for readable assertion messages."""
     head = {key: value for key, value in trace.items() if key != "events"}
     return [json.dumps(head, sort_keys=True), *(json.dumps(e, sort_keys=True) for e in trace["events"])]

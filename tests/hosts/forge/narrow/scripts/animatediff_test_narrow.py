@@ -1,7 +1,8 @@
-"""Extension for tests only: lets Forge load a checkpoint with SD1.5's layout but narrower.
+"""Extension for tests only: lets Forge load a checkpoint with SD1.5's layout but smaller widths.
 
-Forge guesses a class of huggingface_guess.model_list from two widths, and reads every other size from the folder of
-configurations that the class names. The widths are those of the LatentDiffusion configuration beside the checkpoint.
+Forge selects a class of huggingface_guess.model_list by two widths, and reads every other size from the folder of
+configurations that the class names. The widths here are those of the LatentDiffusion configuration beside the
+checkpoint.
 """
 import json
 import shutil
@@ -17,7 +18,7 @@ CONFIGS = Path(loader.__file__).parent / "huggingface" / "runwayml" / "stable-di
 
 
 def write_configs(folder, params):
-    """Stable Diffusion 1.5's configurations with the text encoder, the tokenizer and the VAE's sizes of `params`."""
+    """Write Stable Diffusion 1.5's configurations with the text encoder, tokenizer and VAE sizes of `params`."""
     vae, clip = params["first_stage_config"]["params"], Path(params["cond_stage_config"]["params"]["version"])
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(CONFIGS, folder)

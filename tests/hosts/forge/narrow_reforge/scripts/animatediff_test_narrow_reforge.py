@@ -1,7 +1,7 @@
-"""Extension for tests only: lets reForge load a checkpoint with SD1.5's layout but narrower.
+"""Extension for tests only: lets reForge load a checkpoint with SD1.5's layout but smaller widths.
 
-reForge tells a model by two widths, and has those of CLIP and of the VAE in its code. All of them are read from the
-LatentDiffusion configuration beside the checkpoint.
+reForge identifies a model by two widths, and has the widths of CLIP and the VAE in its code. Here all of them are read
+from the LatentDiffusion configuration beside the checkpoint.
 """
 import json
 from pathlib import Path

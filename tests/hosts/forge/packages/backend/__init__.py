@@ -1,1 +1,1 @@
-"""Its being there says that the host is Forge or Forge Neo."""
+"""An empty package whose presence marks the host as Forge or Forge Neo."""

@@ -1,4 +1,4 @@
-"""As much of Forge's as a clip asks."""
+"""The part of Forge's memory management that a clip uses."""
 import torch
 
 

@@ -1,1 +1,1 @@
-"""Its being there says that the host is of Forge's family."""
+"""An empty package whose presence marks the host as one of Forge's family."""

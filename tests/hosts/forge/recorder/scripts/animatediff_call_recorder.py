@@ -1,10 +1,10 @@
-"""Extension for tests only: how Forge calls its UNet.
+"""Extension for tests only: records how Forge calls its UNet.
 
-    POST /call-recorder/begin   from here on every call of the UNet is recorded, and every estimate of memory
-    POST /call-recorder/end     what was recorded, in order
+    POST /call-recorder/begin   record every call of the UNet and every memory estimate from here on
+    POST /call-recorder/end     return the records, in order
 
-A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": of transformer_options what depends on rows,
-"marks": cond_mark, "same σ": whether all rows have one}; an estimate is {"estimate": the shape that it is for}.
+A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": the transformer_options that depend on rows,
+"marks": cond_mark, "same σ": whether all rows have one}. An estimate is {"estimate": the shape that it is for}.
 """
 from contextlib import ExitStack
 

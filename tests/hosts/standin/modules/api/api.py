@@ -1,4 +1,4 @@
-"""The host's API: which arguments each script gets of a request's alwayson_scripts."""
+"""The host's API: the arguments of each script, from a request's alwayson_scripts."""
 
 
 class Api:

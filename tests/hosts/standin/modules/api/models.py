@@ -1,4 +1,4 @@
-"""What a request to the API may leave out: the fields of a job, with their defaults."""
+"""The optional fields of a request to the API: the fields of a job, with their defaults."""
 from dataclasses import MISSING, fields
 from types import SimpleNamespace
 

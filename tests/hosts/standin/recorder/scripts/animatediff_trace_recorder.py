@@ -1,13 +1,13 @@
-"""Extension for tests only: writes down what a WebUI does with a job, in the order in which it does it.
+"""Extension for tests only: records what a WebUI does with a job, in order.
 
-Runs in the real host and in the stand-in. `begin(plan)` arms it for one job, `end()` gives the events. An event
-is a dict: "call" says what was called, "with" its arguments' names and kinds, "p+" and "p-" which of the WATCHED
-attributes of `p` have come or gone since the event before.
+It runs in the real host and in the stand-in. `begin(plan)` starts recording one job, `end()` returns the events. An
+event is a dict: "call" names the called function, "with" has the names and kinds of its arguments, "p+" and "p-" list
+the WATCHED attributes of `p` that were added or removed since the previous event.
 
-plan: {"raise_in": [names of script hooks and callbacks that raise], "fail": n, "interrupt": n}; the UNet's call n
-(from 1) fails, or asks for the job's end.
+plan: {"raise_in": [names of script hooks and callbacks that raise], "fail": n, "interrupt": n}. The UNet's call n (from
+    1) fails, or requests the job's end.
 
-In the real host /trace-recorder/begin and /trace-recorder/end do the same over HTTP.
+In the real host, /trace-recorder/begin and /trace-recorder/end do the same over HTTP.
 """
 import functools
 
@@ -40,7 +40,7 @@ undo = []
 
 
 def kind(value):
-    """What a value is, in a word or two that both hosts can agree on."""
+    """Return a short description of a value that is the same in both hosts."""
     if isinstance(value, torch.Tensor):
         return f"{'x'.join(map(str, value.shape))} {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, str) and len(value) > 60:
@@ -61,7 +61,7 @@ def kind(value):
 
 
 def first_seen(rows):
-    """Which rows are equal: "0011" for two pairs. Numbers are given in order of appearance."""
+    """Return which rows are equal: "0011" for two pairs. Rows are numbered in order of appearance."""
     known, answer = [], []
     for row in rows:
         i = next((i for i, k in enumerate(known) if torch.equal(k, row)), None)
@@ -92,7 +92,7 @@ def note(call, p=None, /, **arguments):
 
 
 def wrap(owner, name, label, p=None, names=(), returned=False):
-    """Note every call of owner.name, which must be looked up on the instance to be noted."""
+    """Record every call of owner.name. Callers must look it up on the instance."""
     inner = getattr(owner, name)
 
     @functools.wraps(inner)
@@ -109,7 +109,7 @@ def wrap(owner, name, label, p=None, names=(), returned=False):
 
 
 class Spy(dict):
-    """override_settings that says how it is read."""
+    """An override_settings that records how it is read."""
 
     def keys(self):
         note("p.override_settings.keys")
@@ -125,7 +125,7 @@ class Spy(dict):
 
 
 def watch_model():
-    """The model that this job uses: known from `process` on, since settings of the request may change it."""
+    """Watch the job's model. It is known from `process` on, since the request's settings may change it."""
     model = shared.sd_model
     memory["model"] = model
     wrap(model, "apply_model", "sd_model.apply_model", names=("x", "t", "cond"))
@@ -145,7 +145,7 @@ def watch_model():
 
 
 def note_hook(name, p, args, kwargs):
-    """What a script hook is given, and what the host does with what the hook changes."""
+    """Record a script hook's arguments, and what the host does with the hook's changes."""
     given = {f"argument {i}": a for i, a in enumerate(args, 1)}
     for a in args:
         if type(a).__name__.endswith("Args"):
@@ -165,7 +165,7 @@ def note_hook(name, p, args, kwargs):
             "class": type(p.sampler).__name__, "denoiser": type(cfg).__name__, "model": type(cfg.inner_model).__name__,
             "new": id(p.sampler) not in memory.setdefault("samplers", {}), "step": cfg.step,
         }  # fmt: skip
-        memory["samplers"][id(p.sampler)] = p.sampler  # kept, so that no other gets its id
+        memory["samplers"][id(p.sampler)] = p.sampler  # kept, so that its id is not reused
     note(f"script.{name}", p, **given, **kwargs, **more)
 
 

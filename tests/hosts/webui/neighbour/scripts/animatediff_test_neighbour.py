@@ -1,4 +1,4 @@
-"""Extension for tests only: what other extensions do to a clip, and a ControlNet of the demo model's size.
+"""Extension for tests only: imitates other extensions, and adds a ControlNet of the demo model's size.
 
 An always-on script with the title "AnimateDiff test neighbour" and one argument:
 
@@ -41,7 +41,7 @@ class Neighbour(scripts.Script):
         return [gr.Textbox(value="", label="Second pass", visible=False)]
 
     def process(self, p, how):
-        torch.manual_seed(0)  # img2img encodes its picture with noise from where the job before left off
+        torch.manual_seed(0)  # the VAE encoder's noise otherwise depends on the previous job
         if not Neighbour.busy:
             pairs.clear()
 
@@ -65,7 +65,7 @@ class Neighbour(scripts.Script):
         second = processing.StableDiffusionProcessingImg2Img(
             init_images=[pp.image], width=p.width, height=p.height, outpath_samples=p.outpath_samples,
             outpath_grids=p.outpath_grids, **SECOND)
-        second.is_api = True  # the page's controls of the sampler and the seed have no part in it
+        second.is_api = True  # otherwise the page's sampler and seed would be used
         second.scripts = copy.copy(p.scripts)
         if how == "other scripts":
             second.scripts.alwayson_scripts = [script for script in p.scripts.alwayson_scripts if script is self]
@@ -84,7 +84,7 @@ def routes(_, app):
 
 
 def tiny_controlnet():
-    """ControlNet takes the sizes of SD1.5 for granted; those of the demo model instead."""
+    """Use the demo model's sizes, where ControlNet assumes those of SD1.5."""
     import sys
 
     guess = sys.modules.get("scripts.controlnet_model_guess")

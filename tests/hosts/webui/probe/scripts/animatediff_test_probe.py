@@ -1,18 +1,18 @@
-"""Extension for tests only: what the model is like inside the WebUI, and faults on demand.
+"""Extension for tests only: reports the state of the model inside the WebUI, and injects faults.
 
     GET  /test-probe/state    fingerprint of everything that a job must leave as it was
-    POST /test-probe/reset    the settings as they were at start-up
-    POST /test-probe/options  settings, those too that the host's API does not let anyone change
+    POST /test-probe/reset    restore the settings of the start
+    POST /test-probe/options  set settings, also those that the host's API does not change
     POST /test-probe/fault    {"kind": "RuntimeError" | "interrupt" | "skip" | "stop", "call": n}: the UNet's call n of
-                              the next job fails, or asks for the job's end and goes on; {"kind": "OutOfMemory",
-                              "call": n}: so does each from n on, but with "rows" those of so many rows, or with "parts"
-                              those whose self-attention is computed in parts
+                              the next job fails, or requests the job's end and goes on; {"kind": "OutOfMemory",
+                              "call": n}: each call from n on fails; with "rows", only calls of so many rows; with
+                              "parts", only calls whose self-attention is computed in parts
     POST /test-probe/watch    count the UNet's calls of the next job
     GET  /test-probe/calls    those calls
     POST /test-probe/refine   {"file": …, "values": {…}}: hosts/a1111/refine.py, in the host's queue
-    GET  /test-probe/start    what the job began with: its start latents and noise, and the first call's x and t
+    GET  /test-probe/start    the job's start: its start latents and noise, and the first call's x and t
 
-Hooks on the UNet are there only from a job's `process` to the fault, or to the next job or reading.
+Hooks on the UNet exist only from a job's `process` until the fault, the next job or the reading.
 """
 import copy
 import hashlib
@@ -39,7 +39,7 @@ def digest(tensors):
 
 
 def networks():
-    """The parts of the model by name; Forge's is no network itself."""
+    """Return the parts of the model by name. Forge's model is not a module itself."""
     model = shared.sd_model
     if not hasattr(model, "forge_objects"):
         return {"": model}
@@ -60,7 +60,7 @@ def schedule():
 
 
 def lent():
-    """What Forge's patchers have that is not in a network."""
+    """Return the contents of Forge's patchers that are not in a network."""
     parts = getattr(shared.sd_model, "forge_objects", None)
     if parts is None:
         return []
@@ -87,7 +87,7 @@ def state():
                           for kind in {type(m) for _, m in modules} | {torch.nn.GroupNorm}
                           for k, v in vars(kind).items() if callable(v) and not k.startswith("__")),
         "callbacks": {category: len(found) for category, found in script_callbacks.callback_map.items()},
-        # Without what loading the checkpoint sets, which may be before or after the start has been recorded.
+        # Without settings of loading the checkpoint, which may happen before or after the start is recorded.
         "options": {k: v for k, v in shared.opts.data.items() if k != "sd_checkpoint_hash"},
         "job": {k: v for k, v in shared.state.dict().items() if k in ("skipped", "interrupted", "job", "job_count")},
     }

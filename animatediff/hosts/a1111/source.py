@@ -1,0 +1,146 @@
+"""The source video of a request, and its mask: where their names lead, and their frames as the host wants them.
+
+An uploaded video, and one in a request, are kept under a hash of their content; settings and infotexts have that name.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modules import images, shared
+from PIL import Image
+
+from animatediff.clip.source import ChangeMask, SourceFrames
+from animatediff.errors import MediaError, SettingsError
+from animatediff.hosts.a1111 import server_files
+from animatediff.hosts.a1111.kept import KeptFiles, is_uploaded
+from animatediff.hosts.a1111.pictures import LATENT_UPSCALE
+from animatediff.media import masks
+from animatediff.media.selection import Selection
+from animatediff.media.source import Source
+from animatediff.media.stored import StoredPictures
+from animatediff.settings import Settings
+
+IN_REQUEST = "Send a video in base64 or as a data URI, or the path of one."
+ELSEWHERE = "Upload it on the page, send it in base64, or start the WebUI with --gradio-allowed-path and its folder."
+KEPT = KeptFiles("AnimateDiff-sources", "source video")
+Size = tuple[int, int]  # width and height
+
+
+def uploaded(path: str | None) -> str:
+    """The name of a video that the page has stored; "" for none."""
+    if not path:
+        return ""
+    if not is_uploaded(path):
+        raise MediaError("this is no upload of the page", where="source video", remedy=ELSEWHERE)
+    return KEPT.copy(Path(path))
+
+
+def named(settings: Settings) -> Settings:
+    """The settings as infotexts have them: a video in the request is kept under a name, and paths name no user."""
+    video = settings.video_source
+    data = masks.decoded(video) if video else None
+    if data is None and video.startswith("data:"):
+        raise SettingsError("is not a video in base64", where="video_source", remedy=IN_REQUEST)
+    return replace(settings, video_source=KEPT.keep(data) if data else masks.without_home(video),
+                   **{name: masks.without_home(getattr(settings, name)) for name in ("video_path", "mask_path")})
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """frames: those that the clip takes. fit: how they are brought to a size. mask: its file, None for none."""
+
+    frames: SourceFrames
+    fit: str
+    mask: Path | None = None
+    _sized: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def read(cls, settings: Settings, *, anywhere: bool) -> SourceVideo | None:
+        """None where the settings, as `named` makes them, name no video. MediaError and SettingsError for what cannot
+        be read. anywhere: a path may lead to any file; see server_files."""
+        name = next((name for name in ("video_path", "video_source") if getattr(settings, name)), None)
+        if name is None:
+            return None
+        given = getattr(settings, name)
+        found = _find(given, name, anywhere=anywhere)
+        frames = SourceFrames.of(replace(settings, video_source="", video_path=str(found)), _open)
+        mask = _find(settings.mask_path, "mask_path", anywhere=anywhere) if settings.mask_path else None
+        return None if frames is None else cls(replace(frames, name=name, path=Path(given).name), settings.fit, mask)
+
+    @classmethod
+    def of_start_pictures(cls, p: Any, settings: Settings, *, anywhere: bool) -> SourceVideo | None:
+        """Those of img2img in the clip's size, where a mask says what of them may change; None without one."""
+        if not (settings.mask_path and getattr(p, "init_images", None)):
+            return None
+        background = shared.opts.img2img_background_color
+        mode, size = p.resize_mode % LATENT_UPSCALE, (p.width, p.height)
+        given = [images.resize_image(mode, images.flatten(each, background), *size) for each in p.init_images]
+        source = Source.of_images(given, "start pictures")
+        frames = SourceFrames("init", "the request", source, Selection().of(source.timeline))
+        return cls(frames, settings.fit, _find(settings.mask_path, "mask_path", anywhere=anywhere))
+
+    @property
+    def count(self) -> int:
+        return self.frames.count
+
+    def cut(self, frames: int) -> SourceVideo:
+        """The first so many of its frames."""
+        chosen = self.frames.chosen.cut(frames)
+        more = self.frames.more or len(chosen.indices) < self.count
+        return replace(self, frames=replace(self.frames, chosen=chosen, more=more))
+
+    def pictures(self, size: Size) -> StoredPictures:
+        """The frames in this size."""
+        if size not in self._sized:
+            self._sized[size] = StoredPictures(self.frames.pictures(size, self.fit))
+        return self._sized[size]
+
+    def files(self, folder: Path) -> list[str]:
+        """The frames as they are, each in a file in this folder."""
+        paths = []
+        for number, picture in enumerate(self.frames.source.pictures(self.frames.chosen.indices)):
+            path = folder / f"{number:06}.png"
+            picture.save(path, compress_level=1)
+            paths.append(str(path))
+        return paths
+
+    def change_mask(self, size: Size, frames: int) -> ChangeMask | None:
+        """Where a clip of so many frames may change, in this size."""
+        if self.mask is None:
+            return None
+        if (size, frames) not in self._sized:
+            self._sized[size, frames] = ChangeMask.read(str(self.mask), self.frames, frames, size, self.fit)
+        return self._sized[size, frames]
+
+    def composed(self, picture: Image.Image, frame: int, frames: int) -> Image.Image:
+        """A finished frame of a clip of `frames`, with the source's own pixels where the mask is black."""
+        mask = self.change_mask(picture.size, frames)
+        if mask is None:
+            return picture
+        own = self.pictures(picture.size)
+        pixels = mask.composed(np.asarray(picture.convert("RGB")), own[frame if len(own) > 1 else 0], frame)
+        made = Image.fromarray(pixels)
+        made.info = dict(picture.info)
+        return made
+
+
+def _find(value: str, name: str, *, anywhere: bool) -> Path:
+    return KEPT.find(value) or server_files.find(value, name, ELSEWHERE, anywhere=anywhere)
+
+
+def _open(path: str) -> Source:
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError):
+        return Source.open(path)  # which says what is wrong
+    return _opened(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, *state: int) -> Source:
+    """`state`: of the file; a new one is read. The page's lines ask with each change of a control."""
+    return Source.open(path)
