@@ -1,7 +1,7 @@
 """A source video in the stand-in for the WebUI: its frames in img2img, its rate and sound, its mask, and its paths.
 
-The oracle is the host alone: with a motion module that moves nothing, each frame of a clip is what img2img makes of
-that frame of the video. The video is read by PyAV here.
+The oracle is the host alone: with a motion module without effect, each frame of a clip equals the host's img2img of
+that frame of the video. PyAV reads the video here.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scene(number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
-    """6 frames at 10 frames per second, without loss, with a sound."""
+    """6 frames at 10 frames per second, lossless, with a sound."""
     path = tmp_path_factory.mktemp("video") / "walk.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=FPS)
@@ -110,7 +110,7 @@ def test_the_files_have_the_sources_rate_and_sound(host, near):
 
 
 def test_strength_over_the_frames(host, near):
-    """A frame whose strength is 0 is what the VAE gives back of it; the infotext has the host's own number."""
+    """A frame of strength 0 equals the picture after encoding and decoding. The infotext has the host's own number."""
     asked = {**STILL, "video_path": str(near), "denoising_strength_frames": "0, 0.5, 0.5, 0.5, 0.5, 0.5"}
     answer = animate(host, asked, "img2img", init_images=[], denoising_strength=1.0, steps=4, **LINEAR)
     frames = frames_of(answer)

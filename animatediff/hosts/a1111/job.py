@@ -74,7 +74,7 @@ class Job:
         self.clip: HostClip | None = None  # the current clip
         self.files = job.Job()
         self.source: SourceVideo | None = None
-        self.strength: float | None = None  # the host's denoising strength, where frames have less
+        self.strength: float | None = None  # the request's denoising strength, if `p` has another
         self.notes: list[str] = []
         self.mask: Mask | None = None
         self.module: MotionModule | None = None
@@ -115,7 +115,7 @@ class Job:
             self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
         if not self.settings.audio and not with_sound(self.settings):
-            self.sound = None  # the source's own, which was not asked for
+            self.sound = None  # the source's own sound, which was not requested
         if pictures.from_picture(self.p):
             self._share_strength(count)
         self.interpolation = interpolation.of(self.settings, count, library.find_rife)
@@ -243,13 +243,15 @@ class Job:
         return self.settings.frame_count(len(sources) if len(sources) > 1 else limit)
 
     def _use_source(self, count: int) -> None:
-        """The frames of the source video are what img2img starts from, and what other extensions have none of their
-        own for; they get the start pictures where there is no video."""
+        """Use the frames of the source video: img2img starts from them, and the neighbours may take them.
+
+        Without a video, the neighbours may take the start pictures.
+        """
         p = self.p
         if self.source is not None:
             self.source = self.source.cut(count)
             self.settings = replace(self.settings, frames=count, fps=self.settings.played_fps(self.source.frames.fps))
-            self.source.change_mask((p.width, p.height), count)  # refused now, if at all
+            self.source.change_mask((p.width, p.height), count)  # raises errors now rather than later
             if hasattr(p, "init_images"):
                 self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
         taken = [one.use(count, self._source_files) for one in self.beside]
@@ -257,7 +259,7 @@ class Job:
             self.notes.append(WITHOUT_EFFECT)
 
     def _share_strength(self, count: int) -> None:
-        """The host samples with the highest denoising strength of the frames."""
+        """Set the host's denoising strength to the highest of all frames."""
         share, asked = float(shares(self.settings, count).max()), self.p.denoising_strength
         self.settings = replace(self.settings, denoising_strength=min(max(asked, 0.0), 1.0))
         if share != 1:
@@ -265,7 +267,9 @@ class Job:
             self._change(denoising_strength=asked * share)
 
     def _source_files(self) -> list[str]:
-        """A file for each frame of the source, or of several start pictures; they are there for as long as the job."""
+        """Return a file for each frame of the source, or for each of several start pictures. They exist as long as the
+        job.
+        """
         many = getattr(self.p, "init_images", None) or []
         if self.source is None and len(many) < 2:
             return []

@@ -1,4 +1,4 @@
-"""Files that come with requests, kept under a hash of their content for clips that are made with them again."""
+"""Files from requests, kept under a hash of their content, so that later clips can use them again."""
 from __future__ import annotations
 
 import hashlib
@@ -23,22 +23,22 @@ REMEDY = "Free the disk, or make the folder writable"
 
 @dataclass(frozen=True)
 class KeptFiles:
-    """name: of the folder below `outputs`. what: the files, for people."""
+    """A folder of kept files."""
 
-    name: str
-    what: str
+    name: str  # of the folder, below `outputs`
+    what: str  # the kind of file, for messages
 
     @property
     def folder(self) -> Path:
         return Path(paths_internal.data_path) / "outputs" / self.name
 
     def find(self, name: str) -> Path | None:
-        """The file of a name that `keep` or `copy` gave; None for another text, and where it is gone."""
+        """Return the file of a name returned by `keep` or `copy`, or None for another text or a missing file."""
         file = self.folder / name if NAME.fullmatch(name) else None
         return file if file and file.is_file() and not file.is_symlink() else None
 
     def keep(self, data: bytes) -> str:
-        """Save a file's bytes; its name."""
+        """Save a file's bytes. Return its name."""
         file = self.folder / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
         if not file.is_file():
             try:
@@ -49,7 +49,7 @@ class KeptFiles:
         return file.name
 
     def copy(self, path: Path) -> str:
-        """Save a file, which may be large; its name."""
+        """Save a copy of a file, which may be large. Return its name."""
         with open(path, "rb") as source:
             ending = opening.ending(source.read(opening.HEAD))
             if not ending:
@@ -76,7 +76,7 @@ class KeptFiles:
 
 
 def is_uploaded(path: str) -> bool:
-    """Whether the page has stored an upload there."""
+    """Whether the path is an upload that the page has stored."""
     given = getattr(getattr(shared, "opts", None), "temp_dir", "") or os.environ.get("GRADIO_TEMP_DIR")
     places = [given] if given else []
     places.append(os.path.join(tempfile.gettempdir(), "gradio"))

@@ -21,9 +21,12 @@ class InJob:
     frames: int | None = None  # number of frames that it has inputs for, if limited
 
     def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
-        """`before_process`: the clip has so many frames. SettingsError where that cannot be. source: writes the frames
-        of the source, one or one for each of the clip's, and gives their paths; none where there is no source. Whether
-        that was used."""
+        """`before_process`: use a clip of `frames` frames. SettingsError if the extension cannot make that many.
+
+        Return whether `source` was used.
+        source: writes the source's frames, a single one or one per frame of the clip, and returns their paths; none
+            without a source.
+        """
         return False
 
     def check(self) -> None:

@@ -146,7 +146,7 @@ def _latents(p: Any, image: Image.Image) -> torch.Tensor:
 
 
 def encoded(p: Any, image: Image.Image) -> torch.Tensor:
-    """[1 c h w] of a picture in RGB."""
+    """Return the latents [1 c h w] of an RGB picture."""
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).movedim(2, 0)[None]
     encoder = sd_samplers_common.approximation_indexes.get(shared.opts.sd_vae_encode_method)
     return sd_samplers_common.images_tensor_to_samples(pixels, encoder, p.sd_model)

@@ -89,7 +89,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         second = Sampled(_second(host.get("hires_sampler"), name), steps=int(host["hires_steps"]) or steps, cfg=cfg,
                          strength=1.0, exact=True)
     if strength is not None:
-        with suppress(AnimateDiffError):  # a curve that the preflight itself refuses
+        with suppress(AnimateDiffError):  # the preflight itself reports this curve
             strength *= float(shares(settings, settings.frame_count(video.count if video else sources)).max())
     sampled = Sampled(name, str(host.get("scheduler") or ""), steps, cfg, strength, steps_are_exact(), second)
     found = Found(module, problem, library.checkpoint())
@@ -106,7 +106,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
 
 def _source(settings: Settings, *, anywhere: bool
             ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...]]:
-    """The settings as infotexts have them, the frames of the source video, and what is wrong with it."""
+    """Return the settings for infotexts, the frames of the source video, and its error."""
     try:
         settings = source.named(settings)
         video = source.SourceVideo.read(settings, anywhere=anywhere)

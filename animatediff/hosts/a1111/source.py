@@ -1,6 +1,7 @@
-"""The source video of a request, and its mask: where their names lead, and their frames as the host wants them.
+"""The source video of a request and its mask: finding their files, and resizing their frames for the host.
 
-An uploaded video, and one in a request, are kept under a hash of their content; settings and infotexts have that name.
+A video that is uploaded or sent in a request is kept under a hash of its content; settings and infotexts contain that
+name.
 """
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ Size = tuple[int, int]  # width and height
 
 
 def uploaded(path: str | None) -> str:
-    """The name of a video that the page has stored; "" for none."""
+    """Return the name of a video that the page has stored, or ""."""
     if not path:
         return ""
     if not is_uploaded(path):
@@ -40,7 +41,8 @@ def uploaded(path: str | None) -> str:
 
 
 def named(settings: Settings) -> Settings:
-    """The settings as infotexts have them: a video in the request is kept under a name, and paths name no user."""
+    """Return the settings for infotexts: a video in the request is kept under a name, and paths omit the home folder.
+    """
     video = settings.video_source
     data = masks.decoded(video) if video else None
     if data is None and video.startswith("data:"):
@@ -51,17 +53,21 @@ def named(settings: Settings) -> Settings:
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """frames: those that the clip takes. fit: how they are brought to a size. mask: its file, None for none."""
+    """The source video of a clip."""
 
-    frames: SourceFrames
-    fit: str
-    mask: Path | None = None
+    frames: SourceFrames  # the frames that the clip uses
+    fit: str  # how frames are resized
+    mask: Path | None = None  # file of the mask
     _sized: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def read(cls, settings: Settings, *, anywhere: bool) -> SourceVideo | None:
-        """None where the settings, as `named` makes them, name no video. MediaError and SettingsError for what cannot
-        be read. anywhere: a path may lead to any file; see server_files."""
+        """Return the source video, or None if the settings name none. MediaError or SettingsError for an unreadable
+        one.
+
+        settings: settings returned by `named`.
+        anywhere: whether a path may lead to any file; see server_files.
+        """
         name = next((name for name in ("video_path", "video_source") if getattr(settings, name)), None)
         if name is None:
             return None
@@ -73,7 +79,7 @@ class SourceVideo:
 
     @classmethod
     def of_start_pictures(cls, p: Any, settings: Settings, *, anywhere: bool) -> SourceVideo | None:
-        """Those of img2img in the clip's size, where a mask says what of them may change; None without one."""
+        """Return the start pictures of img2img, in the clip's size, as a source with a mask. None without a mask."""
         if not (settings.mask_path and getattr(p, "init_images", None)):
             return None
         background = shared.opts.img2img_background_color
@@ -88,19 +94,19 @@ class SourceVideo:
         return self.frames.count
 
     def cut(self, frames: int) -> SourceVideo:
-        """The first so many of its frames."""
+        """Return the source with only its first `frames` frames."""
         chosen = self.frames.chosen.cut(frames)
         more = self.frames.more or len(chosen.indices) < self.count
         return replace(self, frames=replace(self.frames, chosen=chosen, more=more))
 
     def pictures(self, size: Size) -> StoredPictures:
-        """The frames in this size."""
+        """Return the frames in this size."""
         if size not in self._sized:
             self._sized[size] = StoredPictures(self.frames.pictures(size, self.fit))
         return self._sized[size]
 
     def files(self, folder: Path) -> list[str]:
-        """The frames as they are, each in a file in this folder."""
+        """Write each frame, unchanged, to a file in this folder. Return the paths."""
         paths = []
         for number, picture in enumerate(self.frames.source.pictures(self.frames.chosen.indices)):
             path = folder / f"{number:06}.png"
@@ -109,7 +115,7 @@ class SourceVideo:
         return paths
 
     def change_mask(self, size: Size, frames: int) -> ChangeMask | None:
-        """Where a clip of so many frames may change, in this size."""
+        """Return where a clip of `frames` frames may change, in this size, or None without a mask."""
         if self.mask is None:
             return None
         if (size, frames) not in self._sized:
@@ -117,7 +123,11 @@ class SourceVideo:
         return self._sized[size, frames]
 
     def composed(self, picture: Image.Image, frame: int, frames: int) -> Image.Image:
-        """A finished frame of a clip of `frames`, with the source's own pixels where the mask is black."""
+        """Return a finished frame with the source's own pixels where the mask is black.
+
+        frame: index of the frame.
+        frames: number of frames in the clip.
+        """
         mask = self.change_mask(picture.size, frames)
         if mask is None:
             return picture
@@ -136,11 +146,14 @@ def _open(path: str) -> Source:
     try:
         state = Path(path).stat()
     except (OSError, ValueError):
-        return Source.open(path)  # which says what is wrong
+        return Source.open(path)  # raises the error
     return _opened(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4)
 def _opened(path: str, *state: int) -> Source:
-    """`state`: of the file; a new one is read. The page's lines ask with each change of a control."""
+    """Return the source. It is cached, since the page's lines need it after each change of a control.
+
+    state: modification time and size of the file. A changed file is read again.
+    """
     return Source.open(path)

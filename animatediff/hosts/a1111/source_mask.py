@@ -1,4 +1,4 @@
-"""How long the frames of a pass, and parts of them, are held to the pictures that they start from."""
+"""How long the frames of a pass, or parts of them, are held to the pictures that they start from."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -15,20 +15,19 @@ from animatediff.hosts.a1111 import pictures
 from animatediff.hosts.a1111.source import SourceVideo
 from animatediff.sampling.from_pictures import Held, steps_placed
 
-PIXELS = 8  # of a side of a latent
+PIXELS = 8  # picture pixels per latent pixel, on each side
 
 
 @dataclass(frozen=True)
 class OfPass:
-    """until: as `clip.strength.until` says, of a pass that starts from pictures. held: of one that starts from noise,
-    or from the first pass' clip, and keeps to the source where a mask is black."""
+    """What a pass is held to."""
 
-    until: Tensor | None = None
-    held: Held | None = None
+    until: Tensor | None = None  # see `clip.strength.until`, for a pass that starts from pictures
+    held: Held | None = None  # for a pass from noise or of Hires. fix: the source, where the mask is black
 
 
 def of_pass(p: Any, plan: Plan, source: SourceVideo | None, noise: Tensor) -> OfPass:
-    """Of the pass that comes next. noise: its noise [f c h w]."""
+    """Return what the next pass is held to. noise: its noise [f c h w]."""
     height, width = noise.shape[-2:]
     sampled = plan.second.sampled if p.is_hr_pass and plan.second else plan.inputs.sampled
     steps, _ = steps_placed(sampled.steps, sampled.strength, exact=sampled.exact)

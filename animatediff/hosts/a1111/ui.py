@@ -138,8 +138,10 @@ def _rows(gr: Any, tab: str, made: dict[str, Any]) -> tuple[ModuleList, Any]:
 
 
 def _parts(gr: Any, tab: str, made: dict[str, Any]) -> dict[str, Any]:
-    """Build the foldable parts. All remaining controls go into the last one. Returns what is beside some controls, by
-    their names."""
+    """Build the foldable parts. All remaining controls go into the last one.
+
+    Return the helpers of some controls, by the controls' names.
+    """
     beside: dict[str, Any] = {}
     for part in PARTS:
         shown = tab == "img2img" or not part.img2img
@@ -257,7 +259,7 @@ class _Page:
     tab: str
     components: list[Any]
     modules: ModuleList
-    beside: dict[str, Any]  # what fills a control, by its name: LoraPicker, Painter, VideoUpload
+    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload
     shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:

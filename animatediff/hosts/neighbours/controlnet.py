@@ -178,7 +178,7 @@ def _enabled(p: Any) -> Iterator[tuple[int, str, Any]]:
 
 
 def _has_picture(unit: Any) -> bool:
-    """A picture of its own, or what an API client has computed of one."""
+    """Whether a unit has a picture, or values that an API client has computed from one."""
     if getattr(unit, "ipadapter_input", None) is not None:
         return True
     if getattr(unit, "use_preview_as_input", False) and getattr(unit, "generated_image", None) is not None:

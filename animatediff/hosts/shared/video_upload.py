@@ -1,16 +1,19 @@
-"""Uploading a source video on the page: a player, whose file is kept under a name that goes into the text field of the
-settings; so it reaches the run, infotexts, plots and the other tab as every other value does."""
+"""Uploading a source video on the page with a player.
+
+The file is kept under a name that goes into the settings' text field. From there it reaches the run, infotexts, plots
+and the other tab like any other value.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 LABEL = "Upload a source video"
-HEIGHT = 240  # pixels on the page
+HEIGHT = 240  # of the player on the page, in pixels
 
 
 class VideoUpload:
-    """The player, in the gradio context that is open. keep: saves a file that gradio has stored and names it."""
+    """The player, created in the open gradio context. keep: saves a file stored by gradio and returns its new name."""
 
     def __init__(self, gr: Any, tab: str, keep: Callable[[str | None], str]):
         self.gr, self.keep = gr, keep
@@ -18,7 +21,11 @@ class VideoUpload:
         self.video.do_not_save_to_config = True
 
     def connect(self, field: Any, fps: Any, **event: Any) -> None:
-        """field: of the settings. fps: the rate of playback, which is then the source's."""
+        """Connect the player.
+
+        field: text field of the settings.
+        fps: control of the playback rate. It is set to 0, which means the source's rate.
+        """
         self.video.change(fn=self.taken, inputs=[self.video], outputs=[field, fps], **event)
 
     def taken(self, path: str | None) -> list[Any]:
