@@ -106,7 +106,7 @@ class Parameter:
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
         if self.form == "sound":
-            return "a sound file or a video with sound (a file's path)"
+            return "a sound file or a video with sound (a file's path), or none"
         if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
         if self.form == "path":

@@ -25,6 +25,7 @@ FORMATS = ("GIF", "MP4", "WEBM", "MOV", "MKV", "WEBP", "APNG", "PNG", "TXT", "Fr
 SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
+SILENT = "none"  # value of `audio`: the clip has no sound
 INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
 COLOUR_MATCHES = ("off", "first frame", "source")
 VIDEO_CODECS = ("auto", "H.264", "H.265", "AV1", "VP9", "ProRes 422 HQ", "ProRes 4444", "FFV1")
@@ -212,7 +213,8 @@ class Settings:
         "folder of motion modules.", cli="--interp-model")
     audio: str = _row(
         "", "Sound", "A sound file, or a video with sound, that is heard with the clip and cut to its length. MP4, "
-        "WebM, MOV and MKV files can contain sound. Curves can follow it, such as motion scale 0.5 + audio(bass).",
+        "WebM, MOV and MKV files can contain sound. Curves can follow it, such as motion scale 0.5 + audio(bass). "
+        "Empty: the source video's sound. none: no sound.",
         form="sound", cli="--audio")
     audio_start: float = _row(
         0.0, "Sound start", "Seconds of the sound that are left out at its beginning.", minimum=0, maximum=86400,
@@ -348,6 +350,16 @@ class Settings:
     def overlap_frames(self) -> int:
         """The overlap in frames, -1 resolved."""
         return windows.resolved_overlap(self.overlap, self.context_length)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the clip is to have no sound, also not the source video's."""
+        return self.audio.strip().lower() == SILENT
+
+    @property
+    def sound_file(self) -> str:
+        """The path of the sound file, "" without one."""
+        return "" if self.is_silent else self.audio
 
     @property
     def asks_for_a_loop(self) -> bool:

@@ -39,6 +39,7 @@ DEFAULTS = {
     "video_preset": "auto", "bit_depth": "8", "video_repeat": False,
     "video_source": "", "video_path": "", "mask_path": "", "video_start": 0.0, "video_end": 0.0, "video_fps": 0.0,
     "video_every": 1, "video_max_frames": 0, "fit": "crop", "denoising_strength_frames": "1",
+    "score": False, "color_match": "off",
     "windows_per_call": 0,
     "prompt": "", "negative": "", "seed": -1, "steps": 20, "cfg": 5.0, "sampler": "DDIM",
     "schedule_type": "Automatic", "size": "",

@@ -84,7 +84,7 @@ class Inputs:
                   for wish in loras.of_clip(settings.motion_lora, prompt)]
         prompt = replace(prompt, texts=tuple(map(loras.without_tags, prompt.texts)))
         sampled = Sampled.of(settings, frames, from_picture=found is not None)
-        if not settings.audio and not with_sound(settings):
+        if not settings.sound_file and not with_sound(settings):
             sound = None  # the source's sound, which none of the formats can contain
         return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
                    source=found and found.source, sound=sound)

@@ -14,7 +14,7 @@ from animatediff.media import optical_flow
 from animatediff.media.interpolate import METHODS, Method, Stream, rife
 from animatediff.media.timing import FPS_MAXIMUM, rate
 from animatediff.settings import Settings
-from animatediff.weights.boundary import name_of
+from animatediff.weights.boundary import TorchScriptError, name_of
 from animatediff.weights.files import WeightFile
 from animatediff.weights.kinds import RIFE, kind_of
 
@@ -105,7 +105,10 @@ def check(path: Path) -> WeightFile:
 
     Raises ModelError for any other file.
     """
-    file = WeightFile(path)
+    try:
+        file = WeightFile(path)
+    except TorchScriptError as error:
+        raise TorchScriptError(error.what, where="interp_model", remedy="Use RIFE's flownet.pkl, or flow") from error
     kind = kind_of(file.shapes)
     if kind is None or kind.name != RIFE:
         what = kind.phrase if kind else "no kind of model that is known"

@@ -100,7 +100,7 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
     """Return notices on the pictures and the clip's size. own_size: the image model's native size, WIDTHxHEIGHT."""
     if found is None:
         return []
-    said = []
+    said = [*found.mask.notices] if found.mask else []
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")

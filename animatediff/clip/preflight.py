@@ -199,7 +199,7 @@ class _Findings:
     def look(self, asked: Asked) -> None:
         settings, frames, found = asked.settings, asked.frames, asked.found
         self.sound = self.attempt(asked.find_sound, settings)
-        if self.sound or not settings.audio:  # otherwise the error is already recorded
+        if self.sound or not settings.sound_file:  # otherwise the error is already recorded
             settings = self.attempt(sounds.heard, settings, self.sound, min(frames, LOOKED_AT)) or settings
             self.attempt(sounds.check, settings, min(frames, LOOKED_AT))
             asked = replace(asked, settings=settings)

@@ -25,7 +25,7 @@ def identity(plan: Plan, backend: Backend) -> dict:
                for name, about in pictures.metadata(settings, plan.inputs.pictures).items()}
     own = settings.to_dict() | {name.replace(" ", "_"): "" if path in models.shipped else str(path.resolve())
                                 for name, path in files.items() if path}
-    if settings.audio and plan.inputs.sound:
+    if settings.sound_file and plan.inputs.sound:
         named["sound"] = plan.inputs.sound.path
     return {"animatediff": __version__, **models.libraries, "device": backend.device.type,
             "precision": str(backend.dtype).removeprefix("torch."), "settings": own,
@@ -55,7 +55,7 @@ def metadata(plan: Plan, backend: Backend) -> dict:
             path = user_paths.named(settings.motion_mask)
             values["motion_mask"] = masks.without_home(settings.motion_mask)
             about["motion_mask"] = {"name": path.name, "sha256": sha256(path)}
-    if settings.audio and plan.inputs.sound:
+    if settings.sound_file and plan.inputs.sound:
         values["audio"] = masks.without_home(settings.audio)
         about["audio"] = {"name": plan.inputs.sound.path.name, "sha256": sha256(plan.inputs.sound.path)}
     return about

@@ -142,8 +142,8 @@ class Refinement:
 
     @property
     def sound(self) -> Sound | None:
-        """The clip's sound, or None if the refined clip plays at another rate."""
-        return self.clip.sound if self.settings.fps == float(self.clip.fps) else None
+        """As `sound_kept`."""
+        return sound_kept(self.clip, self.settings)
 
     def own_frames(self) -> Iterator[np.ndarray]:
         """Yield the clip's original frames, uint8 [h w 3]."""
@@ -242,6 +242,11 @@ def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range
     values |= loop | {"fps": float(clip.fps), "loop_number": clip.loop_number}
     values |= {**given, "frames": len(order), "enable": True, "init": str(clip.path)}
     return table.parse(values), order
+
+
+def sound_kept(clip: Finished, settings: Settings) -> Sound | None:
+    """Return the clip's sound for its refinement. Returns None if that plays at another rate or is to have no sound."""
+    return None if settings.is_silent or settings.fps != float(clip.fps) else clip.sound
 
 
 def of_state(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def of(settings: Settings, path: Path | None = None) -> Sound | None:
     path: path of the file, if it differs from `settings.audio`.
     Raises MediaError if the file has no sound or cannot be read, SettingsError if `audio_start` is after its end.
     """
-    if not settings.audio:
+    if not settings.sound_file:
         return None
     found = sound.find(path or user_paths.named(settings.audio))
     if found is None:

@@ -5,8 +5,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from animatediff import windows
 from animatediff.errors import MediaError, SettingsError
@@ -23,6 +25,7 @@ from animatediff.settings import Settings
 NAMES = ("video_path", "video_source", "init")  # the parameters that name a source, in order of priority
 REPEATING = 1.01  # ratio of target rate to source rate above which frames are repeated
 SAME_PACE = 0.01  # largest relative difference of the clip's rate and the source's rate at the same pace
+SAME_SHAPE = 0.02  # largest relative difference of the aspect ratios of a mask and its source
 NOTHING_KEPT = 32  # least value of a mask at which no pixels of the source are mixed in
 
 
@@ -83,11 +86,21 @@ class SourceFrames:
 
         Returns None without sound, and if the clip does not play forwards at the source's pace.
         """
-        plays = windows.playback(settings.frames, settings.context_length, settings.closed_loop)
-        if plays != list(range(settings.frames)):
-            return None
-        found = self._sound[0] if self._keeps_pace(settings) else None
+        found = None if self._sound_conflict(settings) else self._sound[0]
         return found and found.part(self.chosen.begin)
+
+    def _sound_conflict(self, settings: Settings) -> str:
+        """Return a notice on why the clip cannot have the source's sound, "" if it can."""
+        if windows.to_and_fro(settings.frames, settings.context_length, settings.closed_loop):
+            return "the source's sound is left out, since the clip plays forwards and backwards"
+        if not self._keeps_pace(settings):
+            return "the source's sound is left out, since the clip does not play at the source's pace"
+        return ""
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first frame in the source."""
+        return next(self.source.pictures(self.chosen.indices[:1])).size
 
     @cached_property
     def _sound(self) -> tuple[Sound | None, str]:
@@ -103,8 +116,7 @@ class SourceFrames:
     def notices(self, settings: Settings) -> list[str]:
         """Return notices on the selection. settings: settings of the run, with number of frames and rate."""
         timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
-        if with_sound(settings) and not settings.audio and self._sound[1]:
-            said.append(self._sound[1])
+        said += self._sound_notices(settings) if with_sound(settings) and not settings.sound_file else []
         if self.more:
             said.append(f"{self.path} has more pictures than the clip has frames; the first {settings.frames} are used")
         if not self.fps or timeline.average is None:
@@ -118,14 +130,16 @@ class SourceFrames:
         if not self._keeps_pace(settings):
             said.append(f"the clip plays at {settings.fps:g} frames per second, {settings.fps / self.fps:.3g} times as "
                         f"fast as its source; {self.fps:.5g} keeps the source's pace")
-            if self._sound[0] and with_sound(settings) and not settings.audio:
-                said.append("the source's sound is left out, since the clip does not play at the source's pace")
         return said
+
+    def _sound_notices(self, settings: Settings) -> list[str]:
+        found, problem = self._sound
+        return list(filter(None, [problem or (self._sound_conflict(settings) if found else "")]))
 
 
 def with_sound(settings: Settings) -> bool:
-    """Return whether one of the formats can contain sound."""
-    return any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
+    """Return whether one of the formats can contain sound, and the settings do not ask for none."""
+    return not settings.is_silent and any(WRITERS[name].has_sound for name in settings.formats if name in WRITERS)
 
 
 def selection(settings: Settings) -> Selection:
@@ -140,6 +154,7 @@ class ChangeMask:
 
     pictures: StoredPictures  # uint8 [n h w]
     at: tuple[int, ...]  # number of the picture for each frame of the clip
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str, frames: SourceFrames, count: int, size: tuple[int, int], fit: str) -> ChangeMask:
@@ -147,9 +162,14 @@ class ChangeMask:
         mask = Source.open(path)
         numbers = _beside(mask.timeline, frames.chosen, count, path)
         places = {number: place for place, number in enumerate(sorted(set(numbers)))}
-        found = StoredPictures(np.asarray(read.fitted(image, *size, fit))
-                               for image in mask.pictures([*places], masks.gray))
-        return cls(found, tuple(places[number] for number in numbers))
+        sizes: list[tuple[int, int]] = []
+
+        def fitted(image: Image.Image) -> np.ndarray:
+            sizes.append(image.size)
+            return np.asarray(read.fitted(image, *size, fit))
+
+        found = StoredPictures(map(fitted, mask.pictures([*places], masks.gray)))
+        return cls(found, tuple(places[number] for number in numbers), _other_shape(path, sizes[0], frames))
 
     def __getitem__(self, frame: int) -> np.ndarray:
         return self.pictures[self.at[frame]]
@@ -163,6 +183,15 @@ class ChangeMask:
             source = source.astype(np.uint16) * 257
         share = np.minimum(self[frame].astype(np.float32) / NOTHING_KEPT, 1)[..., None]
         return (picture * share + source * (1 - share)).round().astype(picture.dtype)
+
+
+def _other_shape(path: str, size: tuple[int, int], frames: SourceFrames) -> tuple[str, ...]:
+    """Return a notice if a mask of this size has another aspect ratio than the source."""
+    (width, height), (own_width, own_height) = size, frames.size
+    if abs(width * own_height / (height * own_width) - 1) <= SAME_SHAPE:
+        return ()
+    return (f"the mask {Path(path).name} ({width}x{height}) has another aspect ratio than the source "
+            f"({own_width}x{own_height}), so its parts may not lie where they lie in the source",)
 
 
 def _beside(mask: Timeline, chosen: Chosen, count: int, path: str) -> Sequence[int]:

@@ -30,5 +30,5 @@ def deep_in_vain(settings: Settings) -> bool:
 def notices(settings: Settings) -> list[str]:
     """Return notices on formats that cannot contain the sound or the bit depth."""
     formats = [name for name in settings.formats if name in WRITERS]
-    said = [without_sound(formats) if settings.audio else "", without_depth(formats, options(settings))]
+    said = [without_sound(formats) if settings.sound_file else "", without_depth(formats, options(settings))]
     return list(filter(None, said)) + ([EIGHT_BITS] if deep_in_vain(settings) else [])

@@ -26,6 +26,10 @@ class UnreadableError(ModelError):
     """The operating system cannot read the file at the moment; a later attempt may succeed."""
 
 
+class TorchScriptError(ModelError):
+    """The file is a TorchScript archive: a program with its weights."""
+
+
 class NotWeights(Exception):
     """The file's pickle refers to an object that weights do not need. `name` is its full name."""
 

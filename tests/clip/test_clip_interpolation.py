@@ -104,6 +104,10 @@ def test_methods_and_files(tmp_path, monkeypatch):
             torch.save({"x": torch.zeros(4)}, tmp_path / name)
         with pytest.raises(ModelError, match=said):
             interpolation.of(parse({"interp": "RIFE", "interp_model": name}), 16, find)
+    with torch.random.fork_rng():
+        torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "film.pt")
+    with pytest.raises(ModelError, match=r"film.pt is a TorchScript file, .*code .*RIFE's flownet.pkl, or flow"):
+        interpolation.of(parse({"interp": "RIFE", "interp_model": "film.pt"}), 16, find)
     with pytest.raises(ModelError, match="flownet"):
         interpolation.of(parse({"interp": "RIFE"}), 16, none)
     monkeypatch.setitem(sys.modules, "cv2", None)

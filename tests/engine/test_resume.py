@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import files, python, run  # noqa: F401
+from PIL import Image
+from videos import write_video
 
 from animatediff import sampler_table
 from animatediff.clip import resume
@@ -93,9 +96,8 @@ def test_killed_run_continues_on_the_command_line(files, tmp_path, when):
     assert not list(tmp_path.glob(".*")) and not (tmp_path / "a.state").exists()
 
 
-@pytest.fixture
-def begun(run, tmp_path, monkeypatch):
-    """The state of a run with a random seed, interrupted after its fourth step."""
+def interrupted(run, *words):
+    """Run a command that is interrupted after its fourth step, and return its exit code and stderr."""
     from animatediff.engine.pipeline import Pipeline
 
     whole = Pipeline.render
@@ -108,12 +110,78 @@ def begun(run, tmp_path, monkeypatch):
 
         return whole(self, settings, stopping, keeper)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pipeline, "render", cut)
-        code, _, err = run("render", "x", *ASKED, "--out", "clips/")
+        code, _, err = run(*words)
+    return code, err
+
+
+@pytest.fixture
+def begun(run, tmp_path):
+    """The state of an interrupted run with a random seed."""
+    code, err = interrupted(run, "render", "x", *ASKED, "--out", "clips/")
     assert code == 130 and "--resume" in err
     [state] = (tmp_path / "clips").glob("*.state")
     return state
+
+
+SOURCE = ["--video", "walk.mp4", "--video-start", "0.5", "--video-every", "2", "--mask", "left.png", "--frames", "0",
+          "--context", "4", "--denoising-strength", "0.9", "--denoising-strength-frames", "0.5, 0.7, 0.8, 0.9, 1",
+          "--steps", "8", "--seed", "3", "--format", "MP4,PNG"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """walk.mp4: 16 frames at 12 fps with sound, of which SOURCE takes 5; left.png: a mask."""
+    random = np.random.default_rng(0)
+    write_video(tmp_path / "walk.mp4", list(random.integers(0, 256, (16, 64, 64, 3), np.uint8)), 12, sound=True)
+    Image.fromarray(np.uint8([[255, 0]])).resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "left.png")
+
+
+def same_files(folder, one, other):
+    assert (folder / f"{one}.mp4").read_bytes() == (folder / f"{other}.mp4").read_bytes()
+    for i in range(5):
+        assert (folder / f"{one}/{i:05d}.png").read_bytes() == (folder / f"{other}/{i:05d}.png").read_bytes()
+    assert not (folder / f"{one}/00005.png").exists()
+
+
+def test_interrupted_run_with_a_source_video_continues_bit_for_bit(run, source, tmp_path):
+    asked = ["render", "x", *ASKED, *SOURCE]
+    assert run(*asked, "--out", "whole.mp4")[0] == 0
+    code, err = interrupted(run, *asked, "--out", "a.mp4")
+    assert code == 130 and "--resume" in err
+    code, out, err = run("render", "--resume", "--out", "a.mp4", models=False)
+    assert code == 0 and "Continuing after 4 steps" in err, err
+    same_files(tmp_path, "a", "whole")
+
+
+def test_resume_refuses_another_source_or_mask(run, source, tmp_path):
+    assert interrupted(run, "render", "x", *ASKED, *SOURCE, "--out", "a.mp4")[0] == 130
+    mask = (tmp_path / "left.png").read_bytes()
+    Image.new("L", (64, 64), 255).save(tmp_path / "left.png")
+    code, _, err = run("render", "--resume", "--out", "a.mp4", models=False)
+    assert code == 2 and "mask is another" in err.lower(), err
+    (tmp_path / "left.png").write_bytes(mask)
+    write_video(tmp_path / "walk.mp4", [np.full((64, 64, 3), 9 * i, np.uint8) for i in range(16)], 12, sound=True)
+    code, _, err = run("render", "--resume", "--out", "a.mp4", models=False)
+    assert code == 2 and "source video is another" in err.lower(), err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["sampling", "decoding"])
+def test_killed_run_with_a_source_video_continues_bit_for_bit(files, source, tmp_path, when):
+    def ended(*arguments):
+        process = python(*command(files, *SOURCE, *arguments), cwd=tmp_path)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        return err
+
+    ended("--out", "whole.mp4")
+    there = {"sampling": tmp_path / "a.state", "decoding": tmp_path / "a" / "00000.png"}[when]
+    kill_when(python(*command(files, *SOURCE, "--out", "a.mp4"), cwd=tmp_path), there.exists)
+    assert "Continuing after" in ended("--resume", "--out", "a.mp4")
+    same_files(tmp_path, "a", "whole")
+    assert not list(tmp_path.glob(".*")) and not (tmp_path / "a.state").exists()
 
 
 def test_run_continues_after_ctrl_c_without_its_prompt(run, begun, tmp_path):

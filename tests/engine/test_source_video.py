@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from videos import write_video
 
 from animatediff.clip import pictures
+from animatediff.clip.inputs import Inputs
 from animatediff.clip.preflight import Asked, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
@@ -27,26 +29,6 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def pipeline(tiny):
     return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
-
-
-def write_video(path, frames, fps, *, sound=False):
-    """Lossless, by PyAV itself; the sound is a tone that gets louder."""
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264rgb", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "rgb24"
-        stream.options = {"qp": "0", "g": "4"}
-        heard = output.add_stream("aac", rate=16000, layout="mono") if sound else None
-        for frame in frames:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        output.mux(stream.encode())
-        if heard is not None:
-            t = np.arange(16000 * len(frames) // fps) / 16000
-            tone = (np.sin(2 * np.pi * 440 * t) * t / t[-1] * 0.8).astype(np.float32)
-            for start in range(0, len(tone) - 1023, 1024):
-                block = av.AudioFrame.from_ndarray(tone[None, start:start + 1024], format="fltp", layout="mono")
-                block.sample_rate, block.pts = 16000, start
-                output.mux(heard.encode(block))
-            output.mux(heard.encode())
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +106,30 @@ def test_a_mask_limits_where_the_clip_changes(made, pipeline, mask, changes):
         assert np.array_equal(shown[number][:, 32:], frames[start][:, 32:])
         assert np.array_equal(shown[number], frames[start]) is (number not in changes)
     assert all((clip[i, :, :, :4] - own[i, :, :, :4]).abs().mean() > 0.1 for i in changes)
+
+
+@pytest.mark.parametrize("size, said", [((128, 128), False), ((65, 64), False), ((128, 72), True), ((32, 64), True)])
+def test_a_mask_of_another_aspect_ratio_gets_a_notice(made, tmp_path, size, said):
+    folder, _ = made
+    Image.new("L", size, 255).save(tmp_path / "mask.png")
+    asked = settings(video_path=folder / "walk.mp4", mask_path=tmp_path / "mask.png", frames=2)
+    found = pictures.read(asked)
+    told = [note for note in pictures.notices(found.of(asked), found, "512x512") if "aspect ratio" in note]
+    assert [f"mask.png ({size[0]}x{size[1]})" in note and "(64x64)" in note for note in told] == [True] * said
+
+
+@pytest.mark.parametrize("given, sound, said", [
+    ({}, True, ""), ({"audio": "none"}, False, ""), ({"audio": "None", "fps": 5}, False, ""),
+    ({"formats": ["GIF"]}, False, ""), ({"fps": 5}, False, "does not play at the source's pace"),
+    ({"closed_loop": "ping-pong"}, False, "plays forwards and backwards"),
+    ({"closed_loop": "ping-pong", "audio": "none"}, False, ""), ({"closed_loop": "R-P"}, True, "")], ids=str)
+def test_when_the_sources_sound_is_in_the_clip(made, given, sound, said):
+    folder, _ = made
+    asked = settings(video_path=folder / "walk.mp4", **{"formats": ["MP4"], **given})
+    inputs = Inputs.read(asked, lambda name: folder)
+    assert (inputs.sound is not None) is sound
+    told = [note for note in inputs.source.notices(inputs.settings) if "sound" in note]
+    assert [note.rpartition("since the clip ")[2] for note in told] == ([said] if said else [])
 
 
 def test_masks_that_do_not_belong_to_the_source(made, tmp_path):

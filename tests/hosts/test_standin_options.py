@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from animatediff.media import metadata
+
 REQUEST = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 4, "seed": 7, "sampler_name": "Euler"}
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 5, "batch_size": 3, "overlap": 1,
         "format": ["GIF"], "returns": "frames", "closed_loop": "seamless", "seam_repair": 0.5}
@@ -27,6 +29,22 @@ def made(host, tab, hook=lambda: None, **fields):
 
 def pixels(raw):
     return np.array(Image.open(io.BytesIO(raw)).convert("RGB"), int)
+
+
+def test_clips_carry_an_infotext_unless_the_hosts_option_is_off(host):
+    def texts():
+        answer = host.request("txt2img", REQUEST, {"AnimateDiff": [{**CLIP, "format": ["GIF", "PNG", "MP4", "TXT"]}]})
+        assert "Steps: 4" in answer.info["infotexts"][0]
+        files = [path for path in (host.data / "outputs").rglob("*") if path.is_file()]
+        found = {path.suffix: metadata.read(path) or "" for path in files}
+        assert found.keys() == {".gif", ".png", ".mp4", ".txt"}
+        for path in files:
+            path.unlink()
+        return found
+
+    assert all("Steps: 4" in text for text in texts().values())
+    host.opts.data["enable_pnginfo"] = False
+    assert {suffix for suffix, text in texts().items() if text} == {".txt"}
 
 
 WAYS = [("txt2img", {}), ("txt2img", {"sampler_name": "DDIM"}), ("txt2img", {"enable_hr": True}), ("img2img", {})]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import wave
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,6 +96,28 @@ def test_the_hosts_upscalers_alone(host):
               for frame in frames(clip.path)]
     assert np.array_equal(frames(made.paths[0]), wanted)
     assert made.text.startswith(clip.text) and made.text.endswith("refined: 64x64 to 96x64 by Halving")
+
+
+@pytest.mark.parametrize("strength", [0, 0.6])
+def test_the_clips_sound_is_kept(host, strength):
+    """Exact samples in FFV1's MKV, which has FLAC; a curve of the clip still follows them."""
+    av = pytest.importorskip("av")
+    tone = (np.sin(np.arange(4000) / 8) * np.linspace(0, 30000, 4000)).astype("<i2")
+    with wave.open(str(host.data / "tone.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(tone.tobytes())
+
+    def heard(path):
+        with av.open(str(path)) as container:
+            return [frame.to_ndarray().tobytes() for frame in container.decode(audio=0)] if container.streams.audio \
+                else []
+
+    clip = generated(host, format=["MKV"], audio="tone.wav", motion_scale="0.5 + audio(loudness)")
+    assert heard(clip.path)
+    made = refined(host, clip, scale=2, denoising_strength=strength)
+    assert made.paths[0].suffix == ".mkv" and b"".join(heard(made.paths[0])) == b"".join(heard(clip.path))
+    silent = refined(host, clip, scale=2, denoising_strength=strength, audio="none", motion_scale=1)
+    assert heard(silent.paths[0]) == []
 
 
 def test_ping_pong_is_refined_once(host):

@@ -380,6 +380,8 @@ def test_values_of_the_older_extension(host):
     for nonsense in (["AVI"], [], "no", 7):
         host.opts.data["animatediff_default_save_formats"] = nonsense
         assert options.default_formats() == CLIP["formats"].default
+    host.opts.data["enable_pnginfo"] = False
+    assert not options.write_options().embed_text
     host.opts.data["animatediff_mp4_crf"] = 99
     assert options.write_options().mp4_crf == WriteOptions().mp4_crf
 

@@ -44,6 +44,16 @@ def test_all_formats_at_once(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "new/demo.txt").read_text("utf-8")) == json.loads(SETTINGS)
 
 
+def test_only_txt_contains_text_that_is_not_embedded(tmp_path):
+    with ClipWriter(tmp_path / "a.gif", ALL, 8, 0, SETTINGS, options=WriteOptions(embed_text=False)) as clip:
+        for frame in moving(3):
+            clip.add(frame)
+        clip.describe(SETTINGS)
+    assert len(clip.paths) >= len(ALL)
+    for path in clip.paths:
+        assert (metadata.read(path) or "") == (SETTINGS if path.suffix == ".txt" else ""), path
+
+
 def test_a_frame_is_written_while_the_next_is_made(tmp_path, monkeypatch):
     begun, made, add = threading.Event(), threading.Event(), WRITERS["PNG"].add
 

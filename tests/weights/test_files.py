@@ -117,6 +117,16 @@ def test_callables_are_refused_with_their_names(function, arguments, legacy, tmp
         WeightFile(path)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("make", [lambda module: torch.jit.script(module),
+                                  lambda module: torch.jit.trace(module, torch.zeros(1, 2))], ids=["script", "trace"])
+def test_torchscript_is_refused_by_name(tmp_path, make):
+    with torch.random.fork_rng():
+        make(torch.nn.Sequential(torch.nn.Linear(2, 2))).save(tmp_path / "film.pt")
+    with pytest.raises(ModelError, match=r"^film.pt is a TorchScript file, which contains code"):
+        WeightFile(tmp_path / "film.pt")
+
+
 def test_a_pickle_cannot_change_its_reader(tmp_path):
     """The opcode BUILD sets attributes of any object on the stack, including the reader's classes and functions."""
     def write_bad(global_name: bytes) -> None:

@@ -128,7 +128,7 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     write.check(asked, settings.formats)
     if not asked.new:  # a new target skips numbers that other runs use
         write.check_free(asked)
-    write.probe(settings.formats, writing.options(settings), sound=bool(settings.audio))
+    write.probe(settings.formats, writing.options(settings), sound=bool(settings.sound_file))
     return Inputs.read(with_files(settings, arguments), models.find_lora)
 
 
@@ -149,7 +149,7 @@ def with_files(settings: Settings, arguments: argparse.Namespace) -> Settings:
     They are searched at their original paths, then beside the --from file. Raises MediaError if one is missing.
     """
     for parameter, what in FILES.items():
-        name = getattr(settings, parameter)
+        name = settings.sound_file if parameter == "audio" else getattr(settings, parameter)
         if not name or not arguments.source or hasattr(arguments, parameter):
             continue
         places = user_paths.named(name), Path(arguments.source).parent / Path(name).name

@@ -20,6 +20,7 @@ from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import (
     distilled,
+    jobs,
     library,
     motion_loras,
     motion_mask,
@@ -108,13 +109,13 @@ class Job:
         self._use_source(count)
         self.mask = motion_mask.read(self.settings.motion_mask, count, anywhere=anywhere)
         self.settings = replace(self.settings, frames=count, motion_mask=motion_mask.named(self.settings.motion_mask))
-        self.sound = server_sound.of(self.settings, anywhere=anywhere)
+        self.sound = server_sound.of(self.settings, anywhere=anywhere) or jobs.sound_of(self.p)
         if self.sound is None and self.source is not None:
             self.sound = self.source.frames.sound(self.settings)
         if self.settings.audio or sounds.follows(self.settings):
             self.settings = sounds.heard(self.settings, self.sound, count)
         sounds.check(self.settings, count)
-        if not self.settings.audio and not with_sound(self.settings):
+        if not self.settings.sound_file and not with_sound(self.settings):
             self.sound = None  # the source's own sound, which was not requested
         if pictures.from_picture(self.p):
             self._share_strength(count)
@@ -251,7 +252,8 @@ class Job:
         if self.source is not None:
             self.source = self.source.cut(count)
             self.settings = replace(self.settings, frames=count, fps=self.settings.played_fps(self.source.frames.fps))
-            self.source.change_mask((p.width, p.height), count)  # raises errors now rather than later
+            mask = self.source.change_mask((p.width, p.height), count)  # raises errors now rather than later
+            self.notes += mask.notices if mask else ()
             if hasattr(p, "init_images"):
                 self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
         taken = [one.use(count, self._source_files) for one in self.beside]

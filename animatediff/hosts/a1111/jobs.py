@@ -11,6 +11,7 @@ from animatediff.attribute import wrapped
 from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
+SOUND = "animatediff_sound"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser while it samples a clip
 # The host's function that makes the pictures of a `p`. Other modules may already have imported the second one.
 PROCESSING = ("process_images_inner", "process_images")
@@ -62,6 +63,11 @@ def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
             _processed.reset(token)
 
     return process_images
+
+
+def sound_of(p: Any) -> Any:
+    """Return the sound of the finished clip that `p` refines, or None."""
+    return getattr(p, SOUND, None)
 
 
 def arguments(p: Any) -> tuple[Any, ...]:

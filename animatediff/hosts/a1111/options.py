@@ -17,6 +17,7 @@ OWN_FOLDER = Path(__file__).absolute().parents[3] / "model"
 FORMATS_OPTION = "animatediff_default_save_formats"
 PREVIEW_OPTION = "animatediff_live_preview"
 WINDOWS_OPTION = "animatediff_windows_per_call"
+INFOTEXT_OPTION = "enable_pnginfo"  # of the host
 # Fields of WriteOptions on the page: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
@@ -83,7 +84,7 @@ def write_options() -> WriteOptions:
         except AnimateDiffError:
             continue
         chosen |= one
-    return WriteOptions(**chosen)
+    return WriteOptions(**chosen, embed_text=bool(shared.opts.data.get(INFOTEXT_OPTION, True)))
 
 
 def default_formats() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from PIL import Image
 from animatediff.clip import job
 from animatediff.clip.finished import Finished, about
 from animatediff.clip.infotext import by_webui_names
-from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized
+from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized, sound_kept
 from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import jobs, options, results
 from animatediff.hosts.shared import infotext
@@ -98,6 +98,7 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
     p = _request(host, list(frames), (width, height), strength, samples)
     p.resize_mode = LATENT_UPSCALE if upscaler.startswith(LATENT) else 0
     p.extra_generation_params[REFINED] = f"{clip.path.name} {note['size']} to {note['to']} by {upscaler}"
+    setattr(p, jobs.SOUND, sound_kept(clip, settings))
     with closing(p):
         p.script_args = _arguments(settings, values.get(SCRIPTS) or {})
         return _result(p, _processed(p))
@@ -222,7 +223,7 @@ def _written(clip: Finished, settings: Settings, frames: Iterator[Image.Image], 
     files, first = job.Job(), None
     files.begin(job.Clip(len(clip.seconds), [name for name in settings.formats if name in WRITERS], settings.fps,
                          lambda known: text, place, settings.loop_number, options=options.write_options(),
-                         sound=clip.sound))
+                         sound=sound_kept(clip, settings)))
     try:
         for frame in frames:
             first = first or frame

@@ -155,7 +155,7 @@ def steps_are_exact() -> bool:
 def probed(settings: Settings) -> None:
     """Raise an error if the files cannot be written here. Each combination of formats and options is tried once."""
     formats = tuple(name for name in settings.formats if name in WRITERS)
-    error = _probed(formats, writing.options(settings, options.write_options()), bool(settings.audio))
+    error = _probed(formats, writing.options(settings, options.write_options()), bool(settings.sound_file))
     if error is not None:
         raise type(error)(error.what, where=error.where, remedy=error.remedy)
 

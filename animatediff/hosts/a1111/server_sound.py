@@ -11,6 +11,6 @@ ELSEWHERE = "Start the WebUI with --gradio-allowed-path and the file's folder."
 
 def of(settings: Settings, *, anywhere: bool = False) -> Sound | None:
     """Return the sound, as `sounds.of`. anywhere: whether the path may lead to any file; see server_files."""
-    if not settings.audio:
+    if not settings.sound_file:
         return None
     return sounds.of(settings, server_files.find(settings.audio, "audio", ELSEWHERE, anywhere=anywhere))

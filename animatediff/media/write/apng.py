@@ -35,7 +35,7 @@ class Apng(StreamWriter):
     def add(self, ready: Ready) -> None:
         box, header, pixels = ready
         if self.count == 0:
-            self.append(_SIGNATURE + png_chunk(b"IHDR", header) + self._control() + png_text(self.clip.metadata))
+            self.append(_SIGNATURE + png_chunk(b"IHDR", header) + self._control() + png_text(self.clip.embedded))
         size_and_place = (box[2] - box[0], box[3] - box[1], box[0], box[1])
         # dispose 0: leave the picture as it is; blend 0: replace
         data = png_chunk(b"fcTL", struct.pack(">5I2H2B", self._sequence, *size_and_place, *apng_delay(self.clip.fps),

@@ -47,6 +47,7 @@ class WriteOptions:
     video_preset: str = AUTO  # auto: mp4_preset for MP4, else medium
     bit_depth: int = 8  # largest number of bits per channel; formats and frames may have fewer
     repeats: bool = False  # whether videos contain the frames as many times as the clip plays
+    embed_text: bool = True  # whether pictures and videos contain the settings text
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
@@ -73,6 +74,11 @@ class Clip:
     metadata: str = ""  # settings text
     options: WriteOptions = field(default_factory=WriteOptions)
     sound: Sound | None = None
+
+    @property
+    def embedded(self) -> str:
+        """The text that pictures and videos contain."""
+        return self.metadata if self.options.embed_text else ""
 
 
 class Writer:

@@ -187,8 +187,8 @@ class Video(Writer):
         """Set up stream and pixel conversion for frames like this one."""
         pixels = self.pixels(alpha=frame.shape[2] == 4)
         height, width = (-(-side // step) * step for side, step in zip(frame.shape, pixels.step))
-        if self.clip.metadata:
-            output.metadata[VIDEO_KEY] = self.clip.metadata
+        if self.clip.embedded:
+            output.metadata[VIDEO_KEY] = self.clip.embedded
         options = self.codec.options(encoder := self.codec.encoder(), self.crf, self.preset)
         if pixels.alpha and encoder == "libvpx-vp9":
             options["auto-alt-ref"] = "0"  # not supported with transparency

@@ -100,7 +100,7 @@ class Gif(StreamWriter):
         data += b"" if colours is None else _table(colours)
         if self.clip.loop != 1:
             data += b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<H", max(self.clip.loop - 1, 0)) + b"\0"
-        return data + gif_comment(self.clip.metadata)
+        return data + gif_comment(self.clip.embedded)
 
 
 class Spool:

@@ -37,10 +37,10 @@ class PngFrames(Writer):
 
     def ready(self, before: np.ndarray | None, frame: np.ndarray) -> bytes:
         if frame.dtype == np.uint16:
-            return deep_png.picture(frame, png_text(self.clip.metadata))
+            return deep_png.picture(frame, png_text(self.clip.embedded))
         info = PngImagePlugin.PngInfo()
-        if self.clip.metadata:
-            info.add_itxt(PNG_KEY, self.clip.metadata)
+        if self.clip.embedded:
+            info.add_itxt(PNG_KEY, self.clip.embedded)
         buffer = io.BytesIO()
         Image.fromarray(frame).save(buffer, "PNG", pnginfo=info)
         return buffer.getvalue()

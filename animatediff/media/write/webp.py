@@ -50,7 +50,7 @@ class Webp(StreamWriter):
         (left, top, right, bottom), bitstream, alpha = ready
         width, height = right - left, bottom - top  # the first frame is the whole picture
         if self.count == 0:
-            flags = _ANIMATED | (_HAS_EXIF if self.clip.metadata else 0) | (_HAS_ALPHA if alpha else 0)
+            flags = _ANIMATED | (_HAS_EXIF if self.clip.embedded else 0) | (_HAS_ALPHA if alpha else 0)
             self.append(b"RIFF\0\0\0\0WEBP"
                         + _chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
                         + _chunk(b"ANIM", struct.pack("<IH", 0, self.clip.loop)))
@@ -61,8 +61,8 @@ class Webp(StreamWriter):
 
     def finish(self) -> list[Path]:
         file = self.cut()
-        if self.clip.metadata:
-            file.write(_chunk(b"EXIF", exif(self.clip.metadata)))
+        if self.clip.embedded:
+            file.write(_chunk(b"EXIF", exif(self.clip.embedded)))
         size = file.tell() - 8
         file.seek(4)
         file.write(struct.pack("<I", size))
