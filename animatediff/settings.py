@@ -209,7 +209,7 @@ class Settings:
         2, "Interpolation factor", "How many times as many frames interpolation makes; 1 for none.",
         minimum=1, maximum=64, cli="--interp-x")
     interp_model: str = _row(
-        "", "Interpolation model", "File of RIFE's network, flownet.pkl as it is published; empty for the one in a "
+        "", "Interpolation model", "File of RIFE's network, flownet.pkl of version 4.0 to 4.26; empty for the one in a "
         "folder of motion modules.", cli="--interp-model")
     audio: str = _row(
         "", "Sound", "A sound file, or a video with sound, that is heard with the clip and cut to its length. MP4, "

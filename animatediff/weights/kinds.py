@@ -42,7 +42,10 @@ _has_temporal_names = temporal | has("motion_modules", "temporal_attentions", "t
 _ldm = Test(lambda e: any(key.startswith("model.diffusion_model.input_blocks.") for key in e.shapes))
 # A whole checkpoint in LDM naming: 90 % of its keys begin like this. The rest may be stray keys of other kinds.
 _whole = _ldm & beginning("model.", "model_ema.", "first_stage_model.", "cond_stage_model.", "conditioner.", share=0.9)
-_rife = shape("block0.conv0.0.0.weight", lambda s: len(s) == 4) & has("block1.conv0.") & has("block0.lastconv.")
+_rife = (
+    shape("block0.conv0.0.0.weight", lambda s: len(s) == 4) & has("block1.conv0.")
+    & has("block0.lastconv.", "block0.conv1.")  # conv1: version 3
+)
 # Real-ESRGAN's small network, ESRGAN in both namings, and SwinIR with its kin; there are many others.
 _upscaler = (
     shape("body.0.weight", lambda s: len(s) == 4) & shape("body.1.weight", lambda s: len(s) == 1)

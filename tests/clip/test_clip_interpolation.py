@@ -86,7 +86,8 @@ def test_which_clips_close(values, closed):
 
 def test_methods_and_files(tmp_path, monkeypatch):
     file = tmp_path / "flownet.pkl"
-    torch.save({f"module.{key}": value for key, value in rife.IFNet((8, 8, 8, 8)).state_dict().items()}, file)
+    tensors = rife.IFNet(rife.Layout((8, 8, 8, 8))).state_dict()
+    torch.save({f"module.{key}": value for key, value in tensors.items()}, file)
 
     def find(name):
         return interpolation.find_in(name, [tmp_path])
@@ -97,8 +98,8 @@ def test_methods_and_files(tmp_path, monkeypatch):
     assert interpolation.of(Settings(), 16, find) is None
     assert interpolation.of(parse({"interp": "flow", "interp_x": 1}), 16, find) is None
     torch.save({"block0.conv0.0.0.weight": torch.zeros(4, 7, 3, 3), "block1.conv0.0.0.weight": torch.zeros(4),
-                "block0.lastconv.0.weight": torch.zeros(4)}, tmp_path / "rife46.pkl")
-    for name, said in (("rife46.pkl", "another version"), ("other.pth", "no kind of model")):
+                "block0.conv1.0.weight": torch.zeros(4)}, tmp_path / "rife3.pkl")
+    for name, said in (("rife3.pkl", "another version"), ("other.pth", "no kind of model")):
         if name == "other.pth":
             torch.save({"x": torch.zeros(4)}, tmp_path / name)
         with pytest.raises(ModelError, match=said):

@@ -182,15 +182,14 @@ def test_frames_of_any_size(method, size):
 
 def tiny():
     torch.manual_seed(0)
-    return {key: tensor * 0.3 for key, tensor in rife.IFNet((8, 8, 8, 8)).state_dict().items()}
+    return {key: tensor * 0.3 for key, tensor in rife.IFNet(rife.Layout((8, 8, 8, 8))).state_dict().items()}
 
 
 def test_rife_with_small_numbers_of_its_own():
     network = rife.Rife(tiny())
     frames = [texture(side=40), texture(2, side=40)]
     found = network.between(*frames, [0.25, 0.5])
-    assert [frame.shape for frame in found] == [(40, 40, 3)] * 2 and rife.fits({k: v.shape for k, v in tiny().items()})
-    assert not rife.fits({k: v.shape for k, v in tiny().items() if "block3" not in k})
+    assert [frame.shape for frame in found] == [(40, 40, 3)] * 2
 
 
 def test_warping_is_that_of_scipy():
