@@ -49,7 +49,8 @@ OWN = {  # parameters that one host alone has, or that change no plan
     **dict.fromkeys(("audio", "audio_start", "audio_loop"), "heard in clip/sounds for both, and written in clip/job"),
     **dict.fromkeys(("video_codec", "video_crf", "video_preset", "video_repeat", "bit_depth"), "the files' own"),
     "windows_per_call": "told by memory in the run", "checkpoint": "the host's own", "device": "the host's own",
-    "dtype": "the host's own", "schedule_type": "the WebUI's own control"}
+    "dtype": "the host's own", "score": "measured in clip/job for both", "color_match": "applied in clip/job for both",
+    "schedule_type": "the WebUI's own control"}
 COMPARED = [row for row in (*ROWS, *MORE) if {ENGINE, STANDIN} <= {*row.hosts} and row.values["sampler"] != "DDIM"
             and standin.has(row)]
 OF_THE_ENGINE = {"the negative prompt has no effect at CFG 1"}  # the WebUI's CFG scale and prompts are its own controls

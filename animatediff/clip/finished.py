@@ -19,9 +19,13 @@ from animatediff.errors import AnimateDiffError
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
 from animatediff.media.measure.score import Score, ScoreMeter
+from animatediff.media.read import alpha_of
 from animatediff.media.sound import Sound
 from animatediff.media.sound import find as find_sound
+from animatediff.media.source import Source
+from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import rate
+from animatediff.media.transparency import AlphaChannels
 from animatediff.media.write import format_of
 from animatediff.settings import Settings
 
@@ -101,6 +105,15 @@ class Finished:
     def size(self) -> tuple[int, int]:
         """Width and height of the first frame."""
         return next(read.pictures(self.path)).size
+
+    def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
+        """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip."""
+        source, channels = Source.open(self.path), AlphaChannels(size, fit)
+        for frame, alpha in source.pictures(range(len(source.timeline.times)), lambda each: (each, alpha_of(each))):
+            if source.is_video and frame.mode == "RGB":  # which then all frames are
+                return None
+            channels.add(alpha, frame.size)
+        return channels.pictures
 
     def described(self, interpolation: Interpolation, plays: Fraction) -> str:
         """Return the clip's text with a note on the interpolation. plays: frames per second of the result."""

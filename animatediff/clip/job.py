@@ -12,7 +12,7 @@ name and text, even if some of its frames are missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from animatediff.media.loop import LoopMeter, LoopScore
 from animatediff.media.measure.score import Score, ScoreMeter
 from animatediff.media.sound import Sound
 from animatediff.media.timing import rate
+from animatediff.media.transparency import with_alpha
 from animatediff.media.write import ClipWriter, NameTakenError, Target, WriteOptions
 from animatediff.media.write.base import fitted
 from animatediff.sampling.events import Event, OnEvent, ignore
@@ -71,6 +72,13 @@ class Clip:
     sound: Sound | None = None  # for the formats that can contain sound
     score: bool = False  # whether flicker and colour drift are measured
     match: Callable[[], ColourMatch] | None = None  # makes the colour match for the added frames
+    alpha: Callable[[int], np.ndarray] | None = None  # returns the alpha channel, [h w], of the n-th added frame
+
+    def shown(self, frame: Any, number: int) -> Any:
+        """Return the n-th added frame with the clip's alpha channel. A PIL image with its own keeps that."""
+        if self.alpha is None or self.interpolation is not None or getattr(frame, "mode", "RGB") == "RGBA":
+            return frame
+        return with_alpha(frame, self.alpha(number))
 
 
 @dataclass
@@ -155,7 +163,7 @@ class _Streamed:
     def add(self, frame: Any) -> None:
         self._describe()
         for each in self.between.push(frame):
-            self.writer.add(each)
+            self.writer.add(self.clip.shown(each, self.count))
         self.count += 1
         self.meter.add(eight_bits(frame))
 
@@ -200,12 +208,13 @@ class _Held:
         clip, count = self.clip, len(self.frames)
         if not count:
             return None
-        done, meter = Written(clip, held=[self.frames[i] for i in (clip.playback or range)(count)]), _Meter(clip)
+        order = (clip.playback or range)(count)
+        done, meter = Written(clip, held=[self.frames[i] for i in order]), _Meter(clip)
         for frame in done.held:
             meter.add(eight_bits(frame))
         done.loop, done.score = meter.loop, meter.score
         done.text = clip.text(Known(count, done.loop, done.score, tuple(self.shortages)))
-        self._write(done)
+        self._write(done, order)
         done.frames = done.frames or len(done.held)
         if count < clip.frames:
             done.notes.append(f"the job ended after {count} of {clip.frames} frames")
@@ -214,8 +223,11 @@ class _Held:
     def fail(self, error: BaseException) -> Written | None:
         return self.finish()
 
-    def _write(self, done: Written) -> None:
-        """Write the files. Errors become notes, so that the held frames are kept."""
+    def _write(self, done: Written, order: Sequence[int]) -> None:
+        """Write the files. Errors become notes, so that the held frames are kept.
+
+        order: the frames' numbers in playback order.
+        """
         if not done.clip.formats:
             return
         try:
@@ -224,8 +236,9 @@ class _Held:
             between, held = _Between(done.clip), []
             try:
                 with writer:
-                    for each in chain(chain.from_iterable(map(between.push, done.held)), between.finish()):
-                        writer.add(each)
+                    pushed = ((each, i) for frame, i in zip(done.held, order) for each in between.push(frame))
+                    for each, i in chain(pushed, ((each, order[-1]) for each in between.finish())):
+                        writer.add(done.clip.shown(each, i))
                         held += [each] if done.clip.hold_all else []
             except RuntimeError as error:  # from a network, for example when the GPU runs out of memory
                 done.notes.append(f"interpolation ended after {writer.count} frames ({str(error).splitlines()[0]})")
@@ -316,8 +329,8 @@ def _writer(clip: Clip, text: str) -> ClipWriter:
         target = clip.place(taken)
         try:
             fps = clip.interpolation.fps if clip.interpolation else clip.fps
-            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=clip.options,
-                              sound=clip.sound)
+            options = replace(clip.options or WriteOptions(), on_white=clip.alpha is None)
+            return ClipWriter(target, clip.formats, fps, clip.loop_number, text, options=options, sound=clip.sound)
         except NameTakenError:
             if target == before:
                 raise

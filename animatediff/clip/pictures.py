@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from animatediff import user_paths
-from animatediff.clip import source
+from animatediff.clip import source, writing
 from animatediff.clip.source import ChangeMask, SourceFrames
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import read as media
 from animatediff.media.stored import StoredPictures
+from animatediff.media.transparency import AlphaChannels, parted
 from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
@@ -33,6 +34,7 @@ class Pictures:
     source: SourceFrames  # origin of `first`
     mask: ChangeMask | None  # where the clip may change, None for everywhere
     digests: dict[str, str]  # SHA-256 of the pixels, by the names of the parameters
+    alpha: StoredPictures | None = None  # [f h w] of `first`, in the clip's size; None for opaque pictures
 
     def of(self, settings: Settings) -> Settings:
         """Return the settings, with number of frames, rate and size from the pictures if they are not given."""
@@ -45,6 +47,15 @@ class Pictures:
         if self.mask is None:
             return picture
         return self.mask.composed(picture, self.first[frame if len(self.first) > 1 else 0], frame)
+
+
+    def alpha_of(self, playback: Sequence[int]) -> Callable[[int], np.ndarray] | None:
+        """Return a function from a place in `playback` to the frame's alpha channel, [h w]; None for an opaque clip.
+        A clip with a last frame is opaque."""
+        alpha = self.alpha
+        if alpha is None or len(self.last):
+            return None
+        return lambda place: alpha[playback[place] if len(alpha) > 1 else 0]
 
 
 def check(settings: Settings, count: int, source: str) -> None:
@@ -79,11 +90,17 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
     check(settings, found.count if found else 0, found.path if found else "")
     if found is None:
         return None
-    images = found.source.pictures(found.chosen.indices)
+    images = found.source.pictures(found.chosen.indices, parted)
     begin = next(images)
-    size = _size(settings.size, begin)
+    size = _size(settings.size, begin[0])
     fit = enlarged or (lambda image: np.asarray(media.fitted(image, *size, settings.fit)))
-    first = StoredPictures(map(fit, chain([begin], images)))
+    channels = AlphaChannels(size, settings.fit)
+
+    def brought(image: Image.Image, alpha: Image.Image | None) -> np.ndarray:
+        channels.add(alpha, image.size)
+        return fit(image)
+
+    first = StoredPictures(starmap(brought, chain([begin], images)))
     last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
         picture = next(_first_of(settings.last_frame))
@@ -93,7 +110,7 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
         count = found.count if found.count > 1 else settings.frame_count()
         mask = ChangeMask.read(settings.mask_path, found, count, size, settings.fit)
         digests["mask_path"] = mask.pictures.sha256
-    return Pictures(first, last, found, mask, digests)
+    return Pictures(first, last, found, mask, digests, channels.pictures)
 
 
 def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[str]:
@@ -101,6 +118,8 @@ def notices(settings: Settings, found: Pictures | None, own_size: str) -> list[s
     if found is None:
         return []
     said = [*found.mask.notices] if found.mask else []
+    if found.alpha is not None:
+        said += writing.of_transparency(settings)
     own = [int(side) for side in own_size.split("x")]
     if settings.width * settings.height > 4 * own[0] * own[1]:
         said.append(f"the clip has {settings.size} pixels, the image model was made for {own_size}; --size changes it")

@@ -4,7 +4,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from animatediff.media.write import WRITERS, WriteOptions
-from animatediff.media.write.registry import without_depth, without_sound
+from animatediff.media.write.codecs import listed
+from animatediff.media.write.registry import with_alpha, without_depth, without_sound
 from animatediff.settings import Settings
 
 EIGHT_BITS = "frame interpolation makes frames of 8 bits per channel"
@@ -24,7 +25,24 @@ def deep(settings: Settings) -> bool:
 
 def deep_in_vain(settings: Settings) -> bool:
     """Return whether the settings ask for more than the 8 bits that interpolated frames have."""
-    return settings.bit_depth != "8" and settings.interp != "off" and settings.interp_x > 1
+    return settings.bit_depth != "8" and interpolated(settings)
+
+
+def interpolated(settings: Settings) -> bool:
+    """Return whether the settings ask for frame interpolation."""
+    return settings.interp != "off" and settings.interp_x > 1
+
+
+def of_transparency(settings: Settings, base: WriteOptions | None = None) -> list[str]:
+    """Return the note on the transparency of a clip's source. base: as of `options`."""
+    kept = with_alpha([name for name in settings.formats if name in WRITERS], options(settings, base))
+    if settings.last_frame:
+        return ["the start picture is transparent in places; the clip is opaque, since it ends with another picture"]
+    if interpolated(settings):
+        return ["the source is transparent in places; the clip is opaque, since interpolated frames are opaque"]
+    if kept:
+        return [f"the source is transparent in places, and the clip has the same transparency in {listed(kept)}"]
+    return ["the source is transparent in places; the chosen formats cannot contain that, and show all of each frame"]
 
 
 def notices(settings: Settings) -> list[str]:

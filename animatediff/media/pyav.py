@@ -48,7 +48,8 @@ def decoder_of(stream: Any, *, most_pixels: int) -> Any:
     For VP8 and VP9 with transparency it is libvpx, since ffmpeg's own decoders ignore transparency.
     """
     alpha = ALPHA_DECODERS.get(stream.codec_context.name)
-    if alpha is None or stream.metadata.get("alpha_mode") != "1" or alpha not in library().codecs_available:
+    modes = {value for name, value in stream.metadata.items() if name.lower() == "alpha_mode"}
+    if alpha is None or modes != {"1"} or alpha not in library().codecs_available:
         return stream.codec_context
     decoder = library().CodecContext.create(alpha, "r")
     decoder.extradata = stream.codec_context.extradata

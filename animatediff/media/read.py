@@ -35,6 +35,11 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
         yield from (picture for _, picture in _of_file(path))
 
 
+def first(path: Path) -> Image.Image:
+    """Return the first picture of a file, with its transparency."""
+    return next(_of_file(path, lambda make: make()))[1]
+
+
 def durations(path: str | Path) -> list[float]:
     """Return the duration of each picture in seconds; 0 if it is not known, as in a folder."""
     path = Path(path)
@@ -103,10 +108,25 @@ def fitted(image: Image.Image, width: int, height: int, fit: str = "crop") -> Im
 
 def flat(image: Image.Image) -> Image.Image:
     """Return the picture in RGB, with white behind transparent parts."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not _has_clear_colour(image):
         return image
     image = eight_bits(image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+
+
+def alpha_of(image: Image.Image) -> Image.Image | None:
+    """Return the alpha channel, in 8 bits; None for an opaque picture."""
+    if not ({"A", "a"} & {*image.getbands()} or (image.mode == "P" and "transparency" in image.info)
+            or (image.mode in ("1", "L") and isinstance(image.info.get("transparency"), int))
+            or _has_clear_colour(image)):
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
+def _has_clear_colour(image: Image.Image) -> bool:
+    """Return whether one RGB colour means transparent, as in some PNG files."""
+    return image.mode == "RGB" and isinstance(image.info.get("transparency"), tuple)
 
 
 def _seen(make: Callable[[], Image.Image]) -> Image.Image:

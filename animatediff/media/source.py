@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -77,8 +78,7 @@ class Source:
             raise self.damaged
         return selection.of(self.timeline)
 
-    def pictures(self, indices: Sequence[int], look: Callable[[Image.Image], Image.Image] = read.flat
-                 ) -> Iterator[Image.Image]:
+    def pictures(self, indices: Sequence[int], look: Callable[[Image.Image], Any] = read.flat) -> Iterator[Any]:
         """Yield the frames with these numbers, one by one. The numbers ascend and may repeat.
 
         look(picture): converts each picture; by default to RGB, with transparent parts in white.
@@ -94,7 +94,7 @@ def _folder(path: Path) -> Source:
 
     def pictures(wanted: Sequence[int], budget: Budget) -> Iterator[Callable[[], Image.Image]]:
         for number in wanted:
-            picture = next(read.pictures(files[number]))
+            picture = read.first(files[number])
             budget.take(*picture.size)
             yield lambda picture=picture: picture
 

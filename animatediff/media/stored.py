@@ -16,23 +16,32 @@ IN_MEMORY = 2**22  # bytes that are kept in memory; more go into a file
 class StoredPictures(Sequence[np.ndarray]):
     """A sequence of pictures, uint8 [h w 3] or [h w]. They are read from a file, which is deleted with the object."""
 
-    def __init__(self, pictures: Iterable[np.ndarray]):
-        """Store at least one picture, all in the size of the first. Raises MediaError if the disk is full."""
+    def __init__(self, pictures: Iterable[np.ndarray] = ()):
+        """Store pictures, all in the size of the first. Raises MediaError if the disk is full."""
         self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="animatediff")  # noqa: SIM115
         self._count, self._picture = 0, ()
-        digest = hashlib.sha256()
+        self._digest = hashlib.sha256()
         for picture in pictures:
-            data = np.ascontiguousarray(picture, np.uint8)
-            self._picture = data.shape
-            digest.update(data.data)
-            try:
-                self._file.write(data.data)
-            except OSError as error:
-                raise MediaError(f"{self._count} pictures were read, and no more could be stored "
-                                 f"({error.strerror or error})", where=tempfile.gettempdir(),
-                                 remedy="Free the disk, or ask for fewer frames") from error
-            self._count += 1
-        self.sha256 = digest.hexdigest()  # of all pixels
+            self.add(picture)
+
+    def add(self, picture: np.ndarray) -> None:
+        """Store one more picture. Raises MediaError if the disk is full."""
+        data = np.ascontiguousarray(picture, np.uint8)
+        self._picture = data.shape
+        self._digest.update(data.data)
+        try:
+            self._file.seek(0, 2)
+            self._file.write(data.data)
+        except OSError as error:
+            raise MediaError(f"{self._count} pictures were read, and no more could be stored "
+                             f"({error.strerror or error})", where=tempfile.gettempdir(),
+                             remedy="Free the disk, or ask for fewer frames") from error
+        self._count += 1
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of all pixels."""
+        return self._digest.hexdigest()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -357,6 +357,7 @@ def test_every_way_to_learn_of_updates(results, address, hooks):
     results.gone(PREVIEW)
 
 
+@pytest.mark.slow
 def test_loaded_twice_and_after_the_results(results, address):
     results.open(address).show(["clip.mp4"], 0)
     results.playing(PREVIEW)

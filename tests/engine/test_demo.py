@@ -1,10 +1,14 @@
 """The demo model in the package: its size, its layout, and clips that match their prompts."""
+from dataclasses import replace
+
 import pytest
 from safetensors import safe_open
 
+from animatediff.clip.inputs import Inputs
 from animatediff.engine import models
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import Settings
+from animatediff.travel import Schedule
 from benchmarks import motion_lora
 from benchmarks.demo_quality import prompts, score
 
@@ -56,7 +60,9 @@ def test_unknown_words_are_noted(demo):
     from training.tokenizer import words
 
     def said(*prompts: str) -> str:
-        return "".join(note for note in demo.notices(Settings(), prompts) if "never saw" in note)
+        inputs = Inputs.read(Settings(frames=len(prompts)), models.find_lora)
+        inputs = replace(inputs, prompt=Schedule.of_frames(prompts))
+        return "".join(note for note in demo.notices(inputs) if "never saw" in note)
 
     found = said("a red (Zebra:1.2) resting", "a red circle", "a zebra", "x 8")
     assert "never saw zebra, resting, x, 8," in found and "circle" in found and "--checkpoint" in found

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNetMotionModel
+from slow_cases import slow
 
 from animatediff.engine import pipeline as engine
 from animatediff.engine import samplers
@@ -30,8 +31,9 @@ def settings(**more):
                   "size": "64x64", "sampler": "DDIM", "freeinit_iterations": 3, **more})
 
 
-@pytest.mark.parametrize("more", [{}, {"freeinit_fast": True}, {"freeinit_filter": "gaussian", "freeinit_d_t": 0.6},
-                                  {"freeinit_filter": "ideal", "noise": "per clip"}], ids=str)
+@pytest.mark.parametrize("more", [slow({}), {"freeinit_fast": True},
+                                  slow({"freeinit_filter": "gaussian", "freeinit_d_t": 0.6}),
+                                  slow({"freeinit_filter": "ideal", "noise": "per clip"})], ids=str)
 def test_parity_with_diffusers_free_init(pipeline, tiny, monkeypatch, more):
     """The conditions make both implementations comparable.
 
@@ -92,7 +94,7 @@ def test_one_iteration_equals_no_freeinit(pipeline):
     assert not torch.allclose(plain, pipeline.sample(settings()), atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", [kind if kind == "per clip" else slow(kind) for kind in noise.KINDS])
 def test_same_seed_repeats_the_clip_with_all_kinds_of_noise(pipeline, kind):
     s = settings(noise=kind, sampler="Euler a", frames=7, freeinit_iterations=2)
     clip = pipeline.sample(s)

@@ -73,7 +73,8 @@ def kill_when(process, there):
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("when", ["sampling", pytest.param("decoding", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["sampling", "decoding"])
 def test_killed_run_continues_on_the_command_line(files, tmp_path, when):
     """All processes have one thread, because more threads would sum in another order."""
     def ended(*arguments):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 from safetensors.torch import save_file
+from slow_cases import slow
 from tiny_models import write_module
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +146,7 @@ def test_without_us_enabled_the_host_makes_what_it_always_made(host):
     {"enable_hr": True, "hr_upscaler": "Latent", "denoising_strength": 0.6},
     {"enable_hr": True, "hr_upscaler": "Lanczos", "denoising_strength": 0.6, "hr_second_pass_steps": 2},
 ], ids=str)
-@pytest.mark.parametrize("context", [6, 4])
+@pytest.mark.parametrize("context", [slow(6), 4])
 def test_with_a_module_that_moves_nothing_frames_are_the_hosts_own(host, fields, context):
     """Schedule, rows and order are right, however the host calls the model, and also in windows."""
     still = {"model": "still.safetensors", "batch_size": context, "overlap": 1, "returns": "frames"}

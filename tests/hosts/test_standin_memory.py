@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from slow_cases import slow
 from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
 CLIP = {"video_length": 9, "batch_size": 4, "overlap": 1, "context_schedule": "static standard", "returns": "frames"}
@@ -46,9 +47,9 @@ def near(a, b):
 
 
 @pytest.mark.parametrize("limits, rungs, rows", [
-    (dict(rows=32), [], [24] * 3), (dict(rows=16), [TWO], [16, 8] * 3), (dict(rows=8), [TWO, ONE], [8] * 9),
-    (dict(rows=4), [TWO, ONE, APART], [4] * 18), (dict(rows=4, whole=False), [TWO, ONE, APART, PARTS], [4] * 18),
-    (dict(rows=4, error=SHORTAGES["of the host"]), [TWO, ONE, APART], [4] * 18),
+    (dict(rows=32), [], [24] * 3), slow(dict(rows=16), [TWO], [16, 8] * 3), slow(dict(rows=8), [TWO, ONE], [8] * 9),
+    (dict(rows=4), [TWO, ONE, APART], [4] * 18), slow(dict(rows=4, whole=False), [TWO, ONE, APART, PARTS], [4] * 18),
+    slow(dict(rows=4, error=SHORTAGES["of the host"]), [TWO, ONE, APART], [4] * 18),
 ], ids=["enough", "two", "one", "apart", "parts", "the host's"])  # fmt: skip
 def test_each_rung_gives_the_same_clip(host, monkeypatch, limits, rungs, rows):
     wanted, before = plain(host), snapshot(host)
@@ -70,9 +71,9 @@ def notes(answer):
 
 
 @pytest.mark.parametrize("what", [
-    dict(enable_hr=True, hr_upscaler="Latent"), dict(override_settings={"batch_cond_uncond": False}), dict(cfg_scale=1),
-    dict(sampler_name="DDIM"), dict(refiner_checkpoint="second", refiner_switch_at=0.5),
-    dict(prompt="a circle AND a square")], ids=lambda what: next(iter(what)))
+    slow(dict(enable_hr=True, hr_upscaler="Latent")), slow(dict(override_settings={"batch_cond_uncond": False})),
+    dict(cfg_scale=1), dict(sampler_name="DDIM"), slow(dict(refiner_checkpoint="second", refiner_switch_at=0.5)),
+    slow(dict(prompt="a circle AND a square"))], ids=lambda what: next(iter(what)))
 def test_whatever_the_host_does(host, what):
     wanted = plain(host)
     asked = {**CLIP, "motion_scale": "0: 0.5, 8: 1.5"}

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
+from slow_cases import slow
 
 
 @pytest.mark.parametrize("tab, fields", [
-    ("txt2img", {}), ("txt2img", {"sampler_index": "DDIM", "n_iter": 2}), ("img2img", {}),
-    ("txt2img", {"sampler_name": "DDIM", "enable_hr": True, "hr_second_pass_steps": 7}),
+    ("txt2img", {}), slow("txt2img", {"sampler_index": "DDIM", "n_iter": 2}), ("img2img", {}),
+    slow("txt2img", {"sampler_name": "DDIM", "enable_hr": True, "hr_second_pass_steps": 7}),
 ], ids=str)
 def test_what_a_request_leaves_out_is_the_apis_default(host, tab, fields):
     from animatediff.hosts.a1111 import api

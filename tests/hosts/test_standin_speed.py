@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_cases import slow
 
 sys.path.append(str(Path(__file__).parent))
 from test_standin_adapter import animate, failing, frames_of, host, library, snapshot
@@ -80,8 +81,8 @@ def test_each_pass_begins_anew(host, rows):
     assert snapshot(host) == before
 
 
-@pytest.mark.parametrize("more", [{"freeinit_iterations": 2}, {"seam_repair": 0.5},
-                                  {"video_length": 6, "context_length": 4}], ids=str)
+@pytest.mark.parametrize("more", [slow({"freeinit_iterations": 2}), {"seam_repair": 0.5},
+                                  slow({"video_length": 6, "context_length": 4})], ids=str)
 def test_other_ways_to_sample_go_with_it(host, more):
     before = snapshot(host)
     found, exact, other = (frames_of(animate(host, {**one, **more}, steps=8, seed=seed))

@@ -170,8 +170,10 @@ def test_prompts_that_another_extension_has_made_for_each_frame_are_left_alone(h
     from animatediff.settings import Settings
 
     p = SimpleNamespace(styles=[], prompt="{@a|b}", negative_prompt="")
-    assert travelling.schedules(p, Settings(), ["a", "b", "a"], [""] * 3) is None
-    assert travelling.schedules(p, Settings(), ["a", "a", "a"], [""] * 3) is None
+    for prompts in (["a", "b", "a"], ["a", "a", "a"]):
+        prompt, negative = travelling.schedules(p, Settings(), prompts, [""] * 3)
+        assert [prompt.shares(frame) for frame in range(3)] == [[(text, 1.0)] for text in prompts]
+        assert negative.texts == ("",)
 
 
 def test_the_infotext_has_the_prompt_as_it_was_written(host):

@@ -59,7 +59,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
     except AnimateDiffError as error:
         raise error.named(FLAGS) from error
     between = retimed.interpolation.on(pick_device(device) if retimed.interpolation.model else "cpu")
-    stream, interrupted = between.stream(), False
+    stream, interrupted, transparent = between.stream(), False, clip.alpha((1, 1)) is not None
     if not arguments.quiet:
         output.say(str(retimed))
     track, left_out = retimed.sound(clip.sound)
@@ -70,7 +70,8 @@ def interpolate(arguments: argparse.Namespace) -> int:
                 writer.add(frame)
     except KeyboardInterrupt:
         interrupted = True
-    _report(arguments, writer, [*stream.notes, *left_out, *writer.notes], interrupted=interrupted)
+    opaque = [f"{clip.path.name} is transparent in places; interpolated frames are opaque"] if transparent else []
+    _report(arguments, writer, [*opaque, *stream.notes, *left_out, *writer.notes], interrupted=interrupted)
     return INTERRUPTED if interrupted else 0
 
 

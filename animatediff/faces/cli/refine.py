@@ -5,6 +5,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,8 @@ class _Run:
             yield from self.meters.watched(self._with_progress(asked.frames(device), count))
 
         clip = self._clip(count, lambda known: text, sounds.of(asked.settings) or asked.sound)
+        alpha = asked.clip.alpha((asked.enlargement.width, asked.enlargement.height), asked.enlargement.fit)
+        clip = replace(clip, alpha=alpha and alpha.__getitem__)
         return self._written(frames, clip, Keeper(), output.quietly)
 
     def sampled(self, found: dict[str, Any] | None, begun: Path | None) -> int:
@@ -145,6 +148,8 @@ class _Run:
                 yield from self.meters.watched(pipeline.render(plan, on_event, keeper))
 
             clip = self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound)
+            given = plan.inputs.pictures
+            clip = replace(clip, alpha=given and given.alpha_of(plan.playback))
             return self._written(frames, clip, keeper, progress)
 
     def note(self, lines: Sequence[str]) -> None:

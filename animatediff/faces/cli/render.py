@@ -138,7 +138,7 @@ def clip_of(plan: Plan, about: dict[str, Any], out: str, place: Target | None) -
     return Clip(len(plan.playback), settings.formats, settings.fps, text,
                 lambda taken: place or request.target(out, settings, taken),  # `settings` has the seed that was drawn
                 settings.loop_number, options=writing.options(settings), sound=plan.inputs.sound, score=settings.score,
-                match=colour.of(settings, reference))
+                match=colour.of(settings, reference), alpha=pictures and pictures.alpha_of(plan.playback))
 
 
 def report(arguments: argparse.Namespace, settings: Settings, written: Written, notes: list[str], *,

@@ -11,7 +11,7 @@ from animatediff.attribute import attribute
 from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
-from animatediff.hosts.a1111 import options, results
+from animatediff.hosts.a1111 import options, pictures, results
 from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.media.write import WRITERS, Target
@@ -47,6 +47,7 @@ class HostClip:
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
+            alpha=pictures.alpha_of(self.p, s),
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self) -> None:

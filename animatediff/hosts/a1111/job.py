@@ -14,7 +14,7 @@ from modules import devices, errors, rng, sd_samplers, shared
 from PIL import Image
 
 from animatediff.attribute import attribute
-from animatediff.clip import colour, interpolation, job, sounds
+from animatediff.clip import colour, interpolation, job, sounds, writing
 from animatediff.clip.plan import Plan
 from animatediff.clip.source import with_sound
 from animatediff.errors import AnimateDiffError
@@ -134,6 +134,8 @@ class Job:
         of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
         self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
+        if pictures.transparent(self.p):
+            self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
         if clip := upscale.of(self.p):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,28 @@ def check(p: Any, settings: Settings, video: int = 0) -> None:
 
 def from_picture(p: Any) -> bool:
     return bool(getattr(p, "init_images", None))
+
+
+def transparent(p: Any) -> bool:
+    """Return whether one of the start pictures is transparent in places."""
+    return from_picture(p) and any(image and read.alpha_of(image) for image in p.init_images)
+
+
+def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
+    """Return a function from a frame's index to its alpha channel, uint8 [h w], which is that of its start picture,
+    resized as the host resizes the picture. None for an opaque clip; a clip with a last frame is opaque."""
+    if settings.last_frame or not transparent(p):
+        return None
+    sources = p.init_images
+
+    def channel(number: int) -> np.ndarray:
+        image = sources[number if len(sources) > 1 else 0]
+        alpha = read.alpha_of(image) or Image.new("L", image.size, 255)
+        if not p.paste_to:  # else frames have the picture's size
+            alpha = images.resize_image(p.resize_mode % LATENT_UPSCALE, alpha, p.width, p.height).convert("L")
+        return np.asarray(alpha)
+
+    return channel
 
 
 def reference_of(p: Any) -> Reference | None:

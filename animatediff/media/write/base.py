@@ -48,6 +48,7 @@ class WriteOptions:
     bit_depth: int = 8  # largest number of bits per channel; formats and frames may have fewer
     repeats: bool = False  # whether videos contain the frames as many times as the clip plays
     embed_text: bool = True  # whether pictures and videos contain the settings text
+    on_white: bool = True  # formats without transparency show white there; False: the frame's own colours
 
     CHOICES: ClassVar[dict[str, tuple[object, ...] | range]] = {
         "gif_palette": ("clip", "frame", "ffmpeg"), "webm_pixels": ("yuv420p", "yuv444p"), "mp4_crf": range(52),
@@ -182,12 +183,15 @@ def changed(before: np.ndarray | None, now: np.ndarray, *, even: bool = False) -
     return left, top, int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def fitted(frame: np.ndarray, bits: int, *, alpha: bool) -> np.ndarray:
+def fitted(frame: np.ndarray, bits: int, *, alpha: bool, on_white: bool = True) -> np.ndarray:
     """Return a frame, uint8 or uint16 [h w 3 or 4], as a writer takes it.
 
-    Without `alpha`, transparent parts become white. With `bits` 8, the frame is reduced to 8 bits.
+    Without `alpha`, transparent parts become white, or opaque if not `on_white`. With `bits` 8, the frame is reduced to
+    8 bits.
     """
-    if frame.shape[2] == 4 and not alpha:
+    if frame.shape[2] == 4 and not alpha and not on_white:
+        frame = np.ascontiguousarray(frame[..., :3])
+    elif frame.shape[2] == 4 and not alpha:
         most = np.iinfo(frame.dtype).max
         share = frame[..., 3:].astype(np.float32) / most
         frame = np.rint(frame[..., :3] * share + most * (1 - share)).astype(frame.dtype)

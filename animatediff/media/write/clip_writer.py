@@ -262,7 +262,7 @@ class ClipWriter:
 def _ready(writer: Writer, before: np.ndarray | None, frame: np.ndarray) -> Any:
     """Convert a frame to the writer's bit depth and channels, and prepare it."""
     def taken(pixels: np.ndarray) -> np.ndarray:
-        return fitted(pixels, writer.bits, alpha=writer.has_alpha)
+        return fitted(pixels, writer.bits, alpha=writer.has_alpha, on_white=writer.clip.options.on_white)
 
     return writer.ready(None if before is None else taken(before), taken(frame))
 

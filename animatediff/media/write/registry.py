@@ -67,7 +67,14 @@ def without_sound(formats: Iterable[str]) -> str:
 
 def without_alpha(formats: Iterable[str], options: WriteOptions) -> str:
     """Return a note on the formats that cannot contain transparency, or "" if all can."""
-    return _lacking(formats, options, lambda writer: writer.has_alpha, "cannot contain transparency, which is white")
+    said = "cannot contain transparency, which is white" if options.on_white else "cannot contain transparency"
+    return _lacking(formats, options, lambda writer: writer.has_alpha, said)
+
+
+def with_alpha(formats: Iterable[str], options: WriteOptions) -> list[str]:
+    """Return the formats that can contain transparency."""
+    clip = Clip(Fraction(8), options=options)
+    return [name for name in formats if name != "TXT" and WRITERS[name](Path("trial"), clip).has_alpha]
 
 
 def without_depth(formats: Iterable[str], options: WriteOptions) -> str:
