@@ -14,7 +14,7 @@ SHORT = {"enable": True, "video_length": 8, "overlap": 2, "fps": 8, "returns": "
 FIELDS = {**EULER, "prompt": "a red circle", "steps": 2}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def beat(host):
     """Two seconds, with a tone in the second half of the first one."""
     samples = np.zeros(2 * RATE)
