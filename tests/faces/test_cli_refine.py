@@ -114,6 +114,7 @@ def test_enlarging_alone_is_pillows_and_needs_no_model(run, no_models):
     wanted = [Image.fromarray(frame).resize((54, 54), Image.Resampling.LANCZOS) for frame in frames()]
     assert np.array_equal(shown("b.apng"), wanted) and told["size"] == "54x54"
     assert told["temporal_error"]["before"]["difference"] >= 0
+    assert "32x32 to 54x54 by Lanczos, denoising strength 0" in run("info", "b.apng")[1]
     refined(run, "a.apng", "--denoising-strength", "0", "--size", "64x32", "--fit", "stretch",
             "--out", "c.apng", "--json")
     assert np.array_equal(shown("c.apng"), [np.asarray(Image.fromarray(frame).resize(

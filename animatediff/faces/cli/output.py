@@ -130,6 +130,10 @@ def print_info(text: str, about: Any) -> None:
         return
     for key, value in about["settings"].items():
         tell(f"{key:26}{', '.join(map(str, value)) if isinstance(value, list) else value}")
+    for step in about["refined"] if isinstance(about.get("refined"), list) else []:
+        if isinstance(step, dict):
+            tell(f"{'refined':22}{step.get('size', '?')} to {step.get('to', '?')} by {step.get('upscaler', '?')}, "
+                 f"denoising strength {step.get('denoising_strength', '?')}")
     module, checkpoint = (found if isinstance(found := about.get(name), dict) else {}
                           for name in ("motion_module", "checkpoint"))
     tell(f"{'made with':26}animatediff {about.get('animatediff', '?')}, {module.get('name', 'no motion module')}"
