@@ -116,6 +116,7 @@ class Asked:
     find_sound: Callable[[Settings], Sound | None] = sounds.of
     source: SourceFrames | None = None  # frames of the source video
     problems: tuple[AnimateDiffError, ...] = ()  # known before the preflight
+    mask_notices: tuple[str, ...] = ()  # notices of the source's mask
 
     @property
     def frames(self) -> int:
@@ -212,6 +213,7 @@ class _Findings:
         self.notice(asked, settings, frames)
         self.notices += notices.of_pictures(settings, from_picture=asked.sampled.from_picture)
         self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
+        self.notices += asked.mask_notices
         self.notices += notices.of_speed(settings, asked.passes.iterations[0].run.steps)
         self.notices += writing.notices(settings)
 

@@ -185,6 +185,12 @@ class ChangeMask:
         return (picture * share + source * (1 - share)).round().astype(picture.dtype)
 
 
+def mask_notices(path: str, frames: SourceFrames) -> tuple[str, ...]:
+    """Return the notices of `ChangeMask.read`, before the run. Raises MediaError for an unreadable mask."""
+    first = next(Source.open(path).pictures([0], masks.gray))
+    return _other_shape(path, first.size, frames)
+
+
 def _other_shape(path: str, size: tuple[int, int], frames: SourceFrames) -> tuple[str, ...]:
     """Return a notice if a mask of this size has another aspect ratio than the source."""
     (width, height), (own_width, own_height) = size, frames.size

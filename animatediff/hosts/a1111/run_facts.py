@@ -13,7 +13,7 @@ from animatediff import few_steps
 from animatediff.clip import writing
 from animatediff.clip.preflight import Asked, Found, Preflight, preflight
 from animatediff.clip.sampled import Sampled
-from animatediff.clip.source import SourceFrames
+from animatediff.clip.source import SourceFrames, mask_notices
 from animatediff.errors import AnimateDiffError
 from animatediff.hosts.a1111 import distilled, library, motion_loras, motion_mask, options, server_sound, source
 from animatediff.hosts.shared import host_samplers
@@ -80,7 +80,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         preset["scheduler"] = preset.pop("schedule_type")
     host = defaults(from_picture=from_picture) | preset | known
     module, problem = library.described(settings.motion_module)
-    settings, video, problems = _source(settings, anywhere=anywhere)
+    settings, video, problems, said = _source(settings, anywhere=anywhere)
     steps, cfg = int(host["steps"]), float(host.get("cfg") or 1)
     name = sd_samplers.get_sampler_and_scheduler(host["sampler"], None)[0]
     strength = float(host["strength"]) if from_picture else None
@@ -101,18 +101,19 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
     return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
                            int(host["clips"]), sources, prompts, probed, read_mask,
                            partial(motion_loras.described, settings), library.find_rife,
-                           partial(server_sound.of, anywhere=anywhere), video, problems))
+                           partial(server_sound.of, anywhere=anywhere), video, problems, said))
 
 
 def _source(settings: Settings, *, anywhere: bool
-            ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...]]:
-    """Return the settings for infotexts, the frames of the source video, and its error."""
+            ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...], tuple[str, ...]]:
+    """Return the settings for infotexts, the frames of the source video, its error, and notices of its mask."""
     try:
         settings = source.named(settings)
         video = source.SourceVideo.read(settings, anywhere=anywhere)
-        return settings, video and video.frames, ()
+        said = mask_notices(str(video.mask), video.frames) if video and video.mask else ()
+        return settings, video and video.frames, (), said
     except AnimateDiffError as error:
-        return replace(settings, video_source="", video_path="", mask_path=""), None, (error,)
+        return replace(settings, video_source="", video_path="", mask_path=""), None, (error,), ()
 
 
 def sampled_of(p: Any) -> Sampled:
