@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_cases import slow
 from test_pipeline import Spy, hooks, settings
 
 from animatediff import sampler_table
@@ -62,7 +63,8 @@ def test_seamless_makes_the_ends_more_alike(pipeline):
     assert ends("seamless") < ends("none")
 
 
-@pytest.mark.parametrize("sampler", sampler_table.SAMPLERS)
+@pytest.mark.parametrize("sampler", [name if name in ("DDIM", "Euler a") else slow(name)
+                                     for name in sampler_table.SAMPLERS])
 def test_seam_repair_changes_only_the_frames_around_the_seam(pipeline, sampler):
     asked = dict(frames=8, context_length=6, steps=2, sampler=sampler, cfg=1)
     plain = pipeline.sample(settings(**asked))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
+from slow_cases import slow
 
 from animatediff.clip import pictures
 from animatediff.engine.pipeline import Pipeline
@@ -108,7 +109,7 @@ def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
     {"freeinit_iterations": 2}, {"freeinit_iterations": 2, "freeinit_fast": True, "sampler": "Euler a"},
     {"seam_repair": 0.75, "frames": 9, "context_length": 8},
     {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
-@pytest.mark.parametrize("cfg", [1, 4])
+@pytest.mark.parametrize("cfg", [1, slow(4)])
 def test_frame_lock_holds_in_freeinit_and_seam_repair(pipeline, sources, more, cfg):
     """FreeInit samples the clip again, and seam repair its ends. The held pictures stay, and other frames change."""
     s = settings(**{"init": sources / "one.png", "last_frame": sources / "other.png",
