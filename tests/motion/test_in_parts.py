@@ -47,7 +47,7 @@ def test_with_a_motion_module(layout, make_host, inputs, make_module, clips_of):
 @settings(deadline=None, max_examples=6, suppress_health_check=list(HealthCheck))
 @given(family=st.sampled_from(["v1", "v2", "v3"]), frames=st.integers(1, 5), clips=st.integers(1, 3),
        height=st.sampled_from([8, 9, 11]), width=st.sampled_from([8, 13]), positions=st.integers(1, 40),
-       dtype=st.sampled_from([torch.float32, torch.bfloat16]), contiguous=st.booleans())
+       dtype=st.sampled_from([torch.float64, torch.bfloat16]), contiguous=st.booleans())
 @pytest.mark.usefixtures("tiling")
 def test_any_clips(make_host, inputs, make_module, monkeypatch, family, frames, clips, height, width, positions, dtype,
                    contiguous):
@@ -61,9 +61,9 @@ def test_any_clips(make_host, inputs, make_module, monkeypatch, family, frames, 
         expected = host(x, text)
         with in_parts(host.unet, module):
             found = host(x, text)
-    # At 8x8 the innermost GroupNorms have two values per group, which can amplify rounding errors a hundredfold.
-    tight = 5e-2 if dtype is torch.bfloat16 else 1e-3 if (height, width) == (8, 8) else 1e-5
-    assert (found.float() - expected.float()).abs().max() <= tight * max(1.0, expected.float().abs().max())
+    # In float64: at 8x8 the innermost GroupNorms have two values per group, which amplify rounding a hundredfold.
+    tight = 5e-2 if dtype is torch.bfloat16 else 1e-9
+    assert (found.double() - expected.double()).abs().max() <= tight * max(1.0, expected.double().abs().max())
 
 
 def test_a_forward_of_other_code_is_kept(make_host, inputs):
