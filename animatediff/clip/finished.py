@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from animatediff import settings as table
 from animatediff.clip import infotext
@@ -61,7 +62,7 @@ class Finished:
         if fps is None and whole and steady is None:
             return cls(path, tuple(seconds), (len(seconds) / whole).limit_denominator(1001), text)
         if fps is not None:
-            found = rate(fps)
+            found = rate(fps, "from_fps")
         elif steady and not (stated and abs(stated - steady) <= CLOSE_ENOUGH * stated):
             found = rate(steady)
         else:
@@ -104,15 +105,22 @@ class Finished:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the first frame."""
-        return next(read.pictures(self.path)).size
+        return next(self.pictures()).size
+
+    def pictures(self) -> Iterator[Image.Image]:
+        """Yield the frames in RGB. Raises MediaError if their sizes differ."""
+        yield from map(read.one_size(self.path), read.pictures(self.path))
 
     def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
-        """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip."""
-        source, channels = Source.open(self.path), AlphaChannels(size, fit)
+        """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip.
+
+        Raises MediaError if the frames' sizes differ.
+        """
+        source, channels, checked = Source.open(self.path), AlphaChannels(size, fit), read.one_size(self.path)
         for frame, alpha in source.pictures(range(len(source.timeline.times)), lambda each: (each, alpha_of(each))):
             if source.is_video and frame.mode == "RGB":  # which then all frames are
                 return None
-            channels.add(alpha, frame.size)
+            channels.add(alpha, checked(frame).size)
         return channels.pictures
 
     def described(self, interpolation: Interpolation, plays: Fraction) -> str:
@@ -130,14 +138,14 @@ class Finished:
 
     def frames(self, stream: Stream) -> Iterator[np.ndarray]:
         """Yield the clip's frames as interpolated by `stream`."""
-        for picture, seconds in zip(read.pictures(self.path), self.seconds):
+        for picture, seconds in zip(self.pictures(), self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
 
     def measured(self, watched: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> Score:
         """Return the clip's score: flicker, colour drift and so on. watched: wraps the frames to show progress."""
         meter = ScoreMeter()
-        for picture, seconds in watched(zip(read.pictures(self.path), self.seconds)):
+        for picture, seconds in watched(zip(self.pictures(), self.seconds)):
             meter.add(np.asarray(picture), seconds)
         return meter.score
 

@@ -147,18 +147,19 @@ class Refinement:
 
     def own_frames(self) -> Iterator[np.ndarray]:
         """Yield the clip's original frames, uint8 [h w 3]."""
-        yield from map(np.asarray, read.pictures(self.clip.path))
+        yield from map(np.asarray, self.clip.pictures())
 
     def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
         """Yield all of the clip's frames, enlarged."""
-        yield from map(self.enlargement.load(device), read.pictures(self.clip.path))
+        yield from map(self.enlargement.load(device), self.clip.pictures())
 
     def inputs(self, settings: Settings, find_lora: Callable[[str], Path], device: Any) -> Inputs:
         """Return the inputs of the run that samples the clip again.
 
         settings: settings of this run, with the paths of its files.
         """
-        found = Inputs.read(settings, find_lora, self.enlargement.load(device))
+        checked, enlarged = read.one_size(self.clip.path), self.enlargement.load(device)
+        found = Inputs.read(settings, find_lora, lambda image: enlarged(checked(image)))
         assert found.pictures is not None
         source = replace(found.pictures.source, more=False)  # the frames left out only repeat others
         return replace(found, source=source, pictures=replace(found.pictures, source=source))

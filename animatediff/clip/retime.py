@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,8 +110,3 @@ class Retimed:
         return (f"{frames} frame{'s' * (frames != 1)} at {float(self.clip.fps):g} fps to "
                 f"{float(self.interpolation.fps):g} fps by {self.interpolation.told}"
                 f"{', as a loop' if self.interpolation.closed else ''}")
-
-
-def result_name(file: Path) -> str:
-    """Return the file name of the result, without an ending."""
-    return f"{file.name if file.is_dir() else file.stem}-interpolated"

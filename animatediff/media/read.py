@@ -35,6 +35,24 @@ def pictures(path: str | Path) -> Iterator[Image.Image]:
         yield from (picture for _, picture in _of_file(path))
 
 
+def one_size(where: Path) -> Callable[[Image.Image], Image.Image]:
+    """Return a function that returns pictures unchanged, and raises MediaError for one of another size than the first.
+
+    where: the file or folder of the pictures.
+    """
+    sizes: list[tuple[int, int]] = []
+
+    def checked(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        if image.size != sizes[0]:
+            first, other = ("x".join(map(str, size)) for size in (sizes[0], image.size))
+            raise MediaError(f"picture {len(sizes)} has {other} pixels, the first one {first}", where=end_of(where),
+                             remedy="Give pictures of one size")
+        return image
+
+    return checked
+
+
 def first(path: Path) -> Image.Image:
     """Return the first picture of a file, with its transparency."""
     return next(_of_file(path, lambda make: make()))[1]

@@ -22,17 +22,17 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
-def rate(fps: float | Fraction) -> Fraction:
+def rate(fps: float | Fraction, where: str = "fps") -> Fraction:
     """Return frames per second as a fraction. 23.976, 29.97, 59.94 … become the broadcast rates n * 1000/1001.
 
-    Raises MediaError for a rate out of range.
+    Raises MediaError for a rate out of range. where: name of the parameter, for the message.
     """
     try:
         exact = Fraction(fps)
     except (TypeError, ValueError, OverflowError):
         exact = Fraction(0)
     if not FPS_MINIMUM <= exact <= FPS_MAXIMUM:
-        raise MediaError(f"{quoted(fps)} frames per second cannot be written", where="fps",
+        raise MediaError(f"{quoted(fps)} frames per second cannot be written", where=where,
                          remedy=f"Give a number from {float(FPS_MINIMUM)} to {float(FPS_MAXIMUM):g}")
     broadcast = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
     # People write these rates with up to three decimals. At 5 and below, the number is taken as it is.

@@ -4,8 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from animatediff import settings as table
@@ -14,7 +13,7 @@ from animatediff.faces.cli import output, request
 from animatediff.faces.cli.output import counted
 
 if TYPE_CHECKING:
-    from animatediff.media.write import ClipWriter, Target
+    from animatediff.media.write import ClipWriter
 
 INTERRUPTED = 130
 LOOPS = ("auto", "yes", "no")
@@ -42,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def interpolate(arguments: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
-    from animatediff.clip.finished import Finished
     from animatediff.clip.retime import Request, Retimed
     from animatediff.engine import models
     from animatediff.engine.device import pick_device
@@ -51,11 +49,12 @@ def interpolate(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in NAMES}
     device = table.BY_NAME["device"].for_people().read(arguments.device, "--device")
     try:
-        request = Request.read({name: value or None for name, value in given.items()})
-        target, formats = _target(arguments, request.format)
-        write.check(target, formats)
-        clip = Finished.read(Path(arguments.file), request.from_fps)
-        retimed = Retimed.of(request, clip, models.find_rife)
+        asked = Request.read({name: value or None for name, value in given.items()})
+        clip = request.clip(arguments.file, asked.from_fps)
+        target = request.result(arguments.out, arguments.file, "interpolated")
+        formats = asked.format or (write.format_of(arguments.out) or clip.format,)
+        write.check(target, formats, [clip.path])
+        retimed = Retimed.of(asked, clip, models.find_rife)
     except AnimateDiffError as error:
         raise error.named(FLAGS) from error
     between = retimed.interpolation.on(pick_device(device) if retimed.interpolation.model else "cpu")
@@ -82,19 +81,6 @@ def _with_progress(frames: Iterator[Any], total: int, arguments: argparse.Namesp
                 dynamic_ncols=True)
 
 
-def _target(arguments: argparse.Namespace, formats: Sequence[str]) -> tuple[Target, list[str]]:
-    from animatediff.clip import retime
-    from animatediff.media.write import Target, format_of
-
-    file = Path(arguments.file)
-    own = "PNG" if file.is_dir() else format_of(file) or "MP4"
-    whole = Target(arguments.out)
-    if not request.is_folder(arguments.out) or not whole.stem:  # `stem` raises FormatError for other endings
-        return whole, list(formats or [format_of(arguments.out) or own])
-    out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
-    return Target(out, retime.result_name(file)), list(formats or [own])
-
-
 def _report(arguments: argparse.Namespace, writer: ClipWriter, notes: list[str], *, interrupted: bool) -> None:
     if arguments.json:
         output.tell(json.dumps({"written": [str(path) for path in writer.paths], "frames": writer.count,
@@ -105,4 +91,4 @@ def _report(arguments: argparse.Namespace, writer: ClipWriter, notes: list[str],
     output.tell(f"{counted(writer.count, 'frame')} at {float(writer.clip.fps):g} fps")
     output.notes([] if arguments.quiet else notes)
     if interrupted:
-        output.say("Interrupted: the frames so far are kept")
+        output.interrupted(writer.count)

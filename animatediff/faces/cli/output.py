@@ -48,6 +48,12 @@ def quietly(line: str) -> None:
     """Print nothing. Used instead of `say` with --quiet; --json still reports notes."""
 
 
+def interrupted(frames: int) -> None:
+    """Say on standard error how many frames an interrupted run has kept."""
+    kept = f"{counted(frames, 'finished frame')} {'is' if frames == 1 else 'are'} kept"
+    say(f"Interrupted: {kept if frames else 'no frame was finished, nothing is kept'}")
+
+
 def fail(message: str, code: int, *, as_json: bool, kept: Sequence[Path] = ()) -> int:
     """Print the error and return the exit code. kept: files that are complete nevertheless."""
     say(f"animatediff: {message}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from animatediff import settings as table
-from animatediff.errors import MediaError, SettingsError, renamed
+from animatediff.errors import SettingsError, renamed
 from animatediff.faces.cli import output, render, request
 from animatediff.faces.cli.output import counted
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from animatediff.clip.job import Clip, Known, Written
     from animatediff.clip.refine import Refinement
     from animatediff.clip.resume import Keeper
-    from animatediff.media.measure.temporal import TemporalError
     from animatediff.media.sound import Sound
     from animatediff.media.write import Target
 
@@ -61,7 +60,6 @@ def refine(arguments: argparse.Namespace) -> int:
     arguments.source = arguments.file  # the file that messages name as the settings' origin, as with `render --from`
     begun, found = render.resumed(arguments, refines=True)
     from animatediff.clip import refine
-    from animatediff.clip.finished import Finished
     from animatediff.engine import models
     from animatediff.media import write
 
@@ -69,13 +67,12 @@ def refine(arguments: argparse.Namespace) -> int:
     if begun and found:
         values = refine.of_state(found["about"]) | values
         arguments.source = arguments.file = arguments.file or values["init"]
-    if not arguments.file:
-        raise SettingsError("no clip is named", where="FILE", remedy="Name one: animatediff refine clip.gif --scale 2")
-    target = write.Target(f"{begun.parent}/", begun.stem) if begun else _target(arguments)
-    clip = Finished.read(Path(arguments.file), values.pop("from_fps", None))
+    clip = request.clip(arguments.file, values.pop("from_fps", None))
+    target = (write.Target(f"{begun.parent}/", begun.stem) if begun
+              else request.result(arguments.out, arguments.file, "refined"))
     values.setdefault("formats", [write.format_of(arguments.out) or clip.format])
     asked = refine.Refinement.of(clip, values, models.find_upscaler)
-    write.check(target, asked.settings.formats)
+    write.check(target, asked.settings.formats, [clip.path])
     write.probe(asked.settings.formats)
     say = output.quietly if arguments.quiet else output.say
     say(str(asked))
@@ -89,10 +86,12 @@ class _Run:
     """One run of the command."""
 
     def __init__(self, arguments: argparse.Namespace, asked: Refinement, target: Target):
+        from animatediff.media.measure.before_after import BeforeAfter
+
         self.arguments, self.asked, self.target = arguments, asked, target
         self.say = output.quietly if arguments.quiet else output.say
         self.notes: list[str] = []
-        self.meters = _Meters(asked)
+        self.meter = BeforeAfter(asked.own_frames)
 
     def enlarged(self) -> int:
         """Enlarge the frames one by one, without an image model."""
@@ -106,7 +105,7 @@ class _Run:
 
         def frames(*_: Any) -> Iterator[Any]:
             device = pick_device(asked.settings.device)
-            yield from self.meters.watched(self._with_progress(asked.frames(device), count))
+            yield from self.meter.watched(self._with_progress(asked.frames(device), count))
 
         clip = self._clip(count, lambda known: text, sounds.of(asked.settings) or asked.sound)
         alpha = asked.clip.alpha((asked.enlargement.width, asked.enlargement.height), asked.enlargement.fit)
@@ -145,7 +144,7 @@ class _Run:
         keeper = resume.Keeper(None, identity, every=self.arguments.save_state, found=found)
         with output.Progress(calls, hidden=self.arguments.quiet) as progress:
             def frames(on_event: Any, keeper: Keeper) -> Iterator[Any]:
-                yield from self.meters.watched(pipeline.render(plan, on_event, keeper))
+                yield from self.meter.watched(pipeline.render(plan, on_event, keeper))
 
             clip = self._clip(len(plan.playback), text, plan.inputs.sound or asked.sound)
             given = plan.inputs.pictures
@@ -178,16 +177,15 @@ class _Run:
         from animatediff.clip import job
 
         written = job.run(frames, clip, keeper, on_event)
-        self._report(written, [*self.notes, *getattr(on_event, "notes", []), *self.meters.notes])
+        self._report(written, [*self.notes, *getattr(on_event, "notes", []), *self.meter.notes])
         if written.interrupted:
-            kept = f"{counted(written.frames, 'finished frame')} {'is' if written.frames == 1 else 'are'} kept"
-            output.say(f"Interrupted: {kept if written.frames else 'no frame was finished, nothing is kept'}")
+            output.interrupted(written.frames)
             if keeper.path is not None and keeper.path.exists():
                 output.say("animatediff refine --resume with the same --out continues from here")
         return INTERRUPTED if written.interrupted else 0
 
     def _report(self, written: Written, notes: list[str]) -> None:
-        before, after = self.meters.errors
+        before, after = self.meter.before, self.meter.after
         if self.arguments.json:
             try:
                 metadata = json.loads(written.text)
@@ -208,54 +206,18 @@ class _Run:
             output.tell(f"Temporal error: {after}; {self.asked.clip.path.name} had {before}")
         if written.loop and self.asked.clip.closes:
             output.tell(f"Loop score: {written.loop}")
-        output.notes([] if self.arguments.quiet else [*self.meters.notes, *written.notes])
-
-
-class _Meters:
-    """Measures the temporal errors of a clip and of the refined clip, both with the optical flow of the clip."""
-
-    def __init__(self, asked: Refinement):
-        self.asked = asked
-        self.notes: list[str] = []
-        self.errors: tuple[TemporalError | None, TemporalError | None] = None, None
-
-    def watched(self, frames: Iterator[Any]) -> Iterator[Any]:
-        """Measure the refined clip's frames, given in playback order, and yield them unchanged."""
-        from animatediff.media.measure.temporal import TemporalMeter
-
-        try:
-            before, after = TemporalMeter(), TemporalMeter()
-        except MediaError as error:
-            self.notes.append(f"the temporal error was not measured: {error}")
-            yield from frames
-            return
-        own = self.asked.own_frames()
-        for frame in frames:
-            yield frame
-            if (reference := next(own, None)) is not None:
-                before.add(reference)
-                after.add(frame if frame.dtype.itemsize == 1 else (frame >> 8).astype("uint8"), reference)
-        self.errors = before.error, after.error
+        output.notes([] if self.arguments.quiet else [*self.meter.notes, *written.notes])
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the given values, as `Refinement.of` takes them. Raises SettingsError, which names the flag."""
     from animatediff.clip.refine import ROWS
 
-    values = table.from_namespace(arguments)  # only parameters in the table; the others follow
     rows = {**ROWS, "from_fps": table.BY_NAME["fps"]}
-    values |= {name: row.read(getattr(arguments, name), f"--{name.replace('_', '-')}")
-               for name, row in rows.items() if hasattr(arguments, name)}
+    given = vars(arguments)
+    values = table.from_namespace(argparse.Namespace(**{name: given[name] for name in given if name not in rows}))
+    values |= {name: row.read(given[name], f"--{name.replace('_', '-')}")
+               for name, row in rows.items() if name in given}
     if "scale" in values and values.get("size"):
         raise SettingsError("a size is given as well", where="--scale", remedy="Give one of the two")
     return values
-
-
-def _target(arguments: argparse.Namespace) -> Target:
-    from animatediff.media.write import Target
-
-    whole, file = Target(arguments.out), Path(arguments.file)
-    if not request.is_folder(arguments.out) or not whole.stem:  # `stem` raises FormatError for other endings
-        return whole
-    out = arguments.out if arguments.out.endswith(("/", "\\")) else f"{arguments.out}/"
-    return Target(out, f"{file.name if file.is_dir() else file.stem}-refined")

@@ -154,7 +154,6 @@ def report(arguments: argparse.Namespace, settings: Settings, written: Written, 
     else:
         output.print_report(written, settings)
     if written.interrupted:
-        kept = f"{counted(written.frames, 'finished frame')} {'is' if written.frames == 1 else 'are'} kept"
-        output.say(f"Interrupted: {kept if written.frames else 'no frame was finished, nothing is kept'}")
+        output.interrupted(written.frames)
         if resumable:
             output.say("The same command with --resume continues from here")

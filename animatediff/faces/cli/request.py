@@ -15,6 +15,7 @@ from animatediff.faces.cli.output import FLAGS
 from animatediff.settings import Settings
 
 if TYPE_CHECKING:
+    from animatediff.clip.finished import Finished
     from animatediff.clip.inputs import Inputs
     from animatediff.clip.interpolation import Interpolation
     from animatediff.media.write import Target
@@ -179,6 +180,29 @@ def target(out: str, settings: Settings, passed: int = 0) -> Target:
         taken = []  # the folder does not exist yet; ClipWriter checks whether it can be written to
     parts = [f"{max(taken, default=0) + 1 + passed:05d}", str(settings.seed), settings.request_id]
     return Target(out if out.endswith(("/", "\\")) else f"{out or '.'}/", "-".join(filter(None, parts)), new=True)
+
+
+def clip(file: str | None, fps: float | None = None) -> Finished:
+    """Read the finished clip that a command names. fps: replaces the file's frame rate unless it is 0 or None."""
+    from animatediff.clip.finished import Finished
+
+    if not file:
+        raise SettingsError("no clip is named", where="FILE", remedy="Name a file or a folder of pictures")
+    try:
+        return Finished.read(Path(file), fps or None)
+    except MediaError as error:
+        raise error.named({"from_fps": "--from-fps"}) from error
+
+
+def result(out: str, file: str, what: str) -> Target:
+    """Return the target of a clip that is made from `file`. In a folder, it is named after the file, with `-what`."""
+    from animatediff.media.write import Target
+
+    whole, path = Target(out), Path(file)
+    if not is_folder(out) or not whole.stem:  # `stem` raises FormatError for other endings
+        return whole
+    name = path.resolve().name if path.is_dir() else path.stem  # the path "." has no name
+    return Target(out if out.endswith(("/", "\\")) else f"{out or '.'}/", f"{name}-{what}")
 
 
 def _repeated(values: dict[str, Any]) -> dict[str, Any]:

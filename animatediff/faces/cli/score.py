@@ -4,9 +4,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from animatediff.faces.cli import output
+from animatediff.faces.cli import output, request
 from animatediff.faces.cli.output import counted
 
 
@@ -20,9 +19,7 @@ def score(arguments: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
     from tqdm import tqdm
 
-    from animatediff.clip.finished import Finished
-
-    clip = Finished.read(Path(arguments.file))
+    clip = request.clip(arguments.file)
     found = clip.measured(lambda frames: tqdm(frames, "Measuring", len(clip.seconds), unit="frame", file=sys.stderr,
                                               disable=arguments.quiet, dynamic_ncols=True))
     if arguments.json:

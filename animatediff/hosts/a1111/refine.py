@@ -23,7 +23,6 @@ from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import jobs, options, results
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.stop import AnimateDiffStopped
-from animatediff.media import read
 from animatediff.media.write import WRITERS, Target
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
@@ -161,7 +160,7 @@ def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str
 
     For latent upscaling, the size is the clip's own, rounded for the image model.
     """
-    for number, picture in zip(order, read.pictures(clip.path)):
+    for number, picture in zip(order, clip.pictures()):
         if upscaler.startswith(LATENT):
             width, height = (int(side) for side in sized(*picture.size).split("x"))
             yield images.resize_image(1, picture, width, height, LANCZOS)

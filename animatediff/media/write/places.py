@@ -69,9 +69,26 @@ class NameTakenError(MediaError):
     """Another run writes files of this name, or they exist although they must be new."""
 
 
-def check(target: str | Path | Target, formats: str | Iterable[str]) -> None:
-    """Raise MediaError if the clip's files cannot be written. For use before a run; leaves no files."""
-    check_place(target_of(target).stem, names(formats), make=False)
+def check(target: str | Path | Target, formats: str | Iterable[str], inputs: Iterable[Path] = ()) -> None:
+    """Raise MediaError if the clip's files cannot be written. For use before a run; leaves no files.
+
+    inputs: files and folders that the run reads. The clip may not replace them.
+    """
+    stem = target_of(target).stem
+    places = [WRITERS[name].place(stem) for name in names(formats)]
+    for path in inputs:
+        if any(_replaces(place, path) for place in places):
+            raise MediaError("is read by this run, and its result would replace it", where=end_of(path),
+                             remedy="Choose another name for the result")
+    check_place(stem, names(formats), make=False)
+
+
+def _replaces(place: Path, path: Path) -> bool:
+    """Return whether a clip at `place` replaces `path`, or a file in it."""
+    try:
+        return place.samefile(path) or (place.is_dir() and path.is_file() and place.samefile(path.parent))
+    except (OSError, ValueError):  # one of them does not exist
+        return False
 
 
 def check_free(target: str | Path | Target) -> None:
