@@ -22,7 +22,7 @@ from animatediff.settings import BY_NAME, Settings
 
 NAMES = source.NAMES
 SOURCES = (*NAMES, "last_frame", "mask_path")
-Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture, see clip.refine.Enlargement.load
+Enlarged = Callable[[Image.Image], np.ndarray]  # resizes a picture, see clip.enlargement.Enlargement.load
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from the clip's file. With a denoising strength of 0, frames are only enlarged a
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from animatediff import few_steps, windows
 from animatediff import settings as table
 from animatediff.clip import infotext, resume
+from animatediff.clip.enlargement import Enlargement, FindModel, sized
 from animatediff.clip.finished import REFINED, Finished, about, steps
 from animatediff.clip.inputs import Inputs
 from animatediff.clip.provenance import metadata_text, sha256
-from animatediff.errors import ModelError, SettingsError, end_of
+from animatediff.errors import SettingsError
 from animatediff.media import read
 from animatediff.media.sound import Sound
-from animatediff.media.upscale import LANCZOS, LATENT, METHODS, MODEL, Upscaler, network
+from animatediff.media.upscale import LANCZOS, LATENT
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, Settings
 
@@ -45,44 +45,8 @@ KEPT = {"motion_module", "checkpoint", "context_length", "context_schedule", "st
         "travel_easing", "seed", "steps", "cfg", "sampler", "schedule_type", "preset", "motion_lora", "motion_scale",
         "motion_scale_steps", "motion_effect", "motion_mask", "motion_mask_min", "motion_mask_max", "speed",
         "loop_number", "dtype", "windows_per_call"}
+SAMPLING = ("denoising_strength_frames", "mask_path")  # settings that have no effect on a clip that is only enlarged
 SOUND = ("audio", "audio_start", "audio_loop")  # taken from that run as well if the clip's file has no sound
-FindModel = Callable[[str], Path]  # returns the file of an upscaler model's name, or raises ModelError
-
-
-@dataclass(frozen=True)
-class Enlargement:
-    """How frames are enlarged."""
-
-    method: str  # of media.upscale.METHODS
-    width: int  # of the result
-    height: int  # of the result
-    model: Path | None = None  # the method's model file, if it has one
-    fit: str = "crop"  # see media.read.fitted
-
-    def load(self, device: Any = "cpu") -> Callable[[Image.Image], np.ndarray]:
-        """Return a function that enlarges a frame to uint8 [h w 3].
-
-        With LATENT, it returns the frame in a size that the VAE takes.
-        """
-        tensors = {} if self.model is None else network.check(self.model).tensors()
-        upscaler: Upscaler = METHODS[self.method](tensors, str(device))
-
-        def enlarged(image: Image.Image) -> np.ndarray:
-            frame = Image.fromarray(upscaler(np.asarray(image), self.width, self.height))
-            size = _multiples(*frame.size) if self.method == LATENT else (self.width, self.height)
-            return np.asarray(read.fitted(frame, *size, self.fit))
-
-        return enlarged
-
-    @property
-    def size(self) -> str:
-        """WIDTHxHEIGHT."""
-        return f"{self.width}x{self.height}"
-
-    @property
-    def told(self) -> str:
-        """Method for people, such as "Lanczos" or the name of the model file."""
-        return self.model.name if self.model else self.method
 
 
 @dataclass(frozen=True)
@@ -113,7 +77,7 @@ class Refinement:
             width, height = (settings.width, settings.height) if strength else wanted
         else:
             width, height = settings.width, settings.height
-        enlargement = replace(cls._enlargement(upscaler, width, height, find), fit=settings.fit)
+        enlargement = Enlargement.of(upscaler, width, height, find, settings.fit)
         if not strength and enlargement.method == LATENT:
             raise SettingsError("latents are enlarged for the image model, which a denoising strength of 0 leaves out",
                                 where="upscaler", remedy=f"Use {LANCZOS} or an upscaler model, or more than 0")
@@ -124,16 +88,6 @@ class Refinement:
             raise SettingsError("leaves nothing to do: the clip keeps its size and is not sampled",
                                 where="denoising_strength", remedy="Use more than 0, another size or a model")
         return cls(clip, size, settings, enlargement, order)
-
-    @staticmethod
-    def _enlargement(upscaler: str, width: int, height: int, find: FindModel) -> Enlargement:
-        plain = {name.lower(): name for name in (LANCZOS, LATENT)}
-        if upscaler.lower() in plain:
-            return Enlargement(plain[upscaler.lower()], width, height)
-        path = find(upscaler)
-        network.check(path)
-        network.library()
-        return Enlargement(MODEL, width, height, path)
 
     @property
     def samples(self) -> bool:
@@ -230,8 +184,12 @@ def annotated(text: str, note: Mapping[str, Any]) -> str:
 def resampled(clip: Finished, given: Mapping[str, Any]) -> tuple[Settings, range]:
     """Return the settings of a run that samples the clip's frames again, and the numbers of these frames.
 
-    The settings have a size only if it is in `given`.
+    The settings have a size only if it is in `given`. Raises SettingsError for values out of range or without effect.
     """
+    without_effect = next((name for name in SAMPLING if given.get(name)), None)
+    if without_effect and given.get("denoising_strength") == 0:
+        raise SettingsError("has no effect with a denoising strength of 0, which only enlarges the frames",
+                            where=without_effect, remedy="Leave it out, or use a denoising strength of more than 0")
     made = last_run(clip)
     values = _readable(made)
     if given.get("preset"):
@@ -273,17 +231,6 @@ def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def sized(width: float, height: float) -> str:
-    """Return the nearest size that an image model takes, as WIDTHxHEIGHT. Raises SettingsError if it is too large."""
-    return BY_NAME["size"].read(_multiples(width, height), "size")
-
-
-def _multiples(width: float, height: float) -> tuple[int, int]:
-    row = BY_NAME["size"]
-    step, least = row.multiple_of, int(row.minimum or 1)
-    return max(least, round(width / step) * step), max(least, round(height / step) * step)
-
-
 def _as_it_plays(clip: Finished, count: int) -> tuple[range, dict[str, Any]]:
     """Return the numbers of the frames to refine, and the settings of their loop.
 
@@ -303,20 +250,3 @@ def _as_it_plays(clip: Finished, count: int) -> tuple[range, dict[str, Any]]:
         return range(count), {"closed_loop": made.closed_loop}
     schedule = made.context_schedule if made.context_schedule in windows.CLOSING else windows.CLOSING[0]
     return range(count), {"closed_loop": "seamless", "context_schedule": schedule}
-
-
-def find_in(name: str, folders: Iterable[Path]) -> Path:
-    """Return the upscaler model of this name: a path, or a file name in the folders, with or without its ending.
-
-    Raises ModelError if there is none.
-    """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    folders = list(folders)
-    for folder in folders:
-        for ending in ("", *network.SUFFIXES):
-            if (found := folder / f"{name}{ending}").is_file():
-                return found
-    raise ModelError("there is no such upscaler model", where=end_of(name),
-                     remedy=f"Use {LANCZOS}, {LATENT}, or the path of a model's file")

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from animatediff.clip.plan import Plan
     from animatediff.engine.pipeline import Pipeline
 
-FRAMES = 2  # of the trial: the fewest that the motion module mixes
-TOKENS = 77
+FRAMES = 2  # frames of the trial, the fewest that the motion module mixes
+TOKENS = 77  # length of a prompt's embedding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """memory: bytes of tensors, weights included."""
+    """The time and memory that a run will need."""
 
     seconds: float
-    memory: int
+    memory: int  # bytes of all tensors, with the weights
 
     def __str__(self) -> str:
         return f"about {duration(self.seconds)}, {self.memory / 2**30:.2g} GB of memory"
@@ -38,15 +38,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Trial:
-    """memory: the most bytes that tensors took at once, those that were there before not counted."""
+    """The time and memory of one call of a network."""
 
     seconds: float
-    memory: int
+    memory: int  # largest number of bytes of the call's tensors at once, without those that existed before
 
 
 @torch.no_grad()
 def estimate(pipeline: Pipeline, plan: Plan, calls: int) -> Estimate:
-    """Of the rest of a run, with so many calls of the UNet. The trial runs the UNet on 2 frames and the VAE on one."""
+    """Return the estimate for the rest of a run. The UNet is tried on two frames and the VAE on one.
+
+    calls: number of UNet calls in the rest of the run.
+    """
     unet: Any = pipeline.unet
     vae: Any = pipeline.vae
     settings = plan.settings
@@ -61,14 +64,17 @@ def estimate(pipeline: Pipeline, plan: Plan, calls: int) -> Estimate:
     roles = 1 if settings.cfg == 1 else 2
     rows = roles * min(settings.frames, settings.context_length)
     started = plan.inputs.pictures is not None
-    frames = settings.frames * (2 if started else 1)  # which the VAE encodes, too
+    frames = settings.frames * (2 if started else 1)  # the VAE encodes the start pictures as well
     weights = sum(map(size_of, filter(None, (unet, vae, module))))
     return Estimate(calls * rows * of_unet.seconds / FRAMES + frames * of_vae.seconds,
                     weights + max(rows * of_unet.memory // FRAMES, of_vae.memory))
 
 
 def tried(call: Callable[[], Any], network: nn.Module) -> Trial:
-    """The second of two calls: the first one chooses algorithms and loads them."""
+    """Return the time of the second of two calls, and the memory of the first.
+
+    The first call is slower, since it chooses and loads algorithms.
+    """
     with LiveBytes(network) as live:
         call()
     device = next(network.parameters()).device
@@ -80,13 +86,16 @@ def tried(call: Callable[[], Any], network: nn.Module) -> Trial:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made in the block. most: at once. network: whose weights do not
-    count."""
+    """Counts the bytes of the tensors that are created in the block and still exist.
+
+    network: its weights are not counted.
+    now: bytes now. most: largest number of bytes at once.
+    """
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.now = self.most = 0
-        self._network = network  # so that nothing else gets the places of its weights
+        self._network = network  # keeps its weights alive, so that no other tensor gets the same storage address
         self._known: dict[int, Any] = {
             each.untyped_storage()._cdata: None for each in (*network.parameters(), *network.buffers())}
 
@@ -112,7 +121,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def size_of(network: nn.Module) -> int:
-    """Bytes of its weights."""
+    """Return the number of bytes of a network's weights."""
     return sum(each.numel() * each.element_size() for each in network.parameters())
 
 

@@ -93,8 +93,8 @@ def find_rife(name: str) -> Path | None:
     """
     from animatediff.clip import interpolation
 
-    path = Path(name).expanduser()
-    if name and path.is_file():
+    path = user_paths.named(name)
+    if name and user_paths.there(path, Path.is_file):
         return path
     found = interpolation.find_in(name, folders())
     if name and found is None:
@@ -104,10 +104,13 @@ def find_rife(name: str) -> Path | None:
 
 
 def find_upscaler(name: str) -> Path:
-    """The upscaler model that a user named: a path, or a name in a folder of motion modules."""
-    from animatediff.clip import refine
+    """Return the path of an upscaler model. Raise ModelError if there is none.
 
-    return refine.find_in(name, folders())
+    name: a path, or a name in a folder of motion modules.
+    """
+    from animatediff.clip import enlargement
+
+    return enlargement.find_in(name, folders())
 
 
 def find_checkpoint(name: str) -> Path:

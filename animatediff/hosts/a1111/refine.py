@@ -16,9 +16,10 @@ from modules import images, processing, scripts, sd_samplers, shared
 from PIL import Image
 
 from animatediff.clip import job
+from animatediff.clip.enlargement import sized
 from animatediff.clip.finished import Finished, about
 from animatediff.clip.infotext import by_webui_names
-from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sized, sound_kept
+from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sound_kept
 from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import jobs, options, results
 from animatediff.hosts.shared import infotext

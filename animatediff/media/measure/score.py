@@ -85,11 +85,12 @@ class ScoreMeter:
     def score(self) -> Score:
         """Score of the frames so far."""
         count, seconds, times = len(self._times), float(self._end), np.array(self._times)
+        notes = [*self._notes, *(["there is only one frame, and so no change to measure"] if count == 1 else [])]
         course = self._course.values
         return Score(count, seconds, Flicker.of(course, count / seconds if seconds else 0),
                      self._temporal.error if self._temporal else None, Drift.along(course, times),
                      Drift.of(self._colours.means, times), self._colours.distance if count > 1 else None,
-                     self._loop.score, list(self._notes))
+                     self._loop.score, notes)
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
