@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from animatediff import settings as table
 from animatediff.clip import infotext
 from animatediff.clip.interpolation import Interpolation, closes
 from animatediff.clip.provenance import metadata_text
-from animatediff.errors import AnimateDiffError
+from animatediff.errors import AnimateDiffError, MediaError, end_of
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
 from animatediff.media.measure.score import Score, ScoreMeter
@@ -106,6 +107,16 @@ class Finished:
         """Width and height of the first frame."""
         return next(read.pictures(self.path)).size
 
+    def pictures(self) -> Iterator[Image.Image]:
+        """Yield the frames in RGB. Raises MediaError if they cannot be read, or if their sizes differ."""
+        size = None
+        for number, picture in enumerate(read.pictures(self.path)):
+            size = size or picture.size
+            if picture.size != size:
+                what = "frame {} has {}x{} pixels, and the first one {}x{}".format(number, *picture.size, *size)
+                raise MediaError(what, where=end_of(self.path), remedy="Give frames of one size")
+            yield picture
+
     def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
         """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip."""
         source, channels = Source.open(self.path), AlphaChannels(size, fit)
@@ -130,14 +141,14 @@ class Finished:
 
     def frames(self, stream: Stream) -> Iterator[np.ndarray]:
         """Yield the clip's frames as interpolated by `stream`."""
-        for picture, seconds in zip(read.pictures(self.path), self.seconds):
+        for picture, seconds in zip(self.pictures(), self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
 
     def measured(self, watched: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> Score:
         """Return the clip's score: flicker, colour drift and so on. watched: wraps the frames to show progress."""
         meter = ScoreMeter()
-        for picture, seconds in watched(zip(read.pictures(self.path), self.seconds)):
+        for picture, seconds in watched(zip(self.pictures(), self.seconds)):
             meter.add(np.asarray(picture), seconds)
         return meter.score
 

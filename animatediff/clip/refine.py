@@ -147,11 +147,11 @@ class Refinement:
 
     def own_frames(self) -> Iterator[np.ndarray]:
         """Yield the clip's original frames, uint8 [h w 3]."""
-        yield from map(np.asarray, read.pictures(self.clip.path))
+        yield from map(np.asarray, self.clip.pictures())
 
     def frames(self, device: Any = "cpu") -> Iterator[np.ndarray]:
         """Yield all of the clip's frames, enlarged."""
-        yield from map(self.enlargement.load(device), read.pictures(self.clip.path))
+        yield from map(self.enlargement.load(device), self.clip.pictures())
 
     def inputs(self, settings: Settings, find_lora: Callable[[str], Path], device: Any) -> Inputs:
         """Return the inputs of the run that samples the clip again.
