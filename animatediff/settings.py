@@ -254,16 +254,16 @@ class Settings:
         form="path", cli="--mask")
     video_start: float = _row(
         0.0, "Start of the source", "The time in the source video, in seconds, at which its frames are taken from.",
-        minimum=0, cli="--video-start")
+        minimum=0, maximum=86400, cli="--video-start")
     video_end: float = _row(
         0.0, "End of the source", "The time in the source video, in seconds, up to which its frames are taken; 0 means "
-        "its end.", minimum=0, cli="--video-end")
+        "its end.", minimum=0, maximum=86400, cli="--video-end")
     video_fps: float = _row(
         0.0, "Source frames per second", "How many frames of each second of the source video are taken, at equal "
         "distances in time; 0 takes each frame.", minimum=0, maximum=1000, cli="--video-fps")
     video_every: int = _row(
         1, "Every n-th source frame", "2 takes every second of these frames, 3 every third, and so on.",
-        minimum=1, cli="--video-every")
+        minimum=1, maximum=100_000, cli="--video-every")
     video_max_frames: int = _row(
         0, "Most source frames", "Takes the first so many of these frames; 0 means all of them.",
         minimum=0, maximum=100_000, cli="--video-max-frames")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from animatediff.errors import MediaError, end_of
 from animatediff.media import budget, decode
-from animatediff.media.opening import HEAD, READ, eight_bits, from_base64, kind
+from animatediff.media.opening import HEAD, READ, eight_bits, kind
 
 REMEDY = f"Give {READ}"
 LARGEST = 512  # longest side of a stored mask in pixels; latents of clips up to 4096 pixels are no larger
@@ -53,15 +53,6 @@ def read(source: str | Path | bytes, frames: int, name: str = "") -> tuple[list[
         except Exception:  # decoders raise any error for a damaged file
             raise MediaError("is damaged, or of a kind that cannot be read", where=where, remedy=REMEDY) from None
     return pictures, tuple(map(wanted.index, at))
-
-
-def decoded(text: str) -> bytes | None:
-    """Return the bytes of a picture or video in base64 or as a data URI, or None for any other text."""
-    try:
-        data = from_base64(text)
-    except budget.TooMuchError as error:
-        raise MediaError(str(error), where="motion mask", remedy="Make it smaller") from None
-    return data if data and kind(data[:HEAD]) else None
 
 
 def without_home(path: str) -> str:

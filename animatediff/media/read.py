@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from animatediff.errors import MediaError, end_of
 from animatediff.media import decode
 from animatediff.media.budget import BYTES, Budget, TooMuchError
 from animatediff.media.opening import HEAD, READ, Kind, eight_bits, from_base64, kind
+from animatediff.parameters import LONGEST
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic",
            ".heif")
@@ -97,6 +98,23 @@ def decoded(text: str) -> Image.Image:
     if data is None:
         raise ValueError("is not a picture in base64")
     return from_bytes(data)
+
+
+def embedded(text: str, where: str, remedy: str) -> bytes | None:
+    """Return the bytes of a picture or video in base64 or a data URI, or None for a text that may be a path.
+
+    where: name of the value in errors.
+    remedy: what to send instead of base64 that is no picture or video.
+    """
+    try:
+        data = from_base64(text)
+    except TooMuchError as error:
+        raise MediaError(str(error), where=where, remedy="Make it smaller") from None
+    if data and kind(data[:HEAD]):
+        return data
+    if text.startswith("data:") or (data and len(text) > LONGEST):  # longer than any path
+        raise MediaError("is not a picture or video in base64", where=where, remedy=remedy)
+    return None
 
 
 def from_bytes(data: bytes) -> Image.Image:
@@ -200,6 +218,8 @@ def _damaged(error: Exception, where: str, count: int) -> MediaError:
     if count:
         return MediaError(f"is incomplete or damaged: {count} of its pictures can be read",
                           where=where, remedy="Save it again, or ask for at most that many frames")
+    if isinstance(error, UnidentifiedImageError):  # its text names only an internal object
+        return MediaError("is damaged", where=where, remedy="Save it again")
     return MediaError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=where, remedy=REMEDY)
 
 

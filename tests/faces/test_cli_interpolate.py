@@ -126,9 +126,13 @@ def test_sound_stays_beside_the_frames(run, flags, seconds):
     (("gone.gif",), "gone.gif"), (("a.gif", "--times", "0"), "--times"), (("a.gif", "--method", "magic"), "--method"),
     (("a.gif", "--times", "1"), "--times"), (("a.gif", "--method", "off"), "--method"),
     (("a.gif", "--model", "gone.pkl"), "gone.pkl"), (("a.gif", "--model", "a.gif"), "a.gif"),
-    (("a.gif", "--fps", "2000"), "--fps"), (("a.gif", "--out", "x.doc"), "x.doc"), (("text.txt",), "text.txt")])
+    (("a.gif", "--fps", "2000"), "--fps"), (("a.gif", "--out", "x.doc"), "x.doc"), (("text.txt",), "text.txt"),
+    (("sizes", "--out", "outputs/b.gif"), "sizes: frame 1 has 8x4 pixels, and the first one 4x4")])
 def test_what_is_refused(run, tmp_path, words, said):
     clip(tmp_path / "a.gif")
     (tmp_path / "text.txt").write_text("no clip")
+    (tmp_path / "sizes").mkdir()
+    for number, width in enumerate((4, 8)):
+        Image.new("RGB", (width, 4)).save(tmp_path / "sizes" / f"{number}.png")
     code, _, err = run("interpolate", *words)
     assert code in (2, 3, 4) and said in err and not list(tmp_path.glob("outputs/*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -183,7 +184,8 @@ def test_what_a_request_may_say(host):
 @pytest.mark.parametrize(("body", "said"), [
     ({}, "file: is missing"), ({"file": 5}, "file: is not text"), ({"file": "/etc/passwd"}, "does not read files"),
     ({"file": "../../secret.gif"}, "does not read files"), ({"file": "outputs/gone.gif"}, "no such file"),
-    ({"file": "data:image/gif;base64,AAAA"}, "not a clip in base64"), ({"times": 0}, "times: 0 is out of range"),
+    ({"file": base64.b64encode(bytes(5000)).decode()}, "not a picture or video in base64"),
+    ({"file": "data:image/gif;base64,AAAA"}, "not a picture or video in base64"), ({"times": 0}, "times: 0 is out of range"),
     ({"times": 1}, "times: leaves nothing to do"), ({"fps": 2000}, "fps: 2000"), ({"method": "magic"}, "method"),
     ({"loop": "maybe"}, "loop"), ({"loop": {}}, "loop"), ({"model": "gone.pkl"}, "gone.pkl"), ({"tmes": 2}, "tmes"),
     ({"times": 64, "from_fps": 500}, "32000 frames per second"), ({"format": ["AVI"]}, "format")], ids=str)
@@ -207,9 +209,36 @@ def test_a_link_out_of_the_folder_is_not_followed(host, tmp_path_factory):
     assert "does not read" in ask(host, file="outputs/frames")
 
 
+def test_frames_of_several_sizes_are_refused_and_what_was_made_is_dropped(host):
+    folder = host.data / "outputs" / "frames"
+    folder.mkdir(parents=True)
+    for number, width in enumerate((16, 16, 32)):
+        Image.new("RGB", (width, 16)).save(folder / f"{number}.png")
+    said = ask(host, file="outputs/frames", method="blend")
+    assert "frames: frame 2 has 32x16 pixels, and the first one 16x16." in said
+    assert not [path for path in host.data.rglob("*interpolated*") if path.is_file()]
+
+
+def test_an_operation_waits_until_the_job_before_it_has_ended(host):
+    from modules import call_queue
+
+    file, answers = clip(host.data / "outputs"), []
+    with call_queue.queue_lock:
+        host.shared.state.begin(job="txt2img")
+        waiting = threading.Thread(target=lambda: answers.append(ask(host, file=str(file), method="blend")))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive() and not answers and host.shared.state.job == "txt2img"
+        host.shared.state.end()
+    waiting.join(30)
+    assert answers[0]["frames"] == 8 and not call_queue.queue_lock.locked()
+
+
 def test_a_damaged_clip_leaves_nothing_behind(host):
     file = clip(host.data / "outputs", "GIF")
     file.write_bytes(file.read_bytes()[:-300])
     said = ask(host, file=base64.b64encode(file.read_bytes()).decode(), method="blend")
     assert said.startswith("clip.gif: ") and host.shared.state.job == ""
     assert not [path for path in host.data.rglob("*interpolated*") if path.is_file()]
+    said = ask(host, file=base64.b64encode(file.read_bytes()[:200]).decode(), method="blend")
+    assert said.startswith("clip.gif: is damaged.") and "/" not in said

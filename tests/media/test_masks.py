@@ -15,6 +15,7 @@ from PIL import Image
 
 from animatediff.errors import MediaError
 from animatediff.media import masks, opening
+from animatediff.media.read import embedded
 
 RAMP = np.linspace(0, 255, 48).round().astype(np.uint8)[None].repeat(32, 0)
 
@@ -31,7 +32,7 @@ def test_pictures(tmp_path, name, tolerance):
     pictures, of_frame = masks.read(path, 5)
     assert of_frame == (0,) * 5 and len(pictures) == 1 and pictures[0].dtype == np.uint8
     assert np.abs(pictures[0].astype(int) - RAMP).max() <= tolerance
-    again, _ = masks.read(masks.decoded(base64.b64encode(path.read_bytes()).decode()), 5)
+    again, _ = masks.read(embedded(base64.b64encode(path.read_bytes()).decode(), "", ""), 5)
     assert np.array_equal(again[0], pictures[0]) and name.endswith(opening.ending(path.read_bytes()))
 
 
@@ -146,9 +147,12 @@ def test_only_pictures_and_videos_are_decoded_from_text():
     Image.fromarray(RAMP).save(file, "PNG")
     text = base64.b64encode(file.getvalue()).decode()
     for written in (text, f"data:image/png;base64,{text}", "\n".join([text[:40], text[40:]])):
-        assert masks.decoded(written) == file.getvalue()
-    for other in ("masks/oval.png", "aGVsbG8=", "data:text/html;base64,PGI+", "", "~/mask", "abcd"):
-        assert masks.decoded(other) is None
+        assert embedded(written, "mask", "Send") == file.getvalue()
+    for other in ("masks/oval.png", "aGVsbG8=", "", "~/mask", "abcd"):
+        assert embedded(other, "mask", "Send") is None
+    for other in ("data:text/html;base64,PGI+", "data:image/png;base64,!", "A" * 5000):
+        with pytest.raises(MediaError, match="^mask: is not a picture or video in base64. Send$"):
+            embedded(other, "mask", "Send")
 
 
 @budget(max_examples=60, deadline=None)

@@ -243,4 +243,4 @@ def test_a_text_has_a_length(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="more than"):
         read.decoded("A" * 1000)
     with pytest.raises(MediaError, match="more than"):
-        masks.decoded("A" * 1000)
+        read.embedded("A" * 1000, "file", "")

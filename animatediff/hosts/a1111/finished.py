@@ -22,7 +22,6 @@ from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import library, options, refine, results, server_files
 from animatediff.hosts.a1111.refine import Refined
 from animatediff.media import opening, read
-from animatediff.media.budget import TooMuchError
 from animatediff.media.write import Target
 from animatediff.parameters import Parameter
 from animatediff.settings import Settings
@@ -161,7 +160,7 @@ def of_request(value: Any) -> Iterator[Source]:
     if not isinstance(value, str) or not value:
         raise SettingsError("is missing" if value in (None, "") else "is not text", where=FILE, remedy=REMEDY)
     samples = shared.opts.outdir_samples or shared.opts.outdir_txt2img_samples
-    if data := _decoded(value):
+    if data := read.embedded(value, FILE, REMEDY):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"clip.{opening.ending(data)}"
             file.write_bytes(data)
@@ -173,16 +172,3 @@ def of_request(value: Any) -> Iterator[Source]:
     if path.is_dir() and not all(map(server_files.allowed, read.in_folder(path))):
         raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
     yield Source(path, "", path.stem, samples)
-
-
-def _decoded(value: str) -> bytes | None:
-    """Return the bytes of a clip in base64, or None if `value` is a path."""
-    try:
-        data = opening.from_base64(value)
-    except TooMuchError as error:
-        raise MediaError(str(error), where=FILE, remedy="Make it smaller") from None
-    if data and opening.kind(data[:opening.HEAD]):
-        return data
-    if value.startswith("data:"):
-        raise SettingsError("is not a clip in base64", where=FILE, remedy=REMEDY)
-    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from modules.ui import plaintext_to_html
 from animatediff import settings as table
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.a1111 import finished, page_errors, results, server_files, upscale, words
+from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.a1111.refine import Refined
 from animatediff.parameters import Parameter
 
@@ -46,7 +47,7 @@ def add(gr: Any, script: Any, tab: str, ours: dict[str, Any], own: dict[str, dic
             buttons[name].webui_tooltip = operation.help
 
     def connect(last: Any) -> None:
-        page = {part.elem_id: part for part in _inside(_root(last.component)) if getattr(part, "elem_id", None)}
+        page = by_elem_id(last.component)
         names = (f"{tab}_gallery", f"generation_info_{tab}", f"html_info_{tab}", f"html_log_{tab}")
         if buttons and all(name in page for name in names):
             for name, button in buttons.items():
@@ -130,15 +131,3 @@ def _facts(about: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _root(component: Any) -> Any:
-    while getattr(component, "parent", None) is not None:
-        component = component.parent
-    return component
-
-
-def _inside(block: Any) -> Iterator[Any]:
-    for child in getattr(block, "children", None) or ():
-        yield child
-        yield from _inside(child)

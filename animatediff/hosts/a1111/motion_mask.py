@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import server_files
 from animatediff.hosts.a1111.kept import KeptFiles
 from animatediff.media import masks
+from animatediff.media import read as media
 from animatediff.motion import Mask
 
 NAME = "motion_mask"
@@ -28,13 +28,13 @@ def folder() -> Path:
 
 
 def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
-    """Return the masks of a clip, or None. MediaError or SettingsError for an unusable `value`.
+    """Return the masks of a clip, or None. MediaError for an unusable `value`.
 
     anywhere: whether a path may lead to any file; see server_files.
     """
     if not value:
         return None
-    if data := _decoded(value):
+    if data := media.embedded(value, NAME, IN_REQUEST):
         return Mask(*masks.read(data, frames))
     path = find(value, anywhere=anywhere)
     try:
@@ -46,7 +46,7 @@ def read(value: str, frames: int, *, anywhere: bool = False) -> Mask | None:
 
 def named(value: str) -> str:
     """Return the name of a mask for the clip's settings. A picture of a request is kept under this name."""
-    data = _decoded(value)
+    data = media.embedded(value, NAME, IN_REQUEST)
     return keep(data) if data else masks.without_home(value)
 
 
@@ -58,13 +58,6 @@ def keep(data: bytes) -> str:
 def find(value: str, *, anywhere: bool = False) -> Path:
     """Return the file of a name or a path."""
     return KEPT.find(value) or server_files.find(value, "motion mask", ELSEWHERE, anywhere=anywhere)
-
-
-def _decoded(value: str) -> bytes | None:
-    data = masks.decoded(value)
-    if data is None and value.startswith("data:"):
-        raise SettingsError("is not a picture or video in base64", where=NAME, remedy=IN_REQUEST)
-    return data
 
 
 @lru_cache(maxsize=4)

@@ -84,6 +84,7 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
     if not given.keys() & {"formats", *BY_NAME["formats"].aliases}:
         given["formats"] = [clip.format]
     settings, order = resampled(clip, given | {"denoising_strength": strength})
+    arguments = _arguments(settings, values.get(SCRIPTS))
     size = clip.size
     width, height = _size(settings, size, own.get("scale", ROWS["scale"].default), exact=not strength)
     if not strength and (upscaler.startswith(LATENT) or ((width, height) == size and upscaler == LANCZOS)):
@@ -100,7 +101,7 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
     p.extra_generation_params[REFINED] = f"{clip.path.name} {note['size']} to {note['to']} by {upscaler}"
     setattr(p, jobs.SOUND, sound_kept(clip, settings))
     with closing(p):
-        p.script_args = _arguments(settings, values.get(SCRIPTS) or {})
+        p.script_args = arguments
         return _result(p, _processed(p))
 
 
@@ -182,22 +183,39 @@ def _request(host: Mapping[str, Any], frames: list[Image.Image], size: tuple[int
     return p
 
 
-def _arguments(settings: Settings, others: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the arguments of all scripts: ours, those in the request for other extensions, and the page's defaults."""
+def _arguments(settings: Settings, others: Any) -> tuple[Any, ...]:
+    """Return the arguments of all scripts: ours, those in the request for other extensions, and the page's defaults.
+
+    others: the request's `alwayson_scripts`. SettingsError for an unusable one.
+    """
     runner: Any = scripts.scripts_img2img
     found = [0, *(getattr(component, "value", None) for component in getattr(runner, "inputs", [None])[1:])]
-    named = {name.lower(): entry for name, entry in others.items()}
+    named = _of_others(others)
     for script in runner.alwayson_scripts:
-        entry = named.pop(script.title().lower(), None)
-        given = entry.get("args", []) if isinstance(entry, dict) else []
         if isinstance(script, jobs.OurScript):
             given = [settings.to_dict(groups=("clip",))]
+        else:
+            given = named.pop(script.title().lower(), [])
         found += [None] * (script.args_to - len(found))
         given = given[: script.args_to - script.args_from]
         found[script.args_from : script.args_from + len(given)] = given
     if named:
         raise SettingsError(f"there is no extension {min(named)}", where=SCRIPTS, remedy="Leave it out.")
     return tuple(found)
+
+
+def _of_others(scripts: Any) -> dict[str, list[Any]]:
+    """Return the arguments in a request's `alwayson_scripts`, by the extensions' names in lower case."""
+    entries = {} if scripts is None else scripts
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) and isinstance(entry.get("args", []), list)
+                                                for entry in entries.values()):
+        raise SettingsError("is no object with a list of arguments for each extension", where=SCRIPTS,
+                            remedy='Send {"NAME": {"args": […]}}.')
+    found = {name.lower(): entry.get("args", []) for name, entry in entries.items()}
+    if infotext.KEY.lower() in found:
+        raise SettingsError("has arguments for AnimateDiff itself", where=SCRIPTS,
+                            remedy="Send its parameters beside alwayson_scripts.")
+    return found
 
 
 def _processed(p: Any) -> Any:

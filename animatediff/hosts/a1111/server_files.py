@@ -14,8 +14,8 @@ from modules import paths_internal, shared
 
 from animatediff.errors import MediaError
 from animatediff.motion.library import inside
+from animatediff.parameters import LONGEST
 
-LONGEST = 4096  # characters of a path
 # Options that open the page to other users, or hide the server's folders from it.
 CLOSING = ("webui_is_non_local", "gradio_auth", "gradio_auth_path", "hide_ui_dir_config")
 

@@ -15,11 +15,11 @@ from modules import images, shared
 from PIL import Image
 
 from animatediff.clip.source import ChangeMask, SourceFrames
-from animatediff.errors import MediaError, SettingsError
+from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import server_files
 from animatediff.hosts.a1111.kept import KeptFiles, is_uploaded
 from animatediff.hosts.a1111.pictures import LATENT_UPSCALE
-from animatediff.media import masks
+from animatediff.media import masks, read
 from animatediff.media.selection import Selection
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
@@ -44,9 +44,7 @@ def named(settings: Settings) -> Settings:
     """Return the settings for infotexts: a video in the request is kept under a name, and paths omit the home folder.
     """
     video = settings.video_source
-    data = masks.decoded(video) if video else None
-    if data is None and video.startswith("data:"):
-        raise SettingsError("is not a video in base64", where="video_source", remedy=IN_REQUEST)
+    data = read.embedded(video, "video_source", IN_REQUEST)
     return replace(settings, video_source=KEPT.keep(data) if data else masks.without_home(video),
                    **{name: masks.without_home(getattr(settings, name)) for name in ("video_path", "mask_path")})
 

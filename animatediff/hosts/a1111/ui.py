@@ -21,6 +21,7 @@ from animatediff import settings as table
 from animatediff.hosts.a1111 import finished_buttons, words
 from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import lines, paragraph, said
+from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
@@ -272,7 +273,7 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     listing: buttons that read the folders again.
     renew: the button that updates only the lines.
     """
-    page = {component.elem_id: component for component in _inside(_root(last)) if getattr(component, "elem_id", None)}
+    page = by_elem_id(last)
     wanted = {name: elem_id.format(tab=ours.tab) for name, elem_id in HOST_CONTROLS.items()}
     theirs = {name: page[elem_id] for name, elem_id in wanted.items() if elem_id in page}
     # Pictures do not affect the lines, and would be sent again with every change of another control.
@@ -313,15 +314,3 @@ def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> No
     from animatediff.hosts.a1111 import distilled
 
     distilled.on_page(gr, tab, page, ours["preset"], ours[MODULE], QUIET)
-
-
-def _root(component: Any) -> Any:
-    while getattr(component, "parent", None) is not None:
-        component = component.parent
-    return component
-
-
-def _inside(block: Any) -> Iterator[Any]:
-    for child in getattr(block, "children", None) or ():
-        yield child
-        yield from _inside(child)
