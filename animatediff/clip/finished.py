@@ -16,7 +16,7 @@ from animatediff import settings as table
 from animatediff.clip import infotext
 from animatediff.clip.interpolation import Interpolation, closes
 from animatediff.clip.provenance import metadata_text
-from animatediff.errors import AnimateDiffError, MediaError, end_of
+from animatediff.errors import AnimateDiffError
 from animatediff.media import metadata, read
 from animatediff.media.interpolate import Stream, plan
 from animatediff.media.measure.score import Score, ScoreMeter
@@ -110,16 +110,6 @@ class Finished:
     def pictures(self) -> Iterator[Image.Image]:
         """Yield the frames in RGB. Raises MediaError if their sizes differ."""
         yield from map(read.one_size(self.path), read.pictures(self.path))
-
-    def pictures(self) -> Iterator[Image.Image]:
-        """Yield the frames in RGB. Raises MediaError if they cannot be read, or if their sizes differ."""
-        size = None
-        for number, picture in enumerate(read.pictures(self.path)):
-            size = size or picture.size
-            if picture.size != size:
-                what = "frame {} has {}x{} pixels, and the first one {}x{}".format(number, *picture.size, *size)
-                raise MediaError(what, where=end_of(self.path), remedy="Give frames of one size")
-            yield picture
 
     def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
         """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip.

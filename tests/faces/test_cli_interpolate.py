@@ -127,7 +127,7 @@ def test_sound_stays_beside_the_frames(run, flags, seconds):
     (("a.gif", "--times", "1"), "--times"), (("a.gif", "--method", "off"), "--method"),
     (("a.gif", "--model", "gone.pkl"), "gone.pkl"), (("a.gif", "--model", "a.gif"), "a.gif"),
     (("a.gif", "--fps", "2000"), "--fps"), (("a.gif", "--out", "x.doc"), "x.doc"), (("text.txt",), "text.txt"),
-    (("sizes", "--out", "outputs/b.gif"), "sizes: frame 1 has 8x4 pixels, and the first one 4x4")])
+    (("sizes", "--out", "outputs/b.gif"), "sizes: picture 2 has 8x4 pixels, the first one 4x4")])
 def test_what_is_refused(run, tmp_path, words, said):
     clip(tmp_path / "a.gif")
     (tmp_path / "text.txt").write_text("no clip")

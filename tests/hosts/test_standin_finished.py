@@ -215,7 +215,7 @@ def test_frames_of_several_sizes_are_refused_and_what_was_made_is_dropped(host):
     for number, width in enumerate((16, 16, 32)):
         Image.new("RGB", (width, 16)).save(folder / f"{number}.png")
     said = ask(host, file="outputs/frames", method="blend")
-    assert "frames: frame 2 has 32x16 pixels, and the first one 16x16." in said
+    assert "frames: picture 3 has 32x16 pixels, the first one 16x16." in said
     assert not [path for path in host.data.rglob("*interpolated*") if path.is_file()]
 
 
