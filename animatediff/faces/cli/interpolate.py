@@ -54,6 +54,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
         request = Request.read({name: value or None for name, value in given.items()})
         target, formats = _target(arguments, request.format)
         write.check(target, formats)
+        write.check_apart(target, formats, [arguments.file])
         clip = Finished.read(Path(arguments.file), request.from_fps)
         retimed = Retimed.of(request, clip, models.find_rife)
     except AnimateDiffError as error:

@@ -76,6 +76,7 @@ def refine(arguments: argparse.Namespace) -> int:
     values.setdefault("formats", [write.format_of(arguments.out) or clip.format])
     asked = refine.Refinement.of(clip, values, models.find_upscaler)
     write.check(target, asked.settings.formats)
+    write.check_apart(target, asked.settings.formats, [clip.path])
     write.probe(asked.settings.formats)
     say = output.quietly if arguments.quiet else output.say
     say(str(asked))

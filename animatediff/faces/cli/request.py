@@ -116,7 +116,7 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     Raises AnimateDiffError for every error that can be found without a model.
     place: target of a resumed run, None for a new one.
     """
-    from animatediff.clip import writing
+    from animatediff.clip import pictures, writing
     from animatediff.clip.inputs import Inputs
     from animatediff.engine import models
     from animatediff.media import write
@@ -129,7 +129,10 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     if not asked.new:  # a new target skips numbers that other runs use
         write.check_free(asked)
     write.probe(settings.formats, writing.options(settings), sound=bool(settings.sound_file))
-    return Inputs.read(with_files(settings, arguments), models.find_lora)
+    settings = with_files(settings, arguments)
+    files = [settings.sound_file, *(getattr(settings, name) for name in (*pictures.SOURCES, "motion_mask"))]
+    write.check_apart(asked, settings.formats, map(user_paths.named, filter(None, files)))
+    return Inputs.read(settings, models.find_lora)
 
 
 def interpolation(inputs: Inputs) -> Interpolation | None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from animatediff.media.write.base import WriteError, WriteOptions, Writer
 from animatediff.media.write.clip_writer import ClipWriter
-from animatediff.media.write.places import NameTakenError, Target, check, check_free
+from animatediff.media.write.places import NameTakenError, Target, check, check_apart, check_free
 from animatediff.media.write.registry import WRITERS, format_of, names, probe
 
 __all__ = ["WRITERS", "ClipWriter", "NameTakenError", "Target", "WriteError", "WriteOptions", "Writer", "check",
-           "check_free", "format_of", "names", "probe"]
+           "check_apart", "check_free", "format_of", "names", "probe"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,22 @@ def check_free(target: str | Path | Target) -> None:
     stem = target_of(target).stem
     if disk.is_locked(stem):
         raise _taken(stem, "another run is writing it")
+
+
+def check_apart(target: str | Path | Target, formats: str | Iterable[str], inputs: Iterable[str | Path]) -> None:
+    """Raise MediaError if the clip's files would replace a file from which it is made. For use before a run.
+
+    inputs: paths of files and folders; those that do not exist are ignored.
+    """
+    stem = target_of(target).stem
+    places = [WRITERS[name].place(stem) for name in names(formats)]
+    for path in map(Path, inputs):
+        replaced = (path, path.parent) if path.suffix.lower() == ".png" else (path,)  # PNG writes a folder
+        for place in places:
+            with suppress(OSError, ValueError):  # one of the two does not exist
+                if any(os.path.samefile(place, each) for each in replaced):
+                    raise MediaError(f"the clip would replace {end_of(path)}, from which it is made",
+                                     where=end_of(place), remedy="Choose another folder or name")
 
 
 def check_place(stem: Path, formats: Iterable[str], *, make: bool) -> None:
