@@ -52,8 +52,13 @@ class Inputs:
     mask: Mask | None = None
     loras: tuple[NamedLora, ...] = ()  # motion LoRAs that the settings and the prompt name
     second: Texts | None = None  # prompts of the second pass
-    source: SourceFrames | None = None  # what the pictures are taken from
+    source_video: SourceFrames | None = None  # source of a host that reads the pictures itself
     sound: Sound | None = None  # the sound in the settings, or the source video's
+
+    @property
+    def source(self) -> SourceFrames | None:
+        """What the clip starts from."""
+        return self.source_video if self.pictures is None else self.pictures.source
 
     @property
     def texts(self) -> tuple[Texts, ...]:
@@ -87,4 +92,4 @@ class Inputs:
         if not settings.sound_file and not with_sound(settings):
             sound = None  # the source's sound, which none of the formats can contain
         return cls(settings, sampled, settings.prompt, prompt, negative, found, mask, tuple(wanted),
-                   source=found and found.source, sound=sound)
+                   sound=sound)

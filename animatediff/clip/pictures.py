@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, starmap
 from pathlib import Path
@@ -16,6 +16,7 @@ from animatediff.clip import source, writing
 from animatediff.clip.source import ChangeMask, SourceFrames
 from animatediff.errors import MediaError, SettingsError
 from animatediff.media import read as media
+from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.transparency import AlphaChannels, parted
 from animatediff.settings import BY_NAME, Settings
@@ -103,7 +104,7 @@ def read(settings: Settings, enlarged: Enlarged | None = None) -> Pictures | Non
     first = StoredPictures(starmap(brought, chain([begin], images)))
     last, mask, digests = np.empty((0, *first.shape[1:]), np.uint8), None, {found.name: first.sha256}
     if settings.last_frame:
-        picture = next(_first_of(settings.last_frame))
+        picture = next(Source.open(settings.last_frame).pictures([0]))
         last = np.asarray(media.fitted(picture, *size, settings.fit))[None]
         digests["last_frame"] = hashlib.sha256(last.tobytes()).hexdigest()
     if settings.mask_path:
@@ -145,7 +146,7 @@ def found_again(values: dict[str, Any], clip: str) -> dict[str, str]:
         value = values.get(name)
         if not value or not isinstance(value, str):
             continue
-        candidates = [Path(value), Path(clip).parent / value, Path(clip).parent / Path(value).name]
+        candidates = [user_paths.named(value), Path(clip).parent / value, Path(clip).parent / Path(value).name]
         path = next(filter(user_paths.there, candidates), None)
         if path is None:
             flag = BY_NAME[name].cli or BY_NAME["video_path"].cli
@@ -166,16 +167,6 @@ def metadata(settings: Settings, found: Pictures | None) -> dict[str, Any]:
     if found.source.count > 1:
         about[found.source.name]["frames"] = found.source.chosen.told
     return about
-
-
-def _first_of(path: str) -> Iterator[Image.Image]:
-    try:
-        if Path(path).is_dir():
-            next(Path(path).iterdir(), None)
-    except OSError as error:
-        raise MediaError(f"cannot be read ({error.strerror})", where=path,
-                         remedy="Give a picture, a folder of pictures, or a video") from error
-    return media.pictures(path)
 
 
 def _size(asked: str, first: Image.Image) -> tuple[int, int]:

@@ -116,7 +116,7 @@ class Refinement:
         found = Inputs.read(settings, find_lora, lambda image: enlarged(checked(image)))
         assert found.pictures is not None
         source = replace(found.pictures.source, more=False)  # the frames left out only repeat others
-        return replace(found, source=source, pictures=replace(found.pictures, source=source))
+        return replace(found, pictures=replace(found.pictures, source=source))
 
     @cached_property
     def _digests(self) -> list[str]:

@@ -91,6 +91,8 @@ class SourceFrames:
 
     def _sound_conflict(self, settings: Settings) -> str:
         """Return a notice on why the clip cannot have the source's sound, "" if it can."""
+        if self.count == 1:
+            return "the source's sound is left out, since the clip starts from a single frame"
         if windows.to_and_fro(settings.frames, settings.context_length, settings.closed_loop):
             return "the source's sound is left out, since the clip plays forwards and backwards"
         if not self._keeps_pace(settings):
@@ -118,7 +120,8 @@ class SourceFrames:
         timeline, said = self.chosen.timeline, [*self.source.notices, *of_source(settings, from_video=self.is_video)]
         said += self._sound_notices(settings) if with_sound(settings) and not settings.sound_file else []
         if self.more:
-            said.append(f"{self.path} has more pictures than the clip has frames; the first {settings.frames} are used")
+            used = "first is" if settings.frames == 1 else f"first {settings.frames} are"
+            said.append(f"{self.path} has more pictures than the clip has frames; the {used} used")
         if not self.fps or timeline.average is None:
             return said
         if not timeline.steady and not settings.video_fps:

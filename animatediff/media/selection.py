@@ -142,4 +142,5 @@ def _seconds(value: Fraction) -> str:
 
 
 def _number(value: Fraction) -> str:
-    return f"{float(value):.3f}".rstrip("0").rstrip(".") or "0"
+    number = float(value)
+    return f"{number:.3f}".rstrip("0").rstrip(".") if number < 1e9 else f"{number:g}"

@@ -140,7 +140,8 @@ class Track:
         context = self.stream.codec_context
         first = next(self._frames(), None)
         if first is None:
-            raise MediaError(f"has sound that cannot be decoded ({context.name})", where=end_of(path), remedy=REMEDY)
+            raise MediaError(f"has sound that is empty or cannot be decoded ({context.name})", where=end_of(path),
+                             remedy=REMEDY)
         check_rate(first.sample_rate, len(first.layout.channels))
         length = self.stream.duration and self.stream.duration * self.stream.time_base
         if not length and self.container.duration:

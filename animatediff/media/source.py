@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from animatediff import user_paths
 from animatediff.errors import MediaError, end_of
 from animatediff.media import decode, read
 from animatediff.media.budget import Budget, of_source
@@ -45,7 +46,7 @@ class Source:
     @classmethod
     def open(cls, path: str | Path) -> Source:
         """Count the frames of a file or folder, and read their times. Raises MediaError for other files."""
-        path = Path(path)
+        path = user_paths.named(str(path))
         with read.refusals(path):
             if path.is_dir():
                 return _folder(path)
@@ -128,7 +129,7 @@ def _video(path: Path, index: VideoIndex) -> Source:
     pts, base = index.pts, index.base
     where = end_of(path)
     if not pts:
-        raise MediaError(f"cannot be read ({index.damaged})" if index.damaged else "has no video",
+        raise MediaError(f"cannot be read ({index.damaged})" if index.damaged else "has no video frames",
                          where=where, remedy=read.REMEDY)
     times = tuple((each - pts[0]) * base for each in pts)
     whole = (index.end - pts[0]) * base

@@ -21,11 +21,6 @@ from animatediff.settings import parse
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
-@pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
-
-
 def settings(**more):
     return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 2, "frames": 3, "context_length": 4,
                   "size": "64x64", "sampler": "DDIM", "freeinit_iterations": 3, **more})

@@ -21,11 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory, tiny, pipeline):
     """A folder with the motion LoRAs good, other and wide, a domain adapter, and an image LoRA."""
     folder = tmp_path_factory.mktemp("files")

@@ -11,17 +11,11 @@ from test_pipeline import Spy, hooks, settings
 
 from animatediff import sampler_table
 from animatediff.engine import samplers
-from animatediff.engine.pipeline import Pipeline
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata
 from animatediff.sampling.seam import Seam
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
 
 
 @pytest.mark.parametrize("frames", [4, 9])

@@ -22,11 +22,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 ROOT = Path(engine.__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
-
-
 def settings(**more):
     return parse({"enable": True, "prompt": "a red circle", "seed": 3, "steps": 2, "frames": 6, "context_length": 4,
                   "size": "64x64", "sampler": "Euler", **more})

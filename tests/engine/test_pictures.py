@@ -11,18 +11,12 @@ from PIL import Image
 from slow_cases import slow
 
 from animatediff.clip import pictures
-from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import MediaError, SettingsError
 from animatediff.faces.cli import main as cli
 from animatediff.media import metadata
 from animatediff.settings import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from animatediff.clip.inputs import Inputs
 from animatediff.clip.preflight import Asked, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
-from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import MediaError, SettingsError
 from animatediff.faces.cli import main as cli
 from animatediff.hosts.shared.host_samplers import Sampler, placed
@@ -24,11 +23,6 @@ from animatediff.settings import parse
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 av = pytest.importorskip("av")
 SIZE = 64
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny):
-    return Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import QUICK, files, python, run  # noqa: F401
 from PIL import Image
@@ -40,6 +41,25 @@ def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_pat
     code, out, err = run("render", "x", *QUICK, "--out", name, *more)
     assert code == 2 and f"{Path(name).suffix} files cannot be written" in err and ".webm" in err and out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("command", "source", "out"), [
+    (("render", "x", "--video"), "clip.gif", "clip.mp4"), (("render", "x", "--init"), "clip", "clip.gif"),
+    (("render", "x", "--init"), "clip/00000.png", "clip.mp4"), (("render", "x", "--last-frame"), "link.gif", "clip.gif"),
+    (("render", "x", "--audio"), "clip.gif", "./clip.gif"), (("render", "x", "--mask"), "clip.gif", "clip.mp4"),
+    (("render", "x", "--motion-mask"), "clip.gif", "clip.gif"), (("refine", "--scale", "2"), "clip.gif", "clip.gif"),
+    (("refine", "--scale", "2"), "clip", "clip.png"), (("interpolate",), "clip.gif", "../{folder}/clip.gif"),
+    (("interpolate",), "clip", "clip.mp4")])
+def test_a_clip_does_not_replace_what_it_is_made_from(run, tmp_path, command, source, out):
+    with ClipWriter(tmp_path / "clip.gif", ["GIF", "PNG"]) as clip:
+        for grey in (40, 80, 120):
+            clip.add(np.full((64, 64, 3), grey, np.uint8))
+    (tmp_path / "link.gif").symlink_to("clip.gif")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = out.format(folder=tmp_path.name)
+    code, _, err = run(*command, source, "--out", out, "--format", "GIF,MP4,PNG", models=False)
+    assert code == 4 and f"{Path(source).name}: is read by this run, and its result would replace it" in err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name, said", [(".gif", "ending without a name"), ("new/.avif", "ending without a name"),

@@ -185,8 +185,9 @@ def test_what_a_request_may_say(host):
     ({}, "file: is missing"), ({"file": 5}, "file: is not text"), ({"file": "/etc/passwd"}, "does not read files"),
     ({"file": "../../secret.gif"}, "does not read files"), ({"file": "outputs/gone.gif"}, "no such file"),
     ({"file": base64.b64encode(bytes(5000)).decode()}, "not a picture or video in base64"),
-    ({"file": "data:image/gif;base64,AAAA"}, "not a picture or video in base64"), ({"times": 0}, "times: 0 is out of range"),
-    ({"times": 1}, "times: leaves nothing to do"), ({"fps": 2000}, "fps: 2000"), ({"method": "magic"}, "method"),
+    ({"file": "data:image/gif;base64,AAAA"}, "not a picture or video in base64"),
+    ({"times": 0}, "times: 0 is out of range"), ({"times": 1}, "times: leaves nothing to do"),
+    ({"fps": 2000}, "fps: 2000"), ({"method": "magic"}, "method"),
     ({"loop": "maybe"}, "loop"), ({"loop": {}}, "loop"), ({"model": "gone.pkl"}, "gone.pkl"), ({"tmes": 2}, "tmes"),
     ({"times": 64, "from_fps": 500}, "32000 frames per second"), ({"format": ["AVI"]}, "format")], ids=str)
 def test_what_is_refused(host, body, said):

@@ -144,7 +144,8 @@ def test_a_clip_of_the_command_line(host, tmp_path):
     ({"denoising_strength": 0, "scale": 1}, "nothing to do"), ({"sampler": "Magic"}, "Magic"), ({"steps": 0}, "steps"),
     ({"denoising_strength": 0, "upscaler": "Latent"}, "nothing to do"), ({"fps": 5000}, "fps"), ({"x": 1}, "x"),
     ({"alwayson_scripts": {"Gone": {"args": []}}}, "gone"), ({"alwayson_scripts": 5}, "no object with a list"),
-    ({"alwayson_scripts": ["a"]}, "no object with a list"), ({"alwayson_scripts": {"Gone": 5}}, "no object with a list"),
+    ({"alwayson_scripts": ["a"]}, "no object with a list"),
+    ({"alwayson_scripts": {"Gone": 5}}, "no object with a list"),
     ({"alwayson_scripts": {"Gone": {"args": 5}}}, "no object with a list"),
     ({"alwayson_scripts": {"animatediff": {"args": [{}]}}}, "for AnimateDiff itself")])
 def test_what_is_refused(host, values, said):

@@ -117,7 +117,7 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     Raises AnimateDiffError for every error that can be found without a model.
     place: target of a resumed run, None for a new one.
     """
-    from animatediff.clip import writing
+    from animatediff.clip import pictures, writing
     from animatediff.clip.inputs import Inputs
     from animatediff.engine import models
     from animatediff.media import write
@@ -125,12 +125,14 @@ def inputs(settings: Settings, arguments: argparse.Namespace, place: Target | No
     if not settings.prompt:
         raise SettingsError("the prompt is empty", where="prompt",
                             remedy='Say what to show: animatediff render "a red circle moving right"')
+    settings = with_files(settings, arguments)
+    files = settings.sound_file, *(getattr(settings, name) for name in (*pictures.SOURCES, "motion_mask"))
     asked = place or target(arguments.out, settings)
-    write.check(asked, settings.formats)
+    write.check(asked, settings.formats, map(user_paths.named, filter(None, files)))
     if not asked.new:  # a new target skips numbers that other runs use
         write.check_free(asked)
     write.probe(settings.formats, writing.options(settings), sound=bool(settings.sound_file))
-    return Inputs.read(with_files(settings, arguments), models.find_lora)
+    return Inputs.read(settings, models.find_lora)
 
 
 def interpolation(inputs: Inputs) -> Interpolation | None:

@@ -55,7 +55,7 @@ class OfJob:
         found = self._texts(p, first)
         settings, written = replace(self.settings, seed=seed % 2**32), next(iter(first.prompts), "")
         return Inputs(settings, self.sampled, written, found.prompt, found.negative, mask=self.mask, loras=found.loras,
-                      source=self.source, second=None if second is None else self._texts(p, second))
+                      source_video=self.source, second=None if second is None else self._texts(p, second))
 
     def _texts(self, p: Any, written: Prompts) -> Texts:
         prompt, negative = travelling.schedules(p, self.settings, written.prompts, written.negatives)
