@@ -223,7 +223,8 @@ def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list
     choices = info["args"][0]["choices"]
     listed = isinstance(values, list)
     axis = [choices.index(label), "" if listed else values, values if listed else []]
-    return [*axis, 0, "", [], 0, "", [], True, True, False, True, False, False, False, 0, False]
+    more = [False, False, 0] if host.kind.name == "reForge" else []  # individual labels, skip grid, items per grid
+    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, 0, False]
 
 
 @pytest.mark.parametrize(("label", "values", "wanted"), [
