@@ -242,7 +242,7 @@ def test_xyz_plot_axes(host, files, label, values, wanted):
 
 def test_xyz_plot_refuses_a_bad_value_before_the_first_picture(host, files):
     answer = host.txt2img(FOUR, prompt=PROMPT, steps=2, script_name="X/Y/Z plot",
-                          script_args=xyz_args(host, "[AnimateDiff] FPS", "8, 0"))
+                          script_args=xyz_args(host, "[AnimateDiff] FPS", "8, 0.001"))
     assert answer.status == 422 and "0.01" in answer.detail
     assert files() == []
 
