@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from modules import images, processing
 from PIL import Image
 
@@ -12,7 +13,7 @@ from animatediff.attribute import attribute
 from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
-from animatediff.hosts.a1111 import options, pictures, results
+from animatediff.hosts.a1111 import jobs, options, pictures, results
 from animatediff.hosts.a1111.depth import DeepClip, Depth
 from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
@@ -51,7 +52,7 @@ class HostClip:
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
-            alpha=pictures.alpha_of(self.p, s), deep=self.depth and self.depth.of,
+            alpha=self._alpha(), deep=self.depth and self.depth.of,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
     def add(self, picture: Image.Image) -> None:
@@ -74,6 +75,15 @@ class HostClip:
         deep = self.depth.notes if self.depth else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
         return [*score, *measured, *written.notes, *deep, *cut]
+
+    def _alpha(self) -> Callable[[int], np.ndarray] | None:
+        """Return a function from a frame's index to its alpha channel: that of the finished clip that `p` refines, or
+        of its start picture. None for an opaque clip.
+        """
+        of_clip = jobs.alpha_of(self.p)
+        if of_clip is None:
+            return pictures.alpha_of(self.p, self.settings)
+        return None if self.settings.last_frame else of_clip.__getitem__
 
     def _infotext(self, known: job.Known) -> str:
         if known.loop and self.settings.asks_for_a_loop:

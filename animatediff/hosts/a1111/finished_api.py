@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from modules import call_queue, shared
@@ -13,6 +14,7 @@ from animatediff.hosts.a1111 import finished
 from animatediff.hosts.a1111.finished import FILE, Operation, Planned
 from animatediff.settings import BY_NAME
 
+FEW = 12  # names that an error lists
 
 def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the files as paths and as base64, and facts about them, such as the number of frames."""
@@ -36,10 +38,18 @@ def _planned(operation: Operation, body: dict[str, Any]) -> Iterator[Planned]:
     names = (FILE, *operation.schema())
     known = {*names, *(alias for name in names if name in BY_NAME for alias in BY_NAME[name].aliases)}
     if unknown := body.keys() - known:
-        raise SettingsError("unknown", where=end_of(min(unknown)), remedy=f"Send {', '.join(names)}")
+        raise SettingsError("unknown", where=end_of(name := min(unknown)), remedy=_names(name, names))
     values = {key: value for key, value in body.items() if key != FILE}
     with finished.of_request(body.get(FILE)) as source:
         yield operation.plan(source, values)
+
+
+def _names(name: str, known: Sequence[str]) -> str:
+    """Return what to send instead of an unknown name."""
+    if len(known) <= FEW:
+        return f"Send {', '.join(known)}"
+    close = get_close_matches(name, known, 1)
+    return f"{f'Did you mean {close[0]}? ' if close else ''}The WebUI's page /docs lists the names"
 
 
 def documented(operation: Operation) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Job:
         of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
         self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
-        if pictures.transparent(self.p):
+        if pictures.transparent(self.p) or jobs.alpha_of(self.p) is not None:
             self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)

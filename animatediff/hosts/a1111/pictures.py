@@ -21,7 +21,6 @@ from PIL import Image
 from animatediff import disk
 from animatediff.clip import pictures as clip_pictures
 from animatediff.errors import MediaError, SettingsError, end_of, quoted
-from animatediff.hosts.a1111 import jobs
 from animatediff.hosts.shared import infotext
 from animatediff.media import opening, read
 from animatediff.media.colour_match import Reference
@@ -116,9 +115,8 @@ def from_picture(p: Any) -> bool:
 
 
 def transparent(p: Any) -> bool:
-    """Return whether one of the start pictures, or the finished clip that `p` refines, is transparent in places."""
-    return jobs.alpha_of(p) is not None or (
-        from_picture(p) and any(image and read.alpha_of(image) for image in p.init_images))
+    """Return whether one of the start pictures is transparent in places."""
+    return from_picture(p) and any(image and read.alpha_of(image) for image in p.init_images)
 
 
 def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
@@ -126,8 +124,6 @@ def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
     resized as the host resizes the picture. None for an opaque clip; a clip with a last frame is opaque."""
     if settings.last_frame or not transparent(p):
         return None
-    if (of_clip := jobs.alpha_of(p)) is not None:
-        return of_clip.__getitem__
     sources = p.init_images
 
     def channel(number: int) -> np.ndarray:
