@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from slow_cases import slow
 from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
 av = pytest.importorskip("av")
@@ -75,7 +76,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and np.abs(a.astype(int) - b).max() <= 1
 
 
-@pytest.mark.parametrize("how", ["base64", "data URI", "path"])
+@pytest.mark.parametrize("how", ["base64", slow("data URI"), "path"])
 def test_each_frame_starts_from_a_frame_of_the_video(host, near, how):
     given = {"base64": {"video_source": encoded(near)}, "path": {"video_path": str(near)},
              "data URI": {"video_source": f"data:video/x-matroska;base64,{encoded(near)}"}}[how]
