@@ -287,7 +287,7 @@ def lines(page, files, index=0, **controls):
 
 
 def test_the_lines_say_what_the_buttons_would_do(page, tmp_path):
-    text = INFOTEXT.format("none").replace("m.ckpt", "moving.safetensors")
+    text = INFOTEXT.format("none").replace("m.ckpt", "moving.safetensors").replace("Seed", "Sampler: Euler, Seed")
     file, picture = clip(tmp_path, text=text), tmp_path / "one.png"
     Image.new("RGB", (8, 8)).save(picture)
     told = lines(page, [file], interp="blend", interp_x=3)

@@ -37,11 +37,12 @@ def _line(operation: finished.Operation, source: finished.Source, controls: Mapp
         return paragraph("ad-problem", text)
     except Exception as error:
         return _unexpected(error)
-    calls = "" if not found.calls else (f' <span class="ad-fact"><span>{CALLS}</span> <b>{found.calls:,}</b></span>')
+    calls = "".join(f'<span class="ad-fact"><span>{label}</span> <b>{html.escape(value)}</b></span>'
+                    for label, value in found.facts if label == CALLS)
     about = f"{operation.symbol} {html.escape(words.value(str(planned)))}"
     problems = [paragraph("ad-problem", words.error(error)) for error in found.errors]
     notices = [paragraph("ad-notice", words.notice(text)) for text in found.notices]
-    return f'<p><span class="ad-fact">{about}</span>{calls}</p>{"".join(problems + notices)}'
+    return f'<p><span class="ad-fact">{about}</span> {calls}</p>{"".join(problems + notices)}'
 
 
 def _unexpected(error: Exception) -> str:
