@@ -30,7 +30,7 @@ def hints(clean_host):
     path = clean_host.motion / "still.safetensors"
     save_file({key: torch.zeros_like(value) if ".proj_out." in key else value for key, value in weights.items()}, path)
     folder = clean_host.data / "hints"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for i in range(FRAMES):
         image = Image.new("RGB", (64, 64))
         ImageDraw.Draw(image).ellipse((8 * i, 8, 8 * i + 24, 56), fill=(255, 40 * i, 128))
