@@ -6,10 +6,10 @@ from typing import Any
 
 from modules import images, processing
 
-from animatediff import windows
 from animatediff.attribute import attribute
 from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
+from animatediff.clip.plan import Plan
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import options, pictures, results
 from animatediff.media.colour_match import ColourMatch
@@ -27,10 +27,11 @@ class HostClip:
     Therefore seeds, prompts and folder are copied from `p` at the start, and the infotext's values with each frame.
     """
 
-    def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None,
+    def __init__(self, p: Any, settings: Settings, plan: Plan, interpolation: Interpolation | None = None,
                  match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None):
         """Create the clip in `before_process_batch`, when its seeds are numbered."""
-        self.p, self.settings, self.interpolation, self.match, self.sound = p, settings, interpolation, match, sound
+        self.p, self.settings, self.plan = p, settings, plan
+        self.interpolation, self.match, self.sound = interpolation, match, sound
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # index of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -47,8 +48,7 @@ class HostClip:
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
-            alpha=pictures.alpha_of(self.p, s),
-            playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
+            alpha=pictures.alpha_of(self.p, s), playback=self.plan.playback_of)
 
     def add(self) -> None:
         """Count a frame and copy the values for the infotext."""

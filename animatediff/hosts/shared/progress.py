@@ -41,9 +41,8 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
             return show(0, 0)
         step = min(event.step, event.steps)
         show((step - 1 + event.index / event.total) / event.steps, state.sampling_step)
-        of_several = f"iteration {iteration} of {event.iterations}, " if event.iterations > 1 else ""
-        of_several = "seam repair, " if iteration > event.iterations else of_several
-        state.textinfo = f"{name}: {of_several}step {step} of {event.steps}, window {event.index} of {event.total}"
+        text = f"step {step} of {event.steps}, window {event.index} of {event.total}"
+        state.textinfo = f"{name}: {', '.join(filter(None, (event.run_name, text)))}"
 
     def callback_state(values: Any) -> None:
         step = values["i"]
