@@ -138,7 +138,7 @@ class Refinement:
         enlargement = self.enlargement
         note: dict[str, Any] = {
             "from": {"name": self.clip.path.name, "sha256": self._digests[0]},
-            "size": "x".join(map(str, self.size)), "to": enlargement.size, "upscaler": enlargement.told,
+            "size": "x".join(map(str, self.size)), "to": enlargement.size, "upscaler": enlargement.description,
             "denoising_strength": self.settings.denoising_strength}
         if enlargement.model:
             note["upscaler_sha256"] = self._digests[1]
@@ -157,7 +157,7 @@ class Refinement:
         count, strength = len(self.clip.seconds), self.settings.denoising_strength
         sampled = f"denoising strength {strength:g}" if self.samples else "not sampled again"
         return (f"{self.clip.path.name}: {count} frame{'s' * (count != 1)} of {self.size[0]}x{self.size[1]} to "
-                f"{self.enlargement.size} by {self.enlargement.told}, {sampled}")
+                f"{self.enlargement.size} by {self.enlargement.description}, {sampled}")
 
     def notices(self) -> list[str]:
         """Return notices on effects that a user may not expect."""

@@ -128,10 +128,10 @@ def test_what_older_clients_send():
 
 
 def test_what_is_told_before_a_run():
-    said = interpolation.said(parse(BLEND | {"interp_x": 3}), 16, 30, none)
+    said = interpolation.preflight(parse(BLEND | {"interp_x": 3}), 16, 30, none)
     assert said == ("30 → 90 frames, 24 fps, blend", None)
-    assert interpolation.said(Settings(), 16, 16, none) == ("", None)
-    assert "flownet" in str(interpolation.said(parse({"interp": "RIFE"}), 16, 16, none)[1])
+    assert interpolation.preflight(Settings(), 16, 16, none) == ("", None)
+    assert "flownet" in str(interpolation.preflight(parse({"interp": "RIFE"}), 16, 16, none)[1])
 
 
 def test_a_cut_is_noted(tmp_path):

@@ -38,7 +38,7 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
-from animatediff.hosts.a1111.inputs import OfJob, Plans
+from animatediff.hosts.a1111.inputs import JobInputs, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.planning import PlanBackend
@@ -131,8 +131,8 @@ class Job:
         """`process`: the checkpoint is loaded and the prompts of all clips are known, so plan each clip."""
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
-        of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
-        self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
+        inputs = JobInputs.read(self.p, self.settings, self.mask, self.source and self.source.frames)
+        self.plans = Plans(self.p, inputs, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
         if pictures.transparent(self.p):
             self.notes += writing.of_transparency(self.settings, options.write_options())

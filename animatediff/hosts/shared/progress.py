@@ -33,7 +33,7 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
         whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
         state.job_no = job + whole - step / max(1, state.sampling_steps)
 
-    def told(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal iteration
         iteration = event.iteration
         if event.kind == "iteration":
@@ -51,7 +51,7 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
 
     sampler.callback_state = callback_state
     try:
-        yield told
+        yield on_event
     finally:
         sampler.callback_state = plain
         state.job_no, state.textinfo = job, None
