@@ -25,11 +25,7 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
     job, plain, iteration = state.job_no, sampler.callback_state, 1
 
     def show(done: float, step: int) -> None:
-        """Update the progress bar.
-
-        done: share of the iteration that is complete.
-        step: the host's sampling_step, now or after this callback.
-        """
+        """Show the share of the iteration that is complete. step: the sampling_step now or after this callback."""
         whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
         state.job_no = job + whole - step / max(1, state.sampling_steps)
 
