@@ -13,6 +13,7 @@ from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.media import optical_flow
 from animatediff.media.interpolate import METHODS, Method, Stream, rife
 from animatediff.media.timing import FPS_MAXIMUM, rate
+from animatediff.media.transparency import TransparentMethod
 from animatediff.settings import Settings
 from animatediff.weights.boundary import TorchScriptError, name_of
 from animatediff.weights.files import WeightFile
@@ -47,9 +48,10 @@ class Interpolation:
         tensors = {} if self.model is None else _tensors(self.model)
         return METHODS[self.method](tensors, self.device)
 
-    def stream(self) -> Stream:
-        """Return a stream that interpolates one clip."""
-        return Stream(self.load(), self.fps, closed=self.closed)
+    def stream(self, *, transparent: bool = False) -> Stream:
+        """Return a stream that interpolates one clip. transparent: frames have an alpha channel, uint8 [h w 4]."""
+        method = self.load()
+        return Stream(TransparentMethod(method) if transparent else method, self.fps, closed=self.closed)
 
     @property
     def description(self) -> str:

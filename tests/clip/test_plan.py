@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import files, run  # noqa: F401
 from PIL import Image
+from slow_cases import slow
 
 from animatediff import travel
 from animatediff.clip import pictures
@@ -20,7 +21,7 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import SettingsError
 from animatediff.hosts.shared.host_samplers import Sampler, placed
 from animatediff.media import masks
-from animatediff.media import read as media
+from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.settings import parse
 
@@ -37,7 +38,7 @@ def counted(monkeypatch):
         monkeypatch.setattr(place, name, lambda *a, **k: seen.update([what(*a)]) or plain(*a, **k))
 
     watch(travel.parse, "read", lambda prompt, *_: f"prompt {prompt}")
-    watch(media, "pictures", lambda path: f"picture {path}")
+    watch(Source, "open", lambda path: f"picture {path}")
     watch(StoredPictures, "__init__", lambda *_: "source")
     watch(masks, "read", lambda path, *_: f"mask {path}")
     watch(samplers.Run, "__init__", lambda *_: "scheduler")
@@ -103,7 +104,7 @@ def test_what_is_refused_of_pictures(more, count, said):
         pictures.check(settings(**more), count, "the request")
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Heun"])
+@pytest.mark.parametrize("sampler", [slow("Euler"), "Heun"])
 @pytest.mark.parametrize("more", [
     {}, {"frames": 9, "closed_loop": "R-P"}, {"frames": 9, "stride": 2, "overlap": 1},
     {"seam_repair": 0.5, "frames": 6},
