@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 from tiny_models import write_module
 
+from animatediff.media.write import ClipWriter
+
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("GRADIO4_PYTHON")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="needs GRADIO4_PYTHON, a Python with gradio 4.40")
@@ -128,6 +130,28 @@ def test_the_lines_say_what_the_buttons_would_do(page):
     lines.locator("p", has_text="64x64 to 192x192 by Lanczos").wait_for(timeout=30_000)
     if folder := os.environ.get("WEBUI_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/gradio4-lines.png", full_page=True)
+
+
+def test_an_mp4_of_the_gallery_reaches_the_handlers_with_its_path(tmp_path):
+    """gradio 4 opens the gallery's files with Pillow."""
+    with ClipWriter(tmp_path / "clip.mp4", "MP4") as writer:
+        for level in (200, 100):
+            writer.add(np.full((48, 64, 3), level, np.uint8))
+    lent = [str(HERE.parents[1]), *(entry for entry in sys.path if entry.endswith("site-packages"))]
+    code = f"""
+import sys; sys.path += {lent}
+import gradio as gr
+from gradio.components.gallery import GalleryData, GalleryImage
+from gradio.data_classes import FileData
+from animatediff.hosts.shared import clip_reader
+clip_reader.add()
+shown = GalleryData(root=[GalleryImage(image=FileData(path={str(tmp_path / 'clip.mp4')!r}))])
+[(picture, _)] = gr.Gallery(type="pil").preprocess(shown)
+print(picture.size, picture.filename)
+"""
+    assert PYTHON
+    told = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split("\n")[-2] == f"(64, 48) {tmp_path / 'clip.mp4'}"
 
 
 def test_a_mask_and_a_sound_are_uploaded(page, served, tmp_path):
