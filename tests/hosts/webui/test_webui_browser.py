@@ -149,7 +149,7 @@ def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
     tab.open_accordion()
     for part, value, words in (
             ("overlap", "16", "Overlap: 16 is not less than the context length, 16. Use -1 to 15, or a longer Context "
-             "length; -1 is a quarter of it."), ("fps", "0", "FPS: 0 is out of range.")):
+             "length; -1 is a quarter of it."), ("fps", "0.001", "FPS: 0.001 is out of range.")):
         tab.fill(f"#txt2img-ad-{part}", value)
         problem = tab.page.locator("#txt2img-ad .ad-problem")
         expect(problem).to_contain_text(words, timeout=PATIENCE)
