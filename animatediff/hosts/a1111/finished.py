@@ -84,7 +84,7 @@ def interpolate(source: Source, values: Mapping[str, Any]) -> Refined:
     """Return the clip at another frame rate. AnimateDiffError for an unusable clip or request."""
     request = retime.Request.read(values)
     clip = source.read(request.from_fps)
-    retimed = retime.Retimed.of(request, without_loss(clip), library.find_rife)
+    retimed = retime.Retimed.of(request, without_loss(clip), library.find_network)
     stream = retimed.interpolation.on(devices.device).stream()
     sound, notes = retimed.sound(clip.sound)
     files, first = job.Job(), None
