@@ -202,8 +202,8 @@ class Settings:
         choices=few_steps.PRESETS, cli="--preset")
     interp: str = _row(
         "off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
-        "at more frames per second. flow: by optical flow. RIFE, FILM: by a network, from its file. auto: RIFE or FILM "
-        "if its file is there, else flow; so is FILM without its file. blend: a mix of both frames.",
+        "at more frames per second. flow: by optical flow. RIFE, FILM: by a network, from its file. auto: RIFE if its "
+        "file is there, else flow; so is FILM without its file. blend: a mix of both frames.",
         choices=INTERPOLATIONS, spellings=(("optical flow", "flow"), ("none", "off")), cli="--interp")
     interp_x: int = _row(
         2, "Interpolation factor", "How many times as many frames interpolation makes; 1 for none.",

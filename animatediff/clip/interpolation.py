@@ -36,7 +36,7 @@ class Network:
     layout_of: Callable[[Mapping[str, Shape]], Any]  # returns None for the shapes of another version
 
 
-NETWORKS = {  # by method, which is also the kind of the file; `auto` prefers the first
+NETWORKS = {  # by method, which is also the kind of the file
     RIFE: Network("flownet.pkl", "4.0 to 4.26", "flownet|rife", rife.layout_of),
     FILM: Network("film_net_fp32.pt", "the published one", "film", film.layout_of),
 }
@@ -108,10 +108,12 @@ def closes(settings: Settings, frames: int) -> bool:
 def chosen(method: str, model: str, plan: Interpolation, find: FindModel) -> Interpolation:
     """Return `plan` with this method.
 
-    `auto` takes the network of the named file, or the first one with a file, otherwise flow. FILM without a file is
+    `auto` takes the network of the named file, or RIFE if a file is found, otherwise flow. FILM without a file is
     `auto` with a note, because older clients send it without knowing whether the file is there.
     """
-    methods = (method,) if method in NETWORKS else tuple(NETWORKS) if method == AUTO else ()
+    methods = (method,) if method in NETWORKS else ()
+    if method == AUTO:
+        methods = tuple(NETWORKS) if model else (RIFE,)  # FILM takes many times as long
     path = next(filter(None, (find(model, each) for each in methods)), None)
     if path is not None:
         return replace(plan, method=check(path, methods)[1], model=path)

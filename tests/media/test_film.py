@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def shapes_of(tensors):
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
-def scattered(layout: film.Layout) -> dict[str, Tensor]:
+@lru_cache
+def scattered(layout: film.Layout) -> Mapping[str, Tensor]:
     """Return weights that are the same with every version of torch, of which the flows are some pixels long."""
     def numbers(key: str, index: int, shape: torch.Size) -> Tensor:
         places = torch.arange(shape.numel(), dtype=torch.float64)
@@ -98,7 +100,7 @@ def test_each_frame_is_sampled_along_its_share_of_the_flow(time):
 def test_both_directions_mirror_each_other():
     """Frames swapped, time mirrored, and the decoder's inputs swapped: the same frame."""
     network, mirrored = film.FilmNet(SMALL), film.FilmNet(SMALL)
-    tensors = scattered(SMALL)
+    tensors = {**scattered(SMALL)}
     network.load_state_dict(tensors)
     for key in ("fuse.convs.0.0.0.weight", *(f"fuse.convs.{i}.1.0.weight" for i in range(4))):
         level = 3 if key == "fuse.convs.0.0.0.weight" else 3 - int(key[11])
@@ -107,7 +109,7 @@ def test_both_directions_mirror_each_other():
         order += range(len(order), tensors[key].shape[1])
         tensors[key] = tensors[key][:, order]
     mirrored.load_state_dict(tensors)
-    a, b = pair(64, 96)
+    a, b = pair(64, 64)
     with torch.no_grad():
         torch.testing.assert_close(mirrored(b, a, 0.7), network(a, b, 0.3), atol=2e-5, rtol=0)
 

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "frames play, which makes the clip longer or shorter")
     parser.add_argument("--from-fps", metavar="X", help="frames per second of FILE, if it does not say (default: 8)")
     parser.add_argument("--method", default="auto", metavar="NAME",
-                        help="flow, RIFE, FILM, blend, or auto: RIFE or FILM if its file is there, else flow (default: "
-                        "auto)")
+                        help="flow, RIFE, FILM, blend, or auto: the network of --model, RIFE if its file is found, "
+                        "else flow (default: auto)")
     parser.add_argument("--model", metavar="PATH", default="", help="RIFE's flownet.pkl or FILM's film_net_fp32.pt")
     parser.add_argument("--loop", choices=LOOPS, default="auto", help="whether the last frame leads to the first; "
                         "auto: as the clip's settings say (default: auto)")

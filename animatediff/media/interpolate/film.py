@@ -66,7 +66,7 @@ def _conv(inside: int, outside: int, size: int, *, active: bool = True) -> nn.Se
         found.add_module("pad", nn.ZeroPad2d((0, size - 1, 0, size - 1)))
     found.add_module("0", nn.Conv2d(inside, outside, size, padding=size // 2 if size % 2 else 0))
     if active:
-        found.add_module("active", nn.LeakyReLU(0.2))
+        found.add_module("active", nn.LeakyReLU(0.2, inplace=True))
     return found
 
 
@@ -86,8 +86,8 @@ class Extractor(nn.Module):
         The features at a level are those that are extracted from its own picture, and from up to three finer ones.
         """
         found = [self._sizes(picture, min(DEPTH, len(pictures) - level)) for level, picture in enumerate(pictures)]
-        return [torch.cat([found[level - i][i] for i in range(min(level + 1, DEPTH))], 1)
-                for level in range(len(pictures))]
+        return [found[0][0], *(torch.cat([found[level - i][i] for i in range(min(level + 1, DEPTH))], 1)
+                               for level in range(1, len(pictures)))]
 
     def _sizes(self, x: Tensor, count: int) -> list[Tensor]:
         """Return a picture's features at its own size and at `count` − 1 halves of it."""
@@ -99,7 +99,7 @@ class Extractor(nn.Module):
 
 
 class Estimator(nn.Module):
-    """Estimates the flow between features of two frames, of the same level."""
+    """Estimates the flow between two frames from the features of both at one level."""
 
     def __init__(self, inside: int, width: int):
         super().__init__()
@@ -107,8 +107,8 @@ class Estimator(nn.Module):
             _conv(2 * inside, width, 3), _conv(width, width, 3), _conv(width, width, 3), _conv(width, width // 2, 1),
             _conv(width // 2, 2, 1, active=False))
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._convs(torch.cat((a, b), 1))
+    def forward(self, both: Tensor) -> Tensor:
+        return self._convs(both)
 
 
 class PyramidFlow(nn.Module):
@@ -122,11 +122,11 @@ class PyramidFlow(nn.Module):
 
     def forward(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
         """Return where each pixel of a lies in b, relative to it, at each level: [b 2 h w], the finest first."""
-        found = [self._predictor(a[-1], b[-1])]
+        found = [self._predictor(torch.cat((a[-1], b[-1]), 1))]
         for level in reversed(range(len(a) - 1)):
             flow = F.interpolate(2 * found[0], size=a[level].shape[2:], mode="bilinear")
             estimate = self._predictors[OWN - 1 - level] if level < OWN else self._predictor
-            found.insert(0, estimate(a[level], warped(b[level], flow)) + flow)
+            found.insert(0, estimate(torch.cat((a[level], warped(b[level], flow)), 1)) + flow)
         return found
 
 
@@ -145,14 +145,16 @@ class Fusion(nn.Module):
                 _conv(outside, outside, 3)))
             inside = outside
 
-    def forward(self, aligned: Callable[[int], Tensor]) -> Tensor:
-        """Return the frame. aligned: returns the decoder's input at a level; called once for each."""
-        x = aligned(FUSED - 1)
-        for level, convs in zip(reversed(range(FUSED - 1)), self.convs):
+    def forward(self, aligned: Callable[[], list[Tensor]]) -> Tensor:
+        """Return the frame. aligned: returns the decoder's input at each level, the coarsest first, in parts."""
+        x = torch.cat(aligned(), 1)
+        for convs in self.convs:
             enlarge, mix, refine = convs.children()
-            here = aligned(level)
-            x = enlarge(F.interpolate(x, size=here.shape[2:]))
-            x = refine(mix(torch.cat((here, x), 1)))
+            here = aligned()
+            here.append(enlarge(F.interpolate(x, size=here[0].shape[2:])))
+            x = torch.cat(here, 1)
+            here.clear()
+            x = refine(mix(x))
         return self.output_conv(x)
 
 
@@ -173,12 +175,14 @@ class FilmNet(nn.Module):
         features = [self.extract(each) for each in pictures]
         # The flow from b to a tells where to sample a, and the other way round.
         flows = [self.predict_flow(*features[::-1]), self.predict_flow(*features)]
+        for pyramid in (*pictures, *features, *flows):
+            del pyramid[FUSED:]
 
-        def aligned(level: int) -> Tensor:
-            moved = [share * flow[level] for flow, share in zip(flows, (time, 1 - time))]
-            seen = [warped(torch.cat((picture[level], known[level]), 1), flow)
+        def aligned() -> list[Tensor]:  # takes the levels away, since they are large
+            moved = [share * flow.pop() for flow, share in zip(flows, (time, 1 - time))]
+            seen = [warped(torch.cat((picture.pop(), known.pop()), 1), flow)
                     for picture, known, flow in zip(pictures, features, moved)]
-            return torch.cat((*seen, *moved), 1)
+            return [*seen, *moved]
 
         return self.fuse(aligned)
 
