@@ -18,7 +18,8 @@ WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 # Largest number of characters in a text, by `form`; LONGEST for names, paths and numbers. The size of a picture is
 # limited when it is decoded.
 LONGEST = 4096
-LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30, "video": 2**30}
+LONGEST_OF = {"prose": 100_000, "curve": 1_000_000, "picture": 2**30, "mask": 2**30, "video": 2**30,
+              "sound": 2**30}
 MOST_ENTRIES = 100_000  # largest number of entries in a list
 UNSAFE_IN_FILES = '/\\:*?"<>|'
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -44,7 +45,7 @@ class Parameter:
       "picture": a file's path, or in an API the picture itself;
       "mask", "video": the same for a picture or video;
       "path": a path alone;
-      "sound": the path of a sound file or of a video with sound;
+      "sound": the same for a sound file or a video with sound;
       "curve": a number, a list, key frames or an expression (see `curves`), with all values within the range.
     """
 
@@ -106,7 +107,7 @@ class Parameter:
         if self.form == "picture":
             return "a picture (a file's path on the command line; base64, a data URI in an API)"
         if self.form == "sound":
-            return "a sound file or a video with sound (a file's path), or none"
+            return "a sound file or a video with sound (a file's path; in an API also base64 or a data URI), or none"
         if self.form in ("mask", "video"):
             return "a picture or video (a file's path; in an API also base64 or a data URI)"
         if self.form == "path":

@@ -236,7 +236,7 @@ class Settings:
         "files. auto: medium.", choices=VIDEO_PRESETS, cli="--video-preset")
     bit_depth: str = _row(
         "8", "Bit depth", "The bits of each colour channel, in formats that have so many. 10: H.264, H.265 and AV1 "
-        "have 10. 16: PNG, APNG and FFV1 have 16. ProRes always has 10. The WebUI's own frames have 8 bits.",
+        "have 10. 16: PNG, APNG and FFV1 have 16. ProRes always has 10.",
         choices=BIT_DEPTHS, cli="--bit-depth")
     video_repeat: bool = _row(
         False, "Write repetitions", "Video files contain the clip as many times as the display loop number says, since "
@@ -251,7 +251,7 @@ class Settings:
     mask_path: str = _row(
         "", "Path of the source's mask", "A picture, or a video or folder with a picture for each frame: the source "
         "changes where it is white, stays where it is black, and changes less where it is grey.",
-        form="path", cli="--mask")
+        form="mask", cli="--mask")
     video_start: float = _row(
         0.0, "Start of the source", "The time in the source video, in seconds, at which its frames are taken from.",
         minimum=0, maximum=86400, cli="--video-start")

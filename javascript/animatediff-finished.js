@@ -16,11 +16,21 @@
         else if (looks) setTimeout(() => select(tab, place, before, looks - 1), PAUSE);
     }
 
+    const selected = (tab) => thumbnails(tab).findIndex((item) => item.classList.contains("selected"));
+
+    /** The first `count` values of an event, with the number of the selected clip filled in. */
+    window.animatediffSelected = async function(tab, count, values) {
+        await new Promise((done) => setTimeout(done, PAUSE)); // the selection is shown after the event
+        const sent = Array.from(values).slice(0, count);
+        sent[1] = String(selected(tab));
+        return sent;
+    };
+
     /** The first `count` values of the event, with the task's id and the number of the selected clip filled in. */
     window.animatediffFinished = function(tab, count, values) {
         const sent = Array.from(values).slice(0, count);
         const gallery = gradioApp().getElementById(`${tab}_gallery`);
-        const place = thumbnails(tab).findIndex((item) => item.classList.contains("selected"));
+        const place = selected(tab);
         const before = thumbnails(tab).length;
         sent[0] = "";
         if (typeof requestProgress === "function" && typeof randomId === "function") {

@@ -107,9 +107,12 @@ class Finished:
         """Width and height of the first frame."""
         return next(self.pictures()).size
 
-    def pictures(self) -> Iterator[Image.Image]:
-        """Yield the frames in RGB. Raises MediaError if their sizes differ."""
-        yield from map(read.one_size(self.path), read.pictures(self.path))
+    def pictures(self, look: Callable[[Image.Image], Image.Image] | None = None) -> Iterator[Image.Image]:
+        """Yield the frames, by default in RGB. Raises MediaError if their sizes differ.
+
+        look(picture): converts each picture.
+        """
+        yield from map(read.one_size(self.path), read.pictures(self.path, look))
 
     def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
         """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip.
@@ -136,9 +139,9 @@ class Finished:
         """Return the number of frames at another rate."""
         return plan.count(sum(self.seconds, Fraction(0)), fps)
 
-    def frames(self, stream: Stream) -> Iterator[np.ndarray]:
-        """Yield the clip's frames as interpolated by `stream`."""
-        for picture, seconds in zip(self.pictures(), self.seconds):
+    def frames(self, stream: Stream, *, transparent: bool = False) -> Iterator[np.ndarray]:
+        """Yield the clip's frames as interpolated by `stream`. transparent: with their alpha channels."""
+        for picture, seconds in zip(self.pictures(read.with_alpha if transparent else None), self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
 

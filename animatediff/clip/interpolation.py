@@ -13,6 +13,7 @@ from animatediff.errors import AnimateDiffError, ModelError, SettingsError
 from animatediff.media import optical_flow
 from animatediff.media.interpolate import METHODS, Method, Stream, film, rife
 from animatediff.media.timing import FPS_MAXIMUM, rate
+from animatediff.media.transparency import TransparentMethod
 from animatediff.settings import Settings
 from animatediff.weights import numbers
 from animatediff.weights.boundary import name_of
@@ -67,9 +68,11 @@ class Interpolation:
         tensors = {} if self.model is None else _tensors(self.model)
         return METHODS[self.method](tensors, self.device)
 
-    def stream(self) -> Stream:
-        """Return a stream that interpolates one clip."""
-        return Stream(self.load(), self.fps, closed=self.closed, notes=self.notes)
+    def stream(self, *, transparent: bool = False) -> Stream:
+        """Return a stream that interpolates one clip. transparent: frames have an alpha channel, uint8 [h w 4]."""
+        method = self.load()
+        method = TransparentMethod(method) if transparent else method
+        return Stream(method, self.fps, closed=self.closed, notes=self.notes)
 
     @property
     def told(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from animatediff import few_steps, windows
 from animatediff import settings as table
-from animatediff.clip import infotext, resume
+from animatediff.clip import infotext, resume, writing
 from animatediff.clip.enlargement import Enlargement, FindModel, sized
 from animatediff.clip.finished import REFINED, Finished, about, steps
 from animatediff.clip.inputs import Inputs
@@ -154,10 +154,8 @@ class Refinement:
 
     def __str__(self) -> str:
         """Text such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
-        count, strength = len(self.clip.seconds), self.settings.denoising_strength
-        sampled = f"denoising strength {strength:g}" if self.samples else "not sampled again"
-        return (f"{self.clip.path.name}: {count} frame{'s' * (count != 1)} of {self.size[0]}x{self.size[1]} to "
-                f"{self.enlargement.size} by {self.enlargement.told}, {sampled}")
+        size = self.enlargement.width, self.enlargement.height
+        return described(self.clip, self.size, size, self.enlargement.told, self.settings.denoising_strength)
 
     def notices(self) -> list[str]:
         """Return notices on effects that a user may not expect."""
@@ -168,9 +166,18 @@ class Refinement:
         if self.samples and made and made.frame_count() != self.settings.frames:
             said.append(f"{clip.path.name} has {self.settings.frames} frames, its settings are for "
                         f"{made.frame_count()}: key frames by number come at other times")
+        said += [] if self.samples else writing.of_enlarged(self.settings)
         if self.samples and not self.settings.prompt:
             said.append(f"{clip.path.name} says no prompt, and none is given")
         return said
+
+
+def described(clip: Finished, before: tuple[int, int], after: tuple[int, int], upscaler: str, strength: float) -> str:
+    """Return a line on a refinement. before, after: width and height."""
+    count = len(clip.seconds)
+    sampled = f"denoising strength {strength:g}" if strength else "not sampled again"
+    return (f"{clip.path.name}: {count} frame{'s' * (count != 1)} of {before[0]}x{before[1]} to {after[0]}x{after[1]} "
+            f"by {upscaler}, {sampled}")
 
 
 def annotated(text: str, note: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,18 @@ class Retimed:
         plan = Interpolation("", clip.fps, fps, closed)
         return cls(clip, chosen(request.method, request.model, plan, find), given or fps)
 
+    @cached_property
+    def transparent(self) -> bool:
+        """Whether the clip is transparent in places."""
+        return self.clip.alpha((1, 1)) is not None
+
+    def stream(self, device: Any) -> Stream:
+        """Return a stream that interpolates the clip. device: where a network runs."""
+        return self.interpolation.on(device).stream(transparent=self.transparent)
+
     def frames(self, stream: Stream) -> Iterator[np.ndarray]:
-        return self.clip.frames(stream)
+        """Yield the frames of the result, uint8 [h w 3], or [h w 4] for a clip that is transparent in places."""
+        return self.clip.frames(stream, transparent=self.transparent)
 
     def sound(self, found: Sound | None) -> tuple[Sound | None, list[str]]:
         """Return the clip's sound if the result lasts as long as the clip, otherwise None and a note."""

@@ -9,6 +9,7 @@ from animatediff.media.write.registry import with_alpha, without_depth, without_
 from animatediff.settings import Settings
 
 EIGHT_BITS = "frame interpolation makes frames of 8 bits per channel"
+ENLARGED = "frames that are only enlarged have 8 bits per channel"
 
 
 def options(settings: Settings, base: WriteOptions | None = None) -> WriteOptions:
@@ -26,6 +27,11 @@ def deep(settings: Settings) -> bool:
 def deep_in_vain(settings: Settings) -> bool:
     """Return whether the settings ask for more than the 8 bits that interpolated frames have."""
     return settings.bit_depth != "8" and interpolated(settings)
+
+
+def of_enlarged(settings: Settings) -> list[str]:
+    """Return the note on the bit depth of a clip that is only enlarged."""
+    return [ENLARGED] if settings.bit_depth != "8" else []
 
 
 def interpolated(settings: Settings) -> bool:

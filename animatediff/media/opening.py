@@ -80,7 +80,7 @@ def _of_brands(head: bytes) -> Kind | None:
 
 def ending(data: bytes) -> str:
     """Return the file ending for these bytes, or "" for an unsupported file."""
-    found = kind(data[:HEAD])
+    found = kind(data[:HEAD]) or sound_kind(data[:HEAD])
     return found.ending if found else ""
 
 

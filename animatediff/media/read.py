@@ -24,16 +24,21 @@ WHITE = (255, 255, 255, 255)
 _DIGITS = re.compile(r"(\d+)")
 
 
-def pictures(path: str | Path) -> Iterator[Image.Image]:
-    """Yield the RGB pictures of a file, or of a folder in the order of their numbers.
+def pictures(path: str | Path, look: Callable[[Image.Image], Image.Image] | None = None) -> Iterator[Image.Image]:
+    """Yield the pictures of a file, or of a folder in the order of their numbers.
 
+    look(picture): converts each picture; by default to RGB, with transparent parts in white.
     Raises MediaError, which names the file, if one cannot be read.
     """
-    path = Path(path)
+    path, look = Path(path), look or flat
+
+    def seen(make: Callable[[], Image.Image]) -> Image.Image:
+        return look(make())
+
     for file in in_folder(path) if path.is_dir() else ():
-        yield next(_of_file(file))[1]
+        yield next(_of_file(file, seen))[1]
     if not path.is_dir():
-        yield from (picture for _, picture in _of_file(path))
+        yield from (picture for _, picture in _of_file(path, seen))
 
 
 def one_size(where: Path) -> Callable[[Image.Image], Image.Image]:
@@ -100,11 +105,13 @@ def decoded(text: str) -> Image.Image:
     return from_bytes(data)
 
 
-def embedded(text: str, where: str, remedy: str) -> bytes | None:
-    """Return the bytes of a picture or video in base64 or a data URI, or None for a text that may be a path.
+def embedded(text: str, where: str, remedy: str, what: str = "picture or video",
+             kind: Callable[[bytes], Kind | None] = kind) -> bytes | None:
+    """Return the bytes of a file in base64 or a data URI, or None for a text that may be a path.
 
     where: name of the value in errors.
-    remedy: what to send instead of base64 that is no picture or video.
+    remedy: what to send instead of base64 that is no such file.
+    what, kind: the accepted files; see opening.kind and opening.sound_kind.
     """
     try:
         data = from_base64(text)
@@ -113,7 +120,7 @@ def embedded(text: str, where: str, remedy: str) -> bytes | None:
     if data and kind(data[:HEAD]):
         return data
     if text.startswith("data:") or (data and len(text) > LONGEST):  # longer than any path
-        raise MediaError("is not a picture or video in base64", where=where, remedy=remedy)
+        raise MediaError(f"is not a {what} in base64", where=where, remedy=remedy)
     return None
 
 
@@ -150,6 +157,11 @@ def flat(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
 
 
+def with_alpha(image: Image.Image) -> Image.Image:
+    """Return the picture in RGBA, in 8 bits."""
+    return eight_bits(image).convert("RGBA")
+
+
 def alpha_of(image: Image.Image) -> Image.Image | None:
     """Return the alpha channel, in 8 bits; None for an opaque picture."""
     if not ({"A", "a"} & {*image.getbands()} or (image.mode == "P" and "transparency" in image.info)
@@ -165,11 +177,7 @@ def _has_clear_colour(image: Image.Image) -> bool:
     return image.mode == "RGB" and isinstance(image.info.get("transparency"), tuple)
 
 
-def _seen(make: Callable[[], Image.Image]) -> Image.Image:
-    return flat(make())
-
-
-def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _seen) -> Iterator[tuple[float, Any]]:
+def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any]) -> Iterator[tuple[float, Any]]:
     """Yield duration in seconds and `look(make)` of each picture. `make` decodes the picture."""
     with refusals(path) as seen:
         with opened(path) as (file, found):

@@ -1,13 +1,16 @@
-"""The alpha channels of pictures that are read one by one, and frames that get them."""
+"""The alpha channels of pictures that are read one by one, frames that get them, and their interpolation."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from animatediff.media.interpolate import Method
 from animatediff.media.read import alpha_of, fitted, flat
 from animatediff.media.stored import StoredPictures
+from animatediff.media.write import base
 
 OPAQUE = 255
 
@@ -48,3 +51,33 @@ def with_alpha(frame: Any, alpha: np.ndarray) -> np.ndarray:
     if alpha.shape != pixels.shape[:2]:
         alpha = np.asarray(Image.fromarray(alpha).resize(pixels.shape[1::-1], Image.Resampling.LANCZOS))
     return np.dstack([pixels, alpha.astype(np.uint16) * 257 if pixels.dtype == np.uint16 else alpha])
+
+
+class TransparentMethod:
+    """An interpolation method for frames of uint8 [h w 4], made of one for frames without transparency.
+
+    It interpolates the frames on white and their alpha channels. Then it removes the white from the new frames.
+    """
+
+    def __init__(self, method: Method):
+        self._method = method
+
+    def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
+        white_a, white_b = (base.fitted(frame, 8, alpha=False) for frame in (a, b))
+        colours = self._method.between(white_a, white_b, times)
+        if np.array_equal(a[..., 3], b[..., 3]):
+            alphas = [a[..., 3]] * len(colours)
+        else:
+            grey_a, grey_b = (frame[..., 3:].repeat(3, 2) for frame in (a, b))
+            alphas = [each[..., 0] for each in self._method.between(grey_a, grey_b, times)]
+        return [without_white(*frame) for frame in zip(colours, alphas)]
+
+
+def without_white(shown: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return the frame, uint8 [h w 4], that has this alpha channel and looks on white as shown, uint8 [h w 3].
+
+    Where it is fully transparent, it has the shown colours.
+    """
+    share = np.where(alpha == 0, OPAQUE, alpha)[..., None].astype(np.float32) / OPAQUE
+    colours = np.rint(OPAQUE - (OPAQUE - shown.astype(np.float32)) / share)
+    return np.dstack([colours.clip(0, OPAQUE).astype(np.uint8), alpha])

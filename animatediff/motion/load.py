@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,16 @@ def skeleton(about: Description) -> MotionModule:
     return MotionModule(about.family, about.widths, max_frames=about.max_frames, heads=about.heads, name=about.name)
 
 
+@lru_cache(maxsize=16)
+def _shapes(about: Description) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a module's tensors."""
+    with torch.device("meta"):
+        return {key: tuple(t.shape) for key, t in skeleton(about).state_dict().items()}
+
+
 def _check(found: Mapping[str, tuple[int, ...]], about: Description) -> None:
     """Raise ModelError unless `found` has exactly the network's tensors, with the right shapes."""
-    with torch.device("meta"):
-        expected = {key: tuple(t.shape) for key, t in skeleton(about).state_dict().items()}
+    expected = _shapes(replace(about, name="", distilled=None))
     missing = [key for key in expected if key not in found]
     if missing:
         raise _incomplete(about.name, missing[0], len(missing))

@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from slow_cases import slow
 
 pytest.importorskip("diffusers")
 
@@ -14,7 +15,7 @@ from benchmarks.gpu import places
 from benchmarks.gpu.plan import FULL
 
 
-@pytest.mark.parametrize("part", gpu.PARTS)
+@pytest.mark.parametrize("part", [slow(part) if part in ("compiled", "profile") else part for part in gpu.PARTS])
 def test_each_part_runs(part):
     told = []
     found = gpu.run(quick=True, only=(part,), done=lambda name, rows: told.append((name, rows)))

@@ -20,6 +20,7 @@ def clips():
     return [random_clip(rng) for _ in range(120)]
 
 
+@pytest.mark.slow
 def test_truth_is_recognised(clips):
     wrong = []
     for clip in clips:
@@ -40,6 +41,7 @@ def test_noise_and_empty_pictures_are_nothing():
     assert direction is None
 
 
+@pytest.mark.slow
 def test_a_shuffled_clip_has_no_direction(clips):
     rng = random.Random(5)
     moving = [c for c in clips if c.motion in DIRECTIONS]

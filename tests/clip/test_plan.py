@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import files, run  # noqa: F401
 from PIL import Image
+from slow_cases import slow
 
 from animatediff import travel
 from animatediff.clip import pictures
@@ -103,7 +104,7 @@ def test_what_is_refused_of_pictures(more, count, said):
         pictures.check(settings(**more), count, "the request")
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Heun"])
+@pytest.mark.parametrize("sampler", [slow("Euler"), "Heun"])
 @pytest.mark.parametrize("more", [
     {}, {"frames": 9, "closed_loop": "R-P"}, {"frames": 9, "stride": 2, "overlap": 1},
     {"seam_repair": 0.5, "frames": 6},

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import files, run  # noqa: F401
+from slow_cases import slow
 
 from animatediff import step_reuse
 from animatediff.engine.pipeline import Pipeline
@@ -36,8 +37,8 @@ def test_whole_steps_run_both_prompts_and_others_one(pipeline, rows, sampler):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"cfg": 1}, pytest.param({"frames": 6, "closed_loop": "seamless"}, marks=pytest.mark.slow), {"enable": False},
-    pytest.param({"freeinit_iterations": 2, "steps": 8}, marks=pytest.mark.slow)], ids=str)
+    {}, slow({"cfg": 1}), slow({"frames": 6, "closed_loop": "seamless"}), {"enable": False},
+    slow({"freeinit_iterations": 2, "steps": 8})], ids=str)
 def test_clip_is_reproducible_and_close_to_the_exact_one(pipeline, rows, more):
     before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]
     found = pipeline.sample(settings(**more))

@@ -45,6 +45,7 @@ def test_ping_pong_does_not_close_the_prompt_schedule(pipeline):
     assert ends["none"] == ends["ping-pong"] != ends["seamless"] == ends["A"]
 
 
+@pytest.mark.slow
 def test_seamless_makes_the_ends_more_alike(pipeline):
     """A random motion module makes the frames of a window more alike.
 

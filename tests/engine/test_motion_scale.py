@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import QUICK, files, run  # noqa: F401
 from PIL import Image, ImageDraw
+from slow_cases import slow
 
 from animatediff.engine import pipeline as engine
 from animatediff.engine.pipeline import Pipeline
@@ -59,7 +60,7 @@ def test_motion_effect_0_gives_stills(pipeline):
     assert module.shape == still.shape and not torch.allclose(module, pipeline.sample(settings()), atol=1e-2)
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM", "DPM++ SDE"])
+@pytest.mark.parametrize("sampler", ["Euler", "Heun", slow("DDIM"), slow("DPM++ SDE")])
 def test_motion_scale_gets_the_samplers_step(pipeline, sampler, monkeypatch):
     seen, at = [], Steering.at
     monkeypatch.setattr(Steering, "at",

@@ -83,7 +83,7 @@ def test_latent_power_and_scale_mix_in_the_second_noise(pipeline, sources):
     torch.testing.assert_close(seen[0], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("more", [{}, {"sampler": "LCM"}, {"sampler": "Heun"}, {"sampler": "DPM++ SDE"},
+@pytest.mark.parametrize("more", [{}, slow({"sampler": "LCM"}), slow({"sampler": "Heun"}), {"sampler": "DPM++ SDE"},
                                   {"frames": 7, "closed_loop": "R+P"}, {"frames": 9, "overlap": 1}], ids=str)
 def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
     s = settings(init=sources / "one.png", last_frame=sources / "other.png", frame_lock="1, 0",
@@ -100,7 +100,7 @@ def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
 
 
 @pytest.mark.parametrize("more", [
-    {"freeinit_iterations": 2}, {"freeinit_iterations": 2, "freeinit_fast": True, "sampler": "Euler a"},
+    slow({"freeinit_iterations": 2}), {"freeinit_iterations": 2, "freeinit_fast": True, "sampler": "Euler a"},
     {"seam_repair": 0.75, "frames": 9, "context_length": 8},
     {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
 @pytest.mark.parametrize("cfg", [1, slow(4)])

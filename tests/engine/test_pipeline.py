@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from slow_cases import slow
 from tiny_models import write_module
 
 from animatediff import windows
@@ -140,7 +141,7 @@ def test_invalid_prompt_is_refused_before_the_run(pipeline):
         pipeline.plan(settings(prompt="0: a\nb\n2: c"))
 
 
-@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "LCM", "Heun"])
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", slow("LCM"), slow("Heun")])
 def test_calls_events_and_memory(pipeline, sampler):
     events = []
     s = settings(frames=7, steps=2, sampler=sampler, context_schedule="uniform", closed_loop="A")
@@ -251,7 +252,7 @@ def test_packed_weights_are_released_after_the_run(pipeline, error, monkeypatch)
     assert seen[0] == len(sites) and not any(site.packed for site in sites)
 
 
-@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("error", [slow(Stop), KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("kind", ["window", "step", "frame"])
 def test_errors_leave_the_unet_unchanged(pipeline, error, kind):
     before, keys = plain(pipeline), list(pipeline.unet.state_dict())

@@ -183,7 +183,7 @@ def test_each_format_that_can_has_it_and_the_others_show_the_frames(tiny, tmp_pa
     assert np.abs(deep[..., 3] - own).max() <= 1  # of the 16 bits, ffmpeg shows 8
 
 
-def test_finished_clips_that_are_enlarged_or_interpolated(tmp_path, capsys):
+def test_an_enlarged_clip_has_the_enlarged_alpha_channel(tmp_path, capsys):
     frames = clip()
     source = write_video(tmp_path / "in.mkv", frames, "ffv1", "bgra")
     assert cli.main(["refine", str(source), "--denoising-strength", "0", "--scale", "2", "--out",
@@ -192,6 +192,29 @@ def test_finished_clips_that_are_enlarged_or_interpolated(tmp_path, capsys):
     expected = [Image.fromarray(frame[..., 3]).resize((128, 128), Image.Resampling.LANCZOS) for frame in frames]
     assert np.array_equal(found, np.stack(expected))
     assert "opaque" not in capsys.readouterr().err
-    assert cli.main(["interpolate", str(source), "--method", "blend", "--out", str(tmp_path / "more.mkv")]) == 0
-    said = capsys.readouterr()
-    assert "in.mkv is transparent in places; interpolated frames are opaque" in said.out + said.err
+
+
+def test_interpolated_frames_have_an_alpha_channel_between_their_neighbours(tmp_path, capsys):
+    """Own frames are the same bit for bit, clear parts included. A blend on white is the mean of both on white."""
+    first = np.random.default_rng(0).integers(0, 200, (SIZE, SIZE, 4)).astype(np.uint8)
+    first[..., 3] = np.linspace(0, 200, SIZE)
+    frames = [first, first + np.uint8(20)]
+    frames[1][:8, :, 3] = 255
+    source = write_video(tmp_path / "in.mkv", frames, "ffv1", "bgra")
+    assert cli.main(["interpolate", str(source), "--method", "blend", "--format", "MKV,GIF,WEBM", "--out",
+                     str(tmp_path / "more.mkv")]) == 0
+    assert "GIF cannot contain transparency, which is white" in capsys.readouterr().err
+    found = decoded(tmp_path / "more.mkv", (SIZE, SIZE))
+    assert len(found) == 4 and all(np.array_equal(found[2 * i], frame) for i, frame in enumerate(frames))
+    mean = (frames[0][..., 3].astype(int) + frames[1][..., 3]) / 2
+    assert np.abs(found[1][..., 3] - mean).max() <= 0.5
+    shown = [flat(frame) for frame in (*frames, found[1])]
+    assert np.abs(shown[2] - (shown[0] + shown[1]) / 2).max() <= 1.5
+    webm = decoded(tmp_path / "more.webm", (SIZE, SIZE))
+    assert webm.shape[-1] == 4 and np.abs(webm[1][..., 3] - mean).mean() < 8
+
+
+def flat(frame):
+    """A frame on white, by the definition of an alpha channel."""
+    share = frame[..., 3:] / 255
+    return frame[..., :3] * share + 255 * (1 - share)

@@ -300,6 +300,7 @@ def test_ctrl_c_while_sampling(run, tmp_path, monkeypatch):
     assert not any(m._forward_hooks for m in held[0].unet.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_real_signal(files, tmp_path):
     process = python("-m", "animatediff", "render", "x", "--steps", "900", "--device", "cpu", "--checkpoint",

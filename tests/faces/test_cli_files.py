@@ -45,7 +45,8 @@ def test_what_cannot_be_written_is_refused_before_models_are_loaded(run, tmp_pat
 
 @pytest.mark.parametrize(("command", "source", "out"), [
     (("render", "x", "--video"), "clip.gif", "clip.mp4"), (("render", "x", "--init"), "clip", "clip.gif"),
-    (("render", "x", "--init"), "clip/00000.png", "clip.mp4"), (("render", "x", "--last-frame"), "link.gif", "clip.gif"),
+    (("render", "x", "--init"), "clip/00000.png", "clip.mp4"),
+    (("render", "x", "--last-frame"), "link.gif", "clip.gif"),
     (("render", "x", "--audio"), "clip.gif", "./clip.gif"), (("render", "x", "--mask"), "clip.gif", "clip.mp4"),
     (("render", "x", "--motion-mask"), "clip.gif", "clip.gif"), (("refine", "--scale", "2"), "clip.gif", "clip.gif"),
     (("refine", "--scale", "2"), "clip", "clip.png"), (("interpolate",), "clip.gif", "../{folder}/clip.gif"),

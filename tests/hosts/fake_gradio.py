@@ -27,11 +27,12 @@ ACCEPTED = {
     "Image": _FORM.replace("info ", "") + "brush_color height image_mode mirror_webcam show_download_button source "
              "streaming tool type width",
     "Video": _FORM.replace("info ", "") + "autoplay format height include_audio width",
+    "File": _FORM.replace("info ", "") + "file_count file_types height type",
     "ImageMask": _COMMON + "brush height image_mode show_label type",
 }
 EVENT = set("fn inputs outputs api_name queue show_progress batch max_batch_size postprocess preprocess cancels every "
             "scroll_to_output".split())
-EVENTS = {"Button": "click", "Radio": "change input", "Slider": "change release"}
+EVENTS = {"Button": "click", "Gallery": "select", "Radio": "change input", "Slider": "change release"}
 FIRST = {"Accordion": "label", "Button": "value", "HTML": "value"}
 
 

@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from slow_cases import slow
 from tiny_models import write_module
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +182,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [slow(way) if way in ("apart", "two parts") else way for way in WAYS])
 def test_every_row_has_the_hint_of_its_frame(host, pictures, way):
     unit = {"enabled": True, "batch_images": str(pictures)}
     if way == "apart":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from slow_cases import slow
 from tiny_models import write_module
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_a_clip_after_a_failed_one_is_not_taken_for_a_second_pass(host):
     assert len(host.request("txt2img", REQUEST, {"AnimateDiff": [CLIP]}).images) == 3
 
 
-@pytest.mark.parametrize("noise", ["constant", "repeated context"])
+@pytest.mark.parametrize("noise", [slow("constant"), "repeated context"])
 def test_seeds_that_are_numbered_anew_leave_the_noise_as_asked(host, noise):
     """Dynamic Prompts does this in `process`, after us."""
     clip = {**CLIP, "video_length": 5, "noise": noise}

@@ -133,18 +133,18 @@ def test_without_us_enabled_the_host_makes_what_it_always_made(host):
 @pytest.mark.parametrize("fields", [
     {},
     {"sampler_name": "DDIM"},
-    {"sampler_name": "Heun"},
-    {"sampler_name": "Euler a"},
-    {"prompt": "a red circle AND a blue square :0.5"},
+    slow({"sampler_name": "Heun"}),
+    slow({"sampler_name": "Euler a"}),
+    slow({"prompt": "a red circle AND a blue square :0.5"}),
     {"prompt": LONG},
-    {"negative_prompt": LONG},
+    slow({"negative_prompt": LONG}),
     {"prompt": f"a star AND {LONG}"},
     {"cfg_scale": 1.0},
     {"s_min_uncond": 20.0, "steps": 5},
-    {"override_settings": {"skip_early_cond": 0.5}, "steps": 4},
+    slow({"override_settings": {"skip_early_cond": 0.5}, "steps": 4}),
     {"override_settings": {"batch_cond_uncond": False}},
     {"enable_hr": True, "hr_upscaler": "Latent", "denoising_strength": 0.6},
-    {"enable_hr": True, "hr_upscaler": "Lanczos", "denoising_strength": 0.6, "hr_second_pass_steps": 2},
+    slow({"enable_hr": True, "hr_upscaler": "Lanczos", "denoising_strength": 0.6, "hr_second_pass_steps": 2}),
 ], ids=str)
 @pytest.mark.parametrize("context", [slow(6), 4])
 def test_with_a_module_that_moves_nothing_frames_are_the_hosts_own(host, fields, context):

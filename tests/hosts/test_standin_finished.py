@@ -140,7 +140,11 @@ def test_an_interrupt_keeps_the_frames_so_far(page, tmp_path, monkeypatch):
 # The API.
 
 
-def ask(host, **body):
+def ask(host, *, path="interpolate", **body):
+    return sent(host, path, body)
+
+
+def sent(host, path, body):
     """Return the route's response, or the detail of its error."""
     from fastapi import FastAPI, HTTPException
     from modules.api.api import Api
@@ -149,7 +153,7 @@ def ask(host, **body):
     Api(app)
     host.script_callbacks.app_started_callback(None, app)
     try:
-        [route] = [route for route in app.routes if route.path == "/animatediff/v1/interpolate"]
+        [route] = [route for route in app.routes if route.path == f"/animatediff/v1/{path}"]
         return route.endpoint(body)
     except HTTPException as error:
         assert error.status_code == 422
@@ -195,6 +199,109 @@ def test_what_is_refused(host, body, said):
     before = sorted(host.data.rglob("*.gif"))
     assert said in ask(host, **({"file": str(file)} | body if body else {}))
     assert sorted(host.data.rglob("*.gif")) == before
+
+
+@pytest.mark.parametrize("path", ["refine", "refine/preflight", "interpolate", "interpolate/preflight"])
+def test_a_request_that_is_none_gets_one_sentence(host, path):
+    file = str(clip(host.data / "outputs"))
+    names = "times", "method", "loop", "format"
+    if path.startswith("refine"):
+        names = "scale", "upscaler", "denoising_strength", "size", "seed", "steps", "motion_lora"
+    bodies = [None, [], "text", 5, {"file": file, "unheard": 1}, {"file": [file, "R0lG"]}, {"file": {}}, {"file": True},
+              *({"file": file, name: value} for name in names for value in ({"a": []}, [[]], float("nan"), "\0"))]
+    for body in bodies:
+        said = sent(host, path, body)
+        assert isinstance(said, str) and 5 < len(said) < 500 and "Traceback" not in said, (body, said)
+
+
+def test_a_file_that_is_no_clip_is_refused(host):
+    folder = host.data / "outputs"
+    folder.mkdir(exist_ok=True)
+    (folder / "text.txt").write_text("no clip")
+    (folder / "text.gif").write_text("no clip")
+    (folder / "empty.gif").write_bytes(b"GIF89a" + bytes([4, 0, 4, 0, 0, 0, 0]) + b";")  # no frame
+    (folder / "nothing.mp4").write_bytes(b"")
+    (folder / "none").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "one.gif")
+    for path in ("refine", "refine/preflight", "interpolate", "interpolate/preflight"):
+        for name in ("text.txt", "text.gif", "empty.gif", "nothing.mp4", "none", "one.gif"):
+            said = ask(host, path=path, file=f"outputs/{name}")
+            assert isinstance(said, str) and said.startswith(f"{name}: ") and str(host.data) not in said, said
+    assert {path.name for path in folder.iterdir()} == {"text.txt", "text.gif", "empty.gif", "nothing.mp4", "none",
+                                                        "one.gif"}
+
+
+def test_what_it_will_do_is_told_before(host):
+    file = str(clip(host.data / "outputs"))
+    before = sorted(host.data.rglob("*"))
+    told = ask(host, path="interpolate/preflight", file=file, times=3, method="blend")
+    assert told["lines"] == ["00003-7.gif: 4 frames at 8 fps to 24 fps by blend"]
+    assert (told["frames"], told["unet_calls"], told["problems"]) == (12, 0, [])
+    assert sorted(host.data.rglob("*")) == before
+    assert ask(host, file=file, times=3, method="blend")["lines"] == told["lines"]
+
+
+def transparent(folder, form="APNG"):
+    """A clip with an alpha channel, and its frames."""
+    frames = [np.full((16, 16, 4), 60 + 10 * i, np.uint8) for i in range(3)]
+    for i, frame in enumerate(frames):
+        frame[4 * i:4 * i + 4, :, 3] = 0
+    with ClipWriter(folder / f"glass.{form.lower()}", [form], 8, metadata=INFOTEXT.format("none")) as writer:
+        for frame in frames:
+            writer.add(frame)
+    return folder / f"glass.{form.lower()}", frames
+
+
+def rgba(path):
+    with Image.open(path) as image:
+        return [image.seek(i) or np.asarray(image.convert("RGBA")) for i in range(image.n_frames)]
+
+
+def test_transparency_is_kept_where_a_format_has_it(host):
+    file, frames = transparent(host.data / "outputs")
+    told = ask(host, file=str(file), method="blend")
+    assert told["notes"] == [], told
+    assert all(np.array_equal(rgba(told["files"][0])[2 * i], frame) for i, frame in enumerate(frames))
+    large = ask(host, path="refine", file=str(file), denoising_strength=0, scale=2)
+    wanted = [Image.fromarray(frame[..., 3]).resize((32, 32), Image.Resampling.LANCZOS) for frame in frames]
+    assert np.array_equal(np.stack(rgba(large["files"][0]))[..., 3], np.stack(wanted)), large
+    for path in ("interpolate", "refine"):
+        more = {"denoising_strength": 0} if path == "refine" else {"method": "blend"}
+        notes = ask(host, path=path, file=str(file), format=["GIF"], **more)["notes"]
+        assert any("GIF cannot contain transparency" in note for note in notes), notes
+
+
+# The lines below the gallery.
+
+
+def lines(page, files, index=0, **controls):
+    """The lines after a click on a clip of the gallery."""
+    [event] = [event for name, event in page.parts["txt2img_gallery"].events if name == "select"]
+    assert "animatediffSelected" in event["js" if page.version.startswith("4") else "_js"]
+    [shown] = event["outputs"]
+    assert shown.elem_id == "txt2img-ad-finished"
+    page.host.shared.demo.temp_files |= {str(file) for file in files}
+    gallery = [(str(f), None) if page.version.startswith("4") else {"name": str(f), "is_file": True} for f in files]
+    own = [controls.get(part.elem_id.split("-ad-")[1].replace("-", "_"), part.value) for part in event["inputs"][3:]]
+    return event["fn"](gallery, str(index), json.dumps({"infotexts": [INFOTEXT.format("none")]}), *own)
+
+
+def test_the_lines_say_what_the_buttons_would_do(page, tmp_path):
+    text = INFOTEXT.format("none").replace("m.ckpt", "moving.safetensors").replace("Seed", "Sampler: Euler, Seed")
+    file, picture = clip(tmp_path, text=text), tmp_path / "one.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    told = lines(page, [file], interp="blend", interp_x=3)
+    assert "00003-7.gif: 4 frames at 8 fps to 24 fps by blend" in told
+    assert "00003-7.gif: 4 frames of 16x16 to 32x32 by Lanczos, denoising strength 0.4" in told
+    assert "UNet calls</span> <b>1</b>" in told  # 0.4 of 2 steps, of one window
+    assert "there is no such motion module" in lines(page, [clip(tmp_path / "other")])
+    told = lines(page, [file], interp="blend", refine_denoising_strength=0, refine_scale=3)
+    assert "16x16 to 48x48 by Lanczos, not sampled again" in told and "UNet calls" not in told
+    assert "ad-problem" in lines(page, [file], interp_x=1, refine_denoising_strength=0, refine_scale=1)
+    assert lines(page, [picture, file]) == lines(page, []) == ""
+    assert "ad-fact" in lines(page, [picture, file], index=1)
+    controls = [part for name, part in page.parts.items() if name.startswith("txt2img-ad-refine-") and part.events]
+    assert len(controls) == 3
 
 
 def test_a_link_out_of_the_folder_is_not_followed(host, tmp_path_factory):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from diffusers.pipelines.free_init_utils import FreeInitMixin
 from PIL import Image
+from slow_cases import slow
 
 sys.path.append(str(Path(__file__).parent))
 from test_standin_adapter import (
@@ -84,7 +85,7 @@ def mixed(low, high, kind="butterworth", order=4, d_s=0.25, d_t=0.25):
     return mixin._apply_freq_filter(low, high, keep)[0].transpose(0, 1)
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM"])
+@pytest.mark.parametrize("sampler", ["Euler", slow("Heun"), "DDIM"])
 def test_every_iteration_starts_from_noise_with_the_clip_before(host, passes, sampler):
     more = {"freeinit_filter": "gaussian", "freeinit_d_s": 0.4, "freeinit_d_t": 0.6}
     frames = frames_of(animate(host, {**THREE, **more}, sampler_name=sampler))
@@ -120,9 +121,9 @@ def test_fresh_noise_goes_on_where_the_steps_left_the_generators(host, passes):
     torch.testing.assert_close(passes[1].noise, mixed(seen, draws[3]), atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{}, {"sampler_name": "Heun"}, {"sampler_name": "DDIM"},
+@pytest.mark.parametrize("fields", [{}, slow({"sampler_name": "Heun"}), {"sampler_name": "DDIM"},
                                     {"prompt": "a red circle AND a blue square :0.5"},
-                                    {"override_settings": {"batch_cond_uncond": False}}], ids=str)
+                                    slow({"override_settings": {"batch_cond_uncond": False}})], ids=str)
 def test_each_iteration_sees_its_steps_from_the_first(host, passes, fields):
     """ControlNet, schedules inside prompts and the refiner's switch read these steps."""
     animate(host, {"freeinit_iterations": 2}, **{"steps": 4, **fields})
@@ -130,7 +131,7 @@ def test_each_iteration_sees_its_steps_from_the_first(host, passes, fields):
     assert len(set(passes[0].states)) > 2
 
 
-@pytest.mark.parametrize("iterations, steps, wanted", [(3, 6, [2, 4, 6]), (3, 2, [1, 1, 2]), (4, 6, [1, 3, 4, 6])])
+@pytest.mark.parametrize("iterations, steps, wanted", [slow(3, 6, [2, 4, 6]), (3, 2, [1, 1, 2]), (4, 6, [1, 3, 4, 6])])
 def test_fast_sampling(host, passes, iterations, steps, wanted):
     animate(host, {**THREE, "freeinit_iterations": iterations, "freeinit_fast": True}, steps=steps)
     assert [one.steps for one in passes] == wanted
@@ -186,7 +187,7 @@ def from_picture(host, settings, **fields):
                                                  "steps": 6, **fields})
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM"])
+@pytest.mark.parametrize("sampler", ["Euler", slow("Heun"), "DDIM"])
 def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, sampler):
     """With a box filter that keeps everything, the UNet's first input differs by √ᾱ·(clip - picture).
 
@@ -224,7 +225,7 @@ def test_from_a_picture_with_fast_sampling(host, passes):
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("fast", [slow(False), True])
 def test_progress_counts_all_iterations(host, fast):
     state, seen, texts, previews = host.shared.state, [], [], []
 
@@ -250,7 +251,7 @@ def test_progress_counts_all_iterations(host, fast):
 
 
 @pytest.mark.parametrize("what", ["interrupt", "skip"])
-@pytest.mark.parametrize("call", [4, 6, 8])
+@pytest.mark.parametrize("call", [4, slow(6), 8])
 def test_stopped_in_a_later_iteration_the_clip_is_the_last_whole_one(host, what, call):
     """Three steps each: calls 4 to 6 belong to the second iteration, 7 to 9 to the third."""
     iterations = (call - 1) // 3
@@ -300,7 +301,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [slow(name) if name in ("DDIM", "Hires. fix", "a skip") else name for name in CASES])
 def test_everything_is_as_before(host, name):
     fields = dict(CASES[name])
     wanted, before = plain(host), snapshot(host)

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from slow_cases import slow
 from test_standin_adapter import animate, error, failing, frames_of, host, library, plain, snapshot  # noqa: F401
 
 FRAMES = {"video_length": 5, "batch_size": 4, "overlap": 1, "returns": "frames"}  # the seam's window: 3 4 0 1
@@ -23,7 +24,8 @@ def changed(a, b):
     return [i for i in range(len(a)) if (a[i] != b[i]).any()]
 
 
-@pytest.mark.parametrize("tab, way", [*(("txt2img", way) for way in WAYS), ("img2img", WAYS[1])], ids=str)
+@pytest.mark.parametrize("tab, way", [("txt2img", WAYS[0]), *(slow("txt2img", way) for way in WAYS[1:3]),
+                                      ("txt2img", WAYS[3]), ("img2img", WAYS[1])], ids=str)
 def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, tab):
     from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import parse

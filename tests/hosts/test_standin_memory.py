@@ -72,7 +72,7 @@ def notes(answer):
 
 @pytest.mark.parametrize("what", [
     slow(dict(enable_hr=True, hr_upscaler="Latent")), slow(dict(override_settings={"batch_cond_uncond": False})),
-    dict(cfg_scale=1), dict(sampler_name="DDIM"), slow(dict(refiner_checkpoint="second", refiner_switch_at=0.5)),
+    dict(cfg_scale=1), slow(dict(sampler_name="DDIM")), slow(dict(refiner_checkpoint="second", refiner_switch_at=0.5)),
     slow(dict(prompt="a circle AND a square"))], ids=lambda what: next(iter(what)))
 def test_whatever_the_host_does(host, what):
     wanted = plain(host)
@@ -100,7 +100,7 @@ def test_where_nothing_is_left_to_give_up_the_job_ends(host):
     assert plain(host) == wanted and snapshot(host) == before
 
 
-@pytest.mark.parametrize("speed", ["exact", "balanced"])
+@pytest.mark.parametrize("speed", [slow("exact"), "balanced"])
 def test_windows_at_once(host, monkeypatch, speed):
     asked = {**CLIP, "video_length": 10, "speed": speed}
     expected = animate(host, asked, steps=6)
@@ -140,8 +140,9 @@ def test_keys_of_a_shared_prompt_are_computed_once(host):
     assert rows == [2] * 3, "of 8: prompt and negative prompt"
 
 
-@pytest.mark.parametrize("value, asked, most", [(2, {}, 16), (2, {"windows_per_call": 3}, 24), (2.0, {}, 16),
-                                                ("two", {}, 8), (-1, {}, 8), (99, {}, 8), (None, {}, 8)], ids=str)
+@pytest.mark.parametrize("value, asked, most", [
+    (2, {}, 16), (2, {"windows_per_call": 3}, 24), slow(2.0, {}, 16), ("two", {}, 8), slow(-1, {}, 8), (99, {}, 8),
+    slow(None, {}, 8)], ids=str)
 def test_a_request_comes_before_the_setting_and_what_is_no_number_counts_as_none(host, monkeypatch, value, asked, most):
     monkeypatch.setitem(host.opts.data, OPTION, value)
     with memory(host, 1000) as calls:

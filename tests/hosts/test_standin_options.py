@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from slow_cases import slow
 
 from animatediff.media import metadata
 
@@ -47,7 +48,8 @@ def test_clips_carry_an_infotext_unless_the_hosts_option_is_off(host):
     assert {suffix for suffix, text in texts().items() if text} == {".txt"}
 
 
-WAYS = [("txt2img", {}), ("txt2img", {"sampler_name": "DDIM"}), ("txt2img", {"enable_hr": True}), ("img2img", {})]
+WAYS = [("txt2img", {}), slow("txt2img", {"sampler_name": "DDIM"}), slow("txt2img", {"enable_hr": True}),
+        ("img2img", {})]
 CHOSEN = {"batch_cond_uncond": False, "img2img_fix_steps": True, "img2img_extra_noise": 0.2}
 
 

@@ -7,7 +7,7 @@ from slow_cases import slow
 
 
 @pytest.mark.parametrize("tab, fields", [
-    ("txt2img", {}), slow("txt2img", {"sampler_index": "DDIM", "n_iter": 2}), ("img2img", {}),
+    ("txt2img", {}), slow("txt2img", {"sampler_index": "DDIM", "n_iter": 2}), slow("img2img", {}),
     slow("txt2img", {"sampler_name": "DDIM", "enable_hr": True, "hr_second_pass_steps": 7}),
 ], ids=str)
 def test_what_a_request_leaves_out_is_the_apis_default(host, tab, fields):

@@ -77,6 +77,53 @@ def test_it_is_img2img_of_the_clips_frames(host):
     assert metadata.read(made.paths[0]) == made.text
 
 
+def test_the_unet_calls_are_told_before(host):
+    refine = importlib.import_module("animatediff.hosts.a1111.refine")
+    clip, calls = generated(host), []
+    asked = refine.Refinement.of(clip, {"denoising_strength": 0.6, "scale": 2})
+    told = asked.preflight()
+    handle = host.shared.sd_model.model.diffusion_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    refined(host, clip, denoising_strength=0.6, scale=2)
+    handle.remove()
+    assert told.calls == len(calls) > 0 and told.frames == 5 and not told.errors
+    assert str(asked) == f"{clip.path.name}: 5 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.6"
+
+
+def test_the_temporal_error_before_and_after(host):
+    """Half as bright, the frames differ half as much."""
+    pytest.importorskip("cv2")
+    generator, picture = np.random.default_rng(0), Image.new("L", (64, 64))
+    picture.paste(Image.effect_noise((16, 16), 60).resize((48, 48)), (8, 8))
+    with ClipWriter(host.data / "grain.apng", "APNG", metadata=generated(host).text) as writer:
+        for _ in range(5):
+            grain = generator.normal(0, 6, (64, 64, 3))
+            writer.add((np.asarray(picture)[..., None] + 60 + grain).clip(0, 255).astype(np.uint8))
+    clip = Finished.read(host.data / "grain.apng")
+    error = refined(host, clip, upscaler="Halving", denoising_strength=0, scale=1).error
+    assert error.before.difference > 1 and abs(error.after.difference / error.before.difference - 0.5) < 0.05
+    again = refined(host, clip, denoising_strength=0.6, scale=1).error
+    assert again.before == error.before and again.after.difference != error.after.difference
+    assert refined(host, clip, scale=1, interp="blend").error is None
+
+
+def test_transparency_is_kept(host):
+    """The alpha channel is the clip's own, enlarged by Pillow."""
+    clear = [np.full((64, 64, 4), 90, np.uint8) for _ in range(3)]
+    for i, frame in enumerate(clear):
+        frame[:, 16 * i:16 * i + 16, 3] = 0
+    with ClipWriter(host.data / "glass.apng", "APNG", metadata=generated(host).text) as writer:
+        for frame in clear:
+            writer.add(frame)
+    made = refined(host, Finished.read(host.data / "glass.apng"), scale=2, format=["APNG", "GIF"])
+    with Image.open(next(path for path in made.paths if path.suffix == ".apng")) as image:
+        found = [image.seek(i) or np.asarray(image.convert("RGBA"))[..., 3] for i in range(3)]
+    wanted = [Image.fromarray(frame[..., 3]).resize((128, 128), Image.Resampling.LANCZOS) for frame in clear]
+    assert np.array_equal(found, wanted)
+    assert any("the same transparency in APNG" in note for note in made.notes), made.notes
+    opaque = refined(host, Finished.read(host.data / "glass.apng"), scale=1, interp="blend", interp_x=2)
+    assert any("interpolated frames are opaque" in note for note in opaque.notes), opaque.notes
+
+
 def test_what_is_given_overrides(host):
     made = refined(host, generated(host), prompt="a cat", steps=5, cfg_scale=3, seed=9, sampler_name="Euler a", scale=1,
                    denoising_strength=0.9, format=["GIF", "PNG"], motion_scale="1.2")
@@ -139,7 +186,7 @@ def test_a_clip_of_the_command_line(host, tmp_path):
     assert made.first.size == (64, 64) and "a cat\nSteps: 2, Sampler: Euler a" in made.text and "Seed: 5" in made.text
 
 
-@pytest.mark.parametrize(("values", "said"), [
+REFUSED = [
     ({"upscaler": "Nearest"}, "Halving"), ({"scale": 20}, "scale"), ({"denoising_strength": 2}, "denoising_strength"),
     ({"denoising_strength": 0, "scale": 1}, "nothing to do"), ({"sampler": "Magic"}, "Magic"), ({"steps": 0}, "steps"),
     ({"denoising_strength": 0, "upscaler": "Latent"}, "nothing to do"), ({"fps": 5000}, "fps"), ({"x": 1}, "x"),
@@ -147,10 +194,14 @@ def test_a_clip_of_the_command_line(host, tmp_path):
     ({"alwayson_scripts": ["a"]}, "no object with a list"),
     ({"alwayson_scripts": {"Gone": 5}}, "no object with a list"),
     ({"alwayson_scripts": {"Gone": {"args": 5}}}, "no object with a list"),
-    ({"alwayson_scripts": {"animatediff": {"args": [{}]}}}, "for AnimateDiff itself")])
-def test_what_is_refused(host, values, said):
-    with pytest.raises(SettingsError, match=said):
-        refined(host, generated(host), **values)
+    ({"alwayson_scripts": {"animatediff": {"args": [{}]}}}, "for AnimateDiff itself")]
+
+
+def test_what_is_refused(host):
+    clip = generated(host)
+    for values, said in REFUSED:
+        with pytest.raises(SettingsError, match=said):
+            refined(host, clip, **values)
 
 
 def test_everything_is_as_before(host):

@@ -58,7 +58,7 @@ def test_routes_are_behind_what_the_hosts_own_are_behind(host, app):
     plain, guard = Api.init_script_args, ["the host's password"]
     Api(app, guard)
     host.script_callbacks.app_started_callback(None, app)
-    assert len(routes(app)) == 7 and all(route.dependencies is guard for route in routes(app))
+    assert len(routes(app)) == 9 and all(route.dependencies is guard for route in routes(app))
     assert Api.init_script_args is not plain
     host.script_callbacks.script_unloaded_callback()
     assert Api.init_script_args is plain

@@ -1,8 +1,10 @@
 """Sound in the stand-in: a file of the data folder in the clip's MP4, and in a curve."""
 from __future__ import annotations
 
+import base64
 import io
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,7 +44,46 @@ def test_the_clip_has_the_sound_and_a_note_names_the_gif(host):
     assert loud[:2].max() < 0.01 and loud[2:].min() > 0.2
 
 
+@pytest.mark.parametrize("form", ["base64", "data URI"])
+def test_a_sound_in_the_request_is_kept_and_named(host, form):
+    """MKV has the samples without loss. The infotext's name finds the sound again."""
+    wav = (host.data / "beat.wav").read_bytes()
+    (host.data / "beat.wav").unlink()
+    sent = base64.b64encode(wav).decode()
+    answer = ask(host, audio=sent if form == "base64" else f"data:audio/wav;base64,{sent}", format=["MKV"])
+    [kept] = (host.data / "outputs" / "AnimateDiff-sounds").iterdir()
+    assert kept.read_bytes() == wav and kept.suffix == ".wav" and f"audio: {kept.name}" in answer.info["infotexts"][0]
+    again = ask(host, audio=kept.name, format=["MKV"])
+    for each in (answer, again):
+        with av.open(io.BytesIO(each.images[0])) as container:
+            heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+        assert np.array_equal(heard[:RATE], np.frombuffer(wav[-4 * RATE:], "<i2")[:RATE])
+
+
+def test_an_uploaded_sound_goes_into_the_text_field(host, tmp_path, monkeypatch):
+    from animatediff.hosts.a1111.server_sound import KEPT
+    from animatediff.hosts.shared.file_upload import FileUpload
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    upload = tmp_path / "uploads" / "beat.wav"
+    upload.parent.mkdir()
+    upload.write_bytes((host.data / "beat.wav").read_bytes())
+    gr = SimpleNamespace(File=lambda **given: SimpleNamespace(), Error=ValueError)
+    control = FileUpload(gr, "upload", "Upload a sound", ["audio"], KEPT.uploaded)
+    names = {control.taken(str(upload)), control.taken(SimpleNamespace(name=str(upload)))}  # gradio 4.40 and 3.41
+    assert KEPT.find(*names).read_bytes() == upload.read_bytes() and control.taken(None) == ""
+    with pytest.raises(ValueError, match="no upload"):
+        control.taken(str(host.data / "beat.wav"))
+    upload.write_bytes(b"GIF89a, which is no sound")
+    with pytest.raises(ValueError, match="no file that can be read"):
+        control.taken(str(upload))
+
+
 @pytest.mark.parametrize("settings, problem", [
+    ({"audio": "data:audio/wav;base64,AAAA"}, "audio: is not a sound or video in base64"),
+    ({"audio": base64.b64encode(bytes(6000)).decode()}, "audio: is not a sound or video in base64"),
+    ({"audio": base64.b64encode(b"RIFF....WAVE" + bytes(600)).decode()}, "cannot be read"),
+    ({"audio": "x" * 5000}, "audio: is not"),
     ({"motion_scale": "audio(bass)"}, "follows a sound, but there is none"), ({"audio": "/etc/passwd"}, "audio: "),
     ({"audio": "gone.wav"}, "gone.wav"), ({"audio": "beat.wav", "audio_start": 5}, "the sound ends before 5 s"),
     ({"format": ["WEBM"], "video_codec": "H.264"}, "WEBM cannot contain H.264"),

@@ -6,6 +6,8 @@ that frame of the video. PyAV reads the video here.
 from __future__ import annotations
 
 import base64
+import io
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from slow_cases import slow
 from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
 av = pytest.importorskip("av")
@@ -73,7 +76,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and np.abs(a.astype(int) - b).max() <= 1
 
 
-@pytest.mark.parametrize("how", ["base64", "data URI", "path"])
+@pytest.mark.parametrize("how", ["base64", slow("data URI"), "path"])
 def test_each_frame_starts_from_a_frame_of_the_video(host, near, how):
     given = {"base64": {"video_source": encoded(near)}, "path": {"video_path": str(near)},
              "data URI": {"video_source": f"data:video/x-matroska;base64,{encoded(near)}"}}[how]
@@ -135,6 +138,49 @@ def test_outside_of_the_mask_the_source_stays_bit_for_bit(host, near, tab):
         assert np.abs(frame[:, 40:].astype(int) - scene(number)[:, 40:]).mean() > 2
 
 
+@pytest.mark.parametrize("form", ["base64", "data URI"])
+def test_a_mask_in_the_request_is_kept_and_named(host, near, form):
+    """The infotext's name makes the same clip."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 40:] = 255
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    sent = base64.b64encode(file.getvalue()).decode()
+    sent = sent if form == "base64" else f"data:image/png;base64,{sent}"
+    asked, fields = {**STILL, "video_path": str(near), "mask_path": sent}, {"denoising_strength": 0.9, **LINEAR}
+    first = animate(host, asked, "img2img", init_images=[], **fields)
+    frames = frames_of(first)
+    assert all((frames[number][:, :40] == scene(number)[:, :40]).all() for number in range(FRAMES))
+    [kept] = (host.data / "outputs" / "AnimateDiff-sources").iterdir()
+    assert kept.read_bytes() == file.getvalue() and f"mask_path: {kept.name}" in first.info["infotexts"][0]
+    again = animate(host, {**asked, "mask_path": kept.name}, "img2img", init_images=[], **fields)
+    assert (frames_of(again) == frames).all()
+
+
+@pytest.mark.parametrize("sent", ["data:image/png;base64,AAAA", base64.b64encode(bytes(6000)).decode(), "x" * 5000])
+def test_a_mask_that_is_none_is_refused(host, near, sent):
+    answer = animate(host, {**STILL, "video_path": str(near), "mask_path": sent}, "img2img", init_images=[])
+    assert answer.status == 422 and answer.detail.startswith("mask_path: is not a"), answer
+    assert len(answer.detail) < 300
+
+
+def test_kept_files_that_were_not_used_for_long_make_room(host, near, monkeypatch):
+    from animatediff.hosts.a1111.kept import KeptFiles
+
+    kept = KeptFiles("AnimateDiff-sources", "source video")
+    data = near.read_bytes()
+    names = [kept.keep(data + bytes([number])) for number in range(4)]
+    host.opts.data["animatediff_kept_gb"] = 2 * len(data) / 2**30
+    assert kept.keep(data + b"4") and len(list(kept.folder.iterdir())) == 5, "used within a day"
+    for age, name in enumerate(names):
+        os.utime(kept.folder / name, (0, 1000 - age))
+    assert kept.find(names[3])  # now used last
+    (kept.folder / "notes.txt").write_text("of the user")
+    kept.keep(data + b"5")
+    left = {path.name for path in kept.folder.iterdir()}
+    assert names[3] in left and "notes.txt" in left and not left & set(names[:3]) and len(left) == 4
+
+
 def test_start_pictures_have_a_mask_as_well(host):
     Image.new("L", (64, 64), 0).save(host.data / "black.png")
     pictures = [Image.fromarray(scene(number)) for number in range(3)]
@@ -173,20 +219,20 @@ def test_everything_is_undone(host, near):
 
 def test_an_upload_of_the_page_is_kept_once_and_what_is_none_is_refused(host, video, tmp_path, monkeypatch):
     from animatediff.errors import MediaError
-    from animatediff.hosts.a1111 import source
+    from animatediff.hosts.a1111.source import KEPT
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     upload = tmp_path / "uploads" / "1" / "walk.mkv"
     upload.parent.mkdir(parents=True)
     upload.write_bytes(video.read_bytes())
-    name = source.uploaded(str(upload))
-    assert source.uploaded(str(upload)) == name and source.KEPT.find(name).read_bytes() == video.read_bytes()
-    assert source.uploaded(None) == ""
+    name = KEPT.uploaded(str(upload))
+    assert KEPT.uploaded(str(upload)) == name and KEPT.find(name).read_bytes() == video.read_bytes()
+    assert KEPT.uploaded(None) == ""
     with pytest.raises(MediaError, match="no upload"):
-        source.uploaded(str(video))
+        KEPT.uploaded(str(video))
     upload.write_bytes(b"text")
-    with pytest.raises(MediaError, match="neither a picture nor a video"):
-        source.uploaded(str(upload))
+    with pytest.raises(MediaError, match="no file that can be read"):
+        KEPT.uploaded(str(upload))
     frames = frames_of(animate(host, {**STILL, "video_source": name}, "img2img", init_images=[]))
     assert len(frames) == FRAMES
 

@@ -39,7 +39,7 @@ def apart(a, b):
     return float(np.abs(a.astype(float) - b).mean())
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+@pytest.mark.parametrize("sampler", ["Euler", slow("DDIM")])
 def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
     answer = animate(host, DRAFT, sampler_name=sampler, steps=10)
     count = 9 if sampler == "DDIM" else 10  # the WebUI's DDIM calls the model once less than it has steps

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
+from slow_cases import slow
 
 FIELDS = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 3, "seed": 7, "sampler_name": "Euler",
           "hr_upscaler": "Latent", "denoising_strength": 0.6, "enable_hr": False, "do_not_save_grid": True}
@@ -55,6 +56,7 @@ def path_of(picture):
     return Path(picture.already_saved_as.rsplit("?", 1)[0])
 
 
+@pytest.mark.slow
 def test_the_pass_is_the_one_that_hires_fix_would_have_made(host):
     """The frames lost only the bits beyond eight, so the pixels are close but not equal.
 
@@ -75,8 +77,9 @@ def test_the_pass_is_the_one_that_hires_fix_would_have_made(host):
 
 
 @pytest.mark.parametrize("settings, index", [
-    ({"format": ["GIF"]}, 0), ({"format": ["GIF", "PNG"], "returns": "frames"}, 3), ({"format": ["WEBP", "PNG"]}, 0),
-    ({"format": ["APNG"], "closed_loop": "ping-pong"}, 0),
+    ({"format": ["GIF"]}, 0), ({"format": ["GIF", "PNG"], "returns": "frames"}, 3),
+    slow({"format": ["WEBP", "PNG"]}, 0),
+    slow({"format": ["APNG"], "closed_loop": "ping-pong"}, 0),
     pytest.param({"format": ["MP4"]}, 0, marks=NEEDS_VIDEO),
 ], ids=str)
 def test_whatever_the_gallery_shows_of_the_clip(host, settings, index):

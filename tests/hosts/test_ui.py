@@ -177,6 +177,8 @@ def test_no_event_writes_to_a_control_but_lists_and_buttons(host):
             writers = {"txt2img-ad-motion-module": ("txt2img-ad-refresh", "txt2img-ad-update"),
                        "txt2img-ad-motion-lora": ("txt2img-ad-lora-add",),
                        "txt2img-ad-motion-mask": ("txt2img-ad-mask-take",),
+                       "txt2img-ad-mask-path": ("txt2img-ad-mask-upload",),
+                       "txt2img-ad-audio": ("txt2img-ad-sound-upload",),
                        "txt2img-ad-video-source": ("txt2img-ad-source-upload",)}
             assert not written or component.elem_id in writers[written[0]]
             rate = ["txt2img-ad-fps"] if component.elem_id == "txt2img-ad-source-upload" else []

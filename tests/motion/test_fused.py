@@ -149,6 +149,7 @@ def test_failing_kernels_are_not_used(fault, monkeypatch):
     assert len(calls) == (0 if fault == "no Triton" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_trials")
 @pytest.mark.parametrize("where", ["what comes in", "the weights"])
 def test_nan_and_infinity_do_not_disable_the_kernels(where):

@@ -58,8 +58,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
         retimed = Retimed.of(asked, clip, models.find_network)
     except AnimateDiffError as error:
         raise error.named(FLAGS) from error
-    between = retimed.interpolation.on(pick_device(device) if retimed.interpolation.model else "cpu")
-    stream, interrupted, transparent = between.stream(), False, clip.alpha((1, 1)) is not None
+    stream, interrupted = retimed.stream(pick_device(device) if retimed.interpolation.model else "cpu"), False
     if not arguments.quiet:
         output.say(str(retimed))
     track, left_out = retimed.sound(clip.sound)
@@ -70,8 +69,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
                 writer.add(frame)
     except KeyboardInterrupt:
         interrupted = True
-    opaque = [f"{clip.path.name} is transparent in places; interpolated frames are opaque"] if transparent else []
-    _report(arguments, writer, [*opaque, *stream.notes, *left_out, *writer.notes], interrupted=interrupted)
+    _report(arguments, writer, [*stream.notes, *left_out, *writer.notes], interrupted=interrupted)
     return INTERRUPTED if interrupted else 0
 
 

@@ -194,7 +194,7 @@ class _Run:
             output.tell(json.dumps({
                 "written": [str(path) for path in written.paths], "frames": written.frames,
                 "fps": float(written.clip.fps), "size": self.asked.enlargement.size,
-                "temporal_error": {"before": before and before.to_dict(), "after": after and after.to_dict()},
+                "temporal_error": self.meter.to_dict(),
                 "loop": written.loop and written.loop.to_dict(), "interrupted": written.interrupted,
                 "notes": notes + written.notes, "metadata": metadata}))
             return

@@ -34,8 +34,9 @@ def add(app: FastAPI) -> AbstractContextManager[None]:
         app.add_api_route(f"{ROOT}/{path}", answer, methods=[method], dependencies=hosts_own.dependencies,
                           tags=["AnimateDiff"])
     for name, operation in finished.OPERATIONS.items():
-        app.add_api_route(f"{ROOT}/{name}", _operation(name), methods=["POST"], dependencies=hosts_own.dependencies,
-                          tags=["AnimateDiff"], openapi_extra=finished_api.documented(operation))
+        for path, answer in ((name, _operation(name)), (f"{name}/preflight", _operation(name, before=True))):
+            app.add_api_route(f"{ROOT}/{path}", answer, methods=["POST"], dependencies=hosts_own.dependencies,
+                              tags=["AnimateDiff"], openapi_extra=finished_api.documented(operation))
     from modules.api.api import Api
 
     return wrapped(Api, "init_script_args", _with_our_arguments_checked)
@@ -98,12 +99,13 @@ def models() -> dict[str, Any]:
             "motion_loras": [entry.to_dict() for entry in library.lora_entries()]}
 
 
-def _operation(name: str) -> Callable[..., Any]:
-    """Return the route of one of `finished.OPERATIONS`."""
+def _operation(name: str, *, before: bool = False) -> Callable[..., Any]:
+    """Return the route of one of `finished.OPERATIONS`. before: the route that says what it will do."""
     def answer(body: dict[str, Any]) -> Any:
-        return finished_api.answer(finished.OPERATIONS[name], body, name)
+        operation = finished.OPERATIONS[name]
+        return finished_api.preflight(operation, body) if before else finished_api.answer(operation, body, name)
 
-    answer.__name__ = name
+    answer.__name__ = f"{name}_preflight" if before else name
     return _refusing(answer)
 
 

@@ -1,17 +1,20 @@
 """One clip of a job: the values it takes from `p` when it begins, and the files to write."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from modules import images, processing
+from PIL import Image
 
 from animatediff import windows
 from animatediff.attribute import attribute
 from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.errors import MediaError
-from animatediff.hosts.a1111 import options, pictures, results
+from animatediff.hosts.a1111 import jobs, options, pictures, results
+from animatediff.hosts.a1111.depth import DeepClip, Depth
 from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
 from animatediff.media.write import WRITERS, Target
@@ -37,21 +40,25 @@ class HostClip:
         self.prompts, self.negatives = ([text] * len(p.all_prompts) for text in (p.main_prompt, p.main_negative_prompt))
         self.folder = results.folder(p.outpath_samples)
         self.facts: dict[str, Any] = {}
+        self.depth = Depth() if writing.deep(settings) else None
+        self.decoded: Sequence[Any] = ()  # the batch's decoded latents [f 3 h w], 0 to 1
         self.cut_short: tuple[int, int, str] | None = None  # (done, total, unit), set when interrupted
         self.in_hires = False  # whether the interrupted pass was the second pass of Hires. fix
 
     def to_write(self) -> job.Clip:
         """Return the description of the clip's files."""
         s = self.settings
-        return job.Clip(
+        return DeepClip(
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
-            alpha=pictures.alpha_of(self.p, s),
+            alpha=self._alpha(), deep=self.depth and self.depth.of,
             playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
 
-    def add(self) -> None:
-        """Count a frame and copy the values for the infotext."""
+    def add(self, picture: Image.Image) -> None:
+        """Count a finished frame and copy the values for the infotext."""
+        if self.depth:
+            self.depth.add(next(iter(self.decoded[self.came:self.came + 1]), None), picture)
         self.came += 1
         self.facts = dict(self.p.extra_generation_params)
 
@@ -65,8 +72,18 @@ class HostClip:
         """Return the notes on the written files: scores, the writer's notes and an interruption."""
         score = [f"loop score {written.loop}"] if written.loop and self.settings.asks_for_a_loop else []
         measured = written.score.notes if written.score else []
+        deep = self.depth.notes if self.depth else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
-        return [*score, *measured, *written.notes, *cut]
+        return [*score, *measured, *written.notes, *deep, *cut]
+
+    def _alpha(self) -> Callable[[int], np.ndarray] | None:
+        """Return a function from a frame's index to its alpha channel: that of the finished clip that `p` refines, or
+        of its start picture. None for an opaque clip.
+        """
+        of_clip = jobs.alpha_of(self.p)
+        if of_clip is None:
+            return pictures.alpha_of(self.p, self.settings)
+        return None if self.settings.last_frame else of_clip.__getitem__
 
     def _infotext(self, known: job.Known) -> str:
         if known.loop and self.settings.asks_for_a_loop:

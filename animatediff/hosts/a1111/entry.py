@@ -59,6 +59,10 @@ class Hooks(jobs.OurScript):
 
             job.guarded(p, job.stop_sampler, lambda: current.begin_pass(noise))
 
+    def postprocess_batch(self, p: Any, *args: Any, images: Any = None, **kwargs: Any) -> None:
+        if current := jobs.of(p):
+            current.decoded(images)
+
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         if current := jobs.of(p):
             pp.image = current.frame(pp.image)

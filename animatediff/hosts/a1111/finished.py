@@ -1,6 +1,6 @@
 """Operations on a finished clip: the buttons under the gallery, and POST /animatediff/v1/NAME.
 
-To add an operation, add an entry to OPERATIONS with a function that makes files from a `Source`.
+To add an operation, add an entry to OPERATIONS with a function that plans it for a `Source`.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from modules import devices, images, shared
 from PIL import Image
@@ -18,6 +18,7 @@ from PIL import Image
 from animatediff import settings as table
 from animatediff.clip import interpolation, job, retime
 from animatediff.clip.finished import Finished
+from animatediff.clip.preflight import Preflight
 from animatediff.errors import MediaError, SettingsError, end_of
 from animatediff.hosts.a1111 import library, options, refine, results, server_files
 from animatediff.hosts.a1111.refine import Refined
@@ -66,6 +67,16 @@ class Source:
         return Target(f"{folder}/", "-".join(filter(None, (f"{number:05}", own, what))), new=True)
 
 
+class Planned(Protocol):
+    """An operation on a clip, checked and not yet run. As text, it is a line on what it does."""
+
+    def preflight(self) -> Preflight:
+        """Return the number of frames and of UNet calls, and what is wrong."""
+        ...
+
+    def run(self) -> Refined: ...
+
+
 @dataclass(frozen=True)
 class Operation:
     """An operation on a finished clip."""
@@ -75,45 +86,86 @@ class Operation:
     schema: Callable[[], dict[str, Any]]  # properties of a request, by name
     rows: tuple[str, ...]  # parameters whose controls the button reads
     of_page: Callable[[Settings], dict[str, Any]]  # the values of a request, from those controls
-    run: Callable[[Source, Mapping[str, Any]], Refined]
+    plan: Callable[[Source, Mapping[str, Any]], Planned]  # AnimateDiffError for an unusable clip or request
     meant: Mapping[str, str]  # name in a request -> the parameter that it stands for, for error messages
     own: Callable[[], tuple[Parameter, ...]] = tuple  # parameters that have controls of their own on the page
 
-
-def interpolate(source: Source, values: Mapping[str, Any]) -> Refined:
-    """Return the clip at another frame rate. AnimateDiffError for an unusable clip or request."""
-    request = retime.Request.read(values)
-    clip = source.read(request.from_fps)
-    retimed = retime.Retimed.of(request, without_loss(clip), library.find_network)
-    stream = retimed.interpolation.on(devices.device).stream()
-    sound, notes = retimed.sound(clip.sound)
-    files, first = job.Job(), None
-    files.begin(job.Clip(retimed.count, request.format or (clip.format,), float(retimed.plays),
-                         lambda known: retimed.text, lambda taken: source.place("interpolated", taken),
-                         clip.loop_number, options=options.write_options(), sound=sound))
-    try:
-        for done, frame in enumerate(retimed.frames(stream), 1):
-            first = first or Image.fromarray(frame)
-            files.add(frame)
-            if progress(done, retimed.count, f"AnimateDiff: frame {done} of {retimed.count}"):
-                notes.append(f"interrupted after {done} of {retimed.count} frames")
-                break
-        written = files.finish()
-    except BaseException as error:
-        files.fail(error)
-        raise
-    assert written is not None and first is not None, "a clip has frames"
-    return Refined(results.clips(written) or written.paths, first, written.frames, float(retimed.plays), written.text,
-                   [*notes, *stream.notes, *written.notes])
+    def values(self, controls: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a request from those of the page's controls, by name. SettingsError for a wrong one."""
+        settings = table.parse({row: controls[row] for row in self.rows})
+        own = {name: value for name, value in controls.items() if name not in self.rows}
+        return self.of_page(settings) | own
 
 
-def refined(source: Source, values: Mapping[str, Any]) -> Refined:
-    """Return the clip enlarged and sampled again."""
-    clip = source.read()
-    formats = {"formats": [clip.format]}  # the file's format, even if the frames are read from a folder
-    given = formats | dict(values) if not {"formats", *table.BY_NAME["formats"].aliases} & values.keys() else values
-    return refine.refine(clip if clip.sound else without_loss(clip), given, source.samples,
-                         lambda taken: source.place("refined", taken), progress)
+@dataclass(frozen=True)
+class Interpolating:
+    """A clip at another frame rate."""
+
+    source: Source
+    request: retime.Request
+    clip: Finished
+    retimed: retime.Retimed  # of the clip, or of its PNG frames
+
+    @classmethod
+    def plan(cls, source: Source, values: Mapping[str, Any]) -> Interpolating:
+        request = retime.Request.read(values)
+        clip = source.read(request.from_fps)
+        return cls(source, request, clip, retime.Retimed.of(request, without_loss(clip), library.find_network))
+
+    def __str__(self) -> str:
+        return f"{self.clip.path.name}: {self.retimed}"
+
+    def preflight(self) -> Preflight:
+        count = self.retimed.count
+        return Preflight(count, count, count / float(self.retimed.plays), calls=0)
+
+    def run(self) -> Refined:
+        retimed, clip = self.retimed, self.clip
+        stream = retimed.stream(devices.device)
+        sound, notes = retimed.sound(clip.sound)
+        files, first = job.Job(), None
+        files.begin(job.Clip(retimed.count, self.request.format or (clip.format,), float(retimed.plays),
+                             lambda known: retimed.text, lambda taken: self.source.place("interpolated", taken),
+                             clip.loop_number, options=options.write_options(), sound=sound))
+        try:
+            for done, frame in enumerate(retimed.frames(stream), 1):
+                first = first or Image.fromarray(job.eight_bits(frame))
+                files.add(frame)
+                if progress(done, retimed.count, f"AnimateDiff: frame {done} of {retimed.count}"):
+                    notes.append(f"interrupted after {done} of {retimed.count} frames")
+                    break
+            written = files.finish()
+        except BaseException as error:
+            files.fail(error)
+            raise
+        assert written is not None and first is not None, "a clip has frames"
+        return Refined(results.clips(written) or written.paths, first, written.frames, float(retimed.plays),
+                       written.text, [*notes, *stream.notes, *written.notes])
+
+
+@dataclass(frozen=True)
+class Refining:
+    """A clip, enlarged and sampled again."""
+
+    source: Source
+    refinement: refine.Refinement
+
+    @classmethod
+    def plan(cls, source: Source, values: Mapping[str, Any]) -> Refining:
+        clip = source.read()
+        formats = {"formats": [clip.format]}  # the file's format, even if the frames are read from a folder
+        if not {"formats", *table.BY_NAME["formats"].aliases} & values.keys():
+            values = formats | dict(values)
+        return cls(source, refine.Refinement.of(clip if clip.sound else without_loss(clip), values))
+
+    def __str__(self) -> str:
+        return str(self.refinement)
+
+    def preflight(self) -> Preflight:
+        return self.refinement.preflight()
+
+    def run(self) -> Refined:
+        return self.refinement.run(self.source.samples, lambda taken: self.source.place("refined", taken), progress)
 
 
 def without_loss(clip: Finished) -> Finished:
@@ -131,11 +183,11 @@ OPERATIONS: dict[str, Operation] = {
         retime.schema, ("interp", "interp_x", "interp_model"),
         lambda s: {"method": retime.AUTO if s.interp == interpolation.OFF else s.interp, "times": s.interp_x,
                    "model": s.interp_model},
-        interpolate, retime.ROWS),
+        Interpolating.plan, retime.ROWS),
     "refine": Operation(
         "\N{LEFT-POINTING MAGNIFYING GLASS}", "Refine the selected clip: enlarge it and sample it again, by the "
         "settings under Refine",
-        refine.schema, (), lambda s: {}, refined, {}, refine.rows),
+        refine.schema, (), lambda s: {}, Refining.plan, {}, refine.rows),
 }
 
 
@@ -145,6 +197,12 @@ def progress(done: int, total: int, text: str) -> bool:
     state.job_count, state.job_no = 1, 0
     state.sampling_steps, state.sampling_step, state.textinfo = total, done, text
     return bool(state.interrupted or state.skipped or getattr(state, "stopping_generation", False))
+
+
+def told(planned: Planned) -> dict[str, Any]:
+    """Return what an operation will do, as the route /animatediff/v1/preflight does for a request."""
+    found = planned.preflight()
+    return found.to_dict() | {"lines": [str(planned), *found.lines]}
 
 
 def of_gallery(path: Path, text: str, samples: str) -> Source:
@@ -169,6 +227,6 @@ def of_request(value: Any) -> Iterator[Source]:
     path = server_files.find(value, FILE, REMEDY)
     if not path.exists():
         raise MediaError("there is no such file", where=FILE, remedy=REMEDY)
-    if path.is_dir() and not all(map(server_files.allowed, read.in_folder(path))):
+    if path.is_dir() and not all(map(server_files.allowed, path.iterdir())):
         raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
     yield Source(path, "", path.stem, samples)

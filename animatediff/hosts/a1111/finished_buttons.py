@@ -2,6 +2,7 @@
 
 They work like the host's own ✨: the job waits in the queue, its progress is shown over the gallery, and the result is
 inserted into the gallery behind the clip. javascript/animatediff-finished.js sends the index of the selected clip.
+Lines below the gallery say what each button would do.
 """
 from __future__ import annotations
 
@@ -14,15 +15,23 @@ from typing import Any
 from modules import call_queue, shared
 from modules.ui import plaintext_to_html
 
-from animatediff import settings as table
 from animatediff.errors import AnimateDiffError, MediaError
-from animatediff.hosts.a1111 import finished, page_errors, results, server_files, upscale, words
+from animatediff.hosts.a1111 import (
+    finished,
+    finished_lines,
+    page_errors,
+    results,
+    server_files,
+    upscale,
+    words,
+)
 from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.a1111.refine import Refined
 from animatediff.parameters import Parameter
 
 BESIDE, LAST = "{tab}_send_to_extras", "generation_info_{tab}"  # elem_ids of the host: our neighbour, the last
 EMPTY: list[Any] = [None, "", ""]  # values that the host shows after an unexpected error
+QUIET = {"queue": False, "show_progress": "hidden", "api_name": False}
 
 
 def own_rows() -> dict[str, tuple[Parameter, ...]]:
@@ -50,9 +59,12 @@ def add(gr: Any, script: Any, tab: str, ours: dict[str, Any], own: dict[str, dic
         page = by_elem_id(last.component)
         names = (f"{tab}_gallery", f"generation_info_{tab}", f"html_info_{tab}", f"html_log_{tab}")
         if buttons and all(name in page for name in names):
+            shown, lines = [page[each] for each in names], gr.HTML(value="", elem_id=f"{tab}-ad-finished")
+            asked = {name: {row: ours[row] for row in operation.rows} | own.get(name, {})
+                     for name, operation in finished.OPERATIONS.items()}
             for name, button in buttons.items():
-                asked = {row: ours[row] for row in finished.OPERATIONS[name].rows} | own.get(name, {})
-                _connect(gr, tab, button, name, [page[each] for each in names], asked)
+                _connect(gr, tab, button, name, shown, asked[name])
+            _connect_lines(gr, tab, lines, shown, asked)
 
     script.on_after_component(make, elem_id=BESIDE.format(tab=tab))
     script.on_after_component(connect, elem_id=LAST.format(tab=tab))
@@ -73,10 +85,37 @@ def _connect(gr: Any, tab: str, button: Any, name: str, shown: list[Any], asked:
     """
     task, index = gr.Textbox(visible=False), gr.Textbox(visible=False)  # filled by the JavaScript
     inputs = [task, shown[0], index, shown[1], *asked.values()]
-    script = f"(...values) => animatediffFinished('{tab}', {len(inputs)}, values)"
-    of_version = {"js" if int(gr.__version__.split(".")[0]) >= 4 else "_js": script}
     answer = call_queue.wrap_gradio_gpu_call(_answer(tab, name, tuple(asked)), extra_outputs=EMPTY)
-    button.click(fn=answer, inputs=inputs, outputs=shown, show_progress="hidden", api_name=False, **of_version)
+    button.click(fn=answer, inputs=inputs, outputs=shown, show_progress="hidden", api_name=False,
+                 **_script(gr, "animatediffFinished", tab, len(inputs)))
+
+
+def _script(gr: Any, function: str, tab: str, count: int) -> dict[str, str]:
+    """Return the event's argument for JavaScript: a function of the tab, the number of inputs, and their values."""
+    code = f"(...values) => {function}('{tab}', {count}, values)"
+    return {"js" if int(gr.__version__.split(".")[0]) >= 4 else "_js": code}
+
+
+def _connect_lines(gr: Any, tab: str, lines: Any, shown: list[Any], asked: dict[str, dict[str, Any]]) -> None:
+    """Update the lines when another clip is selected, and when a control of an operation changes.
+
+    shown: as in `_connect`. asked: the controls of each operation, by operation and parameter name.
+    """
+    index = gr.Textbox(visible=False)  # filled by the JavaScript
+    names = [(operation, row) for operation, controls in asked.items() for row in controls]
+    controls = [control for each in asked.values() for control in each.values()]
+    inputs = [shown[0], index, shown[1], *controls]
+
+    def told(gallery: Any, index: Any, about: str, *values: Any) -> str:
+        given: dict[str, dict[str, Any]] = {operation: {} for operation in asked}
+        for (operation, row), value in zip(names, values):
+            given[operation][row] = value
+        return finished_lines.told(lambda: _selected(gallery, index, about, tab)[0], given)
+
+    events = [control.release if isinstance(control, gr.Slider) else control.change for control in controls]
+    for event in (*events, shown[0].select, shown[1].change):
+        event(fn=told, inputs=inputs, outputs=[lines], **QUIET,
+              **_script(gr, "animatediffSelected", tab, len(inputs)))
 
 
 def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
@@ -85,10 +124,10 @@ def _answer(tab: str, name: str, names: tuple[str, ...]) -> Callable[..., Any]:
 
     def answer(task: str, gallery: Any, index: Any, about: str, *values: Any) -> tuple[Any, str, str, str]:
         try:
-            given = dict(zip(names, values))
-            settings = table.parse({row: given.pop(row) for row in operation.rows})
             source, place = _selected(gallery, index, about, tab)
-            made = operation.run(source, operation.of_page(settings) | given)
+            planned = operation.plan(source, operation.values(dict(zip(names, values))))
+            shared.state.textinfo = f"AnimateDiff: {planned}"
+            made = planned.run()
         except AnimateDiffError as error:
             print(f"AnimateDiff: {error}")
             kept = [upscale.as_shown(item) for item in gallery or []]
@@ -119,9 +158,16 @@ def _with(made: Refined, gallery: Any, place: int, about: str) -> tuple[Any, str
     texts = list(facts.get("infotexts") or [])
     if place < len(texts):
         texts[place + 1:place + 1] = [made.text] * len(new)
-    notes = "".join(f"AnimateDiff: {words.notice(note)}\n" for note in made.notes)
+    notes = "".join(f"AnimateDiff: {words.notice(note)}\n" for note in (*made.notes, *_errors(made)))
     return ([*shown[:place + 1], *new, *shown[place + 1:]], json.dumps(facts | {"infotexts": texts}),
             plaintext_to_html(made.text), plaintext_to_html(notes, classname="comments"))
+
+
+def _errors(made: Refined) -> list[str]:
+    """Return a line on the temporal error, if it was measured."""
+    if not (made.error and made.error.before and made.error.after):
+        return []
+    return [f"temporal error {made.error.after}; before: {made.error.before}"]
 
 
 def _facts(about: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Job:
         known = defaults(from_picture=hasattr(self.p, "init_images"))
         self._change(**distilled.filled(self.p, self.settings, known))
         anywhere = server_files.job_may_read_all(self.p)
-        self.settings = source.named(self.settings)
+        self.settings = server_sound.named(source.named(self.settings))
         sources = getattr(self.p, "init_images", None) or []
         if len(sources) > 1 and all(picture is sources[0] for picture in sources):
             self.p.init_images = sources[:1]  # the batch tab repeats one picture
@@ -134,7 +134,7 @@ class Job:
         of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
         self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
-        if pictures.transparent(self.p):
+        if pictures.transparent(self.p) or jobs.alpha_of(self.p) is not None:
             self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -182,13 +182,18 @@ class Job:
                         mask.held)
         animated(p, motion, on_event=lambda event: self.progress(event), on_end=self._sampled, around=self._shown)
 
+    def decoded(self, images: Any) -> None:
+        """`postprocess_batch`: the latents of the clip are decoded. images: tensor [f 3 h w], 0 to 1."""
+        if self.clip is not None and self.clip.depth is not None:
+            self.clip.decoded = images
+
     def frame(self, picture: Any) -> Any:
         """`postprocess_image_after_composite`: add a finished frame and return it. The last frame ends the clip."""
         if self.clip is None:  # a picture of another extension, after the clip's last frame
             return picture
         if self.source is not None:
             picture = self.source.composed(picture, self.clip.came, self.clip.wanted)
-        self.clip.add()
+        self.clip.add(picture)
         self.files.add(picture)
         if self.clip.came == self.clip.wanted:
             self._end_clip()

@@ -12,6 +12,7 @@ from animatediff.errors import AnimateDiffError
 
 JOB = "animatediff_job"  # attribute of `p`
 SOUND = "animatediff_sound"  # attribute of `p`
+ALPHA = "animatediff_alpha"  # attribute of `p`
 PASS = "animatediff_pass"  # attribute of the host's denoiser while it samples a clip
 # The host's function that makes the pictures of a `p`. Other modules may already have imported the second one.
 PROCESSING = ("process_images_inner", "process_images")
@@ -68,6 +69,11 @@ def _noting(plain: Callable[..., Any]) -> Callable[..., Any]:
 def sound_of(p: Any) -> Any:
     """Return the sound of the finished clip that `p` refines, or None."""
     return getattr(p, SOUND, None)
+
+
+def alpha_of(p: Any) -> Any:
+    """Return the alpha channels, uint8 [f h w], of the finished clip that `p` refines, or None."""
+    return getattr(p, ALPHA, None)
 
 
 def arguments(p: Any) -> tuple[Any, ...]:

@@ -6,6 +6,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +17,15 @@ from modules import paths_internal, shared
 from animatediff import disk
 from animatediff.clip.resume import content
 from animatediff.errors import MediaError
+from animatediff.hosts.a1111 import options
 from animatediff.media import opening
+from animatediff.media.opening import Kind
 from animatediff.motion.library import inside
 
 NAME = re.compile(r"[0-9a-f]{16}\.\w{1,5}", re.ASCII)
 REMEDY = "Free the disk, or make the folder writable"
+ELSEWHERE = "Upload it on the page, send it in base64, or start the WebUI with --gradio-allowed-path and its folder."
+USED = 86400  # seconds after its last use in which a file is not deleted
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class KeptFiles:
 
     name: str  # of the folder, below `outputs`
     what: str  # the kind of file, for messages
+    kind: Callable[[bytes], Kind | None] = opening.kind  # returns the kind of an accepted file, by its first bytes
+    accepted: str = opening.READ  # the accepted files, for messages
 
     @property
     def folder(self) -> Path:
@@ -35,7 +44,11 @@ class KeptFiles:
     def find(self, name: str) -> Path | None:
         """Return the file of a name returned by `keep` or `copy`, or None for another text or a missing file."""
         file = self.folder / name if NAME.fullmatch(name) else None
-        return file if file and file.is_file() and not file.is_symlink() else None
+        if file is None or not file.is_file() or file.is_symlink():
+            return None
+        with suppress(OSError):
+            os.utime(file)  # see `shrink`
+        return file
 
     def keep(self, data: bytes) -> str:
         """Save a file's bytes. Return its name."""
@@ -46,15 +59,16 @@ class KeptFiles:
                 disk.write(file, data)
             except OSError as error:
                 raise self._not_kept(error, file) from error
+            self.shrink()
         return file.name
 
     def copy(self, path: Path) -> str:
         """Save a copy of a file, which may be large. Return its name."""
         with open(path, "rb") as source:
-            ending = opening.ending(source.read(opening.HEAD))
-            if not ending:
-                raise MediaError("is neither a picture nor a video", where=self.what, remedy=f"Give {opening.READ}")
-            file = self.folder / f"{content(path)[:16]}.{ending}"
+            found = self.kind(source.read(opening.HEAD))
+            if found is None:
+                raise MediaError("is no file that can be read", where=self.what, remedy=f"Give {self.accepted}")
+            file = self.folder / f"{content(path)[:16]}.{found.ending}"
             if file.is_file():
                 return file.name
             source.seek(0)
@@ -69,7 +83,37 @@ class KeptFiles:
                     raise
             except OSError as error:
                 raise self._not_kept(error, file) from error
+        self.shrink()
         return file.name
+
+    def uploaded(self, path: str | None) -> str:
+        """Save a copy of a file that the page has stored. Return its name, or "" without a path."""
+        if not path:
+            return ""
+        if not is_uploaded(path):
+            raise MediaError("this is no upload of the page", where=self.what, remedy=ELSEWHERE)
+        return self.copy(Path(path))
+
+    def shrink(self) -> None:
+        """Delete the files that were not used for the longest time until the rest has the size that the options allow.
+
+        A file that was kept or used within a day stays, since a run may need it.
+        """
+        most = options.kept_bytes()
+        if not most:
+            return
+        files = []
+        for file in self.folder.iterdir():
+            with suppress(OSError):
+                state = file.lstat()
+                files += [(state.st_mtime, state.st_size, file)] if NAME.fullmatch(file.name) else []
+        size, now = sum(size for _, size, _ in files), time.time()
+        for used, bytes_, file in sorted(files):
+            if size <= most or now - used < USED:
+                return
+            with suppress(OSError):
+                file.unlink()
+                size -= bytes_
 
     def _not_kept(self, error: OSError, file: Path) -> MediaError:
         return MediaError(f"the {self.what} was not kept ({error.strerror})", where=str(file), remedy=REMEDY)

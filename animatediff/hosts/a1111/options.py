@@ -18,6 +18,8 @@ FORMATS_OPTION = "animatediff_default_save_formats"
 PREVIEW_OPTION = "animatediff_live_preview"
 WINDOWS_OPTION = "animatediff_windows_per_call"
 INFOTEXT_OPTION = "enable_pnginfo"  # of the host
+KEPT_OPTION = "animatediff_kept_gb"
+MOST_KEPT = 1000  # GB
 # Fields of WriteOptions on the page: key, label, explanation.
 WRITING = {
     "gif_palette": ("animatediff_gif_palette", "GIF palette",
@@ -56,6 +58,10 @@ def infos() -> dict[str, Any]:
         WINDOWS_OPTION: shared.OptionInfo(
             0, "Windows per call", gr.Slider, {"minimum": 0, "maximum": MOST_WINDOWS, "step": 1}
         ).info("context windows in one UNet call; 0: as many as fit into the GPU's memory, up to 2"),
+        KEPT_OPTION: shared.OptionInfo(
+            0, "Uploads kept (GB)", gr.Slider, {"minimum": 0, "maximum": MOST_KEPT, "step": 1}
+        ).info("for source videos, masks and sounds each; beyond it, files that were not used for the longest time are "
+               "deleted, but none that was used within a day; 0: all are kept"),
     }
     for name, (key, label, explanation) in WRITING.items():
         default, choices = getattr(WriteOptions, name), WriteOptions.CHOICES.get(name)
@@ -99,6 +105,12 @@ def default_formats() -> tuple[str, ...]:
 
 def live_preview() -> bool:
     return bool(shared.opts.data.get(PREVIEW_OPTION, True))
+
+
+def kept_bytes() -> int:
+    """Return how many bytes of uploaded files of one kind are kept. 0, also for an invalid value, means all."""
+    value = shared.opts.data.get(KEPT_OPTION, 0)
+    return int(value * 2**30) if isinstance(value, (int, float)) and 0 <= value <= MOST_KEPT else 0
 
 
 def windows_per_call() -> int:

@@ -12,32 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from modules import images, processing, scripts, sd_samplers, shared
+from modules import images, processing, scripts, shared
 from PIL import Image
 
-from animatediff.clip import job
+from animatediff.clip import job, writing
 from animatediff.clip.enlargement import sized
-from animatediff.clip.finished import Finished, about
-from animatediff.clip.infotext import by_webui_names
-from animatediff.clip.refine import DENOISING, ROWS, annotated, resampled, sound_kept
-from animatediff.errors import MediaError, SettingsError, end_of
-from animatediff.hosts.a1111 import jobs, options, results
+from animatediff.clip.finished import Finished
+from animatediff.clip.preflight import Preflight
+from animatediff.clip.refine import DENOISING, ROWS, annotated, described, resampled, sound_kept
+from animatediff.errors import MediaError, SettingsError
+from animatediff.hosts.a1111 import jobs, options, refine_request, results, run_facts
+from animatediff.hosts.a1111.refine_request import OF_HOST, SCRIPTS
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.stop import AnimateDiffStopped
+from animatediff.media.measure.before_after import BeforeAfter
+from animatediff.media.stored import StoredPictures
 from animatediff.media.write import WRITERS, Target
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
 LANCZOS, LATENT, LATENT_UPSCALE = "Lanczos", "Latent", 3  # the host's names, and its resize mode for latents
 REFINED = f"{infotext.KEY} refined"  # in the infotext
-SCRIPTS = "alwayson_scripts"
 UPSCALER = replace(ROWS["upscaler"], help="How frames are enlarged, by the WebUI's name: Lanczos, an upscaler model "
                    "such as R-ESRGAN 4x+, or Latent.")
-# The host's own parameters: our name, the host's name in requests, its name in infotexts.
-OF_HOST = (("prompt", "prompt", "Prompt"), ("negative", "negative_prompt", "Negative prompt"),
-           ("seed", "seed", "Seed"), ("steps", "steps", "Steps"), ("cfg", "cfg_scale", "CFG scale"),
-           ("sampler", "sampler_name", "Sampler"), ("schedule_type", "scheduler", "Schedule type"))
-_NAMES = {"sampler", "schedule_type"}  # the host has more choices than our table
+Size = tuple[int, int]  # width and height
 Place = Callable[[int], Target]
 Progress = Callable[[int, int, str], bool]  # (frames done, total, text) -> whether the user has interrupted
 
@@ -52,6 +50,7 @@ class Refined:
     fps: float
     text: str  # the infotext
     notes: list[str] = field(default_factory=list)
+    error: BeforeAfter | None = None  # the temporal error, if it was measured
 
 
 def schema() -> dict[str, Any]:
@@ -59,9 +58,9 @@ def schema() -> dict[str, Any]:
     rows = ROWS | {"upscaler": UPSCALER}
     own = {name: row.json_schema() for name, row in rows.items()}
     image = {name: BY_NAME[name].json_schema() for name in ("size", *(ours for ours, _, _ in OF_HOST))}
-    for name in (*image, *_NAMES):
+    for name in (*image, *refine_request.NAMES):
         image[name].pop("default", None)  # the clip's value is the default
-        image[name].pop("enum", None) if name in _NAMES else None
+        image[name].pop("enum", None) if name in refine_request.NAMES else None
     clip = {p.name: p.json_schema() for p in PARAMETERS if p.group == "clip" and p.name not in ("enable", "frames")}
     other = {SCRIPTS: {"type": "object", "title": "Other extensions", "description": "Their arguments, as in "
                        "/sdapi/v1/img2img."}}
@@ -75,37 +74,137 @@ def refine(clip: Finished, values: Mapping[str, Any], samples: str, place: Place
     samples: the host's folder for such pictures.
     place: returns the folder and file name of the result.
     """
-    own = {name: row.read(values[name], name) for name, row in (ROWS | {"upscaler": UPSCALER}).items()
-           if values.get(name) is not None}
-    strength, upscaler = own.get("denoising_strength", DENOISING), _upscaler(own.get("upscaler", LANCZOS))
-    host = _host_values(clip, values)
-    apart = {*ROWS, SCRIPTS, *(name for ours, theirs, _ in OF_HOST for name in (ours, theirs))}
-    given = {name: value for name, value in values.items() if name not in apart and value is not None}
-    if not given.keys() & {"formats", *BY_NAME["formats"].aliases}:
-        given["formats"] = [clip.format]
-    settings, order = resampled(clip, given | {"denoising_strength": strength})
-    arguments = _arguments(settings, values.get(SCRIPTS))
-    size = clip.size
-    width, height = _size(settings, size, own.get("scale", ROWS["scale"].default), exact=not strength)
-    if not strength and (upscaler.startswith(LATENT) or ((width, height) == size and upscaler == LANCZOS)):
-        raise SettingsError("without sampling, this leaves nothing to do", where="denoising_strength",
-                            remedy="Use more than 0, or enlarge with an upscaler of pictures")
-    note = {"from": {"name": clip.path.name}, "size": "x".join(map(str, size)), "to": f"{width}x{height}",
-            "upscaler": upscaler, "denoising_strength": strength}
-    order = order if strength else range(len(clip.seconds))
-    frames = _enlarged(clip, order, (width, height), upscaler, progress)
-    if not strength:
-        return _written(clip, settings, frames, annotated(clip.text, note), place)
-    p = _request(host, list(frames), (width, height), strength, samples)
-    p.resize_mode = LATENT_UPSCALE if upscaler.startswith(LATENT) else 0
-    p.extra_generation_params[REFINED] = f"{clip.path.name} {note['size']} to {note['to']} by {upscaler}"
-    setattr(p, jobs.SOUND, sound_kept(clip, settings))
-    with closing(p):
-        p.script_args = arguments
-        return _result(p, _processed(p))
+    return Refinement.of(clip, values).run(samples, place, progress)
 
 
-def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: bool) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Refinement:
+    """The refinement of a clip."""
+
+    clip: Finished
+    settings: Settings
+    order: range  # numbers of the frames to sample
+    host: dict[str, Any]  # the host's own parameters, by its names
+    arguments: tuple[Any, ...]  # of all scripts
+    before: Size
+    after: Size
+    upscaler: str
+
+    @classmethod
+    def of(cls, clip: Finished, values: Mapping[str, Any]) -> Refinement:
+        """Return the refinement of a clip. SettingsError for values out of range or without effect."""
+        own = {name: row.read(values[name], name) for name, row in (ROWS | {"upscaler": UPSCALER}).items()
+               if values.get(name) is not None}
+        strength, upscaler = own.get("denoising_strength", DENOISING), _upscaler(own.get("upscaler", LANCZOS))
+        host = refine_request.host_values(clip, values)
+        apart = {*ROWS, SCRIPTS, *(name for ours, theirs, _ in OF_HOST for name in (ours, theirs))}
+        given = {name: value for name, value in values.items() if name not in apart and value is not None}
+        if not given.keys() & {"formats", *BY_NAME["formats"].aliases}:
+            given["formats"] = [clip.format]
+        settings, order = resampled(clip, given | {"denoising_strength": strength})
+        arguments = refine_request.arguments(settings, values.get(SCRIPTS))
+        before = clip.size
+        after = _size(settings, before, own.get("scale", ROWS["scale"].default), exact=not strength)
+        if not strength and (upscaler.startswith(LATENT) or (after == before and upscaler == LANCZOS)):
+            raise SettingsError("without sampling, this leaves nothing to do", where="denoising_strength",
+                                remedy="Use more than 0, or enlarge with an upscaler of pictures")
+        return cls(clip, settings, order if strength else range(len(clip.seconds)), host, arguments, before, after,
+                   upscaler)
+
+    @property
+    def strength(self) -> float:
+        return self.settings.denoising_strength
+
+    def __str__(self) -> str:
+        """Text such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
+        return described(self.clip, self.before, self.after, self.upscaler, self.strength)
+
+    def preflight(self) -> Preflight:
+        """Return what the run will do, as for any request. Without sampling, it has no UNet calls."""
+        if not self.strength:
+            count = len(self.order)
+            return Preflight(count, count, float(sum(self.clip.seconds)), calls=0)
+        host = run_facts.requested({**self.host, "denoising_strength": self.strength})
+        return run_facts.of_run(replace(self.settings, init=""), host, from_picture=True, sources=len(self.order))
+
+    def run(self, samples: str, place: Place, progress: Progress) -> Refined:
+        """Make the clip. See `refine`."""
+        frames, alpha = self._enlarged(progress), self.clip.alpha(self.after)
+        note = {"from": {"name": self.clip.path.name}, "size": _text(self.before), "to": _text(self.after),
+                "upscaler": self.upscaler, "denoising_strength": self.strength}
+        if not self.strength:
+            return self._written(frames, annotated(self.clip.text, note), place, alpha)
+        p = self._request(list(frames), samples)
+        p.extra_generation_params[REFINED] = f"{self.clip.path.name} {note['size']} to {note['to']} by {self.upscaler}"
+        setattr(p, jobs.SOUND, sound_kept(self.clip, self.settings))
+        setattr(p, jobs.ALPHA, alpha)
+        with closing(p):
+            p.script_args = self.arguments
+            return self._result(p, _processed(p), progress)
+
+    def _enlarged(self, progress: Progress) -> Iterator[Image.Image]:
+        """Yield the frames in `order`, in the result's size.
+
+        For latent upscaling, the size is the clip's own, rounded for the image model.
+        """
+        count, latent = len(self.order), self.upscaler.startswith(LATENT)
+        for number, picture in zip(self.order, self.clip.pictures()):
+            size = tuple(map(int, sized(*picture.size).split("x"))) if latent else self.after
+            yield images.resize_image(1, picture, *size, LANCZOS if latent else self.upscaler)
+            if progress(number + 1, count, f"AnimateDiff: frame {number + 1} of {count} enlarged"):
+                raise MediaError(f"interrupted after {number + 1} of {count} enlarged frames",
+                                 where=self.clip.path.name)
+
+    def _request(self, frames: list[Image.Image], samples: str) -> Any:
+        """Return the host's img2img request."""
+        p = processing.StableDiffusionProcessingImg2Img(
+            sd_model=shared.sd_model, outpath_samples=samples, outpath_grids=samples, width=self.after[0],
+            height=self.after[1], init_images=frames, denoising_strength=self.strength, do_not_save_grid=True,
+            override_settings={}, **self.host)
+        p.is_api = True  # otherwise the host's own scripts would use the page's steps and seed
+        p.scripts = scripts.scripts_img2img
+        p.resize_mode = LATENT_UPSCALE if self.upscaler.startswith(LATENT) else 0
+        return p
+
+    def _result(self, p: Any, processed: Any, progress: Progress) -> Refined:
+        made = jobs.of(p)
+        if made is None or not made.files.written:
+            raise MediaError("no clip was made", remedy="See the log.")
+        written = made.files.written[-1]
+        meter = None
+        if made.interpolation is None:  # otherwise the two clips have different frames
+            meter = self._meter()
+            count = len(written.held)
+            for number, _ in enumerate(meter.watched(map(_pixels, written.held)), 1):
+                progress(number, count, f"AnimateDiff: temporal error, frame {number} of {count}")
+        return Refined(results.clips(written) or written.paths, written.held[0], written.frames, made.settings.fps,
+                       written.text, [*made.notes, *(meter.notes if meter else ())], meter)
+
+    def _written(self, frames: Iterator[Image.Image], text: str, place: Place, alpha: StoredPictures | None
+                 ) -> Refined:
+        """Write the frames as files, without using a model."""
+        files, first, settings, meter = job.Job(), None, self.settings, self._meter()
+        files.begin(job.Clip(
+            len(self.order), [name for name in settings.formats if name in WRITERS], settings.fps, lambda known: text,
+            place, settings.loop_number, options=writing.options(settings, options.write_options()),
+            sound=sound_kept(self.clip, settings), alpha=None if alpha is None else alpha.__getitem__))
+        try:
+            for pixels in meter.watched(map(_pixels, frames)):
+                first = first or Image.fromarray(pixels)
+                files.add(pixels)
+            written = files.finish()
+        except BaseException as error:
+            files.fail(error)
+            raise
+        assert written is not None and first is not None, "a clip has frames"
+        return Refined(results.clips(written) or written.paths, first, written.frames, settings.fps, written.text,
+                       [*written.notes, *meter.notes, *writing.of_enlarged(settings)], meter)
+
+    def _meter(self) -> BeforeAfter:
+        return BeforeAfter(lambda: map(np.asarray, self.clip.pictures()))
+
+
+def _size(settings: Settings, size: Size, scale: float, *, exact: bool) -> Size:
     """Return width and height of the result. exact: allow sizes that are not multiples of the image model's."""
     if not settings.size:
         wanted = [max(1, round(side * scale)) for side in size]
@@ -113,6 +212,14 @@ def _size(settings: Settings, size: tuple[int, int], scale: float, *, exact: boo
             return wanted[0], wanted[1]
         settings = replace(settings, size=sized(*wanted))
     return settings.width, settings.height
+
+
+def _text(size: Size) -> str:
+    return "x".join(map(str, size))
+
+
+def _pixels(frame: Image.Image) -> np.ndarray:
+    return np.asarray(frame.convert("RGB"))
 
 
 def rows() -> tuple[Parameter, ...]:
@@ -136,88 +243,6 @@ def _upscaler(name: str) -> str:
     return found
 
 
-def _host_values(clip: Finished, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the host's own parameters by its names, from the request or else from the clip's infotext."""
-    made = about(clip.text).get("settings")
-    if not isinstance(made, dict):
-        written = by_webui_names(clip.text)
-        made = {ours: written[name] for ours, _, name in OF_HOST if name in written}
-    found = {}
-    for ours, theirs, _ in OF_HOST:
-        row = BY_NAME[ours]
-        value = next((values[name] for name in (ours, theirs) if values.get(name) is not None), None)
-        if value is None:
-            value = made.get(ours, row.default)
-        found[theirs] = (Parameter(ours, str, "", row.label, "") if ours in _NAMES else row).read(value, ours)
-    sampler, scheduler = sd_samplers.get_sampler_and_scheduler(found["sampler_name"], found["scheduler"])
-    if not found["sampler_name"].lower().startswith(sampler.lower()):  # the host replaces unknown ones by its first
-        raise SettingsError(f"there is no sampler {end_of(found['sampler_name'])}", where="sampler",
-                            remedy="Use one of the WebUI's samplers.")
-    return found | {"sampler_name": sampler, "scheduler": scheduler}
-
-
-def _enlarged(clip: Finished, order: range, size: tuple[int, int], upscaler: str, progress: Progress
-              ) -> Iterator[Image.Image]:
-    """Yield the clip's frames in the given order and size.
-
-    For latent upscaling, the size is the clip's own, rounded for the image model.
-    """
-    for number, picture in zip(order, clip.pictures()):
-        if upscaler.startswith(LATENT):
-            width, height = (int(side) for side in sized(*picture.size).split("x"))
-            yield images.resize_image(1, picture, width, height, LANCZOS)
-        else:
-            yield images.resize_image(1, picture, *size, upscaler)
-        if progress(number + 1, len(order), f"AnimateDiff: frame {number + 1} of {len(order)} enlarged"):
-            raise MediaError(f"interrupted after {number + 1} of {len(order)} enlarged frames", where=clip.path.name)
-
-
-def _request(host: Mapping[str, Any], frames: list[Image.Image], size: tuple[int, int], strength: float,
-             samples: str) -> Any:
-    """Return the host's img2img request."""
-    p = processing.StableDiffusionProcessingImg2Img(
-        sd_model=shared.sd_model, outpath_samples=samples, outpath_grids=samples, width=size[0], height=size[1],
-        init_images=frames, denoising_strength=strength, do_not_save_grid=True, override_settings={}, **host)
-    p.is_api = True  # otherwise the host's own scripts would use the page's steps and seed
-    p.scripts = scripts.scripts_img2img
-    return p
-
-
-def _arguments(settings: Settings, others: Any) -> tuple[Any, ...]:
-    """Return the arguments of all scripts: ours, those in the request for other extensions, and the page's defaults.
-
-    others: the request's `alwayson_scripts`. SettingsError for an unusable one.
-    """
-    runner: Any = scripts.scripts_img2img
-    found = [0, *(getattr(component, "value", None) for component in getattr(runner, "inputs", [None])[1:])]
-    named = _of_others(others)
-    for script in runner.alwayson_scripts:
-        if isinstance(script, jobs.OurScript):
-            given = [settings.to_dict(groups=("clip",))]
-        else:
-            given = named.pop(script.title().lower(), [])
-        found += [None] * (script.args_to - len(found))
-        given = given[: script.args_to - script.args_from]
-        found[script.args_from : script.args_from + len(given)] = given
-    if named:
-        raise SettingsError(f"there is no extension {min(named)}", where=SCRIPTS, remedy="Leave it out.")
-    return tuple(found)
-
-
-def _of_others(scripts: Any) -> dict[str, list[Any]]:
-    """Return the arguments in a request's `alwayson_scripts`, by the extensions' names in lower case."""
-    entries = {} if scripts is None else scripts
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) and isinstance(entry.get("args", []), list)
-                                                for entry in entries.values()):
-        raise SettingsError("is no object with a list of arguments for each extension", where=SCRIPTS,
-                            remedy='Send {"NAME": {"args": […]}}.')
-    found = {name.lower(): entry.get("args", []) for name, entry in entries.items()}
-    if infotext.KEY.lower() in found:
-        raise SettingsError("has arguments for AnimateDiff itself", where=SCRIPTS,
-                            remedy="Send its parameters beside alwayson_scripts.")
-    return found
-
-
 def _processed(p: Any) -> Any:
     try:
         return p.scripts.run(p, *p.script_args) or processing.process_images(p)
@@ -225,31 +250,3 @@ def _processed(p: Any) -> Any:
         raise stopped.error from stopped
     finally:
         shared.total_tqdm.clear()
-
-
-def _result(p: Any, processed: Any) -> Refined:
-    made = jobs.of(p)
-    if made is None or not made.files.written:
-        raise MediaError("no clip was made", remedy="See the log.")
-    written = made.files.written[-1]
-    return Refined(results.clips(written) or written.paths, written.held[0], written.frames, made.settings.fps,
-                   written.text, made.notes)
-
-
-def _written(clip: Finished, settings: Settings, frames: Iterator[Image.Image], text: str, place: Place) -> Refined:
-    """Write the frames as files, without using a model."""
-    files, first = job.Job(), None
-    files.begin(job.Clip(len(clip.seconds), [name for name in settings.formats if name in WRITERS], settings.fps,
-                         lambda known: text, place, settings.loop_number, options=options.write_options(),
-                         sound=sound_kept(clip, settings)))
-    try:
-        for frame in frames:
-            first = first or frame
-            files.add(np.asarray(frame.convert("RGB")))
-        written = files.finish()
-    except BaseException as error:
-        files.fail(error)
-        raise
-    assert written is not None and first is not None, "a clip has frames"
-    return Refined(results.clips(written) or written.paths, first, written.frames, settings.fps, written.text,
-                   written.notes)

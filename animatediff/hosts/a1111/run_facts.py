@@ -106,14 +106,21 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
 
 def _source(settings: Settings, *, anywhere: bool
             ) -> tuple[Settings, SourceFrames | None, tuple[AnimateDiffError, ...], tuple[str, ...]]:
-    """Return the settings for infotexts, the frames of the source video, its error, and notices of its mask."""
+    """Return the settings for infotexts, the frames of the source video, the errors of the files that the settings name
+    or contain, and notices of the source's mask.
+    """
+    errors: tuple[AnimateDiffError, ...] = ()
+    try:
+        settings = server_sound.named(settings)
+    except AnimateDiffError as error:
+        settings, errors = replace(settings, audio=""), (error,)
     try:
         settings = source.named(settings)
         video = source.SourceVideo.read(settings, anywhere=anywhere)
         said = mask_notices(str(video.mask), video.frames) if video and video.mask else ()
-        return settings, video and video.frames, (), said
+        return settings, video and video.frames, errors, said
     except AnimateDiffError as error:
-        return replace(settings, video_source="", video_path="", mask_path=""), None, (error,), ()
+        return replace(settings, video_source="", video_path="", mask_path=""), None, (*errors, error), ()
 
 
 def sampled_of(p: Any) -> Sampled:

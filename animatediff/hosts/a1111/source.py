@@ -15,9 +15,8 @@ from modules import images, shared
 from PIL import Image
 
 from animatediff.clip.source import ChangeMask, SourceFrames
-from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import server_files
-from animatediff.hosts.a1111.kept import KeptFiles, is_uploaded
+from animatediff.hosts.a1111.kept import ELSEWHERE, KeptFiles
 from animatediff.hosts.a1111.pictures import LATENT_UPSCALE
 from animatediff.media import masks, read
 from animatediff.media.selection import Selection
@@ -26,27 +25,19 @@ from animatediff.media.stored import StoredPictures
 from animatediff.settings import Settings
 
 IN_REQUEST = "Send a video in base64 or as a data URI, or the path of one."
-ELSEWHERE = "Upload it on the page, send it in base64, or start the WebUI with --gradio-allowed-path and its folder."
+MASK_IN_REQUEST = "Send a picture or a video in base64 or as a data URI, or the path of one."
 KEPT = KeptFiles("AnimateDiff-sources", "source video")
 Size = tuple[int, int]  # width and height
 
 
-def uploaded(path: str | None) -> str:
-    """Return the name of a video that the page has stored, or ""."""
-    if not path:
-        return ""
-    if not is_uploaded(path):
-        raise MediaError("this is no upload of the page", where="source video", remedy=ELSEWHERE)
-    return KEPT.copy(Path(path))
-
-
 def named(settings: Settings) -> Settings:
-    """Return the settings for infotexts: a video in the request is kept under a name, and paths omit the home folder.
-    """
-    video = settings.video_source
-    data = read.embedded(video, "video_source", IN_REQUEST)
-    return replace(settings, video_source=KEPT.keep(data) if data else masks.without_home(video),
-                   **{name: masks.without_home(getattr(settings, name)) for name in ("video_path", "mask_path")})
+    """Return the settings for infotexts: files in the request are kept under a name, and paths omit the home folder."""
+    found = {"video_path": masks.without_home(settings.video_path)}
+    for name, remedy in (("video_source", IN_REQUEST), ("mask_path", MASK_IN_REQUEST)):
+        value = getattr(settings, name)
+        data = read.embedded(value, name, remedy)
+        found[name] = KEPT.keep(data) if data else masks.without_home(value)
+    return replace(settings, **found)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import lines, paragraph, said
 from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.shared import infotext
+from animatediff.hosts.shared.file_upload import FileUpload
 from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
 from animatediff.hosts.shared.video_upload import VideoUpload
@@ -67,8 +68,10 @@ class Part:
 
 
 MOTION, LORA, MASK, SOURCE = "motion", "motion_lora", "motion_mask", "video_source"
+SOURCE_MASK, SOUND = "mask_path", "audio"
 PARTS = (
-    Part("Source video", "source", ((SOURCE,), ("video_path", "mask_path"), ("video_start", "video_end", "video_fps"),
+    Part("Source video", "source", ((SOURCE,), ("video_path",), (SOURCE_MASK,),
+                                    ("video_start", "video_end", "video_fps"),
                                     ("video_every", "video_max_frames", "fit"), ("denoising_strength_frames",))),
     Part("Prompt travel", "travel", (("travel_interpolation", "travel_easing"), ("travel_hold", "prompt_weights"))),
     Part("First and last frame", "pictures", (("frame_lock", "latent_power", "latent_scale"), ("last_frame",),
@@ -78,7 +81,7 @@ PARTS = (
                                                  (MASK, "motion_mask_min", "motion_mask_max"))),
     Part("FreeInit and noise", "freeinit", (("noise",), ("freeinit_iterations", "freeinit_fast"),
                                             ("freeinit_filter", "freeinit_order"), ("freeinit_d_s", "freeinit_d_t"))),
-    Part("Sound and video files", "sound", (("audio",), ("audio_start", "audio_loop"), ("video_codec", "video_preset"),
+    Part("Sound and video files", "sound", ((SOUND,), ("audio_start", "audio_loop"), ("video_codec", "video_preset"),
                                             ("video_crf", "bit_depth"), ("video_repeat",))),
 )
 
@@ -232,10 +235,17 @@ def _keep_mask(data: bytes) -> str:
     return motion_mask.keep(data)
 
 
-def _keep_video(path: str | None) -> str:
+def _keep_source(path: str | None) -> str:
+    """Keep an uploaded source video or its mask."""
     from animatediff.hosts.a1111 import source
 
-    return source.uploaded(path)
+    return source.KEPT.uploaded(path)
+
+
+def _keep_sound(path: str | None) -> str:
+    from animatediff.hosts.a1111 import server_sound
+
+    return server_sound.KEPT.uploaded(path)
 
 
 def _default(p: Parameter) -> Any:
@@ -260,7 +270,7 @@ class _Page:
     tab: str
     components: list[Any]
     modules: ModuleList
-    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload
+    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload, FileUpload
     shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:
@@ -304,10 +314,16 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     ours.beside[MASK].connect(ours.component(MASK), size, **QUIET)
     ours.beside[LORA].connect(ours.component(LORA), **QUIET)
     ours.beside[SOURCE].connect(ours.component(SOURCE), ours.component("fps"), **QUIET)
+    for name in (SOURCE_MASK, SOUND):
+        ours.beside[name].connect(ours.component(name), **QUIET)
 
 
 BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask),
-          SOURCE: lambda gr, tab: VideoUpload(gr, tab, _keep_video)}
+          SOURCE: lambda gr, tab: VideoUpload(gr, tab, _keep_source),
+          SOURCE_MASK: lambda gr, tab: FileUpload(gr, f"{tab}-ad-mask-upload", "Upload a mask of the source",
+                                                  ("image", "video"), _keep_source),
+          SOUND: lambda gr, tab: FileUpload(gr, f"{tab}-ad-sound-upload", "Upload a sound", ("audio", "video"),
+                                            _keep_sound)}
 
 
 def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:

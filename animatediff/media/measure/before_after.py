@@ -21,6 +21,9 @@ class BeforeAfter:
         self.after: TemporalError | None = None
         self.notes: list[str] = []
 
+    def to_dict(self) -> dict[str, dict[str, float] | None]:
+        return {"before": self.before and self.before.to_dict(), "after": self.after and self.after.to_dict()}
+
     def watched(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Measure the processed frames, uint8 or uint16 [h w 3] in playback order, and yield them unchanged."""
         try:

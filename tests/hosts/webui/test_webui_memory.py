@@ -23,7 +23,7 @@ def clip(host, settings, **fields):
 
 @pytest.mark.parametrize("fault, rungs, rows", [
     (dict(rows=32), [], {32, 16}), (dict(rows=16), [ONE], {32, 16}), (dict(rows=8), [ONE, APART], {32, 16, 8}),
-    (dict(parts=True), [ONE, APART, PARTS], {32, 16, 8})], ids=str)  # fmt: skip
+    (dict(parts=True), [ONE, APART, PARTS], {32, 16, 8})], ids=["enough", "one", "apart", "parts"])  # fmt: skip
 def test_the_clip_is_the_same(host, fault, rungs, rows):
     expected, text, notes = clip(host, LONG)
     assert "memory" not in text and notes == []
