@@ -7,8 +7,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animatediff.errors import ModelError
 from animatediff.media.interpolate import film, frames
 from animatediff.media.interpolate.plan import NEAR, halvings
 from animatediff.weights.files import read_tensors
@@ -207,6 +210,43 @@ def test_each_format_of_a_file_gives_the_same_frames(tmp_path, dtype):
         found = read_tensors(path)
         assert found.keys() == tensors.keys() and all(tensor.dtype == dtype for tensor in found.values())
         assert np.array_equal(film.Film(found).between(a, b, [0.5])[0], wanted)
+
+
+def rewritten(path: Path, changes: Mapping[str, Callable[[bytes], bytes]], way: int = zipfile.ZIP_STORED) -> None:
+    """Rewrite the entries of an archive whose names end so."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            change = next((change for end, change in changes.items() if name.endswith(end)), None)
+            archive.writestr(name, change(content) if change else content, way if change else zipfile.ZIP_STORED)
+
+
+SYSTEM = b"cos\nsystem\n(X\x04\x00\x00\x00exittR0"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_hostile_files_are_refused_with_a_sentence(tmp_path):
+    path = tmp_path / "film.pt"
+    tensors = film.FilmNet(film.Layout(1, (2, 2, 2, 2))).state_dict()
+    script(tensors).save(path)
+    whole = path.read_bytes()
+    for change, said in (
+            (lambda: rewritten(path, {"data.pkl": lambda code: code[:2] + SYSTEM + code[2:]}),
+             r"film.pt holds pickled Python objects \(os.system\), which can run code"),
+            (lambda: rewritten(path, {"data.pkl": lambda code: code + bytes(2**24)}, zipfile.ZIP_DEFLATED),
+             r"film.pt is truncated or damaged \(its entries are compressed"),
+            (lambda: rewritten(path, {"data/0": lambda numbers: numbers[:4]}), "a tensor lies outside its storage"),
+            (lambda: path.write_bytes(whole[:-100]), "film.pt is truncated or damaged"),
+            (lambda: path.write_bytes(whole[:1000]), "film.pt is truncated or damaged")):
+        path.write_bytes(whole)
+        change()
+        with pytest.raises(ModelError, match=said) as caught:
+            read_tensors(path)
+        assert str(caught.value).isprintable() and caught.value.remedy
+    path.write_bytes(whole)
+    rewritten(path, {".py": lambda code: b"import os" + bytes(2**24)}, zipfile.ZIP_DEFLATED)
+    assert shapes_of(read_tensors(path)) == shapes_of(tensors)  # the code is neither unpacked nor run
 
 
 # The other implementation.
