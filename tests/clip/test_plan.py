@@ -21,7 +21,7 @@ from animatediff.engine.pipeline import Pipeline
 from animatediff.errors import SettingsError
 from animatediff.hosts.shared.host_samplers import Sampler, placed
 from animatediff.media import masks
-from animatediff.media import read as media
+from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.settings import parse
 
@@ -38,7 +38,7 @@ def counted(monkeypatch):
         monkeypatch.setattr(place, name, lambda *a, **k: seen.update([what(*a)]) or plain(*a, **k))
 
     watch(travel.parse, "read", lambda prompt, *_: f"prompt {prompt}")
-    watch(media, "pictures", lambda path: f"picture {path}")
+    watch(Source, "open", lambda path: f"picture {path}")
     watch(StoredPictures, "__init__", lambda *_: "source")
     watch(masks, "read", lambda path, *_: f"mask {path}")
     watch(samplers.Run, "__init__", lambda *_: "scheduler")

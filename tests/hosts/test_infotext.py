@@ -90,8 +90,10 @@ def values_of(p):
         return FILE_PART if p.form == "file name" else TEXT
     if p.name == "overlap":
         return st.integers(-1, 8)  # mostly below the context length
-    if p.name in ("fps", "video_fps", "video_end"):
-        return st.floats(0.01, 1000) if p.maximum else st.floats(2e12, 3e12)  # larger than any start
+    if p.name in ("fps", "video_fps"):
+        return st.floats(0.01, 1000)
+    if p.name in ("video_start", "video_end"):  # in this order
+        return st.floats(0, 40_000) if p.name == "video_start" else st.floats(50_000, p.maximum)
     low, high = p.minimum, p.maximum if p.maximum is not None else 10**12
     return st.integers(int(low), int(high)) if p.type is int else st.floats(low, high, allow_nan=False)
 

@@ -227,6 +227,11 @@ def of_request(value: Any) -> Iterator[Source]:
     path = server_files.find(value, FILE, REMEDY)
     if not path.exists():
         raise MediaError("there is no such file", where=FILE, remedy=REMEDY)
-    if path.is_dir() and not all(map(server_files.allowed, path.iterdir())):
-        raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
+    if path.is_dir():
+        try:
+            files = read.in_folder(path)
+        except MediaError as error:
+            raise MediaError(error.what, where=path.name, remedy=error.remedy) from error
+        if not all(map(server_files.allowed, files)):
+            raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
     yield Source(path, "", path.stem, samples)
