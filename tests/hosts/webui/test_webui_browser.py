@@ -405,6 +405,7 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
     assert sum(new.name in source for source in tab.results()) >= 1
     expect(tab.page.locator(f"#html_log_{name}").first).to_contain_text("Temporal error", timeout=PATIENCE)
     shot(tab, f"refined-{name}")
+    expect(lines).to_contain_text("4 frames of 96x96 to 144x144", timeout=PATIENCE)  # the result is selected now
 
 
 def coloured(place) -> float:
