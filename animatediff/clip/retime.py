@@ -60,7 +60,7 @@ class Request:
             raise SettingsError(f"{quoted(loop)} is unknown", where="loop", remedy=f"Use one of {', '.join(LOOPS)}")
         if read.get("method") == OFF or read.get("times") == 1:
             raise SettingsError("leaves nothing to do", where="times" if read.get("times") == 1 else "method",
-                                remedy="Use a factor of 2 or more, and one of auto, flow, RIFE, blend")
+                                remedy="Use a factor of 2 or more, and one of auto, flow, RIFE, FILM, blend")
         return cls(**read, loop=loop)
 
 
@@ -119,5 +119,5 @@ class Retimed:
     def __str__(self) -> str:
         frames = len(self.clip.seconds)
         return (f"{frames} frame{'s' * (frames != 1)} at {float(self.clip.fps):g} fps to "
-                f"{float(self.interpolation.fps):g} fps by {self.interpolation.told}"
+                f"{float(self.interpolation.fps):g} fps by {self.interpolation.description}"
                 f"{', as a loop' if self.interpolation.closed else ''}")
