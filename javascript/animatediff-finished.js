@@ -5,6 +5,8 @@
     "use strict";
 
     const PAUSE = 200, PATIENCE = 50; // ms between looks for the result, and how many
+    const CONTROLS = '[id$="-ad-refine-part"], [id$="-ad-more"]';
+    let due;
 
     const thumbnails = (tab) => Array.from(
         gradioApp().getElementById(`${tab}_gallery`)?.querySelectorAll(".thumbnail-item.thumbnail-small") || []);
@@ -25,6 +27,14 @@
         sent[1] = String(selected(tab));
         return sent;
     };
+
+    // gradio says nothing of a slider's number that is typed: a hidden button renews the lines.
+    document.addEventListener("input", (event) => {
+        const part = event.target.closest?.(CONTROLS);
+        if (!part) return;
+        clearTimeout(due);
+        due = setTimeout(() => gradioApp().getElementById(`${part.id.split("-")[0]}-ad-finished-renew`)?.click(), PAUSE);
+    }, true);
 
     /** The first `count` values of the event, with the task's id and the number of the selected clip filled in. */
     window.animatediffFinished = function(tab, count, values) {

@@ -107,12 +107,14 @@ class Finished:
         """Width and height of the first frame."""
         return next(self.pictures()).size
 
-    def pictures(self, look: Callable[[Image.Image], Image.Image] | None = None) -> Iterator[Image.Image]:
-        """Yield the frames, by default in RGB. Raises MediaError if their sizes differ.
+    def pictures(self) -> Iterator[Image.Image]:
+        """Yield the frames in RGB. Raises MediaError if their sizes differ."""
+        yield from map(read.one_size(self.path), read.pictures(self.path))
 
-        look(picture): converts each picture.
-        """
-        yield from map(read.one_size(self.path), read.pictures(self.path, look))
+    def _with_alpha(self) -> Iterator[Image.Image]:
+        """Yield the frames in RGBA. Raises MediaError if their sizes differ."""
+        source = Source.open(self.path)
+        yield from map(read.one_size(self.path), source.pictures(range(len(source.timeline.times)), read.with_alpha))
 
     def alpha(self, size: tuple[int, int], fit: str = "crop") -> StoredPictures | None:
         """Return the frames' alpha channels, uint8 [f h w] in this width and height; None for an opaque clip.
@@ -141,7 +143,8 @@ class Finished:
 
     def frames(self, stream: Stream, *, transparent: bool = False) -> Iterator[np.ndarray]:
         """Yield the clip's frames as interpolated by `stream`. transparent: with their alpha channels."""
-        for picture, seconds in zip(self.pictures(read.with_alpha if transparent else None), self.seconds):
+        pictures = self._with_alpha() if transparent else self.pictures()
+        for picture, seconds in zip(pictures, self.seconds):
             yield from stream.push(np.asarray(picture), seconds)
         yield from stream.finish()
 

@@ -24,21 +24,16 @@ WHITE = (255, 255, 255, 255)
 _DIGITS = re.compile(r"(\d+)")
 
 
-def pictures(path: str | Path, look: Callable[[Image.Image], Image.Image] | None = None) -> Iterator[Image.Image]:
-    """Yield the pictures of a file, or of a folder in the order of their numbers.
+def pictures(path: str | Path) -> Iterator[Image.Image]:
+    """Yield the RGB pictures of a file, or of a folder in the order of their numbers.
 
-    look(picture): converts each picture; by default to RGB, with transparent parts in white.
     Raises MediaError, which names the file, if one cannot be read.
     """
-    path, look = Path(path), look or flat
-
-    def seen(make: Callable[[], Image.Image]) -> Image.Image:
-        return look(make())
-
+    path = Path(path)
     for file in in_folder(path) if path.is_dir() else ():
-        yield next(_of_file(file, seen))[1]
+        yield next(_of_file(file))[1]
     if not path.is_dir():
-        yield from (picture for _, picture in _of_file(path, seen))
+        yield from (picture for _, picture in _of_file(path))
 
 
 def one_size(where: Path) -> Callable[[Image.Image], Image.Image]:
@@ -177,7 +172,11 @@ def _has_clear_colour(image: Image.Image) -> bool:
     return image.mode == "RGB" and isinstance(image.info.get("transparency"), tuple)
 
 
-def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any]) -> Iterator[tuple[float, Any]]:
+def _seen(make: Callable[[], Image.Image]) -> Image.Image:
+    return flat(make())
+
+
+def _of_file(path: Path, look: Callable[[Callable[[], Image.Image]], Any] = _seen) -> Iterator[tuple[float, Any]]:
     """Yield duration in seconds and `look(make)` of each picture. `make` decodes the picture."""
     with refusals(path) as seen:
         with opened(path) as (file, found):

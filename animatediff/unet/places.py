@@ -109,13 +109,15 @@ def _base(unet: Any, levels: int, down: int, up: int) -> str:
 
 
 def inner_blocks(unet: Any) -> list[nn.Module]:
-    """Return all blocks except the outermost on each side, in the order in which they run.
+    """Return the parts of all blocks except the outermost on each side, in the order in which they run.
 
-    The outermost block on the way down is the first convolution. LDM (SD1.5): input blocks 1 to 11, the middle block,
-    output blocks 0 to 10. diffusers: the same, as resnets, attentions and resizers.
+    The outermost block on the way down is the first convolution. LDM (SD1.5): the layers of input blocks 1 to 11, the
+    middle block, output blocks 0 to 10. They are layers because reForge calls these and not their block. diffusers: the
+    same, as resnets, attentions and resizers.
     """
     if hasattr(unet, "input_blocks"):
-        return [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]
+        blocks = [*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks[:-1]]
+        return [layer for block in blocks for layer in block]
 
     def parts(block: Any) -> list[nn.Module]:
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)

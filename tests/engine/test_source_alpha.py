@@ -212,6 +212,9 @@ def test_interpolated_frames_have_an_alpha_channel_between_their_neighbours(tmp_
     assert np.abs(shown[2] - (shown[0] + shown[1]) / 2).max() <= 1.5
     webm = decoded(tmp_path / "more.webm", (SIZE, SIZE))
     assert webm.shape[-1] == 4 and np.abs(webm[1][..., 3] - mean).mean() < 8
+    assert cli.main(["interpolate", str(tmp_path / "more.webm"), "--method", "blend", "--out",
+                     str(tmp_path / "again.mkv")]) == 0
+    assert np.abs(decoded(tmp_path / "again.mkv", (SIZE, SIZE))[2][..., 3] - mean).mean() < 8
 
 
 def flat(frame):

@@ -29,6 +29,7 @@ def main(port: int, folder: Path) -> None:
         sys.modules.update(real)  # replaces the stand-in's own
         host.opts.data["animatediff_model_path"] = str(folder)
         sys.modules["modules.sd_models"].model_data = SimpleNamespace(sd_model=host.shared.sd_model)
+        sys.modules["modules.scripts"].scripts_img2img = SimpleNamespace(alwayson_scripts=[])
         host.shared.sd_model.sd_checkpoint_info.name_for_extra = "photo"
         host.shared.demo = SimpleNamespace(temp_files=set(), GRADIO_CACHE=gr.Blocks().GRADIO_CACHE)
         page(folder).launch(server_name="127.0.0.1", server_port=port, show_api=False, quiet=True)

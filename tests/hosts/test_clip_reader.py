@@ -30,6 +30,7 @@ def clip(tmp_path, request):
 def test_the_first_frame_with_the_infotext(clip, reader):
     for source in (clip, str(clip), io.BytesIO(clip.read_bytes())):
         picture = Image.open(source)
+        assert picture.filename == ("" if isinstance(source, io.BytesIO) else str(clip))
         assert picture.size == (64, 48) and picture.info["parameters"] == "a red circle\nSteps: 20, Seed: 5"
         assert abs(int(np.asarray(picture.convert("RGB")).mean()) - 200) <= 4
 

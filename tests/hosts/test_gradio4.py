@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import wave
 from ast import literal_eval
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_models import write_module
+
+from animatediff.media.write import ClipWriter
 
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("GRADIO4_PYTHON")
@@ -83,8 +86,8 @@ def modules(page) -> list[str]:
 def test_the_line_under_the_controls_follows_them(page):
     fill(page, "frames", "40")
     says(page, "Frames 40")
-    fill(page, "fps", "0")
-    says(page, "FPS: 0 is out of range")
+    fill(page, "fps", "5000")
+    says(page, "FPS: 5000 is out of range")
     colour = page.locator("#txt2img-ad-preflight p.ad-problem").evaluate("p => getComputedStyle(p).color")
     assert colour == "rgb(220, 38, 38)"
 
@@ -115,6 +118,56 @@ def test_the_button_under_the_gallery_interpolates_the_clip(page, served):
     [made] = served[1].rglob("*-interpolated.gif")
     with Image.open(made) as clip:
         assert clip.n_frames == 8
+
+
+def test_the_lines_say_what_the_buttons_would_do(page):
+    page.locator("#txt2img_gallery .thumbnail-item").first.click()
+    lines = page.locator("#txt2img-ad-finished")
+    lines.locator("p", has_text="clip.gif: 4 frames at").wait_for(timeout=30_000)
+    page.locator("#txt2img-ad-refine-part > .label-wrap").first.click()
+    page.fill("#txt2img-ad-refine-scale input[type=number]", "3")
+    page.press("#txt2img-ad-refine-scale input[type=number]", "Tab")
+    lines.locator("p", has_text="64x64 to 192x192 by Lanczos").wait_for(timeout=30_000)
+    if folder := os.environ.get("WEBUI_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/gradio4-lines.png", full_page=True)
+
+
+def test_an_mp4_of_the_gallery_reaches_the_handlers_with_its_path(tmp_path):
+    """gradio 4 opens the gallery's files with Pillow."""
+    with ClipWriter(tmp_path / "clip.mp4", "MP4") as writer:
+        for level in (200, 100):
+            writer.add(np.full((48, 64, 3), level, np.uint8))
+    lent = [str(HERE.parents[1]), *(entry for entry in sys.path if entry.endswith("site-packages"))]
+    code = f"""
+import sys; sys.path += {lent}
+import gradio as gr
+from gradio.components.gallery import GalleryData, GalleryImage
+from gradio.data_classes import FileData
+from animatediff.hosts.shared import clip_reader
+clip_reader.add()
+shown = GalleryData(root=[GalleryImage(image=FileData(path={str(tmp_path / 'clip.mp4')!r}))])
+[(picture, _)] = gr.Gallery(type="pil").preprocess(shown)
+print(picture.size, picture.filename)
+"""
+    assert PYTHON
+    told = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split("\n")[-2] == f"(64, 48) {tmp_path / 'clip.mp4'}"
+
+
+def test_a_mask_and_a_sound_are_uploaded(page, served, tmp_path):
+    """The text field gets the name of the kept file."""
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    for part, upload, field, path in (("source", "mask-upload", "mask-path", "mask.png"),
+                                      ("sound", "sound-upload", "audio", "tone.wav")):
+        page.locator(f"#txt2img-ad-{part} > .label-wrap").first.click()
+        page.locator(f"#txt2img-ad-{upload} input[type=file]").set_input_files(str(tmp_path / path))
+        value = f"document.querySelector('#txt2img-ad-{field} input, #txt2img-ad-{field} textarea').value"
+        page.wait_for_function(value, timeout=30_000)
+        [kept] = served[1].rglob(page.evaluate(value))
+        assert kept.read_bytes() == (tmp_path / path).read_bytes()
 
 
 def test_a_mask_is_painted_and_used(page, served):

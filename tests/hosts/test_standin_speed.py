@@ -28,7 +28,7 @@ def rows(host):
     seen = []
     unet = host.shared.sd_model.model.diffusion_model
     handles = [unet.register_forward_pre_hook(lambda m, args: seen.append([len(args[0]), 0]) or None),
-               unet.middle_block[0].register_forward_hook(lambda m, args, out: seen[-1].__setitem__(1, 1))]
+               unet.middle_block[0].in_layers.register_forward_hook(lambda m, args, out: seen[-1].__setitem__(1, 1))]
     yield seen
     for handle in handles:
         handle.remove()
@@ -51,6 +51,15 @@ def test_steps_that_reuse_ask_for_the_prompt_alone(host, rows, sampler):
     other = frames_of(animate(host, EXACT, sampler_name=sampler, steps=10, seed=99))
     assert 0 < apart(found, exact) < 0.5 * apart(other, exact)
     assert np.array_equal(frames_of(animate(host, DRAFT, sampler_name=sampler, steps=10)), found)
+
+
+def test_a_host_that_calls_the_layers_of_blocks(host, rows, monkeypatch):
+    """As reForge does. It never calls a block."""
+    expected, of_blocks = frames_of(animate(host, DRAFT, steps=10)), rows[:]
+    rows.clear()
+    kind = type(host.shared.sd_model.model.diffusion_model.middle_block)
+    monkeypatch.setattr(kind, "__call__", kind.forward)
+    assert np.array_equal(frames_of(animate(host, DRAFT, steps=10)), expected) and rows == of_blocks
 
 
 def test_apart_roles_and_parts_of_and(host, rows):

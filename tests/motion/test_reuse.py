@@ -97,7 +97,7 @@ def test_a_reusing_step_runs_the_outermost_blocks_on_stored_features(host, input
         with reuse.installed(host.unet):
             first = caller(x, text, 1, 700, separate=separate)
             ran, counts = len(sites), []
-            inner = host.unet.middle_block[0] if host.layout == "ldm" else host.unet.mid_block.resnets[0]
+            inner = host.unet.middle_block[0].in_layers if host.layout == "ldm" else host.unet.mid_block.resnets[0]
             handle = inner.register_forward_hook(lambda *a: counts.append(1))
             second = caller(later, text, 2, 650, separate=separate)
             handle.remove()

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,10 +45,10 @@ class Source:
     def read(self, fps: float | None = None) -> Finished:
         """Return the clip. MediaError if there is none."""
         try:
-            clip = Finished.read(self.path, fps)
+            clip = _clip(self.path, fps)
             clip = clip if clip.settings or not self.text else replace(clip, text=self.text)
             if fps is None and self.path.is_dir() and clip.settings and clip.settings.fps:  # pictures have no times
-                clip = replace(Finished.read(self.path, float(interpolation.played_fps(clip.settings))), text=clip.text)
+                clip = replace(_clip(self.path, float(interpolation.played_fps(clip.settings))), text=clip.text)
         except MediaError as error:
             raise MediaError(error.what, where=self.path.name, remedy=error.remedy) from error
         if len(clip.seconds) < 2:
@@ -65,6 +66,19 @@ class Source:
             raise MediaError(f"the clip was not written ({error})", where=str(folder)) from error
         own = _NUMBER.sub("", self.name, count=1)[:100]
         return Target(f"{folder}/", "-".join(filter(None, (f"{number:05}", own, what))), new=True)
+
+
+def _clip(path: Path, fps: float | None) -> Finished:
+    """Return the clip. A file is read again only if it has changed, since the page's lines need it often."""
+    if not path.is_file():
+        return Finished.read(path, fps)
+    state = path.stat()
+    return _read(path, fps, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, fps: float | None, *state: int) -> Finished:
+    return Finished.read(path, fps)
 
 
 class Planned(Protocol):
@@ -227,6 +241,11 @@ def of_request(value: Any) -> Iterator[Source]:
     path = server_files.find(value, FILE, REMEDY)
     if not path.exists():
         raise MediaError("there is no such file", where=FILE, remedy=REMEDY)
-    if path.is_dir() and not all(map(server_files.allowed, path.iterdir())):
-        raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
+    if path.is_dir():
+        try:
+            files = read.in_folder(path)
+        except MediaError as error:
+            raise MediaError(error.what, where=path.name, remedy=error.remedy) from error
+        if not all(map(server_files.allowed, files)):
+            raise MediaError("this server does not read files there", where=FILE, remedy=REMEDY)
     yield Source(path, "", path.stem, samples)

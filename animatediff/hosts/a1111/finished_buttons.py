@@ -113,7 +113,8 @@ def _connect_lines(gr: Any, tab: str, lines: Any, shown: list[Any], asked: dict[
         return finished_lines.told(lambda: _selected(gallery, index, about, tab)[0], given)
 
     events = [control.release if isinstance(control, gr.Slider) else control.change for control in controls]
-    for event in (*events, shown[0].select, shown[1].change):
+    renew = gr.Button("AnimateDiff", elem_id=f"{tab}-ad-finished-renew", elem_classes=["ad-hidden"])
+    for event in (*events, shown[0].select, shown[1].change, renew.click):
         event(fn=told, inputs=inputs, outputs=[lines], **QUIET,
               **_script(gr, "animatediffSelected", tab, len(inputs)))
 

@@ -108,6 +108,9 @@ class Refinement:
         if not strength and (upscaler.startswith(LATENT) or (after == before and upscaler == LANCZOS)):
             raise SettingsError("without sampling, this leaves nothing to do", where="denoising_strength",
                                 remedy="Use more than 0, or enlarge with an upscaler of pictures")
+        if not strength and writing.interpolated(settings):
+            raise SettingsError("has no effect with a denoising strength of 0, which only enlarges the frames",
+                                where="interp", remedy="Interpolate the enlarged clip")
         return cls(clip, settings, order if strength else range(len(clip.seconds)), host, arguments, before, after,
                    upscaler)
 

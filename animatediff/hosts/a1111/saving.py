@@ -75,7 +75,7 @@ def _copying(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plays(path: Path) -> bool:
     """Whether a file has more than one picture."""
-    if path.suffix.lower() in (".mp4", ".webm"):
+    if path.suffix.lower() in (".mp4", ".webm", ".mov", ".mkv"):
         return True
     try:
         with Image.open(path) as picture:

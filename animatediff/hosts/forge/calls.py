@@ -23,10 +23,11 @@ PROMPT, NEGATIVE = 0, 1  # values in `cond_or_uncond`
 
 
 @contextmanager
-def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Iterator[None]:
+def called(patcher: Any, run: Run, free: Callable[[torch.device], float], mean: bool = False) -> Iterator[None]:
     """Send calls of this `UnetPatcher` through `run` inside the block.
 
     free: returns the free bytes of memory on a device, as the host counts them.
+    mean: see `reweighted`.
     """
     kind = type(patcher.model)
     limited = _limited(run)
@@ -39,7 +40,7 @@ def called(patcher: Any, run: Run, free: Callable[[torch.device], float]) -> Ite
     def fits(rows: int, x: Tensor) -> bool:
         return required(patcher.model, [rows, *x.shape[1:]]) < free(x.device)
 
-    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), fits)
+    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), fits, mean)
 
     def memory_required(model: Any, input_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         return required(model, limited(input_shape), *args, **kwargs)
@@ -63,6 +64,8 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
     told = dict(c["transformer_options"])
     told["cond_or_uncond"] = of_chunks
     told["sigmas"] = told["sigmas"][:frames]
+    if "uuids" in told:  # reForge's, one per chunk
+        told["uuids"] = [told["uuids"][int(chunk)] for chunk in chunks]
     if "cond_mark" in told:
         told["cond_mark"] = take(told["cond_mark"], chosen, rows)
         of_rows = [kind for kind in of_chunks for _ in range(frames)]
@@ -74,10 +77,11 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
     return {**take({k: v for k, v in c.items() if k not in apart}, chosen, rows), **apart}, of_chunks
 
 
-def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[float]]) -> Tensor:
+def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[float]], mean: bool = False) -> Tensor:
     """Adjust a call's output [(chunk frame) c h w] so that the host applies each frame's own weights of AND's parts.
 
     The host uses the weights of the last frame for all frames.
+    mean: whether the host takes the mean of the parts, not their sum, if the call has no negative prompt.
     """
     parts = [chunk for chunk, kind in enumerate(kinds) if kind == PROMPT][::-1]  # in the order of AND
     own = torch.tensor([of_frame[:len(parts)] for of_frame in weights])
@@ -86,6 +90,8 @@ def reweighted(answer: Tensor, kinds: Sequence[int], weights: Sequence[Sequence[
         return answer
     chunks = answer.unflatten(0, (len(kinds), -1))
     negative = chunks[kinds.index(NEGATIVE)] if NEGATIVE in kinds else torch.zeros_like(chunks[0])
+    if mean and NEGATIVE not in kinds:
+        own = own * (last.sum() / own.sum(1, keepdim=True))
     own = own.to(answer)[..., None, None, None]
     change = sum(own[:, place] * (chunks[part] - negative) for place, part in enumerate(parts))
     made = chunks.clone()
@@ -107,7 +113,7 @@ def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
     return limited
 
 
-def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Callable[..., Tensor]:
+def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool], mean: bool) -> Callable[..., Tensor]:
     """Return the wrapper of the model function. It is a plain function because the host deep-copies options."""
     asked = False  # whether the memory check below has been done
 
@@ -134,6 +140,6 @@ def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool]) -> Call
             return ask(batch, t[chosen.to(t.device)], some, of_chunks)
 
         weights = run.parts
-        return reweighted(run.answer(rows_of(kinds, len(x)), x, t, of_rows), kinds, weights)
+        return reweighted(run.answer(rows_of(kinds, len(x)), x, t, of_rows), kinds, weights, mean)
 
     return wrapper

@@ -25,6 +25,7 @@ class Forge:
     equal_parts = True  # the host uses the frame with the fewest parts for all
     memory = "backend.memory_management"
     prediction = "backend.modules.k_prediction"  # has Zero Terminal SNR
+    mean = False  # see `calls.reweighted`
 
     def loaded(self) -> Any:
         model = sd_models.model_data.sd_model  # before the first job, a placeholder without weights
@@ -92,7 +93,7 @@ class Forge:
             denoiser.alphas = shared.sd_model.alphas_cumprod
 
     def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
-        return calls.called(model.forge_objects.unet, run, import_module(self.memory).get_free_memory)
+        return calls.called(model.forge_objects.unet, run, import_module(self.memory).get_free_memory, self.mean)
 
     def make_room(self, bytes: int) -> None:
         memory = import_module(self.memory)

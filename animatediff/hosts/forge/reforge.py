@@ -15,6 +15,7 @@ from animatediff.hosts.forge.objects import Forge
 class ReForge(Forge):
     memory = "ldm_patched.modules.model_management"
     prediction = "ldm_patched.modules.model_sampling"
+    mean = True
 
     def unet_dtype(self, model: Any) -> torch.dtype:
         network = model.forge_objects.unet.model

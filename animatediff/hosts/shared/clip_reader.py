@@ -38,7 +38,11 @@ def is_video(head: bytes) -> bool:
 
 
 def first_frame(file: Any, name: Any) -> Image.Image:
-    """Return the first frame of an open video file. SyntaxError without one, so that Pillow tries its other readers."""
+    """Return the first frame of an open video file. SyntaxError without one, so that Pillow tries its other readers.
+
+    name: path of the file, which becomes the picture's `filename`, as in Pillow's own readers. gradio 4 opens the files
+    of the gallery, and its buttons find them by that.
+    """
     try:
         file.seek(0)
         found = kind(file.read(HEAD))
@@ -49,11 +53,11 @@ def first_frame(file: Any, name: Any) -> Image.Image:
             stream = container.streams.video[0]
             check_size(stream.width, stream.height)
             frame = next(container.decode(stream))
-            picture = picture_of(frame, stream, turn_of(frame))
+            picture: Any = picture_of(frame, stream, turn_of(frame))
             text = metadata.of_container(container)
     except Exception as error:
         raise SyntaxError(f"no video that can be read: {error}") from error
-    picture.format = FORMAT
+    picture.format, picture.filename = FORMAT, str(name or "")
     if text:
         picture.info[metadata.PNG_KEY] = text
     return picture

@@ -1,4 +1,4 @@
-"""The jobs whose calls of Forge's UNet are recorded, and the folder of the traces."""
+"""The jobs whose calls of the UNet are recorded in Forge and reForge, and the traces, in a folder for each host."""
 from __future__ import annotations
 
 import json
@@ -19,10 +19,11 @@ JOBS = {
 }
 
 
-def write(name: str, events: list) -> None:
-    (TRACES / f"{name}.json").write_text("[\n" + ",\n".join(f" {json.dumps(event, ensure_ascii=False)}" for event in
-                                         events) + "\n]\n", "utf-8")
+def write(host: str, name: str, events: list) -> None:
+    (TRACES / host).mkdir(exist_ok=True)
+    (TRACES / host / f"{name}.json").write_text("[\n" + ",\n".join(
+        f" {json.dumps(event, ensure_ascii=False)}" for event in events) + "\n]\n", "utf-8")
 
 
-def read(name: str) -> list:
-    return json.loads((TRACES / f"{name}.json").read_text("utf-8"))
+def read(host: str, name: str) -> list:
+    return json.loads((TRACES / host / f"{name}.json").read_text("utf-8"))

@@ -1,4 +1,7 @@
-"""A stand-in for Forge's calls of its UNet, built from the traces. test_forge_call.py compares it with them."""
+"""A stand-in for Forge's and reForge's calls of their UNet, built from the traces.
+
+test_forge_call.py compares it with them.
+"""
 from __future__ import annotations
 
 import math
@@ -48,12 +51,18 @@ class KModel(nn.Module):
                     transformer_options: Any = None) -> Tensor:
         frames = len(transformer_options["sigmas"])
         kinds = transformer_options["cond_or_uncond"]
-        assert len(x) == len(t) == len(c_crossattn) == len(transformer_options["cond_mark"]) == frames * len(kinds)
+        assert len(x) == len(t) == len(c_crossattn) == frames * len(kinds)
+        for name, count in (("cond_mark", frames * len(kinds)), ("uuids", len(kinds))):
+            assert len(transformer_options.get(name, range(count))) == count
         self.calls.append({"rows": len(x), "chunks": kinds, "told": transformer_options})
         added = c_crossattn.mean((1, 2))[:, None, None, None]
         if control is not None:
             added = added + control["output"].pop()  # as the UNet does: the rest would reach the next window
         return x * 0.5 + added
+
+
+class BaseModel(KModel):
+    """reForge's."""
 
 
 class Patcher:
@@ -101,6 +110,8 @@ def denoised(patcher: Patcher, x: Tensor, sigma: Tensor, cond: Tensor, weights: 
             answers[kind] += answer * weight
             counts[kind] += weight
     prompt, negative = (answers[kind] / counts[kind] for kind in (PROMPT, NEGATIVE))
+    if uncond is None and isinstance(patcher.model, BaseModel):
+        return prompt
     return negative + (prompt - negative) * scale * sum(weights[-1])
 
 
@@ -108,10 +119,11 @@ def _asked(patcher: Patcher, x: Tensor, sigma: Tensor, chosen: Sequence[Any],
            control: Tensor | None) -> Sequence[Tensor]:
     kinds = [kind for _, _, kind in chosen]
     rows = [kind for kind in kinds for _ in range(len(x))]
-    told = {**patcher.model_options["transformer_options"], "cond_or_uncond": kinds, "sigmas": sigma,
-            "cond_mark": torch.tensor(rows, dtype=sigma.dtype),
-            "cond_indices": [i for i, kind in enumerate(rows) if kind == PROMPT],
-            "uncond_indices": [i for i, kind in enumerate(rows) if kind == NEGATIVE]}
+    told = {**patcher.model_options["transformer_options"], "cond_or_uncond": kinds, "sigmas": sigma}
+    told |= {"uuids": kinds} if isinstance(patcher.model, BaseModel) else {
+        "cond_mark": torch.tensor(rows, dtype=sigma.dtype),
+        "cond_indices": [i for i, kind in enumerate(rows) if kind == PROMPT],
+        "uncond_indices": [i for i, kind in enumerate(rows) if kind == NEGATIVE]}
     c: dict[str, Any] = {"c_crossattn": torch.cat([one for one, _, _ in chosen]), "transformer_options": told}
     if control is not None:
         c["control"] = {"output": [torch.cat([control if kind == PROMPT else torch.zeros_like(control)

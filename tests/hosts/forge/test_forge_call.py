@@ -38,9 +38,12 @@ class Run:
         return rows.by_row(whole(rows.by_frame(x), t, step=0))
 
 
-@pytest.fixture
-def patcher():
-    return forge_call.Patcher(forge_call.KModel())
+HOSTS = {"Forge": forge_call.KModel, "reForge": forge_call.BaseModel}
+
+
+@pytest.fixture(params=HOSTS)
+def patcher(request):
+    return forge_call.Patcher(HOSTS[request.param]())
 
 
 def ask(patcher, run=None, parts=1, weights=None, negative=True, frames=FRAMES, **more):
@@ -58,21 +61,26 @@ def ask(patcher, run=None, parts=1, weights=None, negative=True, frames=FRAMES, 
             run.parts = None
 
 
+@pytest.mark.parametrize("host", sorted(folder.name for folder in calls_traced.TRACES.iterdir()))
 @pytest.mark.parametrize("name", ["prompt_and_negative", "cfg_1", "and"])
-def test_the_stand_in_calls_as_forge_does(patcher, name):
+def test_the_stand_in_calls_as_the_host_does(name, host):
+    patcher = forge_call.Patcher(HOSTS[host]())
     fields = {**calls_traced.COMMON, **calls_traced.JOBS[name]}
     parts = 1 + fields["prompt"].count(" AND ")
     forge_call.prepared(patcher, torch.zeros(3, 4, 8, 8))
     ask(patcher, parts=parts, negative=fields["cfg_scale"] != 1, frames=3)
-    trace = calls_traced.read(name)
+    trace = calls_traced.read(host, name)
     call = next(event for event in trace if "chunks" in event)
     assert [event["estimate"] for event in trace if "estimate" in event][: len(patcher.model.estimates)] \
         == patcher.model.estimates
     [made] = patcher.model.calls
     assert (made["rows"], made["chunks"]) == (call["rows"], call["chunks"])
-    assert made["told"]["cond_mark"].tolist() == call["marks"]
+    told = made["told"]
+    assert ("cond_mark" in told, "uuids" in told) == ("marks" in call, "uuids" in call)
+    assert told.get("cond_mark", torch.tensor([])).tolist() == call.get("marks", [])
+    assert len(told.get("uuids", [])) == call.get("uuids", 0)
     for name in ("cond_indices", "uncond_indices"):
-        assert made["told"][name] == call["told"][name]
+        assert told.get(name) == call["told"].get(name)
 
 
 @pytest.mark.parametrize("asked", [{}, {"parts": 2}, {"parts": 3, "weights": [[1.0, 0.5, 2.0]] * FRAMES},
@@ -89,22 +97,23 @@ def test_windows_answer_what_the_whole_clip_would(patcher, asked):
     roles = len(whole["chunks"])
     assert {call["rows"] for call in patcher.model.calls} == {WINDOW * roles}
     assert all(sorted(call["chunks"]) == sorted(whole["chunks"]) for call in patcher.model.calls)
-    for call in patcher.model.calls:
+    for call in patcher.model.calls if "cond_mark" in whole["told"] else []:
         told = call["told"]
         kinds = [kind for kind in call["chunks"] for _ in range(WINDOW)]
         assert told["cond_mark"].tolist() == kinds
         assert sorted(told["cond_indices"] + told["uncond_indices"]) == list(range(WINDOW * roles))
 
 
-def test_ands_weights_are_each_frames_own(patcher):
-    """Forge uses the last frame's weights for all frames. Each frame computed alone gives the expected result."""
+@pytest.mark.parametrize("negative", [True, False])
+def test_ands_weights_are_each_frames_own(patcher, negative):
+    """The host uses the last frame's weights for all frames. Each frame computed alone gives the expected result."""
     weights = [[1.0 - f / 10, f / 8] for f in range(FRAMES)]
-    run = Run()
-    with calls.called(patcher, run, plenty):
-        found = ask(patcher, run, parts=2, weights=weights)
-    each = [ask(patcher, parts=2, weights=[own] * FRAMES)[f] for f, own in enumerate(weights)]
+    run, asked = Run(), {"parts": 2, "negative": negative}
+    with calls.called(patcher, run, plenty, mean=isinstance(patcher.model, forge_call.BaseModel)):
+        found = ask(patcher, run, weights=weights, **asked)
+    each = [ask(patcher, weights=[own] * FRAMES, **asked)[f] for f, own in enumerate(weights)]
     assert torch.allclose(found, torch.stack(each), atol=1e-5)
-    assert not torch.allclose(ask(patcher, parts=2, weights=weights), torch.stack(each), atol=1e-2)
+    assert not torch.allclose(ask(patcher, weights=weights, **asked), torch.stack(each), atol=1e-2)
 
 
 def test_memory_is_estimated_for_a_window(patcher):
@@ -131,7 +140,7 @@ def test_little_memory_takes_the_windows_roles_apart(patcher, free, chunks):
 @pytest.mark.parametrize("error", [None, RuntimeError("on purpose"), KeyboardInterrupt()], ids=repr)
 def test_everything_is_as_before_however_it_ends(patcher, error):
     options, kind = patcher.model_options, type(patcher.model)
-    inside, required = dict(options), kind.memory_required
+    inside, required, own = dict(options), kind.memory_required, set(vars(kind))
     try:
         with calls.called(patcher, Run(), plenty):
             assert patcher.model_options is not options
@@ -140,7 +149,8 @@ def test_everything_is_as_before_however_it_ends(patcher, error):
     except BaseException as raised:
         assert raised is error
     assert patcher.model_options is options and options == inside
-    assert vars(kind)["memory_required"] is required and "memory_required" not in vars(patcher.model)
+    assert kind.memory_required is required and set(vars(kind)) == own
+    assert "memory_required" not in vars(patcher.model)
 
 
 def test_a_wrapper_that_was_there_is_called_for_each_window(patcher):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import calls_traced
 import pytest
-from webui_host import FORGE, Host
+from webui_host import FORGE, REFORGE, Host
 
-pytestmark = pytest.mark.skipif(FORGE.folder is None, reason="needs FORGE_DIR (see webui_host.py)")
+THERE = [kind for kind in (FORGE, REFORGE) if kind.folder]
+pytestmark = pytest.mark.skipif(not THERE, reason="needs FORGE_DIR or REFORGE_DIR (see webui_host.py)")
 
 
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory):
-    host = Host(tmp_path_factory.mktemp("calls"), {"call-recorder": Path(__file__).parent / "recorder"}, kind=FORGE)
+@pytest.fixture(scope="module", params=THERE, ids=lambda kind: kind.name)
+def recorder(request, tmp_path_factory):
+    kind = request.param
+    host = Host(tmp_path_factory.mktemp("calls"), {"call-recorder": Path(__file__).parent / "recorder"}, kind=kind)
     try:
         yield host.start()
     finally:
@@ -27,5 +29,5 @@ def test_the_host_calls_its_unet_as_stored(recorder, name):
     recorder.txt2img(**{**calls_traced.COMMON, **calls_traced.JOBS[name]}).expect()
     events = recorder.post("/call-recorder/end", {}).expect().body
     if os.environ.get("FORGE_RECORD"):
-        calls_traced.write(name, events)
-    assert events == calls_traced.read(name)
+        calls_traced.write(recorder.kind.name, name, events)
+    assert events == calls_traced.read(recorder.kind.name, name)

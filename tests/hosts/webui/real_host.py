@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from webui_host import DEMO, ROOT, Host, Kind
+from webui_host import A1111, DEMO, ROOT, Host, Kind, write_controlnet
 
 HERE = Path(__file__).parent
 
@@ -20,6 +20,8 @@ def started(kind: Kind, folder: Path) -> Iterator[Host]:
     (motion / "motion.safetensors").symlink_to(DEMO / "motion.safetensors")
     host = Host(folder, extensions, {"animatediff_model_path": str(motion)}, kind=kind)
     host.motion = motion
+    if kind is not A1111:  # hosts with a ControlNet of their own read its models as they start
+        write_controlnet(folder / "models" / "ControlNet")
     try:
         host.start()
         learn(host)

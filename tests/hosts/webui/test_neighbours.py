@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from webui_host import DEMO, ROOT, Host
+from webui_host import DEMO, ROOT, Host, write_controlnet
 
 THEIRS = Path(os.environ.get("WEBUI_EXTENSIONS", "/nowhere"))
 OLDER, CONTROLNET, PROMPTS = "sd-webui-animatediff", "sd-webui-controlnet", "sd-dynamic-prompts"
@@ -104,21 +104,8 @@ def prepare(host: Host) -> None:
     still = {k: torch.zeros_like(v) if ".proj_out." in k else v for k, v in weights.items()}
     save_file(still, motion / "still.safetensors")
 
-    # A ControlNet is the UNet's encoder, with a small network for the hint and 1x1 convolutions out of each block.
-    prefix, random = "model.diffusion_model.", torch.Generator().manual_seed(1)
-    unet = {k.removeprefix(prefix): v.float() for k, v in load_file(DEMO / "demo.safetensors").items()
-            if k.startswith(prefix)}
-    control = {k: v for k, v in unet.items() if k.startswith(("time_embed.", "input_blocks.", "middle_block."))}
-    channels = (3, 16, 16, 32, 32, 96, 96, 256, 64)
-    sizes = {f"input_hint_block.{2 * i}": (channels[i + 1], channels[i], 3, 3) for i in range(8)}
-    sizes |= {f"zero_convs.{i}.0": (64, 64, 1, 1) for i in range(12)} | {"middle_block_out.0": (64, 64, 1, 1)}
-    for name, (into, *out) in sizes.items():
-        fan = out[0] * out[1] * out[2]
-        strength = 0.25 if name.startswith(("zero", "middle")) else 1.4
-        control[f"{name}.weight"] = torch.randn(into, *out, generator=random) * strength / fan**0.5
-        control[f"{name}.bias"] = torch.zeros(into)
-    (host.data / "models" / "ControlNet").mkdir()
-    save_file(control, host.data / "models" / "ControlNet" / "control_tiny_sd15.safetensors")
+    random = torch.Generator().manual_seed(1)
+    control = write_controlnet(host.data / "models" / "ControlNet", random)
 
     # SparseCtrl: the hint is a latent with a mask and goes through one convolution; temporal layers with one attention.
     sparse = {k: v for k, v in control.items() if not k.startswith("input_hint_block.")}

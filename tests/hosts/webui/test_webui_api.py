@@ -223,7 +223,8 @@ def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list
     choices = info["args"][0]["choices"]
     listed = isinstance(values, list)
     axis = [choices.index(label), "" if listed else values, values if listed else []]
-    return [*axis, 0, "", [], 0, "", [], True, True, False, True, False, False, False, 0, False]
+    more = [False, False, 0] if host.kind.name == "reForge" else []  # individual labels, skip grid, items per grid
+    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, 0, False]
 
 
 @pytest.mark.parametrize(("label", "values", "wanted"), [
@@ -241,7 +242,7 @@ def test_xyz_plot_axes(host, files, label, values, wanted):
 
 def test_xyz_plot_refuses_a_bad_value_before_the_first_picture(host, files):
     answer = host.txt2img(FOUR, prompt=PROMPT, steps=2, script_name="X/Y/Z plot",
-                          script_args=xyz_args(host, "[AnimateDiff] FPS", "8, 0"))
+                          script_args=xyz_args(host, "[AnimateDiff] FPS", "8, 0.001"))
     assert answer.status == 422 and "0.01" in answer.detail
     assert files() == []
 

@@ -149,7 +149,7 @@ def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
     tab.open_accordion()
     for part, value, words in (
             ("overlap", "16", "Overlap: 16 is not less than the context length, 16. Use -1 to 15, or a longer Context "
-             "length; -1 is a quarter of it."), ("fps", "0", "FPS: 0 is out of range.")):
+             "length; -1 is a quarter of it."), ("fps", "0.001", "FPS: 0.001 is out of range.")):
         tab.fill(f"#txt2img-ad-{part}", value)
         problem = tab.page.locator("#txt2img-ad .ad-problem")
         expect(problem).to_contain_text(words, timeout=PATIENCE)
@@ -389,6 +389,10 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
     tab.tick(False)  # the clip's settings are in its infotext
     tab.ours("refine-part").locator(".label-wrap").first.click()
     tab.fill(f"#{name}-ad-refine-scale", "1.5")
+    lines = tab.page.locator(f"#{name}-ad-finished").first
+    expect(lines).to_contain_text("4 frames of 64x64 to 96x96 by Lanczos, denoising strength 0.4", timeout=PATIENCE)
+    expect(lines).to_contain_text("UNet calls 1", timeout=PATIENCE)
+    shot(tab, f"before-refining-{name}")
     button = tab.page.locator(f"#{name}-ad-refine")
     assert "Refine the selected clip" in (button.get_attribute("title") or "")
     button.click()
@@ -399,7 +403,9 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
         assert clip.n_frames == 4 and clip.size == (96, 96)
     expect(tab.page.locator(f"#{name}_interrupt")).to_be_hidden(timeout=PATIENCE)
     assert sum(new.name in source for source in tab.results()) >= 1
+    expect(tab.page.locator(f"#html_log_{name}").first).to_contain_text("Temporal error", timeout=PATIENCE)
     shot(tab, f"refined-{name}")
+    expect(lines).to_contain_text("4 frames of 96x96 to 144x144", timeout=PATIENCE)  # the result is selected now
 
 
 def coloured(place) -> float:

@@ -26,7 +26,7 @@ def refused(answer, *parts: str) -> None:
 @pytest.mark.parametrize(("change", "parts"), [
     ({"format": ["AVI"]}, ("format", "AVI", "GIF")),
     ({"format": []}, ("format",)),
-    ({"fps": 0}, ("fps", "0.01")),
+    ({"fps": 0.001}, ("fps", "0.01")),
     ({"fps": "fast"}, ("fps", "fast")),
     ({"video_length": -4}, ("video_length", "-4")),
     ({"batch_size": 64}, ("motion.safetensors", "32", "context")),
@@ -271,6 +271,6 @@ def test_apply_settings_during_a_clip_saves_and_keeps_what_the_user_chose(host):
 
 
 def test_nothing_here_answered_200_with_a_still(host):
-    for settings in ({**EIGHT, "model": "gone.ckpt"}, {**EIGHT, "fps": 0}, {**EIGHT, "overlap": 30}):
+    for settings in ({**EIGHT, "model": "gone.ckpt"}, {**EIGHT, "fps": 0.001}, {**EIGHT, "overlap": 30}):
         assert host.txt2img(settings, prompt=PROMPT).status == 422
     assert len(stills(host.txt2img(FRAMES, prompt=PROMPT, steps=2))) == 8

@@ -38,7 +38,11 @@ def test_interpolate_by_path_and_by_data(host, clip):
 
 def test_refine_enlarges_and_samples_again(host, clip):
     body = {"file": clip[0], "scale": 2, "denoising_strength": 0.5}
+    before = host.post("/animatediff/v1/refine/preflight", body).expect().body
+    assert "4 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.5" in before["lines"][0]
+    assert before["unet_calls"] > 0 and not before["problems"], before
     told = host.post("/animatediff/v1/refine", body).expect().body
+    assert told["lines"] == before["lines"] and "before" in told["temporal_error"], told
     assert "Steps: 2," in told["infotext"] and f"Seed: {EULER['seed']}," in told["infotext"], "as the clip was made"
     assert told["frames"] == 4 and told["files"][0].endswith(".gif"), told
     with Image.open(io.BytesIO(base64.b64decode(told["images"][0]))) as image:
@@ -59,6 +63,40 @@ def test_what_is_wrong_is_answered_with_a_sentence(host, clip, body):
     answer = host.post("/animatediff/v1/interpolate", body)
     assert answer.status == 422 and answer.body, answer
     assert host.post("/animatediff/v1/interpolate", {"file": clip[0], "method": "blend"}).ok
+
+
+def test_what_is_no_clip_is_refused(host):
+    folder = host.data / "outputs" / "no-clips"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "text.gif").write_text("no clip")
+    (folder / "empty.gif").write_bytes(b"GIF89a" + bytes([4, 0, 4, 0, 0, 0, 0]) + b";")
+    Image.new("RGB", (8, 8)).save(folder / "one.gif")
+    for path in ("refine", "refine/preflight", "interpolate", "interpolate/preflight"):
+        for name in ("text.gif", "empty.gif", "one.gif", "gone.gif", "../../../config.json"):
+            answer = host.post(f"/animatediff/v1/{path}", {"file": f"outputs/no-clips/{name}"})
+            assert answer.status == 422 and 10 < len(str(answer.body)) < 400, (name, answer)
+        for body in ({"file": ["a"]}, {"file": {}}, {"file": 5}, None, {"file": "outputs", "scale": [], "times": {}}):
+            assert host.post(f"/animatediff/v1/{path}", body).status == 422, body
+    assert "Traceback" not in host.log()
+
+
+def test_transparency_is_kept(host):
+    frames = [Image.new("RGBA", (64, 64), (90, 30 * i, 60, 255)) for i in range(4)]
+    for i, frame in enumerate(frames):
+        frame.paste((0, 0, 0, 0), (8 * i, 0, 8 * i + 16, 64))
+    file = io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=125)
+    sent = {"file": base64.b64encode(file.getvalue()).decode()}
+    for path, more, count in (("interpolate", {"method": "flow"}, 8),
+                              ("refine", {"scale": 1, "prompt": "a red square", "steps": 2, "sampler": "Euler"}, 4)):
+        told = host.post(f"/animatediff/v1/{path}", {**sent, **more, "format": ["APNG"]}).expect().body
+        with Image.open(io.BytesIO(base64.b64decode(told["images"][0]))) as image:
+            assert image.n_frames == count
+            for i, frame in enumerate(frames):
+                image.seek(i * count // 4)
+                alpha = image.convert("RGBA").getchannel("A")
+                assert alpha.tobytes() == frame.getchannel("A").tobytes(), (path, i)
+    assert "Traceback" not in host.log()
 
 
 def test_the_routes_are_documented(host):

@@ -58,3 +58,23 @@ def test_the_preflight_plots_the_sound(host, beat):
     told = host.post("/animatediff/v1/preflight", {"alwayson_scripts": {"AnimateDiff": {"args": [settings]}}}).expect()
     assert "Sound: beat.wav" in told.body["lines"]
     assert any(line.startswith("audio(bass): ▁▁▁▁█") for line in told.body["lines"])
+
+
+def test_a_sound_in_the_request_is_kept_and_named(host, beat):
+    av = pytest.importorskip("av")
+    sent = base64.b64encode(beat.read_bytes()).decode()
+    settings = {**FRAMES, **SHORT, "format": ["MKV"], "bit_depth": "16", "audio": f"data:audio/wav;base64,{sent}"}
+    answer = host.txt2img(settings, **FIELDS).expect()
+    [kept] = (host.data / "outputs" / "AnimateDiff-sounds").iterdir()
+    assert kept.read_bytes() == beat.read_bytes() and f"audio: {kept.name}" in answer.info["infotexts"][0]
+    data = base64.b64decode(answer.body["images"][0])
+    with av.open(io.BytesIO(data)) as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    samples = np.frombuffer(beat.read_bytes()[-4 * RATE:], "<i2")
+    assert np.array_equal(heard[:RATE], samples[:RATE])
+    with av.open(io.BytesIO(data)) as container:  # the decoder's precision
+        first = next(container.decode(video=0)).to_ndarray(format="gbrp16le")
+    assert len(np.unique(first % 257)) > 100 and "8 bits per channel" not in str(answer.info)
+    for wrong in ("data:audio/wav;base64,AAAA", "x" * 5000):
+        answer = host.txt2img({**settings, "audio": wrong}, **FIELDS)
+        assert answer.status == 422 and "audio" in str(answer.body), answer

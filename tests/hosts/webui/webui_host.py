@@ -158,6 +158,32 @@ def write_checkpoints(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
+def write_controlnet(folder: Path, random: Any = None) -> dict[str, Any]:
+    """Write control_tiny_sd15.safetensors, a ControlNet for the demo checkpoint, and return its weights.
+
+    A ControlNet is the UNet's encoder, with a small network for the hint and 1x1 convolutions out of each block.
+    random: a generator for the weights.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    prefix, random = "model.diffusion_model.", random or torch.Generator().manual_seed(1)
+    unet = {k.removeprefix(prefix): v.float() for k, v in load_file(DEMO / "demo.safetensors").items()
+            if k.startswith(prefix)}
+    control = {k: v for k, v in unet.items() if k.startswith(("time_embed.", "input_blocks.", "middle_block."))}
+    channels = (3, 16, 16, 32, 32, 96, 96, 256, 64)
+    sizes = {f"input_hint_block.{2 * i}": (channels[i + 1], channels[i], 3, 3) for i in range(8)}
+    sizes |= {f"zero_convs.{i}.0": (64, 64, 1, 1) for i in range(12)} | {"middle_block_out.0": (64, 64, 1, 1)}
+    for name, (into, *out) in sizes.items():
+        fan = out[0] * out[1] * out[2]
+        strength = 0.25 if name.startswith(("zero", "middle")) else 1.4
+        control[f"{name}.weight"] = torch.randn(into, *out, generator=random) * strength / fan**0.5
+        control[f"{name}.bias"] = torch.zeros(into)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(control, folder / "control_tiny_sd15.safetensors")
+    return control
+
+
 def lend(python: Path, folder: Path, names: list[str]) -> str:
     """Return a folder for PYTHONPATH with only these packages of the tests' Python, or "" if that is impossible."""
     import importlib.util

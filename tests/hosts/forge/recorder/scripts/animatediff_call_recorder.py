@@ -1,10 +1,11 @@
-"""Extension for tests only: records how Forge calls its UNet.
+"""Extension for tests only: records how Forge or reForge calls its UNet.
 
     POST /call-recorder/begin   record every call of the UNet and every memory estimate from here on
     POST /call-recorder/end     return the records, in order
 
 A call is {"chunks": cond_or_uncond, "rows", "c": names and shapes, "told": the transformer_options that depend on rows,
-"marks": cond_mark, "same σ": whether all rows have one}. An estimate is {"estimate": the shape that it is for}.
+"marks": cond_mark if there is one, "uuids": how many, "same σ": whether all rows have one}. An estimate is {"estimate":
+the shape that it is for}.
 """
 from contextlib import ExitStack
 
@@ -29,8 +30,18 @@ def wrapper(apply_model, call):
         "c": {name: plain(value) for name, value in call["c"].items() if isinstance(value, torch.Tensor)},
         "told": {name: plain(told[name]) for name in sorted(told)
                  if name in ("cond_or_uncond", "cond_indices", "uncond_indices", "cond_mark", "sigmas")},
-        "marks": told["cond_mark"].tolist(), "same σ": bool((call["timestep"] == call["timestep"][0]).all())})
+        **({"marks": told["cond_mark"].tolist()} if "cond_mark" in told else {}),
+        **({"uuids": len(told["uuids"])} if "uuids" in told else {}),
+        "same σ": bool((call["timestep"] == call["timestep"][0]).all())})
     return apply_model(call["input"], call["timestep"], **call["c"])
+
+
+def class_of_models():
+    try:
+        from backend.modules.k_model import KModel
+    except ImportError:
+        from ldm_patched.modules.model_base import BaseModel as KModel
+    return KModel
 
 
 class CallRecorder(scripts.Script):
@@ -56,18 +67,17 @@ def routes(_, app):
     @app.post("/call-recorder/begin")
     def begin():
         global recording
-        from backend.modules.k_model import KModel
-
         recording = True
         events.clear()
-        required = KModel.memory_required
+        kind = class_of_models()
+        required = kind.memory_required
 
-        def memory_required(self, input_shape):
+        def memory_required(self, input_shape, **shapes):
             events.append({"estimate": list(input_shape)})
-            return required(self, input_shape)
+            return required(self, input_shape, **shapes)
 
-        KModel.memory_required = memory_required
-        undo.callback(setattr, KModel, "memory_required", required)
+        kind.memory_required = memory_required
+        undo.callback(setattr, kind, "memory_required", required)
 
     @app.post("/call-recorder/end")
     def end():

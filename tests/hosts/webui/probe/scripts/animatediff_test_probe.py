@@ -55,7 +55,8 @@ def unet_of_model():
 def schedule():
     parts = networks()
     if "unet" in parts:
-        return sorted(parts["unet"].predictor.named_buffers())
+        unet = parts["unet"]
+        return sorted((unet.predictor if hasattr(unet, "predictor") else unet.model_sampling).named_buffers())
     return [("alphas", parts[""].alphas_cumprod), ("original", parts[""].alphas_cumprod_original)]
 
 
