@@ -26,7 +26,7 @@ SAMPLERS = tuple(sampler_table.SAMPLERS)
 NOISE_KINDS = ("per frame", "per clip", "constant", "repeated context", "FreeNoise")
 FREEINIT_FILTERS = ("butterworth", "gaussian", "ideal", "box")
 SILENT = "none"  # value of `audio`: the clip has no sound
-INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "blend")
+INTERPOLATIONS = ("off", "auto", "flow", "RIFE", "FILM", "blend")
 COLOUR_MATCHES = ("off", "first frame", "source")
 VIDEO_CODECS = ("auto", "H.264", "H.265", "AV1", "VP9", "ProRes 422 HQ", "ProRes 4444", "FFV1")
 VIDEO_PRESETS = ("auto", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -202,15 +202,15 @@ class Settings:
         choices=few_steps.PRESETS, cli="--preset")
     interp: str = _row(
         "off", "Frame interpolation", "How frames between the clip's own are made; the clip plays as long as before, "
-        "at more frames per second. flow: by optical flow. RIFE: by a network, from its file. auto: RIFE if its file "
-        "is there, else flow; older clients' FILM is the same. blend: a mix of both frames.",
-        choices=INTERPOLATIONS, spellings=(("FILM", "auto"), ("optical flow", "flow"), ("none", "off")), cli="--interp")
+        "at more frames per second. flow: by optical flow. RIFE, FILM: by a network, from its file. auto: RIFE if its "
+        "file is there, else flow; so is FILM without its file. blend: a mix of both frames.",
+        choices=INTERPOLATIONS, spellings=(("optical flow", "flow"), ("none", "off")), cli="--interp")
     interp_x: int = _row(
         2, "Interpolation factor", "How many times as many frames interpolation makes; 1 for none.",
         minimum=1, maximum=64, cli="--interp-x")
     interp_model: str = _row(
-        "", "Interpolation model", "File of RIFE's network, flownet.pkl of version 4.0 to 4.26; empty for the one in a "
-        "folder of motion modules.", cli="--interp-model")
+        "", "Interpolation model", "File of the network: RIFE's flownet.pkl of version 4.0 to 4.26, or FILM's "
+        "film_net_fp32.pt; empty for the one in a folder of motion modules.", cli="--interp-model")
     audio: str = _row(
         "", "Sound", "A sound file, or a video with sound, that is heard with the clip and cut to its length. MP4, "
         "WebM, MOV and MKV files can contain sound. Curves can follow it, such as motion scale 0.5 + audio(bass). "

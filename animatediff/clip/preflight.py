@@ -97,7 +97,7 @@ class Asked:
     probe: raises AnimateDiffError if the files cannot be written with these settings.
     read_mask: raises AnimateDiffError if the motion mask cannot be read for this number of frames.
     named_loras: returns the motion LoRAs that the settings and a prompt schedule name, and errors for the others.
-    find_rife: returns the file of a RIFE model's name.
+    find_network: returns the model file of a frame interpolation.
     find_sound: returns the sound that the settings name.
     """
 
@@ -112,7 +112,7 @@ class Asked:
     probe: Callable[[Settings], None] | None = None
     read_mask: Callable[[str, int], Any] | None = None
     named_loras: Callable[[Schedule], tuple[Loras, list[AnimateDiffError]]] | None = None
-    find_rife: FindModel = lambda name: None
+    find_network: FindModel = lambda name, method: None
     find_sound: Callable[[Settings], Sound | None] = sounds.of
     source: SourceFrames | None = None  # frames of the source video
     problems: tuple[AnimateDiffError, ...] = ()  # known before the preflight
@@ -148,8 +148,9 @@ def preflight(asked: Asked) -> Preflight:
     span = min(p.fewest for p in whole), max(p.most for p in whole)
     totals = [p.total for p in passes if p.total is not None]
     calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
-    between, problem = interpolation.said(settings, frames, played, asked.find_rife)
-    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])])
+    between, notes, problem = interpolation.said(settings, frames, played, asked.find_network)
+    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])],
+                      [*notes])
     found.look(asked)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
              "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),

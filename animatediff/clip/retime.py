@@ -60,7 +60,7 @@ class Request:
             raise SettingsError(f"{quoted(loop)} is unknown", where="loop", remedy=f"Use one of {', '.join(LOOPS)}")
         if read.get("method") == OFF or read.get("times") == 1:
             raise SettingsError("leaves nothing to do", where="times" if read.get("times") == 1 else "method",
-                                remedy="Use a factor of 2 or more, and one of auto, flow, RIFE, blend")
+                                remedy="Use a factor of 2 or more, and one of auto, flow, RIFE, FILM, blend")
         return cls(**read, loop=loop)
 
 

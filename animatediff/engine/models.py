@@ -85,10 +85,10 @@ def find_lora(name: str) -> Path:
                      remedy=f"There are {there or 'none'}; `animatediff models` says in which folders")
 
 
-def find_rife(name: str) -> Path | None:
-    """Return the path of RIFE's weights.
+def find_network(name: str, method: str) -> Path | None:
+    """Return the path of the weights of a network for frame interpolation.
 
-    name: a path, or a name in a folder of motion modules. "": the first file that is found, or None.
+    name: a path, or a name in a folder of motion modules. "": the first file of the method that is found, or None.
     Raise ModelError if there is no file with that name.
     """
     from animatediff.clip import interpolation
@@ -96,9 +96,9 @@ def find_rife(name: str) -> Path | None:
     path = user_paths.named(name)
     if name and user_paths.there(path, Path.is_file):
         return path
-    found = interpolation.find_in(name, folders())
+    found = interpolation.find_in(name, folders(), method)
     if name and found is None:
-        raise ModelError("there is no such file of RIFE's network", where=name,
+        raise ModelError("there is no such file of a network for frame interpolation", where=end_of(name),
                          remedy=f"Give its path, or put it into {folders()[0]}")
     return found
 

@@ -15,10 +15,11 @@ from animatediff.motion.lora_files import LoraDescription
 from animatediff.motion.lora_files import describe as read_lora
 from animatediff.weights.boundary import UnreadableError, reading
 from animatediff.weights.files import read_shapes
-from animatediff.weights.kinds import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, kind_of
+from animatediff.weights.kinds import DOMAIN_ADAPTER, FILM, MOTION_LORA, MOTION_MODULE, RIFE, UPSCALER, kind_of
 
 MODULE = MOTION_MODULE  # the kind of an Entry; lora_files has the others
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_FOR_FINISHED_CLIPS = (RIFE, FILM, UPSCALER)  # kinds whose files may lie in these folders, too
 _CONFIG = "config.json"  # marks a folder in diffusers' layout
 
 
@@ -110,7 +111,7 @@ def _entry(path: Path, name: str) -> Entry:
     try:
         about = describe(path)
     except AnimateDiffError:
-        if not _cached(path, _is_lora):
+        if _cached(path, _kind) not in (MOTION_LORA, DOMAIN_ADAPTER):
             raise
         lora = describe_lora(path)
         return Entry(name, path, widths=lora.widths, kind=lora.kind, rank=lora.rank)
@@ -118,14 +119,25 @@ def _entry(path: Path, name: str) -> Entry:
                  trained_frames=about.family.best_frames)
 
 
-def _is_lora(path: Path) -> bool:
+def _kind(path: Path) -> str:
     kind = kind_of(read_shapes(path))
-    return kind is not None and kind.name in (MOTION_LORA, DOMAIN_ADAPTER)
+    return kind.name if kind else ""
 
 
 def listing(folders: Iterable[Path]) -> list[Entry]:
-    """Return an Entry for each file in these folders. Its name is the path relative to the folder."""
-    return [entry(path, path.relative_to(folder).as_posix()) for folder in folders for path in files(folder)]
+    """Return an Entry for each file in these folders. Its name is the path relative to the folder.
+
+    Networks for interpolation and enlargement, which may lie there too, have none.
+    """
+    found = ((folder, path) for folder in folders for path in files(folder))
+    return [entry(path, path.relative_to(folder).as_posix()) for folder, path in found if not _is_of_others(path)]
+
+
+def _is_of_others(path: Path) -> bool:
+    try:
+        return path.is_file() and _cached(path, _kind) in _FOR_FINISHED_CLIPS
+    except Exception:  # `entry` tells the reason
+        return False
 
 
 def find(name: str, folders: Iterable[Path]) -> Path | None:

@@ -26,16 +26,16 @@ class UnreadableError(ModelError):
     """The operating system cannot read the file at the moment; a later attempt may succeed."""
 
 
-class TorchScriptError(ModelError):
-    """The file is a TorchScript archive: a program with its weights."""
-
-
 class NotWeights(Exception):
     """The file's pickle refers to an object that weights do not need. `name` is its full name."""
 
     def __init__(self, name: str):
         super().__init__(name)
         self.name = name
+
+
+class Quantised(Exception):
+    """The file's tensors are quantised to integers by torch."""
 
 
 class Damaged(Exception):
@@ -60,6 +60,8 @@ def reading(path: Path | str, remedy: str = AGAIN) -> Iterator[None]:
         raise ModelError(
             f"{name} holds pickled Python objects ({one_line(error.name)}), which can run code when they are loaded",
             remedy="Get a .safetensors version of it; files of that kind hold nothing but tensors.") from error
+    except Quantised as error:
+        raise ModelError(f"{name} holds quantised weights", remedy="Get it in fp32, fp16 or bf16.") from error
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:

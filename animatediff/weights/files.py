@@ -1,7 +1,7 @@
 """Open weight files and read their tensors by key. The format is detected from the content."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _FOLDER_FILES = (
 
 
 class WeightFile:
-    """A .safetensors or torch file, or the weight file in a diffusers folder.
+    """A .safetensors, torch or TorchScript file, or the weight file in a diffusers folder.
 
     Opening it reads `shapes` and `dtypes` by key; `read` and `tensors` return tensors. Wrappers of training code
     (`state_dict`, `module.`) are removed from keys, and nested dictionaries are flattened. Raises ModelError if the
@@ -44,7 +44,7 @@ class WeightFile:
         with reading(path):
             if _is_torch(path):
                 self._torch = opened = TorchFile(path)
-                if not isinstance(opened.content, dict):
+                if not isinstance(opened.content, Mapping):
                     raise ModelError(f"{name_of(path)} holds a {type(opened.content).__name__}, not tensors by name",
                                      remedy=AGAIN)
                 self._stored = unwrap(opened.content)

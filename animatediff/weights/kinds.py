@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from animatediff.weights.evidence import Evidence, Shape, Test, beginning, has, lora, shape, temporal
 
 MOTION_MODULE, MOTION_LORA, DOMAIN_ADAPTER = "motion module", "motion LoRA", "domain adapter"
-IMAGE_LORA, CHECKPOINT, RIFE, UPSCALER = "image LoRA", "SD1.5 checkpoint", "RIFE", "upscaler"
+IMAGE_LORA, CHECKPOINT, UPSCALER = "image LoRA", "SD1.5 checkpoint", "upscaler"
+RIFE, FILM = "RIFE", "FILM"
 # Keys of v3's domain adapter. Image LoRAs use other names, and most of them change more than attention.
 _ADAPTER_KEY = re.compile(
     r"(?:module\.)*(?:down_blocks|mid_block|up_blocks)\.[\w.]+\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\."
@@ -46,6 +47,10 @@ _rife = (
     shape("block0.conv0.0.0.weight", lambda s: len(s) == 4) & has("block1.conv0.")
     & has("block0.lastconv.", "block0.conv1.")  # conv1: version 3
 )
+_film = (
+    shape("extract.extract_sublevels.convs.0.0.0.weight", lambda s: len(s) == 4)
+    & has("predict_flow._predictor._convs.") & has("fuse.output_conv.")
+)
 # Real-ESRGAN's small network, ESRGAN in both namings, and SwinIR with its kin; there are many others.
 _upscaler = (
     shape("body.0.weight", lambda s: len(s) == 4) & shape("body.1.weight", lambda s: len(s) == 1)
@@ -74,6 +79,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("ControlNet", "a ControlNet", has("control_model.", "controlnet_cond_embedding.", "input_hint_block.")),
     Kind("embedding", "a textual inversion embedding", _embedding),
     Kind(RIFE, "RIFE's network for frame interpolation", _rife),
+    Kind(FILM, "FILM's network for frame interpolation", _film),
     Kind(UPSCALER, "an upscaler model", _upscaler),
     # Image models; those with distinctive keys come first.
     Kind("SDXL checkpoint", "an SDXL checkpoint", has("conditioner.embedders."), is_image_model=True),

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from animatediff.weights.boundary import Damaged, TorchScriptError, name_of
+from animatediff.weights.boundary import Damaged
 from animatediff.weights.unpickler import Reader, Source, Stored
 
 MAGIC = (b"PK", b"\x80")  # first bytes of the two formats
@@ -26,7 +26,7 @@ _LONGEST_TABLE = 32 * 2**20  # bytes of an archive's list of its entries
 class TorchFile:
     """A torch file. `content` is the saved object, with Stored in place of tensors; `tensor` reads one of them.
 
-    Raises NotWeights, Damaged or TorchScriptError. A damaged pickle may raise any other exception too.
+    Raises NotWeights, Quantised or Damaged. A damaged pickle may raise any other exception too.
     """
 
     def __init__(self, path: Path):
@@ -70,9 +70,6 @@ class TorchFile:
     def _read_zip(self) -> Any:
         with self.path.open("rb") as file, zipfile.ZipFile(_BoundedFile(file)) as archive:
             entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
-        if "constants.pkl" in entries or any(name.startswith("code/") for name in entries):
-            raise TorchScriptError(f"{name_of(self.path)} is a TorchScript file, which contains code that runs when it "
-                                   "is loaded", remedy="Get a .safetensors version of it.")
         if "data.pkl" not in entries:
             raise Damaged("the archive holds no data.pkl")
         if "byteorder" in entries and self._byte_order(entries["byteorder"]) != sys.byteorder:

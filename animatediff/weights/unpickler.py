@@ -1,8 +1,8 @@
 """Read pickles without running code from them.
 
 A pickle is a program that names callables and calls them. Here every name maps to an object of this module. Rebuilding
-a tensor records its place in the file. Objects that training programs save beside the weights become inert. Any other
-name is an error. So nothing in a file is imported or called.
+a tensor records its place in the file. Objects that training programs save beside the weights become inert. Modules of
+TorchScript become mappings of their attributes. Any other name is an error. So nothing in a file is imported or called.
 
 Python's unpickler in C trusts the sizes in a pickle, so a hostile one can exhaust memory or crash it. This module uses
 the unpickler in Python, with a source that returns no more bytes than the file has. torch's weights_only reader works
@@ -11,14 +11,15 @@ in the same way (torch/_weights_only_unpickler.py).
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 
-from animatediff.weights.boundary import MOST_DIMENSIONS, MOST_TENSORS, Damaged, NotWeights, one_line
+from animatediff.weights.boundary import MOST_DIMENSIONS, MOST_TENSORS, Damaged, NotWeights, Quantised, one_line
 
 LONGEST = 16 * 2**20  # bytes of a pickle; one of a thousand tensors has about 200 KiB
 MOST_NAMES = 1_000  # different names of objects in a pickle
@@ -29,6 +30,9 @@ _DTYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16
 _INERT = ("numpy", "_codecs", "pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "argparse", "datetime",
           "pathlib", "torch.optim", "torch.device", "torch.Size",
           *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "complex")))
+# Names of classes that a TorchScript archive defines, and of those that torch's own C++ code defines.
+_SCRIPT, _BUILT_IN = "__torch__.", "__torch__.torch.classes."
+_QUANTISED = ("torch._utils._rebuild_qtensor", f"{_BUILT_IN}quantized.")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,10 @@ class Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAt
             return getattr(torch, _DTYPES[kind])
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
+        if full.startswith(_QUANTISED):
+            raise Quantised
+        if full.startswith(_SCRIPT) and not full.startswith(_BUILT_IN):
+            return ScriptModule
         if any(f"{full}.".startswith(f"{package}.") for package in _INERT):
             return type(name, (_Inert,), {})  # a new class for each name, since a pickle may write to it
         if full.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
@@ -174,6 +182,26 @@ class _Dictionary(dict):
         pass
 
 
+class ScriptModule(Mapping[str, Any]):
+    """An object of a TorchScript archive: its attributes by name."""
+
+    _attributes: Mapping[str, Any] = MappingProxyType({})  # a pickle makes objects without calling __init__
+
+    def __setstate__(self, state: Any) -> None:
+        if type(state) is not dict:
+            raise Damaged("an object in it has no attributes")
+        self._attributes = state
+
+    def __getitem__(self, name: str) -> Any:
+        return self._attributes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._attributes)
+
+    def __len__(self) -> int:
+        return len(self._attributes)
+
+
 class _Function:
     """A callable that a pickle can call but not change."""
 
@@ -231,4 +259,6 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter_with_state": lambda data, *more: data,
     "torch._tensor._rebuild_from_type_v2": lambda call, kind, args, state: call(*args),
     "torch.serialization._get_layout": lambda name: None,
+    **{f"torch.jit._pickle.{name}": lambda values, *types: values for name in (
+        "build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")},
 }

@@ -13,14 +13,14 @@ from animatediff.clip import interpolation, legacy
 from animatediff.clip.job import Clip, Job
 from animatediff.errors import MediaError, ModelError, SettingsError
 from animatediff.media import metadata
-from animatediff.media.interpolate import rife
+from animatediff.media.interpolate import Stream, film, rife
 from animatediff.media.write import Target
 from animatediff.settings import Settings, parse
 
 BLEND = {"interp": "blend", "interp_x": 2}
 
 
-def none(name):
+def none(name, method):
     return None
 
 
@@ -84,36 +84,80 @@ def test_which_clips_close(values, closed):
     assert interpolation.of(settings, settings.frame_count(), none).closed is closed
 
 
-def test_methods_and_files(tmp_path, monkeypatch):
+RIFE = {f"module.{key}": value for key, value in rife.IFNet(rife.Layout((8, 8, 8, 8))).state_dict().items()}
+FILM = film.FilmNet(film.Layout(2, (2, 2, 2, 2))).state_dict()
+
+
+@pytest.fixture
+def find(tmp_path):
+    """Finds model files in tmp_path."""
+    return lambda name, method: interpolation.find_in(name, [tmp_path], method)
+
+
+def test_methods_and_files(tmp_path, monkeypatch, find):
     file = tmp_path / "flownet.pkl"
-    tensors = rife.IFNet(rife.Layout((8, 8, 8, 8))).state_dict()
-    torch.save({f"module.{key}": value for key, value in tensors.items()}, file)
-
-    def find(name):
-        return interpolation.find_in(name, [tmp_path])
-
+    torch.save(RIFE, file)
     found = interpolation.of(parse({"interp": "auto"}), 16, find)
     assert (found.method, found.model) == ("RIFE", file) and isinstance(found.load(), rife.Rife)
     assert interpolation.of(parse({"interp": "auto"}), 16, none).method == "flow"
     assert interpolation.of(Settings(), 16, find) is None
     assert interpolation.of(parse({"interp": "flow", "interp_x": 1}), 16, find) is None
-    torch.save({"block0.conv0.0.0.weight": torch.zeros(4, 7, 3, 3), "block1.conv0.0.0.weight": torch.zeros(4),
-                "block0.conv1.0.weight": torch.zeros(4)}, tmp_path / "rife3.pkl")
-    for name, said in (("rife3.pkl", "another version"), ("other.pth", "no kind of model")):
-        if name == "other.pth":
-            torch.save({"x": torch.zeros(4)}, tmp_path / name)
-        with pytest.raises(ModelError, match=said):
-            interpolation.of(parse({"interp": "RIFE", "interp_model": name}), 16, find)
-    with torch.random.fork_rng():
-        torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "film.pt")
-    with pytest.raises(ModelError, match=r"film.pt is a TorchScript file, .*code .*RIFE's flownet.pkl, or flow"):
-        interpolation.of(parse({"interp": "RIFE", "interp_model": "film.pt"}), 16, find)
     with pytest.raises(ModelError, match="flownet"):
         interpolation.of(parse({"interp": "RIFE"}), 16, none)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MediaError, match="interpolate.*opencv-python-headless"):
         interpolation.of(parse({"interp": "flow"}), 16, none)
     assert interpolation.of(parse({"interp": "blend"}), 16, none).method == "blend"
+
+
+def test_film_and_its_file(tmp_path, find):
+    torch.save({"a": torch.zeros(4)}, tmp_path / "film grain.ckpt")  # has only the name
+    asked = parse({"interp": "film"})
+    found = interpolation.of(asked, 16, find)
+    assert (found.method, found.model) == ("flow", None)
+    [note] = found.stream().notes
+    assert note == ("there is no file of FILM's network, so flow is used; put film_net_fp32.pt into a folder of motion "
+                    "modules")
+    assert interpolation.said(asked, 16, 16, find)[:2] == ("16 → 32 frames, 16 fps, flow", (note,))
+    torch.save(RIFE, tmp_path / "flownet.pkl")
+    assert "so RIFE is used" in interpolation.of(asked, 16, find).notes[0]
+    file = tmp_path / "frames" / "film_net_fp16.pt"
+    file.parent.mkdir()
+    torch.save({key: tensor.half() for key, tensor in FILM.items()}, file)
+    found = interpolation.of(asked, 16, find)
+    assert (found.method, found.model, found.notes) == ("FILM", file, ()) and isinstance(found.load(), film.Film)
+    assert found.told == "FILM (film_net_fp16.pt)" and found.note()["model"] == file.name
+    assert interpolation.of(parse({"interp": "auto"}), 16, find).method == "RIFE"
+    named = parse({"interp": "auto", "interp_model": file.name})
+    assert interpolation.of(named, 16, find).method == "FILM"
+    assert len(list(Stream(found.load(), 16).push(frames()[0], 1))) == 1
+
+
+@pytest.mark.parametrize(("name", "tensors", "said"), [
+    ("rife3.pkl", {"block0.conv0.0.0.weight": torch.zeros(4, 7, 3, 3), "block1.conv0.0.0.weight": torch.zeros(4),
+                   "block0.conv1.0.weight": torch.zeros(4)}, "is RIFE of another version than 4.0 to 4.26"),
+    ("other.pth", {"x": torch.zeros(4)}, "no kind of model that is known, not the network of RIFE"),
+    ("film1.pt", {key: value for key, value in FILM.items() if "_predictors.2" not in key},
+     "is FILM of another version than the published one"),
+    ("film2.pt", FILM | {"fuse.output_conv.bias": torch.zeros(4)}, "another version"),
+    ("film3.pt", {key: value.to(torch.int8) for key, value in FILM.items()}, "as int8, which is not a format"),
+    ("film4.pt", FILM | {"fuse.output_conv.bias": torch.full((3,), torch.nan)}, "has NaN"),
+])
+def test_other_files_are_refused(tmp_path, find, name, tensors, said):
+    torch.save(tensors, tmp_path / name)
+    with pytest.raises(ModelError, match=said) as caught:
+        interpolation.of(parse({"interp": "auto", "interp_model": name}), 16, find).load()
+    assert str(caught.value).count(name) == 1 and caught.value.remedy
+
+
+@pytest.mark.parametrize(("method", "content", "said"), [
+    ("RIFE", FILM, "a.pt is FILM's network for frame interpolation, not the network of RIFE. Take the file flow"),
+    ("FILM", RIFE, "a.pt is RIFE's network for frame interpolation, not the network of FILM. Take the file film"),
+])
+def test_the_file_of_another_method(tmp_path, find, method, content, said):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=said):
+        interpolation.of(parse({"interp": method, "interp_model": "a.pt"}), 16, find)
 
 
 def test_too_many_frames_per_second():
@@ -124,14 +168,14 @@ def test_too_many_frames_per_second():
 def test_what_older_clients_send():
     assert legacy.of_request({"interp": "Off", "interp_x": 10}) == {}
     asked = parse(legacy.of_request({"interp": "FILM", "interp_x": 10, "enable": True}))
-    assert (asked.interp, asked.interp_x) == ("auto", 10)
+    assert (asked.interp, asked.interp_x) == ("FILM", 10)
 
 
 def test_what_is_told_before_a_run():
     said = interpolation.said(parse(BLEND | {"interp_x": 3}), 16, 30, none)
-    assert said == ("30 → 90 frames, 24 fps, blend", None)
-    assert interpolation.said(Settings(), 16, 16, none) == ("", None)
-    assert "flownet" in str(interpolation.said(parse({"interp": "RIFE"}), 16, 16, none)[1])
+    assert said == ("30 → 90 frames, 24 fps, blend", (), None)
+    assert interpolation.said(Settings(), 16, 16, none) == ("", (), None)
+    assert "flownet" in str(interpolation.said(parse({"interp": "RIFE"}), 16, 16, none)[2])
 
 
 def test_a_cut_is_noted(tmp_path):

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ENTRIES = ("dtype", "shape", "data_offsets")
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory) -> dict[str, list[bytes]]:
-    """Small valid files of each kind: safetensors, and torch's in both formats."""
+    """Small valid files of each kind: safetensors, torch's in both formats, and TorchScript."""
     folder = tmp_path_factory.mktemp("seeds")
     contents = {"module": torch_of(write_module(folder / "m.ckpt", "v3")), "motion lora": by_hand.original(
         by_hand.pairs(WIDTHS, rank=1)), "webui lora": by_hand.webui(by_hand.pairs(WIDTHS, rank=1), alpha=1.0),
@@ -41,6 +42,11 @@ def seeds(tmp_path_factory) -> dict[str, list[bytes]]:
             file = io.BytesIO()
             torch.save({"state_dict": content, "epoch": 1}, file, _use_new_zipfile_serialization=kind == "zip")
             found[kind].append(file.getvalue())
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates the format
+        torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.PReLU())), file)
+    found["zip"].append(file.getvalue())
     return found
 
 

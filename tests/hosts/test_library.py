@@ -79,6 +79,17 @@ def test_listing(tmp_path, written):
         library.listing([tmp_path / "nowhere"])
 
 
+def test_networks_for_finished_clips_are_not_listed(tmp_path, written):
+    folder = fill(tmp_path / "m", v2_dot_safetensors=written.v2)
+    for name, *keys in (
+            ("film_net_fp32.pt", "extract.extract_sublevels.convs.0.0.0.weight", "fuse.output_conv.weight",
+             "predict_flow._predictor._convs.0.0.weight"),
+            ("rife.pth", "block0.conv0.0.0.weight", "block1.conv0.0.0.weight", "block0.lastconv.weight"),
+            ("esrgan.pth", "RRDB_trunk.0.weight")):
+        torch.save({key: torch.zeros(4, 4, 3, 3) for key in keys}, folder / name)
+    assert [entry.name for entry in library.listing([folder])] == ["v2.safetensors"]
+
+
 def test_a_file_is_described_once_until_it_changes(tmp_path, written, monkeypatch):
     folder = fill(tmp_path / "m", mm_dot_safetensors=written.v2)
     path, read = folder / "mm.safetensors", []

@@ -25,7 +25,7 @@ def test_an_old_clients_object_is_understood():
 
 def test_an_old_clients_interpolation():
     s = request.read(({**OLD_CLIENT, "interp": "FILM"},))
-    assert (s.interp, s.interp_x) == ("auto", 10) and request.read(({**OLD_CLIENT},)).interp_x == 2
+    assert (s.interp, s.interp_x) == ("FILM", 10) and request.read(({**OLD_CLIENT},)).interp_x == 2
 
 
 def test_an_old_clients_source_video():

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from animatediff.media.interpolate import METHODS, Stream, cuts, plan, rife
+from animatediff.media.interpolate import METHODS, Stream, cuts, frames, plan, rife
 from animatediff.media.interpolate.blend import Blend
 from animatediff.media.interpolate.flow import Flow
 from benchmarks.interpolation import drawn, psnr
@@ -195,7 +195,7 @@ def test_rife_with_small_numbers_of_its_own():
 def test_warping_is_that_of_scipy():
     rng = np.random.default_rng(0)
     picture, flow = rng.random((9, 12)), rng.uniform(-3, 3, (2, 9, 12))
-    found = rife.warped(torch.tensor(picture)[None, None], torch.tensor(flow)[None])[0, 0].numpy()
+    found = frames.warped(torch.tensor(picture)[None, None], torch.tensor(flow)[None])[0, 0].numpy()
     rows, columns = np.mgrid[:9, :12]
     places = (rows + flow[1]).clip(0, 8), (columns + flow[0]).clip(0, 11)
     np.testing.assert_allclose(found, map_coordinates(picture, places, order=1), atol=1e-12)

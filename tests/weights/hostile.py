@@ -96,6 +96,14 @@ OPCODES = {
     "extension": b"\x80\x02\x82\x01.", "nothing": b"\x80\x02.", "no end": b"\x80\x02}",
     "text without end": b"\x80\x02S'a",
 }  # fmt: skip
+
+
+def torchscript(attribute: bytes, **more: bytes) -> bytes:
+    """Return a TorchScript archive of a module whose attribute `a` is made by these opcodes."""
+    module = b"\x80\x02c__torch__.M\nM\nq\x01)\x81q\x00}(X\x01\x00\x00\x00a" + attribute + b"ub."
+    return zipped(module, **{"code/__torch__.py": b"class M(Module):\n", "constants.pkl": b"\x80\x02).", **more})
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     # safetensors
     "pe of one dimension": lambda: safetensors({PE: dict(dtype="F32", shape=[4], data_offsets=[0, 16])}, bytes(16)),
@@ -147,6 +155,15 @@ FILES: dict[str, Callable[[], bytes]] = {
     "sparse tensor": lambda: saved({"a": torch.eye(3).to_sparse()}),
     "a tensor alone": lambda: saved(torch.ones(2)), "a list": lambda: saved([torch.ones(2)]),
     "text": lambda: saved("hello"), "a number, old format": lambda: saved(3, legacy=True),
+    "TorchScript that calls the system": lambda: torchscript(b"cos\nsystem\n(X\x07\x00\x00\x00touch xtR"),
+    "TorchScript with torch's own objects": lambda: torchscript(b"c__torch__.torch.classes.a\nB\n)\x81"),
+    "TorchScript that holds itself": lambda: torchscript(b"h\x00"),
+    "TorchScript without attributes": lambda: torchscript(b"h\x01)\x81]b"),
+    "TorchScript that changes its class": lambda: torchscript(b"h\x01}b"),
+    "TorchScript without an instance": lambda: torchscript(b"h\x01(K\x01tR"),
+    "TorchScript with numbers that are not there": lambda: torchscript(
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X"
+        b"\x03\x00\x00\x00cpuK\x01tQK\x00(K\x01t(K\x01t\x89NtR"),
     "deflated pickle of 1 GiB": lambda: zipped(b"\x80\x02" + bytes(2**26), zipfile.ZIP_DEFLATED),
     "deflated byte order": lambda: zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, byteorder=b"little" * 2**22),
     "archive of nothing": lambda: b"PK\x05\x06" + bytes(18),

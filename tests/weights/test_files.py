@@ -117,14 +117,50 @@ def test_callables_are_refused_with_their_names(function, arguments, legacy, tmp
         WeightFile(path)
 
 
+class Network(torch.nn.Module):
+    """A network with attributes of each kind that TorchScript stores."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 3, padding="same"), torch.nn.BatchNorm2d(4)])
+        self.layers.append(torch.nn.Sequential(torch.nn.Conv2d(4, 2, 1), torch.nn.PReLU()))
+        self.register_buffer("scale", torch.tensor(0.5, dtype=torch.float64))
+        self.sizes, self.curve, self.table, self.parts, self.name = [1, 2], [0.5], {"a": 1}, [torch.ones(2)], None
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x * self.scale
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("make", [lambda module: torch.jit.script(module),
-                                  lambda module: torch.jit.trace(module, torch.zeros(1, 2))], ids=["script", "trace"])
-def test_torchscript_is_refused_by_name(tmp_path, make):
+@pytest.mark.parametrize("make", [torch.jit.script, lambda network: torch.jit.trace(network, torch.zeros(1, 3, 8, 8))],
+                         ids=["script", "trace"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_torchscript_is_read_as_tensors_by_name(tmp_path, make, dtype):
     with torch.random.fork_rng():
-        make(torch.nn.Sequential(torch.nn.Linear(2, 2))).save(tmp_path / "film.pt")
-    with pytest.raises(ModelError, match=r"^film.pt is a TorchScript file, which contains code"):
-        WeightFile(tmp_path / "film.pt")
+        made = make(Network().eval()).to(dtype)
+    made.save(tmp_path / "film.pt")
+    expected = {key: value.detach() for key, value in torch.jit.load(tmp_path / "film.pt").state_dict().items()}
+    file = WeightFile(tmp_path / "film.pt")
+    assert len(expected) >= 9 and file.shapes == {key: tuple(value.shape) for key, value in expected.items()}
+    same(file.read(), expected)
+    same(read_tensors(tmp_path / "film.pt"), expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_quantised_weights_are_refused_by_name(tmp_path):
+    tensor = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    torch.save({"a": tensor}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="^a.pt holds quantised weights"):
+        WeightFile(tmp_path / "a.pt")
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        return
+    torch.backends.quantized.engine = "fbgemm"
+    network = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(4, 4)), {torch.nn.Linear})
+    torch.jit.script(network).save(tmp_path / "b.pt")
+    with pytest.raises(ModelError, match="^b.pt holds quantised weights"):
+        WeightFile(tmp_path / "b.pt")
 
 
 def test_a_pickle_cannot_change_its_reader(tmp_path):

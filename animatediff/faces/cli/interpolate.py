@@ -29,11 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "frames play, which makes the clip longer or shorter")
     parser.add_argument("--from-fps", metavar="X", help="frames per second of FILE, if it does not say (default: 8)")
     parser.add_argument("--method", default="auto", metavar="NAME",
-                        help="flow, RIFE, blend, or auto: RIFE if its file is there, else flow (default: auto)")
-    parser.add_argument("--model", metavar="PATH", default="", help="RIFE's flownet.pkl")
+                        help="flow, RIFE, FILM, blend, or auto: the network of --model, RIFE if its file is found, "
+                        "else flow (default: auto)")
+    parser.add_argument("--model", metavar="PATH", default="", help="RIFE's flownet.pkl or FILM's film_net_fp32.pt")
     parser.add_argument("--loop", choices=LOOPS, default="auto", help="whether the last frame leads to the first; "
                         "auto: as the clip's settings say (default: auto)")
-    parser.add_argument("--device", metavar="NAME", default="auto", help="where RIFE runs (default: auto)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="where the network runs (default: auto)")
     parser.add_argument("--format", action="append", metavar="LIST", help="as of render (default: as FILE)")
     parser.add_argument("--out", metavar="PATH", default="outputs", help="a file or a folder (default: outputs)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
@@ -54,7 +55,7 @@ def interpolate(arguments: argparse.Namespace) -> int:
         target = request.result(arguments.out, arguments.file, "interpolated")
         formats = asked.format or (write.format_of(arguments.out) or clip.format,)
         write.check(target, formats, [clip.path])
-        retimed = Retimed.of(asked, clip, models.find_rife)
+        retimed = Retimed.of(asked, clip, models.find_network)
     except AnimateDiffError as error:
         raise error.named(FLAGS) from error
     stream, interrupted = retimed.stream(pick_device(device) if retimed.interpolation.model else "cpu"), False

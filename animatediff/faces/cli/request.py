@@ -140,7 +140,7 @@ def interpolation(inputs: Inputs) -> Interpolation | None:
     from animatediff.clip import interpolation
     from animatediff.engine import models
 
-    return interpolation.of(inputs.settings, inputs.settings.frames, models.find_rife)
+    return interpolation.of(inputs.settings, inputs.settings.frames, models.find_network)
 
 
 FILES = {"motion_mask": "motion mask", "audio": "sound"}  # files that the clip of --from may have used

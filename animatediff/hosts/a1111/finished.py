@@ -124,7 +124,7 @@ class Interpolating:
     def plan(cls, source: Source, values: Mapping[str, Any]) -> Interpolating:
         request = retime.Request.read(values)
         clip = source.read(request.from_fps)
-        return cls(source, request, clip, retime.Retimed.of(request, without_loss(clip), library.find_rife))
+        return cls(source, request, clip, retime.Retimed.of(request, without_loss(clip), library.find_network))
 
     def __str__(self) -> str:
         return f"{self.clip.path.name}: {self.retimed}"

@@ -119,7 +119,7 @@ class Job:
             self.sound = None  # the source's own sound, which was not requested
         if pictures.from_picture(self.p):
             self._share_strength(count)
-        self.interpolation = interpolation.of(self.settings, count, library.find_rife)
+        self.interpolation = interpolation.of(self.settings, count, library.find_network)
         self.match = colour.of(self.settings, pictures.reference_of(self.p))
         if self.settings.motion_module:
             library.find(self.settings.motion_module)

@@ -113,11 +113,15 @@ def find_lora(name: str) -> Path:
     return found
 
 
-def find_rife(name: str) -> Path | None:
-    """Return RIFE's file of a request, by its name in `folders()`; for "", the first file there, or None."""
-    found = interpolation.find_in(name, folders())
+def find_network(name: str, method: str) -> Path | None:
+    """Return the model file of a frame interpolation, by its name in `folders()`.
+
+    For "", return the first file there of the method's network, or None.
+    """
+    found = interpolation.find_in(name, folders(), method)
     if name and found is None:
-        raise ModelError("there is no such file of RIFE's network", where=name, remedy=f"Put it into {folders()[0]}.")
+        raise ModelError("there is no such file of a network for frame interpolation", where=name,
+                         remedy=f"Put it into {folders()[0]}.")
     return found
 
 

@@ -100,7 +100,7 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
 
     return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
                            int(host["clips"]), sources, prompts, probed, read_mask,
-                           partial(motion_loras.described, settings), library.find_rife,
+                           partial(motion_loras.described, settings), library.find_network,
                            partial(server_sound.of, anywhere=anywhere), video, problems, said))
 
 

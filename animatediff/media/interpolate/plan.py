@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 UNITS = (Fraction(1, 100), Fraction(1, 1000))  # time units of containers in seconds
 JITTER = Fraction(1, 50)  # seconds by which a frame's stored time may be wrong, since GIFs count in hundredths
+NEAR = 1 / 8  # of the time between two frames of the clip; the motion in it is small
 
 
 def due(start: Fraction, end: Fraction, rate: Fraction) -> list[Fraction]:
@@ -45,3 +47,34 @@ def _steady(seconds: Sequence[Fraction]) -> Fraction | None:
     rounding = next((unit for unit in UNITS if all(not each % unit for each in seconds)), Fraction(0))
     is_whole = abs(Fraction(len(seconds), nearest) - total) <= rounding
     return Fraction(nearest) if is_whole else (1 / mean).limit_denominator(1001)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A new frame at time `at`, made of the frames at the times `left` and `right`."""
+
+    left: float
+    right: float
+    at: float
+
+    @property
+    def share(self) -> float:
+        """The time between the two frames, 0…1."""
+        return (self.at - self.left) / (self.right - self.left)
+
+
+def halvings(times: Iterable[float], left: float = 0.0, right: float = 1.0) -> list[Step]:
+    """Return the steps that make new frames at these times, for methods that are best in the middle of two frames.
+
+    Each step makes the frame that is nearest to the middle of two known ones, so factors of 2, 4 and 8 are halvings
+    alone. If that frame is far from the middle, a further frame is made there first. The times of all other steps are
+    from 1/4 to 3/4 between two frames, unless these are NEAR.
+    """
+    inside = [time for time in times if left < time < right]
+    if not inside:
+        return []
+    middle, length = (left + right) / 2, right - left
+    at = min(inside, key=lambda time: abs(time - middle))
+    if abs(at - middle) > length / 4 and length > NEAR:
+        at = middle
+    return [Step(left, right, at), *halvings(inside, left, at), *halvings(inside, at, right)]

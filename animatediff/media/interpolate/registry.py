@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from animatediff.media.interpolate.blend import Blend
+from animatediff.media.interpolate.film import Film
 from animatediff.media.interpolate.flow import Flow
 from animatediff.media.interpolate.rife import Rife
 
@@ -23,5 +24,6 @@ class Method(Protocol):
 METHODS: dict[str, Callable[[Mapping[str, Any], str], Method]] = {
     "flow": lambda tensors, device: Flow(),
     "RIFE": Rife,
+    "FILM": Film,
     "blend": lambda tensors, device: Blend(),
 }

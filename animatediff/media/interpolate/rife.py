@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animatediff.media.interpolate.frames import Shapes, frame_of, tensor_of, warped
+
 SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks; each works at the frames' size divided by this
 LITE = 24, (32, 16, 8, 4, 1)  # the last block's width in 4.25 lite, and the scales there
 FAR = 32  # pixels; if the largest motion in both directions is longer, all blocks of 4.0 and 4.1 work at half the size
 MULTIPLE = 64  # of the frames' sides: the coarsest block halves twice more, and `FAR` once
 SMALL = 256  # pixels of the longer side below which frames are small, see `zoom_of`
 ENCODERS = (("cnn0", "cnn1", "cnn2", "cnn3"), ("0", "2", "4", "6"), ("0", "1"))  # names of the layers, per version
-
-Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,6 @@ def _encoder(layout: Layout) -> nn.Sequential:
     return found
 
 
-def warped(picture: Tensor, flow: Tensor) -> Tensor:
-    """Return the picture [b c h w] sampled at each pixel plus `flow` [b 2 h w]; beyond it, the border is repeated."""
-    height, width = picture.shape[2:]
-    x, y = (torch.linspace(-1, 1, side, device=flow.device, dtype=flow.dtype) for side in (width, height))
-    grid = torch.stack((x + flow[:, 0] / ((width - 1) / 2), y[:, None] + flow[:, 1] / ((height - 1) / 2)), -1)
-    return F.grid_sample(picture, grid, padding_mode="border", align_corners=True)
-
-
 class Rife:
     """Interpolates with RIFE. tensors: weights by the published names."""
 
@@ -199,17 +191,9 @@ class Rife:
 
     @torch.inference_mode()
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
-        height, width = a.shape[:2]
-        pair = [self._tensor(frame) for frame in (a, b)]
-        zoom = zoom_of(height, width)
-        found = (self.network(*pair, t, zoom)[0, :, :height, :width] for t in times)
-        return [(x * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy() for x in found]
-
-    def _tensor(self, frame: np.ndarray) -> Tensor:
-        x = torch.tensor(frame).to(self.device).permute(2, 0, 1)[None].float() / 255
-        height, width = frame.shape[:2]
-        multiple = self.network.multiple
-        return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        size = a.shape[:2]
+        pair = [tensor_of(frame, self.network.multiple, self.device) for frame in (a, b)]
+        return [frame_of(self.network(*pair, t, zoom_of(*size)), *size) for t in times]
 
 
 def zoom_of(height: int, width: int) -> int:

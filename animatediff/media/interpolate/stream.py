@@ -1,7 +1,7 @@
 """Convert a clip's frames to another rate one by one. Three frames are held, for any length of the clip."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -18,10 +18,11 @@ class Stream:
     rate: output frames per second.
     closed: whether the first frame follows the last one.
     held: number of cuts found.
+    notes: further notes for people.
     """
 
-    def __init__(self, method: Method, rate: Fraction, *, closed: bool = False):
-        self.method, self.rate, self.closed, self.held = method, rate, closed, 0
+    def __init__(self, method: Method, rate: Fraction, *, closed: bool = False, notes: Sequence[str] = ()):
+        self.method, self.rate, self.closed, self.held, self._notes = method, rate, closed, 0, notes
         self._first: np.ndarray | None = None
         self._last: np.ndarray | None = None
         self._begin = self._end = Fraction(0)  # start and end time of the last frame
@@ -60,4 +61,5 @@ class Stream:
 
     @property
     def notes(self) -> list[str]:
-        return [f"cuts found: {self.held}; frames are held over them, not interpolated"] if self.held else []
+        cuts = f"cuts found: {self.held}; frames are held over them, not interpolated"
+        return [*self._notes, *([cuts] if self.held else [])]

@@ -1,0 +1,32 @@
+"""What the networks share: frames as tensors, and pictures warped by a flow."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def tensor_of(frame: np.ndarray, multiple: int, device: torch.device) -> Tensor:
+    """Return a frame, uint8 [h w 3], as a tensor [1 3 h w] in 0…1. The border is repeated up to a `multiple`."""
+    x = torch.tensor(frame).to(device).permute(2, 0, 1)[None].float() / 255
+    height, width = frame.shape[:2]
+    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def frame_of(x: Tensor, height: int, width: int) -> np.ndarray:
+    """Return a tensor [1 3 h w] in 0…1 as a frame of this size, uint8. Inverse of `tensor_of`."""
+    return (x[0, :, :height, :width] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def warped(picture: Tensor, flow: Tensor) -> Tensor:
+    """Return the picture [b c h w] sampled at each pixel plus `flow` [b 2 h w]; beyond it, the border is repeated."""
+    height, width = picture.shape[2:]
+    x, y = (torch.arange(side, device=flow.device, dtype=flow.dtype) for side in (width, height))
+    places = (x + flow[:, 0]) * 2 + 1, (y[:, None] + flow[:, 1]) * 2 + 1
+    grid = torch.stack((places[0] / width - 1, places[1] / height - 1), -1)
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
