@@ -58,6 +58,16 @@ def test_a_sound_in_the_request_is_kept_and_named(host):
         assert np.array_equal(heard[:RATE], np.frombuffer(wav[-4 * RATE:], "<i2")[:RATE])
 
 
+def test_data_above_the_limit_is_refused(host, monkeypatch):
+    from animatediff.media import opening
+
+    monkeypatch.setattr(opening, "BYTES", 2**20)
+    for name in ("audio", "mask_path", "video_source"):
+        answer = ask(host, **{name: base64.b64encode(bytes(2**20 + 100)).decode()})
+        assert answer.status == 422 and answer.detail.startswith(f"{name}: has more than the 1 MB"), answer
+    assert not list((host.data / "outputs").rglob("*.*"))
+
+
 def test_an_uploaded_sound_goes_into_the_text_field(host, tmp_path, monkeypatch):
     from animatediff.hosts.a1111.server_sound import KEPT
     from animatediff.hosts.shared.file_upload import FileUpload

@@ -214,7 +214,7 @@ def progress(done: int, total: int, text: str) -> bool:
     return bool(state.interrupted or state.skipped or getattr(state, "stopping_generation", False))
 
 
-def told(planned: Planned) -> dict[str, Any]:
+def description(planned: Planned) -> dict[str, Any]:
     """Return what an operation will do, as the route /animatediff/v1/preflight does for a request."""
     found = planned.preflight()
     return found.to_dict() | {"lines": [str(planned), *found.lines]}
