@@ -70,7 +70,7 @@ KINDS = (
 )
 
 
-def told(*names: str) -> Distilled | None:
+def recognised(*names: str) -> Distilled | None:
     """Return the kind of distilled model, or None. names: the file's name, and titles in its metadata."""
     for name in filter(None, names):
         for kind in KINDS:
@@ -91,7 +91,7 @@ def of_files(module: tuple[str, Distilled | None], prompt: str, checkpoint: str)
     The models are looked through in this order: motion module, LoRAs in the prompt, checkpoint.
     """
     names = [*loras.tag_names(prompt), checkpoint]
-    return first([module, *((name, told(name)) for name in names)])
+    return first([module, *((name, recognised(name)) for name in names)])
 
 
 def preset(module: str, prompt: str = "", checkpoint: str = "") -> dict[str, str | float]:
@@ -99,7 +99,7 @@ def preset(module: str, prompt: str = "", checkpoint: str = "") -> dict[str, str
 
     If no name is that of a distilled model, the settings of AnimateDiff-Lightning are returned.
     """
-    found = of_files((module, told(module)), prompt, checkpoint)
+    found = of_files((module, recognised(module)), prompt, checkpoint)
     return (found[1] if found else KINDS[0]).values
 
 

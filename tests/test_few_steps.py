@@ -35,12 +35,12 @@ def test_the_preset_sets_what_the_authors_recommend(name):
     found = settings.parse({kind: value, "preset": "few steps"})
     assert tuple(getattr(found, key) for key in ORDER) == PUBLISHED[name]
     run = Run(found.sampler, found.schedule_type, found.steps, found.cfg)
-    assert not few_steps.notices(name, few_steps.told(name), run)
+    assert not few_steps.notices(name, few_steps.recognised(name), run)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_models_are_not_taken_for_distilled(name):
-    assert few_steps.told(name) is None
+    assert few_steps.recognised(name) is None
 
 
 def test_the_module_counts_before_a_lora_and_a_lora_before_the_checkpoint():
@@ -91,7 +91,7 @@ def test_sgm_uniform_has_the_steps_that_lightning_is_trained_on(steps):
     trained = theirs.timesteps.numpy()
     assert np.allclose(grids.times("SGM Uniform", steps, sigmas), trained, atol=1)
     assert np.allclose(grids.times("trailing", steps, sigmas), trained, atol=1)
-    model = few_steps.told(f"animatediff_lightning_{steps}step")
+    model = few_steps.recognised(f"animatediff_lightning_{steps}step")
     said = "".join(few_steps.notices("al", model, Run("Euler", "Uniform", steps, 1)))
     if steps == 1:  # the first step is the last one of training with every schedule type
         assert not said
@@ -109,10 +109,10 @@ def test_sgm_uniform_has_the_steps_that_lightning_is_trained_on(steps):
     (Run("DDIM", "trailing", 4, 1.0), []),
 ])  # fmt: skip
 def test_notes_on_lightning(run, words):
-    said = few_steps.notices("al.safetensors", few_steps.told("animatediff_lightning_4step"), run)
+    said = few_steps.notices("al.safetensors", few_steps.recognised("animatediff_lightning_4step"), run)
     assert len(said) == bool(words) and all(word in said[0] for word in words)
 
 
 def test_three_steps_with_the_file_for_two():
-    model = few_steps.told("animatediff_lightning_2step")
+    model = few_steps.recognised("animatediff_lightning_2step")
     assert not few_steps.notices("al", model, Run("Euler", "SGM Uniform", 3, 1.0))

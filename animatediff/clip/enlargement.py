@@ -63,7 +63,7 @@ class Enlargement:
         return f"{self.width}x{self.height}"
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Method for people, such as "Lanczos" or the name of the model file."""
         return self.model.name if self.model else self.method
 

@@ -75,7 +75,7 @@ class Interpolation:
         return Stream(method, self.fps, closed=self.closed, notes=self.notes)
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Method and model file for people, such as "RIFE (flownet.pkl)"."""
         return f"{self.method} ({name_of(self.model)})" if self.model else self.method
 
@@ -188,8 +188,8 @@ def played_fps(settings: Settings) -> Fraction:
     return rate(settings.fps) * (1 if settings.interp == OFF else settings.interp_x)
 
 
-def said(settings: Settings, frames: int, played: int, find: FindModel
-         ) -> tuple[str, tuple[str, ...], AnimateDiffError | None]:
+def preflight(settings: Settings, frames: int, played: int, find: FindModel
+              ) -> tuple[str, tuple[str, ...], AnimateDiffError | None]:
     """Return a description of the interpolation for the preflight, notes, and the error if it is not possible.
 
     The description is "" if there is no interpolation.
@@ -201,7 +201,7 @@ def said(settings: Settings, frames: int, played: int, find: FindModel
         return "", (), error
     if found is None:
         return "", (), None
-    after = f"{played * settings.interp_x} frames, {float(found.fps):g} fps, {found.told}"
+    after = f"{played * settings.interp_x} frames, {float(found.fps):g} fps, {found.description}"
     return f"{played} \N{RIGHTWARDS ARROW} {after}", found.notes, None
 
 

@@ -165,7 +165,7 @@ def metadata(settings: Settings, found: Pictures | None) -> dict[str, Any]:
         name: {"name": Path(getattr(settings, name)).name, "pictures": counts.get(name, len(found.first)),
                "sha256": digest} for name, digest in found.digests.items()}
     if found.source.count > 1:
-        about[found.source.name]["frames"] = found.source.chosen.told
+        about[found.source.name]["frames"] = found.source.chosen.description
     return about
 
 

@@ -61,6 +61,12 @@ class Passes:
         """All sampler runs, in the order in which they run."""
         return (*self.iterations, *filter(None, (self.second, self.repair)))
 
+    def of_pass(self, *, second: bool) -> Passes:
+        """Return the runs of the first or of the second pass alone. The seam is repaired in the last pass."""
+        if second and self.second is not None:
+            return Passes((self.second,), repair=self.repair)
+        return Passes(self.iterations, repair=None if self.second else self.repair)
+
     @classmethod
     def of(cls, settings: Settings, frames: int, sampled: Sampled, place: Callable[[Sampled], Steps]) -> Passes:
         """Return the sampler runs of a clip. place: returns the steps of a run; called once per distinct Sampled."""
@@ -127,8 +133,12 @@ class Plan:
     @property
     def playback(self) -> list[int]:
         """The clip's frames in the order in which they are written."""
+        return self.playback_of(self.settings.frames)
+
+    def playback_of(self, count: int) -> list[int]:
+        """Return the order in which the first `count` frames are written, for a clip that has no others."""
         s = self.settings
-        return windows.playback(s.frames, s.context_length, s.closed_loop if s.enable else "none")
+        return windows.playback(count, s.context_length, s.closed_loop if s.enable else "none")
 
     def calls(self, found: Mapping[str, Any] | None = None) -> int | None:
         """Return the number of UNet calls, for progress and estimates, or None if it is not known before the run.

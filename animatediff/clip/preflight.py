@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from animatediff import few_steps, notices, windows
-from animatediff.clip import interpolation, pictures, sounds, writing
+from animatediff.clip import counts, interpolation, pictures, sounds, writing
 from animatediff.clip.backend import Steps
 from animatediff.clip.interpolation import FindModel
-from animatediff.clip.plan import Pass, Passes, seam_of
+from animatediff.clip.plan import Passes, seam_of
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
 from animatediff.curves import Curve
@@ -24,8 +24,7 @@ from animatediff.motion.lora_files import LoraDescription
 from animatediff.settings import BY_NAME, Settings
 from animatediff.travel import Schedule
 
-COUNTED_AT_MOST = 100_000  # frames in all windows of a pass; larger numbers are estimated, since counting takes time
-LOOKED_AT = 2000  # frames for which prompts and curves are computed, for the same reason; all key frames are checked
+LOOKED_AT = 2000  # frames for which prompts and curves are computed, since that takes time; all key frames are checked
 NOT_LOADED = "no checkpoint is loaded yet, so whether the motion module fits it is not known"
 # In the order in which they are shown.
 INTERPOLATION, SOURCE = BY_NAME["interp"].label, BY_NAME["video_source"].label
@@ -80,7 +79,7 @@ Loras = Sequence[tuple[LoraDescription, Curve]]  # with their weights
 
 
 @dataclass(frozen=True)
-class Found:
+class RunModels:
     """The models of a run."""
 
     module: Description | None = None
@@ -90,7 +89,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A requested run, to be checked.
 
     place: returns the steps of one run of the host's sampler.
@@ -105,7 +104,7 @@ class Asked:
     sampled: Sampled
     place: Callable[[Sampled], Steps]
     grid: str | None = None  # the schedule type in effect; None if unknown
-    found: Found = Found()
+    models: RunModels = RunModels()
     clips: int = 1  # number of clips
     source_frames: int | None = None  # number of start pictures, if each makes one frame and there is no source video
     prompts: tuple[str, str] = ("", "")
@@ -136,32 +135,32 @@ class Asked:
         return Passes.of(replace(self.settings, enable=True), self.frames, self.sampled, self.place)
 
 
-def preflight(asked: Asked) -> Preflight:
+def preflight(request: Request) -> Preflight:
     """Return what a run will make, with its errors and notices."""
-    settings, frames = asked.settings, asked.frames
-    settings = replace(settings, fps=settings.played_fps(asked.source and asked.source.fps))
-    asked = replace(asked, settings=settings)
+    settings, frames = request.settings, request.frames
+    settings = replace(settings, fps=settings.played_fps(request.source and request.source.fps))
+    request = replace(request, settings=settings)
     played = len(windows.playback(frames, settings.context_length, settings.closed_loop))
     seconds = float(played / rate(settings.fps))
-    passes = [_count(each) for each in asked.passes.all]
-    whole = [count for each, count in zip(asked.passes.all, passes) if each.seam is None]
+    passes = [counts.count(each) for each in request.passes.all]
+    whole = [count for each, count in zip(request.passes.all, passes) if each.seam is None]
     span = min(p.fewest for p in whole), max(p.most for p in whole)
     totals = [p.total for p in passes if p.total is not None]
-    calls = asked.clips * sum(totals) if len(totals) == len(passes) else None
-    between, notes, problem = interpolation.said(settings, frames, played, asked.find_network)
-    found = _Findings(asked.found.module, asked.found.checkpoint, [*asked.problems, *([problem] if problem else [])],
-                      [*notes])
-    found.look(asked)
+    calls = request.clips * sum(totals) if len(totals) == len(passes) else None
+    between, notes, problem = interpolation.preflight(settings, frames, played, request.find_network)
+    found = _Findings(request.models.module, request.models.checkpoint,
+                      [*request.problems, *([problem] if problem else [])], [*notes])
+    found.look(request)
     facts = {"Frames": str(frames) if played == frames else f"{frames} \N{RIGHTWARDS ARROW} {played}",
-             "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {asked.clips}" if asked.clips > 1 else ""),
-             "Windows per step": _about(passes) + "\N{EN DASH}".join(f"{n:,}" for n in dict.fromkeys(span)),
-             "UNet calls": _sum(passes, asked.clips, calls), **_facts(asked, found.loras)}
+             "Length": duration(seconds) + (f" \N{MULTIPLICATION SIGN} {request.clips}" if request.clips > 1 else ""),
+             "Windows per step": counts.sign(passes) + "\N{EN DASH}".join(f"{n:,}" for n in dict.fromkeys(span)),
+             "UNet calls": counts.total(passes, request.clips, calls), **_facts(request, found.loras)}
     if between:
         facts[INTERPOLATION] = between
     if found.sound:
-        facts[SOUND] = sounds.told(found.sound)
-    if asked.source and asked.source.count > 1:
-        facts[SOURCE] = asked.source.chosen.told
+        facts[SOUND] = sounds.description(found.sound)
+    if request.source and request.source.count > 1:
+        facts[SOURCE] = request.source.chosen.description
     if found.schedules:
         facts["Prompts"] = str(max(len(schedule.texts) for _, schedule in found.schedules))
     shown = [(label, facts[label]) for label in LABELS if label in facts]
@@ -170,9 +169,9 @@ def preflight(asked: Asked) -> Preflight:
                      seam_of(replace(settings, seam_repair=1.0), frames, 1) is not None, tuple(found.schedules))
 
 
-def _facts(asked: Asked, loras: Loras) -> dict[str, str]:
+def _facts(request: Request, loras: Loras) -> dict[str, str]:
     """Return the facts about models and context windows."""
-    settings, module = asked.settings, asked.found.module
+    settings, module = request.settings, request.models.module
     facts = {BY_NAME["context_length"].label: str(settings.context_length)}
     if module is not None:
         betas = module.family.betas
@@ -181,7 +180,7 @@ def _facts(asked: Asked, loras: Loras) -> dict[str, str]:
     if loras:
         facts[BY_NAME["motion_lora"].label] = ", ".join(f"{about.name} \N{MULTIPLICATION SIGN} {_weight(weight)}"
                                                         for about, weight in loras)
-    if asked.frames > settings.context_length:
+    if request.frames > settings.context_length:
         facts |= {BY_NAME["overlap"].label: str(settings.overlap_frames),
                   BY_NAME["context_schedule"].label: settings.context_schedule}
     return facts
@@ -198,24 +197,24 @@ class _Findings:
     sound: Sound | None = None
     plots: list[tuple[str, str]] = field(default_factory=list)
 
-    def look(self, asked: Asked) -> None:
-        settings, frames, found = asked.settings, asked.frames, asked.found
-        self.sound = self.attempt(asked.find_sound, settings)
+    def look(self, request: Request) -> None:
+        settings, frames, models = request.settings, request.frames, request.models
+        self.sound = self.attempt(request.find_sound, settings)
         if self.sound or not settings.sound_file:  # otherwise the error is already recorded
             settings = self.attempt(sounds.heard, settings, self.sound, min(frames, LOOKED_AT)) or settings
             self.attempt(sounds.check, settings, min(frames, LOOKED_AT))
-            asked = replace(asked, settings=settings)
+            request = replace(request, settings=settings)
             self.plots = self.attempt(sounds.plots, settings) or []
-        self.errors += [found.problem] if found.problem else []
-        self.read(asked)
+        self.errors += [models.problem] if models.problem else []
+        self.read(request)
         self.fit()
-        self.check(settings, frames, asked.probe, asked.read_mask)
-        self.attempt(pictures.check, settings, asked.pictures, "the request")
-        self.notice(asked, settings, frames)
-        self.notices += notices.of_pictures(settings, from_picture=asked.sampled.from_picture)
-        self.notices += asked.source.notices(replace(settings, frames=frames)) if asked.source else []
-        self.notices += asked.mask_notices
-        self.notices += notices.of_speed(settings, asked.passes.iterations[0].run.steps)
+        self.check(settings, frames, request.probe, request.read_mask)
+        self.attempt(pictures.check, settings, request.pictures, "the request")
+        self.notice(request, settings, frames)
+        self.notices += notices.of_pictures(settings, from_picture=request.sampled.from_picture)
+        self.notices += request.source.notices(replace(settings, frames=frames)) if request.source else []
+        self.notices += request.mask_notices
+        self.notices += notices.of_speed(settings, request.passes.iterations[0].run.steps)
         self.notices += writing.notices(settings)
 
     def check(self, settings: Settings, frames: int, probe: Callable | None, read_mask: Callable | None) -> None:
@@ -238,32 +237,32 @@ class _Findings:
             self.attempt(lora.check_fit, about, self.module)
             self.notices += lora.notices(about, self.module.name, self.module.family.has_mid)
 
-    def read(self, asked: Asked) -> None:
+    def read(self, request: Request) -> None:
         """Read the prompt schedules and the motion LoRAs."""
-        self.loras += asked.found.loras
+        self.loras += request.models.loras
         try:
-            found = asked.settings.schedules(*asked.prompts, asked.frames, LOOKED_AT)
+            found = request.settings.schedules(*request.prompts, request.frames, LOOKED_AT)
         except AnimateDiffError as error:
             self.errors.append(error)
             return
-        if asked.named_loras is not None:
-            named, missing = asked.named_loras(found[0])
+        if request.named_loras is not None:
+            named, missing = request.named_loras(found[0])
             self.loras += named
             self.errors += missing
         self.schedules = [(name, schedule) for name, schedule in zip(TRAVELLING, found) if schedule.travels]
         self.notices += [note for schedule in found for note in schedule.notes]
 
-    def notice(self, asked: Asked, settings: Settings, frames: int) -> None:
+    def notice(self, request: Request, settings: Settings, frames: int) -> None:
         if self.checkpoint is None and self.module is not None:
             self.notices.append(NOT_LOADED)
         if self.module is not None:
             checkpoint = self.checkpoint.name if self.checkpoint else ""
-            found, sampled = few_steps.of_files((self.module.name, self.module.distilled), asked.prompts[0],
-                                                checkpoint), asked.sampled
+            found, sampled = few_steps.of_files((self.module.name, self.module.distilled), request.prompts[0],
+                                                checkpoint), request.sampled
             self.notices += notices.of_clip(replace(settings, frames=frames), self.module.name, self.module.family,
                                             sampled.sampler, distilled=found is not None)
-            if asked.grid is not None:
-                run = few_steps.Run(sampled.sampler, asked.grid, sampled.steps, sampled.cfg)
+            if request.grid is not None:
+                run = few_steps.Run(sampled.sampler, request.grid, sampled.steps, sampled.cfg)
                 self.notices += notices.of_few_steps(found, run, settings.preset)
         fps = interpolation.played_fps(settings)
         if "GIF" in settings.formats and fps * GIF_SHORTEST > 100:
@@ -278,46 +277,9 @@ class _Findings:
             self.errors.append(error)
 
 
-@dataclass(frozen=True)
-class _Count:
-    """Numbers of windows in a pass."""
-
-    fewest: int  # in a step
-    most: int  # in a step
-    total: int | None  # in all denoiser calls; None if the number of calls is unknown
-    exact: bool = True  # counted, not estimated
-
-
-def _count(part: Pass) -> _Count:
-    context, calls = part.context, part.run.call_steps
-    if part.seam is not None:
-        return _Count(1, 1, None if calls is None else len(calls))
-    about = {step: context.about(step) for step in set(calls or [0])}
-    exact = sum(about.values()) * context.length <= COUNTED_AT_MOST
-    counts = {step: context.calls(step) for step in about} if exact else about
-    total = None if calls is None else sum(counts[step] for step in calls)
-    return _Count(min(counts.values()), max(counts.values()), total, exact)
-
-
-def _about(passes: list[_Count]) -> str:
-    """Return the sign ≈ if some numbers are estimated, else ""."""
-    return "" if all(p.exact for p in passes) else "\N{ALMOST EQUAL TO} "
-
-
 def _weight(curve: Curve) -> str:
     """Return a weight as text: a number, the range of a weight that changes over the clip, or its expressions."""
     low, high = curve.extremes
     if curve.expressions:
         return str(curve)
     return f"{low:g}" if low == high else f"{low:g}\N{HORIZONTAL ELLIPSIS}{high:g}"
-
-
-def _sum(passes: list[_Count], clips: int, calls: int | None) -> str:
-    """Return the UNet calls as a sum of passes times clips, such as (20 + 15) × 2 = 70."""
-    if calls is None:
-        return "?"
-    terms = " + ".join(f"{p.total:,}" for p in passes)
-    if clips > 1:
-        terms = (f"({terms})" if len(passes) > 1 else terms) + f" \N{MULTIPLICATION SIGN} {clips}"
-    about = _about(passes)
-    return f"{about}{calls:,}" if len(passes) == clips == 1 else f"{terms} = {about}{calls:,}"

@@ -138,7 +138,7 @@ class Refinement:
         enlargement = self.enlargement
         note: dict[str, Any] = {
             "from": {"name": self.clip.path.name, "sha256": self._digests[0]},
-            "size": "x".join(map(str, self.size)), "to": enlargement.size, "upscaler": enlargement.told,
+            "size": "x".join(map(str, self.size)), "to": enlargement.size, "upscaler": enlargement.description,
             "denoising_strength": self.settings.denoising_strength}
         if enlargement.model:
             note["upscaler_sha256"] = self._digests[1]
@@ -155,7 +155,7 @@ class Refinement:
     def __str__(self) -> str:
         """Text such as "clip.gif: 16 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4"."""
         size = self.enlargement.width, self.enlargement.height
-        return described(self.clip, self.size, size, self.enlargement.told, self.settings.denoising_strength)
+        return described(self.clip, self.size, size, self.enlargement.description, self.settings.denoising_strength)
 
     def notices(self) -> list[str]:
         """Return notices on effects that a user may not expect."""

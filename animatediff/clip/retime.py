@@ -119,5 +119,5 @@ class Retimed:
     def __str__(self) -> str:
         frames = len(self.clip.seconds)
         return (f"{frames} frame{'s' * (frames != 1)} at {float(self.clip.fps):g} fps to "
-                f"{float(self.interpolation.fps):g} fps by {self.interpolation.told}"
+                f"{float(self.interpolation.fps):g} fps by {self.interpolation.description}"
                 f"{', as a loop' if self.interpolation.closed else ''}")

@@ -59,7 +59,7 @@ def check(settings: Settings, frames: int) -> None:
         wish.weight.values(frames, settings.levels)
 
 
-def told(found: Sound) -> str:
+def description(found: Sound) -> str:
     """Return text such as "music.mp3 from 12 s, repeated"."""
     start = f" from {duration(float(found.begin))}" if found.begin else ""
     return f"{found.path.name}{start}{', repeated' if found.loop else ''}"

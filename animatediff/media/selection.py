@@ -56,7 +56,7 @@ class Chosen:
         return max(self.start, self.timeline.times[self.indices[0]]) if self.timeline.seconds else Fraction(0)
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Text such as "423 frames of 14.1 s → 212 at 15 fps"."""
         total, count = len(self.timeline.times), len(self.indices)
         if self.fps is None:

@@ -88,7 +88,7 @@ def _filled(about: Description, tensors: Mapping[str, Tensor], dtype: torch.dtyp
 def _described(file: WeightFile, path: Path, name: str) -> Description:
     about = _describe(file.shapes, name, read_config(path))
     numbers.check_formats(name, ((key, dtype) for key, dtype in file.dtypes.items() if site_of(key)))
-    distilled = few_steps.told(path.name, *file.titles)
+    distilled = few_steps.recognised(path.name, *file.titles)
     if distilled is None and about.family.betas.lcm_steps:
         distilled = few_steps.ANIMATE_LCM
     return replace(about, distilled=distilled)

@@ -11,7 +11,7 @@ class Event:
     """Progress of a run. All counts start at 1.
 
     kind: one of
-      "iteration": one of several iterations begins;
+      "iteration": a further iteration begins, or the seam repair;
       "window": a window has been denoised, `index` of `total` in step `step` of `steps`;
       "step": a sampler step is done, `index` of `total`;
       "frame": a frame has been decoded, `index` of `total`;
@@ -25,9 +25,16 @@ class Event:
     steps: int = 0
     frames: tuple[int, ...] = ()  # numbers of the frames concerned, from 0
     latents: Any = None  # [f c h w], the clip at this point, for previews; not a copy
-    iteration: int = 1
+    iteration: int = 1  # the sampler run; the seam repair comes after the last iteration
     iterations: int = 1
     text: str = ""
+
+    @property
+    def run_name(self) -> str:
+        """Name of the sampler run, or "" for the only one."""
+        if self.iteration > self.iterations:
+            return "seam repair"
+        return f"iteration {self.iteration} of {self.iterations}" if self.iterations > 1 else ""
 
 
 OnEvent = Callable[[Event], None]

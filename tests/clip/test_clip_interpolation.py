@@ -118,7 +118,7 @@ def test_film_and_its_file(tmp_path, find):
     [note] = found.stream().notes
     assert note == ("there is no file of FILM's network, so flow is used; put film_net_fp32.pt into a folder of motion "
                     "modules")
-    assert interpolation.said(asked, 16, 16, find)[:2] == ("16 → 32 frames, 16 fps, flow", (note,))
+    assert interpolation.preflight(asked, 16, 16, find)[:2] == ("16 → 32 frames, 16 fps, flow", (note,))
     torch.save(RIFE, tmp_path / "flownet.pkl")
     assert "so RIFE is used" in interpolation.of(asked, 16, find).notes[0]
     file = tmp_path / "frames" / "film_net_fp16.pt"
@@ -126,7 +126,7 @@ def test_film_and_its_file(tmp_path, find):
     torch.save({key: tensor.half() for key, tensor in FILM.items()}, file)
     found = interpolation.of(asked, 16, find)
     assert (found.method, found.model, found.notes) == ("FILM", file, ()) and isinstance(found.load(), film.Film)
-    assert found.told == "FILM (film_net_fp16.pt)" and found.note()["model"] == file.name
+    assert found.description == "FILM (film_net_fp16.pt)" and found.note()["model"] == file.name
     assert interpolation.of(parse({"interp": "auto"}), 16, find).method == "RIFE"
     named = parse({"interp": "auto", "interp_model": file.name})
     assert interpolation.of(named, 16, find).method == "FILM"
@@ -172,10 +172,10 @@ def test_what_older_clients_send():
 
 
 def test_what_is_told_before_a_run():
-    said = interpolation.said(parse(BLEND | {"interp_x": 3}), 16, 30, none)
+    said = interpolation.preflight(parse(BLEND | {"interp_x": 3}), 16, 30, none)
     assert said == ("30 → 90 frames, 24 fps, blend", (), None)
-    assert interpolation.said(Settings(), 16, 16, none) == ("", (), None)
-    assert "flownet" in str(interpolation.said(parse({"interp": "RIFE"}), 16, 16, none)[2])
+    assert interpolation.preflight(Settings(), 16, 16, none) == ("", (), None)
+    assert "flownet" in str(interpolation.preflight(parse({"interp": "RIFE"}), 16, 16, none)[2])
 
 
 def test_a_cut_is_noted(tmp_path):

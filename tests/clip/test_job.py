@@ -46,7 +46,7 @@ def test_a_clip_is_written_as_it_comes(tmp_path):
     job.begin(clip(tmp_path))
     for grey in GREYS:
         job.add(frame(grey))
-    job.told(Event("note", 1, 1, text="less at once"))
+    job.on_event(Event("note", 1, 1, text="less at once"))
     written = job.finish()
     assert written.paths[0] == tmp_path / "a.gif" and colours(written.paths[0]) == list(GREYS)
     assert written.frames == 6 and job.written == [written] and job.finish() is None

@@ -14,7 +14,7 @@ from slow_cases import slow
 from animatediff import travel
 from animatediff.clip import pictures
 from animatediff.clip.inputs import Inputs
-from animatediff.clip.preflight import Asked, preflight
+from animatediff.clip.preflight import Request, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.engine import samplers
 from animatediff.engine.pipeline import Pipeline
@@ -118,6 +118,6 @@ def test_a_plan_counts_calls_as_a_webuis_preflight_does(tiny, pictured, sampler,
     asked = settings(sampler=sampler, steps=5, **more)
     plan = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32").plan(asked)
     in_webui = Sampler(sampler, second_order=sampler == "Heun")
-    told = preflight(Asked(asked, Sampled.of(asked, asked.frame_count(), from_picture=bool(asked.init)),
+    told = preflight(Request(asked, Sampled.of(asked, asked.frame_count(), from_picture=bool(asked.init)),
                            lambda sampled: placed(in_webui, sampled)))
     assert plan.calls() == told.calls > 0

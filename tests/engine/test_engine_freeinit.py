@@ -72,7 +72,7 @@ def test_parity_with_diffusers_free_init(pipeline, tiny, monkeypatch, more):
     begun = []
     sampled = Sampling.sample_once
     monkeypatch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
-        begun.append(start) or sampled(self, part, start, *a, **k)))
+        begun.append(start.noise) or sampled(self, part, start, *a, **k)))
     found = ours.sample(s)
     scale = expected.abs().max().item()
     torch.testing.assert_close(begun[0], first)
@@ -113,7 +113,7 @@ def test_free_noise_is_shuffled_by_the_overlap(pipeline, monkeypatch):
         sampled = Sampling.sample_once
         with monkeypatch.context() as patch:
             patch.setattr(Sampling, "sample_once", lambda self, part, start, *a, **k: (
-                given.append(start) or sampled(self, part, start, *a, **k)))
+                given.append(start.noise) or sampled(self, part, start, *a, **k)))
             pipeline.sample(s)
         assert torch.equal(given[0], starts[-1])
     assert not torch.equal(*starts)
@@ -150,7 +150,7 @@ def test_progress_bar_reaches_its_end(pipeline, capsys):
     with Progress(pipeline.plan(s).calls(), hidden=False) as progress:
         pipeline.sample(s, progress)
         assert progress.bar.n == progress.bar.total == 4
-    assert re.search(r"iteration 2/2, step 2/2", capsys.readouterr().err)
+    assert re.search(r"iteration 2 of 2, step 2 of 2", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -11,7 +11,7 @@ from videos import write_video
 
 from animatediff.clip import pictures
 from animatediff.clip.inputs import Inputs
-from animatediff.clip.preflight import Asked, preflight
+from animatediff.clip.preflight import Request, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames
 from animatediff.errors import MediaError, SettingsError
@@ -61,7 +61,7 @@ def test_the_chosen_frames_and_what_is_told_of_them(made, more, expected, fps):
         resolved = found.of(asked)
         assert (resolved.frames, resolved.size) == (len(expected), "64x64") and resolved.fps == pytest.approx(fps)
         sampled = Sampled.of(asked, len(expected), from_picture=True)
-        told = preflight(Asked(asked, sampled, lambda each: placed(Sampler("Euler"), each),
+        told = preflight(Request(asked, sampled, lambda each: placed(Sampler("Euler"), each),
                                source=SourceFrames.of(asked)))
         line = f"24 frames of 2 s → {len(expected)} at {4 if 'video_fps' in more else fps:g} fps"
         assert dict(told.facts)["Source video"] == line and told.frames == len(expected) and not told.errors

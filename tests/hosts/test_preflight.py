@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from animatediff import windows
-from animatediff.clip.preflight import COUNTED_AT_MOST, LABELS, Asked, Checkpoint, Found, preflight
+from animatediff.clip.counts import COUNTED_AT_MOST
+from animatediff.clip.preflight import LABELS, Checkpoint, Request, RunModels, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.curves import Curve
 from animatediff.errors import AnimateDiffError, MediaError, ModelError
@@ -44,8 +45,8 @@ def told(settings=None, **more):
     second = Sampled(samplers["second"].name, steps=hires_steps, strength=1.0, exact=True) if hires_steps else None
     by_name = {sampler.name: sampler for sampler in samplers.values()}
     sampled = Sampled(first.name, steps=more.pop("steps", 20), second=second)
-    return preflight(Asked(Settings(**values), sampled, lambda each: placed(by_name[each.sampler], each),
-                           found=part(Found), **more))
+    return preflight(Request(Settings(**values), sampled, lambda each: placed(by_name[each.sampler], each),
+                           models=part(RunModels), **more))
 
 
 def fact(found, label):

@@ -141,17 +141,17 @@ def test_fast_sampling(host, passes, iterations, steps, wanted):
 def test_with_fast_sampling_prompts_change_at_the_same_share(host):
     from modules import prompt_parser as parser
 
-    from animatediff.hosts.a1111.freeinit import _sooner
+    from animatediff.hosts.a1111.sampler import sooner
 
     entries = [parser.ScheduledPromptConditioning(10, "a"), parser.ScheduledPromptConditioning(20, "b")]
-    found = _sooner([entries], 0.3)
+    found = sooner([entries], 0.3)
     assert [[tuple(entry) for entry in row] for row in found] == [[(3, "a"), (6, "b")]]
     part = parser.ComposableScheduledPromptConditioning(entries, 0.7)
-    many = _sooner(parser.MulticondLearnedConditioning(shape=(1,), batch=[[part]]), 0.3)
+    many = sooner(parser.MulticondLearnedConditioning(shape=(1,), batch=[[part]]), 0.3)
     assert many.shape == (1,) and many.batch[0][0].weight == 0.7
     assert [tuple(entry) for entry in many.batch[0][0].schedules] == [(3, "a"), (6, "b")]
     assert [tuple(entry) for entry in entries] == [(10, "a"), (20, "b")], "the host keeps these"
-    assert _sooner(many, 1) is many
+    assert sooner(many, 1) is many
 
 
 def test_one_iteration_is_without(host):

@@ -102,7 +102,7 @@ def test_every_nth_and_at_most(made):
     source = Source.open(made("B-frames"))
     chosen = source.chosen(Selection(start=0.5, every=4, most=5))
     assert [number_of(each) for each in source.pictures(chosen.indices)] == [15, 19, 23, 27, 31]
-    assert chosen.fps == Fraction(30, 4) and chosen.told == "60 frames of 2 s → 5 at 7.5 fps"
+    assert chosen.fps == Fraction(30, 4) and chosen.description == "60 frames of 2 s → 5 at 7.5 fps"
     assert source.chosen(Selection(fps=10, every=2)).fps == 5
     halves = [source.chosen(Selection(start=a, end=b)).indices for a, b in ((0, 0.7), (0.7, 0))]
     assert halves[0] + halves[1] == tuple(range(FRAMES)) and len(halves[0]) == 21
@@ -193,7 +193,7 @@ def test_a_folder_has_no_times(tmp_path):
     source = Source.open(tmp_path)
     chosen = source.chosen(Selection(every=2))
     assert [picture.getpixel((0, 0))[0] for picture in source.pictures(chosen.indices)] == [1, 10]
-    assert chosen.fps is None and chosen.told == "3 pictures → 2"
+    assert chosen.fps is None and chosen.description == "3 pictures → 2"
     for more in ({"start": 1}, {"end": 1}, {"fps": 4}):
         with pytest.raises(SettingsError, match="pictures without times"):
             source.chosen(Selection(**more))

@@ -125,14 +125,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"animatediff {__version__}")
     commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    render = _render_parser(commands)
-    schedule = commands.add_parser("schedule", help="show the prompts of each frame",
-                                   description="Show the prompts of each frame, without making the clip.")
-    schedule.add_argument("prompt", metavar="PROMPT", help="a travelling prompt, in any syntax")
-    schedule.add_argument("--to", choices=travel.SYNTAXES, help="print the prompt in another syntax instead")
-    table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
-    schedule.set_defaults(command=_schedule)
-
+    render, schedule = _render_parser(commands), _schedule_parser(commands)
     between = commands.add_parser("interpolate", help="make frames between the frames of a clip",
                                   description="Make frames between the frames of a finished clip.")
     interpolate.add_arguments(between)
@@ -182,6 +175,16 @@ def _render_parser(commands: Any) -> argparse.ArgumentParser:
     table.add_cli_arguments(render)
     render.set_defaults(command=_render)
     return render
+
+
+def _schedule_parser(commands: Any) -> argparse.ArgumentParser:
+    schedule = commands.add_parser("schedule", help="show the prompts of each frame",
+                                   description="Show the prompts of each frame, without making the clip.")
+    schedule.add_argument("prompt", metavar="PROMPT", help="a travelling prompt, in any syntax")
+    schedule.add_argument("--to", choices=travel.SYNTAXES, help="print the prompt in another syntax instead")
+    table.add_cli_arguments(schedule, ("clip", "image"), OF_THE_PROMPT)
+    schedule.set_defaults(command=_schedule)
+    return schedule
 
 
 def _render(arguments: argparse.Namespace) -> int:

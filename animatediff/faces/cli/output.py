@@ -92,8 +92,8 @@ class Progress:
                 self.bar.write(printable(f"Note: {event.text}"), file=sys.stderr)
         elif event.kind == "window":
             self.bar.update()
-            iteration = f"iteration {event.iteration}/{event.iterations}, " if event.iterations > 1 else ""
-            self.bar.set_postfix_str(f"{iteration}step {event.step}/{event.steps}", refresh=False)
+            step = f"step {event.step} of {event.steps}"
+            self.bar.set_postfix_str(", ".join(filter(None, (event.run_name, step))), refresh=False)
         elif event.kind == "frame":
             if not self.decoding:
                 self.decoding = True

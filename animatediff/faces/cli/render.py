@@ -47,7 +47,7 @@ def render(arguments: argparse.Namespace) -> int:
         resume.refuse_differences(found, identity, begun)
         note(f"Continuing after {counted(found['step'], 'step')} of {found['stage']}")
     notices = [*plan.notices, *request.differences(source, about)]
-    for line in (*_inputs_told(plan), *(f"Note: {notice}" for notice in notices)):
+    for line in (*_inputs_described(plan), *(f"Note: {notice}" for notice in notices)):
         note(line)
     note(f"{counted(settings.frames, 'frame')} of {settings.size}, {counted(calls, 'UNet call')}, "
          f"{files[0].name} on {files[1].name}, {pipeline.device}, {str(pipeline.dtype).removeprefix('torch.')}")
@@ -58,7 +58,7 @@ def render(arguments: argparse.Namespace) -> int:
         clip = replace(clip, interpolation=between.on(pipeline.device))
         played = len(plan.playback)
         note(f"Interpolation: {played} frames to {played * settings.interp_x}, {float(between.fps):g} fps, "
-             f"{between.told}")
+             f"{between.description}")
     with output.Progress(calls, hidden=arguments.quiet) as progress:
         written = job.run(partial(pipeline.render, plan), clip, keeper, progress)
     resumable = keeper.path is not None and keeper.path.exists()
@@ -66,14 +66,14 @@ def render(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if written.interrupted else 0
 
 
-def _inputs_told(plan: Plan) -> Iterator[str]:
+def _inputs_described(plan: Plan) -> Iterator[str]:
     """What is said before the run of the source and the sound."""
     from animatediff.clip import sounds
 
     if plan.inputs.source and plan.inputs.source.count > 1:
-        yield f"Source: {plan.inputs.source.chosen.told}"
+        yield f"Source: {plan.inputs.source.chosen.description}"
     if plan.inputs.sound:
-        yield f"Sound: {sounds.told(plan.inputs.sound)}"
+        yield f"Sound: {sounds.description(plan.inputs.sound)}"
         for name, bars in sounds.plots(plan.settings):
             yield f"{name}: {bars}"
 

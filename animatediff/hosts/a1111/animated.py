@@ -1,7 +1,7 @@
 """Add motion to a sampling call of the host.
 
 `animated(p, …)` replaces the two sampling methods of this pass's sampler object. Each call of them runs inside a
-`scope.Pass`. FreeInit and the seam repair call them several times.
+`scope.Pass`, in which `clip.iterate` calls the sampler as often as the plan says.
 """
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from animatediff.attribute import attribute
+from animatediff.clip.iterate import Iterations
 from animatediff.errors import AnimateDiffError
-from animatediff.hosts.a1111 import freeinit
-from animatediff.hosts.a1111.repair import repaired
+from animatediff.hosts.a1111.sampler import Call, HostSampler
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.shared import stop
 from animatediff.sampling import OnEvent
@@ -39,15 +39,10 @@ def animated(p: Any, motion: Motion, *, on_event: OnEvent, on_end: Callable[[Pas
     def sample(method: Callable[..., Any], from_picture: bool, *args: Any, **kwargs: Any) -> Any:
         undo.close()
         run = Pass(p, motion, on_event)
-        run.from_picture = from_picture
         try:
             with around(run), run:
-                args = run.started(args)
-                if run.iterations == 1:
-                    made = method(*args, **kwargs)
-                else:
-                    made = freeinit.sample(run, method, args, kwargs)
-                return repaired(run, again, run.pinned(made))
+                host = HostSampler(run, Call(method, from_picture, args, kwargs), again)
+                return Iterations(run.settings, run.passes, host, on_event).latents(host.start())
         except AnimateDiffError as error:
             raise stop.AnimateDiffStopped(error) from error
         finally:

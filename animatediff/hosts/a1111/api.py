@@ -126,9 +126,9 @@ def preflight(body: dict[str, Any]) -> dict[str, Any]:
     if wanted is None:
         raise SettingsError("this request does not enable AnimateDiff", where="alwayson_scripts",
                             remedy='Send {"AnimateDiff": {"args": [{"enable": true}]}}.')
-    told = of_run(wanted, requested(body), from_picture=body.get("init_images") is not None,
+    found = of_run(wanted, requested(body), from_picture=body.get("init_images") is not None,
                   sources=len(images) if len(images) > 1 else None)
-    return told.to_dict()
+    return found.to_dict()
 
 
 @_refusing

@@ -8,10 +8,10 @@ import numpy as np
 from modules import images, processing
 from PIL import Image
 
-from animatediff import windows
 from animatediff.attribute import attribute
 from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
+from animatediff.clip.plan import Plan
 from animatediff.errors import MediaError
 from animatediff.hosts.a1111 import jobs, options, pictures, results
 from animatediff.hosts.a1111.depth import DeepClip, Depth
@@ -30,10 +30,11 @@ class HostClip:
     Therefore seeds, prompts and folder are copied from `p` at the start, and the infotext's values with each frame.
     """
 
-    def __init__(self, p: Any, settings: Settings, interpolation: Interpolation | None = None,
+    def __init__(self, p: Any, settings: Settings, plan: Plan, interpolation: Interpolation | None = None,
                  match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None):
         """Create the clip in `before_process_batch`, when its seeds are numbered."""
-        self.p, self.settings, self.interpolation, self.match, self.sound = p, settings, interpolation, match, sound
+        self.p, self.settings, self.plan = p, settings, plan
+        self.interpolation, self.match, self.sound = interpolation, match, sound
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # index of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -52,8 +53,7 @@ class HostClip:
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
-            alpha=self._alpha(), deep=self.depth and self.depth.of,
-            playback=lambda count: windows.playback(count, s.context_length, s.closed_loop))
+            alpha=self._alpha(), deep=self.depth and self.depth.of, playback=self.plan.playback_of)
 
     def add(self, picture: Image.Image) -> None:
         """Count a finished frame and copy the values for the infotext."""

@@ -126,7 +126,7 @@ def _around_page(stack: ExitStack, neighbours: Neighbours) -> None:
         stack.enter_context(neighbour.beside())
     stack.enter_context(upscale.upscaling_clips())
     stack.enter_context(batch_tab.making_one_clip())
-    stack.enter_context(page_errors.told_on_the_page())
+    stack.enter_context(page_errors.errors_on_the_page())
     stack.enter_context(saving.saving_clips())
 
 

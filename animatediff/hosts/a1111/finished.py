@@ -131,7 +131,8 @@ class Interpolating:
 
     def preflight(self) -> Preflight:
         count = self.retimed.count
-        return Preflight(count, count, count / float(self.retimed.plays), calls=0)
+        return Preflight(count, count, count / float(self.retimed.plays), calls=0,
+                         notices=self.retimed.interpolation.notes)
 
     def run(self) -> Refined:
         retimed, clip = self.retimed, self.clip
@@ -213,7 +214,7 @@ def progress(done: int, total: int, text: str) -> bool:
     return bool(state.interrupted or state.skipped or getattr(state, "stopping_generation", False))
 
 
-def told(planned: Planned) -> dict[str, Any]:
+def description(planned: Planned) -> dict[str, Any]:
     """Return what an operation will do, as the route /animatediff/v1/preflight does for a request."""
     found = planned.preflight()
     return found.to_dict() | {"lines": [str(planned), *found.lines]}

@@ -19,7 +19,7 @@ FEW = 12  # names that an error lists
 def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the files as paths and as base64, and facts about them, such as the number of frames."""
     with _planned(operation, body) as planned, _job(name, str(planned)):
-        lines = finished.told(planned)["lines"]
+        lines = finished.description(planned)["lines"]
         made = planned.run()
     return {"images": [base64.b64encode(path.read_bytes()).decode() for path in made.paths],
             "files": [str(path) for path in made.paths], "frames": made.frames, "fps": made.fps,
@@ -30,7 +30,7 @@ def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, A
 def preflight(operation: Operation, body: dict[str, Any]) -> dict[str, Any]:
     """Return what a request will do, without running it."""
     with _planned(operation, body) as planned:
-        return finished.told(planned)
+        return finished.description(planned)
 
 
 @contextmanager

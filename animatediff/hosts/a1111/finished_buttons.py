@@ -106,16 +106,16 @@ def _connect_lines(gr: Any, tab: str, lines: Any, shown: list[Any], asked: dict[
     controls = [control for each in asked.values() for control in each.values()]
     inputs = [shown[0], index, shown[1], *controls]
 
-    def told(gallery: Any, index: Any, about: str, *values: Any) -> str:
+    def shown_lines(gallery: Any, index: Any, about: str, *values: Any) -> str:
         given: dict[str, dict[str, Any]] = {operation: {} for operation in asked}
         for (operation, row), value in zip(names, values):
             given[operation][row] = value
-        return finished_lines.told(lambda: _selected(gallery, index, about, tab)[0], given)
+        return finished_lines.lines(lambda: _selected(gallery, index, about, tab)[0], given)
 
     events = [control.release if isinstance(control, gr.Slider) else control.change for control in controls]
     renew = gr.Button("AnimateDiff", elem_id=f"{tab}-ad-finished-renew", elem_classes=["ad-hidden"])
     for event in (*events, shown[0].select, shown[1].change, renew.click):
-        event(fn=told, inputs=inputs, outputs=[lines], **QUIET,
+        event(fn=shown_lines, inputs=inputs, outputs=[lines], **QUIET,
               **_script(gr, "animatediffSelected", tab, len(inputs)))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from animatediff.errors import AnimateDiffError, MediaError
 from animatediff.hosts.a1111 import finished, words
-from animatediff.hosts.a1111.page_lines import paragraph, said
+from animatediff.hosts.a1111.page_lines import box, paragraph
 
 CALLS = "UNet calls"
 
 
-def told(selected: Callable[[], finished.Source], controls: Mapping[str, Mapping[str, Any]]) -> str:
+def lines(selected: Callable[[], finished.Source], controls: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the lines as HTML, "" if no clip is selected.
 
     selected: returns the selected clip. MediaError if there is none.
@@ -25,7 +25,7 @@ def told(selected: Callable[[], finished.Source], controls: Mapping[str, Mapping
         return ""
     except Exception as error:  # the page must stay usable
         return _unexpected(error)
-    return said("".join(_line(finished.OPERATIONS[name], source, given) for name, given in controls.items()))
+    return box("".join(_line(finished.OPERATIONS[name], source, given) for name, given in controls.items()))
 
 
 def _line(operation: finished.Operation, source: finished.Source, controls: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class OfJob:
+class JobInputs:
     """The inputs that all clips of a request share."""
 
     settings: Settings
@@ -38,7 +38,7 @@ class OfJob:
     source: SourceFrames | None
 
     @classmethod
-    def read(cls, p: Any, settings: Settings, mask: Mask | None, source: SourceFrames | None) -> OfJob:
+    def read(cls, p: Any, settings: Settings, mask: Mask | None, source: SourceFrames | None) -> JobInputs:
         """Read them in `process`, when the host knows the request's samplers and size."""
         sides = [side // 8 * 8 for side in (p.width, p.height)]
         row = BY_NAME["size"]
@@ -66,7 +66,7 @@ class OfJob:
 class Plans:
     """The plans of a request's clips. Clips with the same prompts share a plan; they differ only in their seeds."""
 
-    def __init__(self, p: Any, job: OfJob, backend: Backend):
+    def __init__(self, p: Any, job: JobInputs, backend: Backend):
         self.p, self.job, self.backend = p, job, backend
         self._made: dict[tuple[Prompts, Prompts | None], Plan] = {}
 

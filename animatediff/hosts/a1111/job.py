@@ -38,7 +38,7 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
-from animatediff.hosts.a1111.inputs import OfJob, Plans
+from animatediff.hosts.a1111.inputs import JobInputs, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
 from animatediff.hosts.a1111.planning import PlanBackend
@@ -131,8 +131,8 @@ class Job:
         """`process`: the checkpoint is loaded and the prompts of all clips are known, so plan each clip."""
         path = library.find(self.settings.motion_module)
         self.module = loaded(str(path), path.stat().st_mtime_ns, BACKEND.unet_dtype(shared.sd_model))
-        of_job = OfJob.read(self.p, self.settings, self.mask, self.source and self.source.frames)
-        self.plans = Plans(self.p, of_job, PlanBackend(self.module, path))
+        inputs = JobInputs.read(self.p, self.settings, self.mask, self.source and self.source.frames)
+        self.plans = Plans(self.p, inputs, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
         if pictures.transparent(self.p) or jobs.alpha_of(self.p) is not None:
             self.notes += writing.of_transparency(self.settings, options.write_options())
@@ -152,18 +152,19 @@ class Job:
         self._number_seeds()
         if self.settings.noise == "per clip":
             self.p.rng = OneGenerator(self.p.rng)
-        between = self.interpolation and self.interpolation.on(devices.device)
         if self.strength is not None:
             self.p.extra_generation_params["Denoising strength"] = self.strength
-        self.clip = HostClip(self.p, self.settings, between, self.match, self.sound)
-        self.files.begin(self.clip.to_write())
         try:
             assert self.plans is not None, "made before the first clip"
             self.plan = self.plans.of_clip(self.p.iteration, self.p.prompts, self.p.negative_prompts)
             self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
             self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
-        except AnimateDiffError as error:
+        except AnimateDiffError as error:  # raised by begin_pass
             self.error = error
+            return
+        between = self.interpolation and self.interpolation.on(devices.device)
+        self.clip = HostClip(self.p, self.settings, self.plan, between, self.match, self.sound)
+        self.files.begin(self.clip.to_write())
 
     def begin_pass(self, noise_of_pass: Any) -> None:
         """`process_before_every_sampling`: begin the first pass or that of Hires. fix."""
@@ -316,10 +317,10 @@ class Job:
             facts = self.p.extra_generation_params
             facts[SHORTAGE] = "; ".join(filter(None, [facts.get(SHORTAGE), *given_up]))
         (done, of), what = run.ended or (run.steps_done, run.steps), "steps"
-        if run.finished:
-            done, of, what = run.finished, run.iterations, "FreeInit iterations"
-        elif run.iterations > 1:
-            what = f"steps of FreeInit iteration 1 of {run.iterations}"
+        if (iterations := len(run.passes.iterations)) > 1:
+            what = f"steps of FreeInit iteration 1 of {iterations}"
+            if run.finished:
+                done, of, what = run.finished, iterations, "FreeInit iterations"
         if self.clip and done < of and (shared.state.interrupted or shared.state.skipped):
             self.clip.cut_short, self.clip.in_hires = (done, of, what), self.p.is_hr_pass
             self.p.extra_generation_params[INTERRUPTED] = f"{done} of {of} {what} done"
@@ -333,7 +334,8 @@ class Job:
                 stack.enter_context(one.around_pass(run))
             of_pass = "AnimateDiff, Hires. fix" if self.p.is_hr_pass else "AnimateDiff"
             self.progress = stack.enter_context(
-                progress_in_windows(shared.state, self.p.sampler, of_pass, run.motion.parts))
+                progress_in_windows(shared.state, self.p.sampler, of_pass,
+                                    [each.run.steps for each in run.passes.all]))
             if options.live_preview():
                 stack.enter_context(moving_preview(shared.state, sd_samplers.sample_to_image, self.settings.fps,
                                                    direct=not shared.parallel_processing_allowed))

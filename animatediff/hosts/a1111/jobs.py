@@ -84,7 +84,7 @@ def arguments(p: Any) -> tuple[Any, ...]:
     return ()
 
 
-def asked(p: Any) -> bool:
+def wants_clip(p: Any) -> bool:
     """Whether a request enables a clip, even with invalid settings."""
     try:
         return settings_of(p) is not None

@@ -18,11 +18,11 @@ from animatediff.hosts.a1111 import words
 from animatediff.hosts.shared.stop import AnimateDiffStopped
 
 
-def told_on_the_page() -> AbstractContextManager[Any]:
+def errors_on_the_page() -> AbstractContextManager[Any]:
     """Return a context manager. Inside it, the page shows our errors without class name and traceback."""
     stack = ExitStack()
     for module, name in ((txt2img, "txt2img"), (img2img, "img2img")):
-        stack.enter_context(wrapped(module, function(module, name), _told))
+        stack.enter_context(wrapped(module, function(module, name), _showing_errors))
     return stack
 
 
@@ -38,7 +38,7 @@ def markup(text: str) -> str:
     return f"<div class='error ad-error'>{html.escape(text)}</div>"
 
 
-def _told(plain: Callable[..., Any]) -> Callable[..., Any]:
+def _showing_errors(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def generate(*args: Any, **kwargs: Any) -> Any:
         try:

@@ -24,15 +24,15 @@ def lines(ours: dict[str, Any], theirs: dict[str, Any], *, from_picture: bool) -
     try:
         return _html(_preflight(ours, theirs, from_picture), enabled=bool(ours["enable"]))
     except AnimateDiffError as error:
-        return said(paragraph("ad-problem", words.error(error)))
+        return box(paragraph("ad-problem", words.error(error)))
     except Exception as error:  # the page must stay usable; the run itself does not depend on this
         from modules import errors
 
         errors.report("AnimateDiff cannot tell what the run will do", exc_info=True)
-        return said(paragraph("ad-problem", f"{type(error).__name__}: {error}"))
+        return box(paragraph("ad-problem", f"{type(error).__name__}: {error}"))
 
 
-def said(inner: str, css_class: str = "") -> str:
+def box(inner: str, css_class: str = "") -> str:
     return f'<div class="ad-preflight{css_class}" data-number="{next(_number)}">{inner}</div>'
 
 
@@ -59,7 +59,7 @@ def _html(found: Preflight, enabled: bool) -> str:
     tables = "".join(f'<details class="ad-schedule"><summary>{name}</summary>{_table(schedule, found.frames)}</details>'
                      for name, schedule in found.schedules)
     css_class = ("" if enabled else " ad-disabled") + ("" if found.seam else " ad-no-seam")
-    return said(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
+    return box(f"<p>{off}{facts}</p>{''.join(lines)}{tables}", css_class)
 
 
 def _table(schedule: travel.Schedule, frames: int) -> str:

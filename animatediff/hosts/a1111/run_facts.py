@@ -11,7 +11,7 @@ from modules import sd_samplers, sd_samplers_timesteps, shared
 
 from animatediff import few_steps
 from animatediff.clip import writing
-from animatediff.clip.preflight import Asked, Found, Preflight, preflight
+from animatediff.clip.preflight import Preflight, Request, RunModels, preflight
 from animatediff.clip.sampled import Sampled
 from animatediff.clip.source import SourceFrames, mask_notices
 from animatediff.errors import AnimateDiffError
@@ -92,13 +92,13 @@ def of_run(settings: Settings, host: Mapping[str, Any], *, from_picture: bool, s
         with suppress(AnimateDiffError):  # the preflight itself reports this curve
             strength *= float(shares(settings, settings.frame_count(video.count if video else sources)).max())
     sampled = Sampled(name, str(host.get("scheduler") or ""), steps, cfg, strength, steps_are_exact(), second)
-    found = Found(module, problem, library.checkpoint())
+    models = RunModels(module, problem, library.checkpoint())
     prompts = str(host["prompt"]), str(host["negative"])
 
     def read_mask(value: str, count: int) -> Any:
         return motion_mask.read(value, min(count, MASKS), anywhere=anywhere)
 
-    return preflight(Asked(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), found,
+    return preflight(Request(settings, sampled, placed, distilled.grid(name, host.get("scheduler")), models,
                            int(host["clips"]), sources, prompts, probed, read_mask,
                            partial(motion_loras.described, settings), library.find_network,
                            partial(server_sound.of, anywhere=anywhere), video, problems, said))

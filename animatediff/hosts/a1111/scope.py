@@ -19,7 +19,8 @@ from modules.sd_samplers_common import InterruptedException
 from animatediff.attribute import attribute
 from animatediff.clip import plan as clip
 from animatediff.clip.call import NOTHING
-from animatediff.clip.plan import Plan
+from animatediff.clip.iterate import Start
+from animatediff.clip.plan import Passes, Plan
 from animatediff.clip.scope import in_unet
 from animatediff.hosts.a1111 import jobs, options, seen_options
 from animatediff.hosts.a1111.backend import BACKEND
@@ -47,23 +48,13 @@ class Motion:
     held: Held | None = None  # parts of frames that a pass from noise keeps to the source video
 
     @property
-    def iterations(self) -> tuple[clip.Pass, ...]:
-        """The runs of the sampler before the seam repair."""
-        return (self.plan.second,) if self.second and self.plan.second else self.plan.iterations
-
-    @property
-    def repair(self) -> clip.Pass | None:
-        """The run that repairs the seam, after the clip's last pass."""
-        return self.plan.repair if self.second or self.plan.second is None else None
+    def passes(self) -> Passes:
+        """The sampler runs of this pass."""
+        return self.plan.sampling.of_pass(second=self.second)
 
     @property
     def loras(self) -> list[lora.Weighted]:
         return self.plan.loras_of(self.plan.inputs.texts[-1 if self.second else 0])
-
-    @property
-    def parts(self) -> list[int]:
-        """The number of steps of each run, for the progress bar."""
-        return [part.run.steps for part in (*self.iterations, *filter(None, [self.repair]))]
 
 
 class Pass:
@@ -77,11 +68,9 @@ class Pass:
         self.steer_of = steering and (lambda *site: steering.at(self.steps_done, self.steps, *site))
         self.sampler, self.denoiser = p.sampler, p.sampler.model_wrap_cfg
         self.layout, self.reuse = NOTHING, Reuse(self.settings.speed)
-        self.from_picture = False  # whether the host samples as in img2img
-        self.part = motion.iterations[0]  # the current run
+        self.passes = motion.passes
+        self.part = self.passes.iterations[0]  # the current run
         self.parts: list[list[float]] | None = None  # weights of each frame's parts of AND, see `backend.Run`
-        self.iteration = 1  # of FreeInit, counted from 1
-        self.iterations = len(motion.iterations)
         self.finished = 0  # number of complete FreeInit iterations
         self.given_up: list[str] = []  # messages about fallbacks when memory ran out
         self.error: Exception | None = None
@@ -142,16 +131,18 @@ class Pass:
         return self.part.seam
 
     @contextmanager
-    def at_seam(self, repair: clip.Pass, held: Held) -> Iterator[None]:
+    def in_run(self, part: clip.Pass, start: Start, on_event: OnEvent) -> Iterator[None]:
+        """Scope of one sampler run."""
+        with attribute(self, "part", part), attribute(self, "held", start.held), attribute(self, "on_event", on_event):
+            yield
+
+    @contextmanager
+    def at_seam(self, repair: clip.Pass) -> Iterator[None]:
         """Scope of the seam repair: the UNet sees only the frames around the seam, and the host samples as in img2img.
         """
         self.ended = self.steps_done, self.steps
         with seen_options.seen(seen_options.SAMPLERS, img2img_fix_steps=False, img2img_extra_noise=0.0), \
-                attribute(self.p, "denoising_strength", repair.sampled.strength), attribute(self, "held", held), \
-                attribute(self, "part", repair):
-            self.iteration = self.iterations + 1
-            self.on_event(Event("iteration", self.iteration, self.iterations, iteration=self.iteration,
-                                iterations=self.iterations))
+                attribute(self.p, "denoising_strength", repair.sampled.strength):
             yield
 
     def move_to(self, model: Any) -> None:
@@ -174,15 +165,6 @@ class Pass:
     def _schedule_holds(self) -> bool:
         """Whether the model still has the pass's noise schedule. Loading other weights into the model overwrites it."""
         return torch.equal(BACKEND.alphas_cumprod(self.model), self.alphas)
-
-    def started(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments of `sample_img2img(p, x, noise, …)` with x replaced by the clip's start latents."""
-        if self.pictures is None:
-            return args
-        return (args[0], self.pictures.start(self.p.rng.next), *args[2:])
-
-    def pinned(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents if self.held is None else self.held.pinned(latents)
 
     def _holding(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """Wrap the denoiser's `forward`, so that its output for held frames is their pictures.
@@ -233,6 +215,6 @@ class Pass:
         return context.denoiser(denoise, self.steps, self._after_window, lambda: self.memory.at_once)
 
     def _after_window(self, event: Event) -> None:
-        self.on_event(replace(event, iteration=self.iteration, iterations=self.iterations))
+        self.on_event(event)
         if shared.state.interrupted or shared.state.skipped:
             raise InterruptedException

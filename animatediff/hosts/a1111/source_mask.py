@@ -19,14 +19,14 @@ PIXELS = 8  # picture pixels per latent pixel, on each side
 
 
 @dataclass(frozen=True)
-class OfPass:
+class HeldInPass:
     """What a pass is held to."""
 
     until: Tensor | None = None  # see `clip.strength.until`, for a pass that starts from pictures
     held: Held | None = None  # for a pass from noise or of Hires. fix: the source, where the mask is black
 
 
-def of_pass(p: Any, plan: Plan, source: SourceVideo | None, noise: Tensor) -> OfPass:
+def of_pass(p: Any, plan: Plan, source: SourceVideo | None, noise: Tensor) -> HeldInPass:
     """Return what the next pass is held to. noise: its noise [f c h w]."""
     height, width = noise.shape[-2:]
     sampled = plan.second.sampled if p.is_hr_pass and plan.second else plan.inputs.sampled
@@ -37,13 +37,13 @@ def of_pass(p: Any, plan: Plan, source: SourceVideo | None, noise: Tensor) -> Of
             raise SettingsError("the source's mask is of whole frames, and only a part of them is inpainted",
                                 where="mask_path", remedy="Set Inpaint area to Whole picture.")
         mask = source.change_mask((p.width, p.height), plan.settings.frames) if source else None
-        return OfPass(until=strength.until(plan.settings, steps, mask, (height, width)))
+        return HeldInPass(until=strength.until(plan.settings, steps, mask, (height, width)))
     if source is None or not masked:
-        return OfPass()
+        return HeldInPass()
     size, frames = (width * PIXELS, height * PIXELS), plan.settings.frames
     whole = replace(plan.settings, denoising_strength_frames="1", denoising_strength=1.0 if sampled.strength is None
                     else sampled.strength)
     until = strength.until(whole, steps, source.change_mask(size, frames), (height, width))
     latents = torch.cat([pictures.encoded(p, Image.fromarray(each)) for each in source.pictures(size)])
     assert until is not None, "there is a mask"
-    return OfPass(held=Held(latents.expand(frames, -1, -1, -1), until))
+    return HeldInPass(held=Held(latents.expand(frames, -1, -1, -1), until))

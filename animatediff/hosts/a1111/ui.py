@@ -20,7 +20,7 @@ from typing import Any
 from animatediff import settings as table
 from animatediff.hosts.a1111 import finished_buttons, words
 from animatediff.hosts.a1111.module_list import ModuleList
-from animatediff.hosts.a1111.page_lines import lines, paragraph, said
+from animatediff.hosts.a1111.page_lines import box, lines, paragraph
 from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.file_upload import FileUpload
@@ -103,7 +103,7 @@ def build(is_img2img: bool, script: Any) -> Controls:
     made: dict[str, Any] = {}
     with _accordion(gr, tab) as made["enable"]:
         if notices := " ".join(filter(None, (neighbour.notice() for neighbour in getattr(script, "neighbours", ())))):
-            gr.HTML(value=said(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
+            gr.HTML(value=box(paragraph("ad-problem", words.notice(notices))), elem_id=f"{tab}-ad-older")
         shown = gr.HTML(value="", elem_id=f"{tab}-ad-preflight")
         modules, refresh = _rows(gr, tab, made)
         beside = _parts(gr, tab, made)
@@ -290,7 +290,7 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     asked = {p.name: component for p, component in zip(CLIP, ours.components) if p.form != "picture"}
     inputs = [*asked.values(), *theirs.values()]
 
-    def told(*values: Any) -> str:
+    def shown_lines(*values: Any) -> str:
         with ONE_BY_ONE:
             return lines(dict(zip(asked, values)), dict(zip(theirs, values[len(asked):])),
                          from_picture=ours.tab == "img2img")
@@ -298,14 +298,15 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
     def listed(*values: Any) -> list[Any]:
         ours.modules.read()
         value = values[list(asked).index(MODULE)]
-        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.beside[LORA].read(), told(*values)]
+        return [ours.gr.update(choices=ours.modules.shown(), value=value), ours.beside[LORA].read(),
+                shown_lines(*values)]
 
     for name, component in (asked | theirs).items():
         event = component.release if isinstance(component, ours.gr.Slider) else component.change
         if name in ("prompt", "negative"):
             event = component.blur  # not at every keystroke
-        event(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
-    renew.click(fn=told, inputs=inputs, outputs=[ours.shown], **QUIET)
+        event(fn=shown_lines, inputs=inputs, outputs=[ours.shown], **QUIET)
+    renew.click(fn=shown_lines, inputs=inputs, outputs=[ours.shown], **QUIET)
     for button in listing:
         outputs = [ours.modules.control, ours.beside[LORA].list, ours.shown]
         button.click(fn=listed, inputs=inputs, outputs=outputs, **QUIET)

@@ -61,17 +61,17 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
     """Return the conditioning of a call for the rows `chosen` [(role frame)], and the kinds of its chunks."""
     chunks, counts = torch.unique_consecutive(chosen // (rows // len(kinds)), return_counts=True)
     of_chunks, frames = [kinds[int(chunk)] for chunk in chunks], int(counts[0])
-    told = dict(c["transformer_options"])
-    told["cond_or_uncond"] = of_chunks
-    told["sigmas"] = told["sigmas"][:frames]
-    if "uuids" in told:  # reForge's, one per chunk
-        told["uuids"] = [told["uuids"][int(chunk)] for chunk in chunks]
-    if "cond_mark" in told:
-        told["cond_mark"] = take(told["cond_mark"], chosen, rows)
+    options = dict(c["transformer_options"])
+    options["cond_or_uncond"] = of_chunks
+    options["sigmas"] = options["sigmas"][:frames]
+    if "uuids" in options:  # reForge's, one per chunk
+        options["uuids"] = [options["uuids"][int(chunk)] for chunk in chunks]
+    if "cond_mark" in options:
+        options["cond_mark"] = take(options["cond_mark"], chosen, rows)
         of_rows = [kind for kind in of_chunks for _ in range(frames)]
-        told["cond_indices"] = [i for i, kind in enumerate(of_rows) if kind == PROMPT]
-        told["uncond_indices"] = [i for i, kind in enumerate(of_rows) if kind != PROMPT]
-    apart = {"transformer_options": told}
+        options["cond_indices"] = [i for i, kind in enumerate(of_rows) if kind == PROMPT]
+        options["uncond_indices"] = [i for i, kind in enumerate(of_rows) if kind != PROMPT]
+    apart = {"transformer_options": options}
     if "control_model" in c:
         apart["control_model"] = c["control_model"]
     return {**take({k: v for k, v in c.items() if k not in apart}, chosen, rows), **apart}, of_chunks

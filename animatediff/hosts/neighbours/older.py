@@ -194,7 +194,7 @@ def _meet(kind: type, modules: Mapping[str, ModuleType], undo: ExitStack) -> Old
 def _sitting_out(older: Older, name: str, plain: Any) -> Any:
     @wraps(plain)
     def hook(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
-        if not jobs.asked(p):
+        if not jobs.wants_clip(p):
             return plain(self, p, *args, **kwargs)
         if name == "before_process":
             older.tidy(self, p)

@@ -152,7 +152,7 @@ class _Preview:
         self.state, self.decode, self.fps, self.most, self.side = state, decode, fps, most, side
         self.host_update, self.host_assign = state.do_set_current_image, state.assign_current_image
         self.lock = threading.RLock()  # the host's update calls assign, which may be ours
-        self.active, self.told = True, False
+        self.active, self.reported = True, False
         self.tried: tuple[torch.Tensor, int] | None = None  # holds the latents, since an id could be reused
         self.shown = False
 
@@ -183,10 +183,10 @@ class _Preview:
                     return False
                 picture.encoded()  # encode now, so that after an error the host can still make its own preview
             except Exception as error:
-                if not self.told:
+                if not self.reported:
                     log.warning("AnimateDiff cannot show a moving preview (%s: %s); the WebUI's own is shown",
                                 type(error).__name__, error)
-                self.told = True
+                self.reported = True
                 return False
             self.host_assign(picture)
             self.state.current_image_sampling_step = step

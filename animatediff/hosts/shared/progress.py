@@ -25,15 +25,11 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
     job, plain, iteration = state.job_no, sampler.callback_state, 1
 
     def show(done: float, step: int) -> None:
-        """Update the progress bar.
-
-        done: share of the iteration that is complete.
-        step: the host's sampling_step, now or after this callback.
-        """
+        """Show the share of the iteration that is complete. step: the sampling_step now or after this callback."""
         whole = (sum(parts[:iteration - 1]) + parts[iteration - 1] * done) / sum(parts)
         state.job_no = job + whole - step / max(1, state.sampling_steps)
 
-    def told(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal iteration
         iteration = event.iteration
         if event.kind == "iteration":
@@ -41,9 +37,8 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
             return show(0, 0)
         step = min(event.step, event.steps)
         show((step - 1 + event.index / event.total) / event.steps, state.sampling_step)
-        of_several = f"iteration {iteration} of {event.iterations}, " if event.iterations > 1 else ""
-        of_several = "seam repair, " if iteration > event.iterations else of_several
-        state.textinfo = f"{name}: {of_several}step {step} of {event.steps}, window {event.index} of {event.total}"
+        text = f"step {step} of {event.steps}, window {event.index} of {event.total}"
+        state.textinfo = f"{name}: {', '.join(filter(None, (event.run_name, text)))}"
 
     def callback_state(values: Any) -> None:
         step = values["i"]
@@ -52,7 +47,7 @@ def progress_in_windows(state: Any, sampler: Any, name: str,
 
     sampler.callback_state = callback_state
     try:
-        yield told
+        yield on_event
     finally:
         sampler.callback_state = plain
         state.job_no, state.textinfo = job, None

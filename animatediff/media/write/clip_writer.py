@@ -10,16 +10,13 @@ ending is no format is a folder: `out` makes out/clip.gif and so on.
 """
 from __future__ import annotations
 
-import signal
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -32,6 +29,7 @@ from animatediff.media.pyav import library
 from animatediff.media.sound import Sound
 from animatediff.media.timing import GIF_SHORTEST, rate
 from animatediff.media.write.base import CORES, Clip, WriteError, WriteOptions, Writer, fitted, reason, remedy
+from animatediff.media.write.interrupts import uninterrupted
 from animatediff.media.write.places import Target, check_place, reserve, target_of
 from animatediff.media.write.registry import WRITERS, names, probe, without_alpha, without_depth, without_sound
 from animatediff.media.write.stills import PngFrames
@@ -107,7 +105,7 @@ class ClipWriter:
             return
         if self._closed:
             return
-        with _uninterrupted(leaving=True):
+        with uninterrupted(leaving=True):
             self._finish()
         self.notes += [f"{name} was not written: {why}" for name, why in self.lost.items()]
         self.notes += filter(None, [self._unconfirmed])
@@ -128,7 +126,7 @@ class ClipWriter:
             self._shut_down()
             self._release()
             raise self._error()
-        with _uninterrupted():  # all formats get the frame, or none
+        with uninterrupted():  # all formats get the frame, or none
             self._pending.append({name: self._hand_over(name, pixels) for name in self._writers})
             self._before = pixels
             self.count += 1
@@ -173,7 +171,7 @@ class ClipWriter:
         """Finish all files and return their paths, in the order of the formats. Raises WriteError if any is lost."""
         if self._closed:
             return self.paths
-        with _uninterrupted():
+        with uninterrupted():
             self._finish()
         if self.lost or self._unconfirmed:
             raise self._error()
@@ -285,32 +283,3 @@ class _Lane:
         except BaseException:
             self._stopped = True
             raise
-
-
-@contextmanager
-def _uninterrupted(*, leaving: bool = False) -> Iterator[None]:
-    """Delay Ctrl-C until the block ends. A second Ctrl-C acts at once; further ones are ignored.
-
-    leaving: an exception is already being handled, so one Ctrl-C is ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # SIGINT is ignored, or handled outside Python
-        yield
-        return
-    waiting: list[tuple[int, FrameType | None]] = []
-
-    def later(number: int, frame: FrameType | None) -> Any:
-        waiting.append((number, frame))
-        if len(waiting) == 2:  # a third one is ignored, since the cleanup must run in any case
-            return before(number, frame)
-
-    signal.signal(signal.SIGINT, later)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if len(waiting) == 1 and not leaving:
-        before(*waiting[0])
