@@ -97,7 +97,7 @@ def _render(name: str, size: int, folder: Path, *, keep: bool = False, **more) -
     def task(frames: int) -> None:
         settings = Settings(**{
             "enable": True, "prompt": "a red circle moving right", "frames": frames, "steps": 1, "seed": 1,
-            "context_length": 4 if name == "tiny" else 16, "formats": RENDERED, **more})
+            "size": f"{pixels}x{pixels}", "context_length": 4 if name == "tiny" else 16, "formats": RENDERED, **more})
         keeper = Keeper(folder / "out.state", {}, every=1) if keep else None
         with ClipWriter(folder / "out", RENDERED, fps=8) as writer:
             for frame in pipeline.render(settings, keeper=keeper):
@@ -113,8 +113,7 @@ def _long(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], in
 
 def _source(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:
     """As _render, from a video whose frames are much larger than the clip's."""
-    render, pixels = _render(name, size, folder, video_path=_video(folder), denoising_strength=0.05)
-    return render, pixels
+    return _render(name, size, folder, video_path=_video(folder), denoising_strength=0.05)
 
 
 def _read(name: str, size: int, folder: Path) -> tuple[Callable[[int], None], int]:

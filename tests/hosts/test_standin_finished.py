@@ -4,15 +4,18 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from fake_gradio import Blocks, gradio
 from PIL import Image
 
+from animatediff.media.interpolate import film
 from animatediff.media.write import ClipWriter
 
 INFOTEXT = ('a cat\nSteps: 2, Seed: 7, AnimateDiff: "enable: True, motion_module: m.ckpt, frames: 4, fps: 8, '
@@ -239,6 +242,27 @@ def test_what_it_will_do_is_told_before(host):
     assert (told["frames"], told["unet_calls"], told["problems"]) == (12, 0, [])
     assert sorted(host.data.rglob("*")) == before
     assert ask(host, file=file, times=3, method="blend")["lines"] == told["lines"]
+
+
+def test_film_with_and_without_its_file(host):
+    from animatediff.hosts.a1111 import api
+
+    file = str(clip(host.data / "outputs"))
+    note = "there is no file of FILM's network, so flow is used; put film_net_fp32.pt into a folder of motion modules"
+    told = ask(host, path="interpolate/preflight", file=file, method="FILM")
+    assert told["lines"] == ["00003-7.gif: 4 frames at 8 fps to 16 fps by flow"] and told["notices"] == [note]
+    assert note in ask(host, file=file, method="FILM")["notes"]
+    folder = Path(host.opts.data["animatediff_model_path"])
+    torch.save(film.FilmNet(film.Layout(2, (2, 2, 2, 2))).state_dict(), folder / "film_net_fp32.pt")
+    told = ask(host, file=file, method="FILM")
+    assert told["lines"] == ["00003-7.gif: 4 frames at 8 fps to 16 fps by FILM (film_net_fp32.pt)"]
+    assert not told["notes"] and told["frames"] == 8
+    run = {"enable": True, "model": "moving.safetensors", "video_length": 4, "interp": "FILM", "format": ["GIF"]}
+    body = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2}
+    told = api.preflight({**body, "alwayson_scripts": {"AnimateDiff": {"args": [run]}}})
+    assert "Frame interpolation: 4 → 8 frames, 16 fps, FILM (film_net_fp32.pt)" in told["lines"]
+    assert host.request("txt2img", body, {"AnimateDiff": [run]}).status == 200
+    assert length(max((host.data / "outputs").rglob("*.gif"), key=os.path.getmtime))[0] == 8
 
 
 def transparent(folder, form="APNG"):

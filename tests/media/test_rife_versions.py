@@ -63,7 +63,8 @@ def test_tensors_tell_the_version(version):
     {"block0.conv0.1.0.weight": (0, 0, 0, 0)}, {"block0.conv0.1.0.weight": (7, 3, 3, 3)},
     {"block1.lastconv.0.weight": ()}, {"block1.conv0.0.0.weight": (4, 21, 3, 3)},
     {"block4.conv0.1.0.weight": (8, 4, 3, 3)}, {f"block{i}.conv0.1.0.weight": (8, 4, 3, 3) for i in range(9)},
-    {"encode.1.weight": (3,)}])
+    {"encode.1.weight": (3,)}, {"block0.conv0.1.0.weight": (2**40, 8, 3, 3)},
+    {"block0.lastconv.0.weight": (16, 2**62, 4, 4)}, {"block1.conv0.0.0.weight": (4, 2**40, 3, 3)}])
 def test_tensors_of_no_version(change):
     assert rife.layout_of(shapes_of(rife.IFNet(SMALL).state_dict()) | change) is None
 

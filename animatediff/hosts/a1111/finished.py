@@ -131,7 +131,8 @@ class Interpolating:
 
     def preflight(self) -> Preflight:
         count = self.retimed.count
-        return Preflight(count, count, count / float(self.retimed.plays), calls=0)
+        return Preflight(count, count, count / float(self.retimed.plays), calls=0,
+                         notices=self.retimed.interpolation.notes)
 
     def run(self) -> Refined:
         retimed, clip = self.retimed, self.clip

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatediff.media.interpolate.frames import Shapes, frame_of, tensor_of, warped
+from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, tensor_of, warped
 from animatediff.media.interpolate.plan import halvings
 
 LEVELS = 7  # sizes of a frame, each half of the one before; the first is the frame's own
@@ -25,7 +25,6 @@ FUSED = 5  # finest levels, of which the new frame is made
 OWN = 3  # finest levels with a flow network of their own; all others share one
 DEPTH = 4  # sizes of features that the extractor makes of a picture
 MULTIPLE = 2 ** (LEVELS - 1)  # of the frames' sides
-WIDEST = 1024  # channels; the published network has 512 at most
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Shapes = Mapping[str, Sequence[int]]
+WIDEST = 1024  # channels of a layer; published networks have 512 at most
 
 
 def tensor_of(frame: np.ndarray, multiple: int, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatediff.media.interpolate.frames import Shapes, frame_of, tensor_of, warped
+from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, tensor_of, warped
 
 SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks; each works at the frames' size divided by this
 LITE = 24, (32, 16, 8, 4, 1)  # the last block's width in 4.25 lite, and the scales there
@@ -72,6 +72,8 @@ def layout_of(shapes: Shapes) -> Layout | None:
         encoder, size(f"encode.{encoder[0]}.weight") if encoder else 0, features,
         size("block1.conv0.0.0.weight", 1) - 12 - 2 * features, 2 if inside and inside * 2 == widths[0] else 1)
     if layout.carried not in (0, layout.outside - 5) or any(width % 4 for width in widths):
+        return None
+    if max(*widths, layout.outside, layout.encoder_width, features) > WIDEST:
         return None
     if not layout.outside or (encoder and not (layout.encoder_width and features)):
         return None
