@@ -438,16 +438,19 @@ def test_axes(grid):
     assert found["[AnimateDiff] Motion module"].choices() == ["v2.safetensors", "xl.safetensors"]
 
 
-def test_axes_refuse_before_the_first_picture(grid):
+@pytest.mark.parametrize(("label", "name", "good", "bad"), [
+    ("Number of frames", "frames", [8, 16], -1), ("FPS", "fps", [0.0, 8.0], 0.001),
+    ("Overlap", "overlap", [-1, 20], -2), ("Motion scale", "motion_scale", ["1", "0: 1, 8: 0"], "0: 1, 8")])
+def test_axes_refuse_before_the_first_picture(grid, label, name, good, bad):
     from animatediff.errors import SettingsError
     from animatediff.hosts.a1111 import axes
 
     axes.add()
-    frames = next(option for option in grid.axis_options if option.label == "[AnimateDiff] Number of frames")
-    frames.confirm(None, [8, 16])
-    with pytest.raises(SettingsError, match="frames") as caught:
-        frames.confirm(None, [8, -1])
-    assert vars(caught.value)["status_code"] == 422 and "frames" in vars(caught.value)["detail"]  # for the API
+    axis = next(option for option in grid.axis_options if option.label == f"[AnimateDiff] {label}")
+    axis.confirm(None, good)
+    with pytest.raises(SettingsError, match=name) as caught:
+        axis.confirm(None, [good[0], bad])
+    assert vars(caught.value)["status_code"] == 422 and name in vars(caught.value)["detail"]  # for the API
 
 
 def test_axes_without_the_script(host):

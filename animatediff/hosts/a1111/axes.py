@@ -14,7 +14,7 @@ from modules import scripts
 
 from animatediff.errors import SettingsError
 from animatediff.parameters import Parameter
-from animatediff.settings import PARAMETERS
+from animatediff.settings import PARAMETERS, Settings
 
 ATTRIBUTE = "animatediff_xyz"
 PREFIX = "[AnimateDiff] "
@@ -69,7 +69,10 @@ def _confirm(p: Parameter) -> Callable[[Any, Sequence[Any]], None]:
 def _read(p: Parameter, value: Any) -> Any:
     """Return the parsed value, or raise a SettingsError with the attributes that the host's API needs to answer 422."""
     try:
-        return p.read(value)
+        read = p.read(value)
+        if p.name != "overlap":  # its range depends on the context length
+            Settings(**{p.name: read})
+        return read
     except SettingsError as error:
         vars(error).update(status_code=error.http_status, detail=str(error))
         raise

@@ -1,4 +1,4 @@
-"""Whole jobs in the stand-in as Forge, compared with the stand-in as the WebUI: the same request, the same clip."""
+"""Whole jobs in the stand-in as Forge and as reForge: the same request makes the clip of the stand-in as the WebUI."""
 from __future__ import annotations
 
 import io
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 HERE = Path(__file__).parent
+PACKAGES = {"Forge": "packages", "reForge": "packages_reforge"}
 ROOT = HERE.parents[2]
 CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 6, "batch_size": 4, "overlap": 1,
         "format": ["GIF"], "returns": "frames"}
@@ -25,9 +26,9 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Return a function that runs a request, by its name, in the stand-in as the WebUI and as Forge.
+    """Run each request in the stand-in as the WebUI, as Forge and as reForge.
 
-    It returns the frames of the WebUI, and those of Forge with its final state.
+    Return, by the request's name, each host's frames, and Forge's and reForge's calls of the UNet and what they leave.
     """
     for path in (HERE.parent / "standin", HERE.parent.parent):
         sys.path.insert(0, str(path))
@@ -40,50 +41,53 @@ def made(tmp_path_factory):
         return np.stack([np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")) for raw in answer.images]).astype(int)
 
     found = {name: {} for name in ASKED}
-    for kind in ("WebUI", "Forge"):
+    for kind in ("WebUI", *PACKAGES):
         folder = tmp_path_factory.mktemp(kind)
         write_module(folder / "moving.safetensors", widths=(32, 32, 32, 32))
         with pytest.MonkeyPatch.context() as patch, standing_in(folder) as host:
             host.opts.data["animatediff_model_path"] = str(folder)
-            if kind == "Forge":
+            if kind in PACKAGES:
                 import forge_host
 
-                patch.syspath_prepend(str(HERE / "packages"))
-                patcher = forge_host.become_forge(host, patch)
+                patch.syspath_prepend(str(HERE / PACKAGES[kind]))
+                patcher = forge_host.become_forge(host, patch, reforge=kind == "reForge")
             host.load(ROOT / "scripts" / "animatediff.py")
             host.show()
             for name, fields in ASKED.items():
-                if kind == "Forge":
-                    before = _state(patcher)
+                if kind in PACKAGES:
+                    before = _state(patcher, host.shared.sd_model)
                     patcher.model.calls.clear()
                 found[name][kind] = frames(host, fields)
-                if kind == "Forge":
-                    found[name] |= {"calls": list(patcher.model.calls), "left": _state(patcher) - before}
-    for name in ("backend", "modules_forge"):
-        for module in [one for one in sys.modules if one.split(".")[0] == name]:
-            del sys.modules[module]
+                if kind in PACKAGES:
+                    found[name] |= {f"{kind} calls": list(patcher.model.calls),
+                                    f"{kind} left": _state(patcher, host.shared.sd_model) - before}
+        for name in [name for name in sys.modules if name.split(".")[0] in ("backend", "modules_forge", "ldm_patched")]:
+            del sys.modules[name]
     return found
 
 
-def _state(patcher):
+def _state(patcher, checkpoint):
     model = patcher.model
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
     own = [f"{type(m).__name__}.{k}" for m in model.modules() for k, v in vars(m).items()
            if callable(v) and not k.startswith("_")]
     return {("options", id(patcher.model_options), *patcher.model_options), ("hooks", hooks, *own),
             ("buffers", id(model.predictor.sigmas), id(model.predictor.log_sigmas)),
+            ("alphas", id(getattr(checkpoint, "alphas_cumprod", None))),
             ("estimate", id(forge_call.KModel.memory_required), "memory_required" in vars(type(model)))}
 
 
+@pytest.mark.parametrize("host", PACKAGES)
 @pytest.mark.parametrize("name", ASKED)
-def test_forges_clip_is_the_webuis(made, name):
-    """Equal except for the timestep, which Forge rounds to an integer. See docs/hosts.md for real hosts."""
-    difference = np.abs(made[name]["Forge"] - made[name]["WebUI"])
-    assert made[name]["Forge"].shape == (6, 64, 64, 3) and difference.mean() < 1, difference.mean()
-    assert np.abs(made[name]["Forge"] - made[name]["WebUI"][::-1]).mean() > 5 * difference.mean()
+def test_the_hosts_clip_is_the_webuis(made, name, host):
+    """Equal except for the timestep, which the host rounds to an integer. See docs/hosts.md for real hosts."""
+    difference = np.abs(made[name][host] - made[name]["WebUI"])
+    assert made[name][host].shape == (6, 64, 64, 3) and difference.mean() < 1, difference.mean()
+    assert np.abs(made[name][host] - made[name]["WebUI"][::-1]).mean() > 5 * difference.mean()
 
 
+@pytest.mark.parametrize("host", PACKAGES)
 @pytest.mark.parametrize("name", ASKED)
-def test_the_unet_sees_windows_and_nothing_is_left(made, name):
-    assert {call["rows"] // len(call["chunks"]) for call in made[name]["calls"]} == {4}
-    assert made[name]["left"] == set()
+def test_the_unet_sees_windows_and_nothing_is_left(made, name, host):
+    assert {call["rows"] // len(call["chunks"]) for call in made[name][f"{host} calls"]} == {4}
+    assert made[name][f"{host} left"] == set()

@@ -30,7 +30,7 @@ def hints(clean_host):
     path = clean_host.motion / "still.safetensors"
     save_file({key: torch.zeros_like(value) if ".proj_out." in key else value for key, value in weights.items()}, path)
     folder = clean_host.data / "hints"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for i in range(FRAMES):
         image = Image.new("RGB", (64, 64))
         ImageDraw.Draw(image).ellipse((8 * i, 8, 8 * i + 24, 56), fill=(255, 40 * i, 128))
@@ -41,7 +41,7 @@ def hints(clean_host):
 
 def frames(host, unit: dict | None, settings: dict | None = None, **fields) -> np.ndarray:
     common = {"enabled": True, "module": "None", "model": model(host), "save_detected_map": False}
-    more = {"alwayson_scripts": {"ControlNet": {"args": [{**common, **unit}]}}} if unit else {}
+    more = {} if unit is None else {"alwayson_scripts": {"ControlNet": {"args": [{**common, **unit}]}}}
     return stills(host.txt2img({**CLIP, **(settings or {})}, sampler_name="Euler", **fields, **more)).astype(int)
 
 
@@ -80,14 +80,6 @@ def test_a_disabled_unit_does_nothing(host, hints):
 def test_a_unit_without_a_picture_has_the_sources_frames(host, hints):
     source = {"video_path": str(hints), "video_length": 0}
     assert (frames(host, {}, source) == frames(host, {"batch_image_dir": str(hints)}, source)).all()
-
-
-def test_img2img_starts_from_the_source(host, hints):
-    fields = {"sampler_name": "Euler", "denoising_strength": 0.3, "steps": 10}
-    made = stills(host.img2img([], {**CLIP, "video_path": str(hints), "video_length": 0}, **fields)).astype(int)
-    source = np.stack([np.array(Image.open(path).convert("RGB")) for path in sorted(hints.iterdir())]).astype(int)
-    distance = np.abs(made[:, None] - source[None]).mean((2, 3, 4))  # [frame, picture of the source]
-    assert distance.argmin(1).tolist() == list(range(FRAMES)), distance.round()
 
 
 def test_a_folder_with_too_few_pictures_is_refused(host, hints):
