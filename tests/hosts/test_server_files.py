@@ -43,6 +43,15 @@ def find(value, **how):
     return server_files.find(str(value), "motion mask", REMEDY, **how)
 
 
+@pytest.mark.parametrize("name", ["9" * 300, "a/" * 2000, "x" * 300 + ".mp4"])
+def test_a_name_longer_than_the_system_allows_is_a_missing_file(host, places, name):
+    from animatediff.hosts.a1111 import finished
+
+    assert find(name) == (places.allowed / name)
+    with pytest.raises(MediaError, match="no such file"), finished.of_request(name):
+        pass
+
+
 def refusal(value) -> str:
     with pytest.raises(MediaError) as caught:
         find(value)

@@ -17,6 +17,7 @@ from modules import devices, images, shared
 from PIL import Image
 
 from animatediff import settings as table
+from animatediff import user_paths
 from animatediff.clip import interpolation, job, retime
 from animatediff.clip.finished import Finished
 from animatediff.clip.preflight import Preflight
@@ -240,7 +241,7 @@ def of_request(value: Any) -> Iterator[Source]:
             yield Source(file, "", file.stem, samples)
         return
     path = server_files.find(value, FILE, REMEDY)
-    if not path.exists():
+    if not user_paths.there(path):
         raise MediaError("there is no such file", where=FILE, remedy=REMEDY)
     if path.is_dir():
         try:

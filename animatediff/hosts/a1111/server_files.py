@@ -12,6 +12,7 @@ from typing import Any
 
 from modules import paths_internal, shared
 
+from animatediff import user_paths
 from animatediff.errors import MediaError
 from animatediff.motion.library import inside
 from animatediff.parameters import LONGEST
@@ -44,7 +45,7 @@ def find(value: str, where: str, remedy: str, *, anywhere: bool = False) -> Path
     found = [path for folder in folders() if (path := _within(written, folder))]
     if not found:
         raise MediaError("this server does not read files there", where=where, remedy=remedy)
-    return next((path for path in found if path.exists()), found[0])
+    return next(filter(user_paths.there, found), found[0])
 
 
 def allowed(path: Path) -> bool:
