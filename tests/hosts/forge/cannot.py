@@ -3,8 +3,12 @@ from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
 SNR = {"test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ"}
+INFOTEXT = "Forge answers HTTP 500 to each request with `infotext`, also to a plain one"
 FORGE = {
     **SNR,
+    "test_a_clip_asked_for_by_its_infotext": INFOTEXT,
+    "test_the_infotext_names_the_mask": INFOTEXT,
+    "test_lists_and_infotext": INFOTEXT,
     "test_both_tabs_have_the_accordion": TICK,
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
     "test_a_request_cannot_point_the_folder_elsewhere": "Forge's API changes settings that are closed to API clients",
