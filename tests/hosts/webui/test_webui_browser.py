@@ -147,6 +147,7 @@ def test_the_lines_follow_the_controls(tab):
 def test_what_is_wrong_stands_in_view_in_the_pages_words(tab):
     tab.page.set_viewport_size({"width": 1600, "height": 1400})
     tab.open_accordion()
+    tab.tick()  # with gradio 4, opening does not
     for part, value, words in (
             ("overlap", "16", "Overlap: 16 is not less than the context length, 16. Use -1 to 15, or a longer Context "
              "length; -1 is a quarter of it."), ("fps", "0.001", "FPS: 0.001 is out of range.")):
