@@ -117,11 +117,11 @@ def test_the_infotext_names_the_mask_and_makes_the_clip_again(host, files):
 
 
 @pytest.mark.parametrize(("change", "parts"), [
-    ({"motion_mask": "/etc/passwd"}, ("motion mask", "neither a picture nor a video")),
+    ({"motion_mask": "/etc/passwd"}, ("motion mask", "does not read files there")),
     ({"motion_mask": "nowhere.png"}, ("nowhere.png", "no such file")),
     ({"motion_mask": "data:image/png;base64,aGVsbG8="}, ("motion_mask", "base64")),
     ({"motion_mask": mask(9)[:44]}, ("damaged",)), ({"motion_mask": {"image": "x"}}, ("motion_mask", "text")),
-    ({"motion_mask": "A" * 200_000}, ("motion mask", "cannot be read")),
+    ({"motion_mask": "A" * 200_000}, ("motion_mask", "not a picture or video in base64")),
     ({"motion_scale": "0: 1, 8"}, ("motion_scale", "key frame")),
     ({"motion_scale": -1}, ("motion_scale", "from 0 to 10")),
     ({"motion_effect": 2.5}, ("motion_effect", "from 0 to 2")), ({"motion_mask_max": "white"}, ("motion_mask_max",)),
