@@ -38,7 +38,7 @@ AGAIN = [  # loops over the sampler, with samplers that draw noise and one that 
     for sampler in ("Euler", "Euler a", "Heun")]
 # Less guidance, which multiplies rounding: that of the timestep alone is 5e-5, since hosts find it in float32.
 ROWS = [replace(row, settings={"cfg": 2.0, **row.settings}) for row in (*COMPARED, *AGAIN) if row.name not in REFUSED]
-QUICK = ("loop seamless", "motion LoRA travels", "FreeInit, init", "seam_repair, per clip, Euler a")
+QUICK = ("motion LoRA travels", "FreeInit, init", "seam_repair, per clip, Euler a")
 # The others are slow.
 NAMED = ("formats", "returns", "motion_mask", "last_frame", "fit")  # in another way, or for the WebUI alone
 

@@ -14,8 +14,10 @@ from benchmarks import gpu
 from benchmarks.gpu import places
 from benchmarks.gpu.plan import FULL
 
+SLOW = ("calls", "compiled", "profile", "step")
 
-@pytest.mark.parametrize("part", [slow(part) if part in ("compiled", "profile") else part for part in gpu.PARTS])
+
+@pytest.mark.parametrize("part", [slow(part) if part in SLOW else part for part in gpu.PARTS])
 def test_each_part_runs(part):
     told = []
     found = gpu.run(quick=True, only=(part,), done=lambda name, rows: told.append((name, rows)))

@@ -68,6 +68,7 @@ def settings(**more):
                   "size": "64x64", **more})
 
 
+@pytest.mark.slow
 def test_a_plan_is_of_one_run_and_can_be_run_again(tiny):
     pipeline = Pipeline.load(tiny.checkpoint, tiny.module, device="cpu", dtype="fp32")
     for sampler in ("UniPC", "Euler a", "Heun", "DPM++ SDE"):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
+from slow_cases import slow
 
 from animatediff.engine.pipeline import Pipeline
 from animatediff.sampling import memory
@@ -84,9 +85,9 @@ class Short:
 
 
 @pytest.mark.parametrize("limits, rungs, rows, schedule", [
-    (dict(rows=16), [TWO], {8, 16}, "static standard"),
+    slow(dict(rows=16), [TWO], {8, 16}, "static standard"),
     (dict(rows=8), [TWO, WINDOWS], {8}, "static standard"),
-    (dict(rows=4), [TWO, WINDOWS, APART], {4}, "static standard"),
+    slow(dict(rows=4), [TWO, WINDOWS, APART], {4}, "static standard"),
     (dict(whole=False), [TWO, WINDOWS, APART, PARTS], {4}, "static standard"),
     (dict(rows=9), [TWO, WINDOWS, APART], {9}, "views"),
 ], ids=["two", "one", "apart", "parts", "views"])  # fmt: skip
@@ -104,6 +105,7 @@ def test_each_fallback_gives_the_same_clip(pipeline, monkeypatch, limits, rungs,
     close(found, expected)
 
 
+@pytest.mark.slow
 def test_fallbacks_in_fp32_give_the_same_clip(single, monkeypatch):
     asked = dict(size="128x128", frames=7)
     expected = single.sample(settings(**asked, windows_per_call=1))
@@ -122,7 +124,7 @@ def test_fallbacks_last_until_the_end_of_the_run(pipeline, monkeypatch):
         assert short.calls - len(short.rows) == 1, "one call fails"
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(
+@pytest.mark.parametrize("error", [slow(MemoryError()), RuntimeError(
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: "
     "can't allocate memory: you tried to allocate 9")])
 def test_errors_about_the_hosts_memory_are_recognised(pipeline, monkeypatch, error):

@@ -28,7 +28,7 @@ def rows(pipeline):
     handle.remove()
 
 
-@pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
+@pytest.mark.parametrize("sampler", [slow("DDIM"), "Heun"])
 def test_whole_steps_run_both_prompts_and_others_one(pipeline, rows, sampler):
     pipeline.sample(settings(sampler=sampler))
     whole = step_reuse.whole_steps("draft", 9)
@@ -37,7 +37,7 @@ def test_whole_steps_run_both_prompts_and_others_one(pipeline, rows, sampler):
 
 
 @pytest.mark.parametrize("more", [
-    {}, slow({"cfg": 1}), slow({"frames": 6, "closed_loop": "seamless"}), {"enable": False},
+    {}, slow({"cfg": 1}), slow({"frames": 6, "closed_loop": "seamless"}), slow({"enable": False}),
     slow({"freeinit_iterations": 2, "steps": 8})], ids=str)
 def test_clip_is_reproducible_and_close_to_the_exact_one(pipeline, rows, more):
     before = [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()]

@@ -35,6 +35,7 @@ def oval(path, width=64, height=64):
     return path
 
 
+@pytest.mark.slow
 def test_motion_scale_equals_scaled_keys(pipeline, tiny, tmp_path):
     """Compared with a module whose to_k weights are scaled, over several windows and with CFG."""
     ordinary = pipeline.sample(settings())

@@ -56,7 +56,7 @@ def plain(pipeline):
         return pipeline.unet(x, 500, encoder_hidden_states=torch.ones(2, 77, 16)).sample
 
 
-@pytest.mark.parametrize("cfg", [1.0, 6.0])
+@pytest.mark.parametrize("cfg", [slow(1.0), 6.0])
 @pytest.mark.parametrize("enable", [False, True])
 def test_stills_parity_with_diffusers_pipeline(pipeline, tiny, enable, cfg):
     """A module with zero proj_out gives a batch of stills with the module's noise schedule.

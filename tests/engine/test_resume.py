@@ -146,6 +146,7 @@ def same_files(folder, one, other):
     assert not (folder / f"{one}/00005.png").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_run_with_a_source_video_continues_bit_for_bit(run, source, tmp_path):
     asked = ["render", "x", *ASKED, *SOURCE]
     assert run(*asked, "--out", "whole.mp4")[0] == 0

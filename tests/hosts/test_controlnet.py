@@ -199,7 +199,7 @@ def test_every_row_has_the_hint_of_its_frame(host, pictures, way):
         assert {size for size, _, _ in host.seen} == {8, 16}
 
 
-@pytest.mark.parametrize("source", ["video, txt2img", "video, img2img", "start pictures, img2img"])
+@pytest.mark.parametrize("source", ["video, txt2img", slow("video, img2img"), "start pictures, img2img"])
 def test_a_unit_without_a_picture_has_the_sources_frames(host, pictures, source):
     """And one with a picture keeps it."""
     tab, fields = source.split(", ")[1], {}

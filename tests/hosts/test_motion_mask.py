@@ -60,6 +60,7 @@ def test_no_effect_is_no_module(host):
     assert same(clip(host, motion_effect=0), clip(host, model="still.safetensors"))
 
 
+@pytest.mark.slow
 def test_each_pass_tells_its_own_steps(host, monkeypatch):
     from animatediff.motion import Steering
 

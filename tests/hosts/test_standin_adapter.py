@@ -217,6 +217,7 @@ def test_a_kind_of_noise_numbers_the_seeds_of_every_clip(host):
     assert np.abs(frames[0].astype(int) - frames[3]).max() > 10
 
 
+@pytest.mark.slow
 def test_the_unet_never_sees_more_than_a_window(host):
     rows = []
     unet = host.shared.sd_model.model.diffusion_model
@@ -334,6 +335,7 @@ CASES = {
     "no frames a second": lambda host: animate(host, {"fps": -1}),
     "overlap": lambda host: animate(host, {"overlap": 16}),
 }
+SLOW = ("DDIM", "Hires. fix", "an error", "an interrupt in Hires. fix")
 REFUSED = {  # the message's parts: the problem and the remedy
     "too wide": ("wide.safetensors", "64/64/64/64", "32/32/32/32", "Pick"),
     "of SDXL": ("hotshot.safetensors", "SDXL", "SD1.5", "Pick"),
@@ -346,7 +348,7 @@ REFUSED = {  # the message's parts: the problem and the remedy
 ERRORS = {"an error", "an error in a window", "an error in Hires. fix"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [slow(name) if name in SLOW else name for name in CASES])
 def test_everything_is_as_before(host, name):
     wanted = plain(host)
     before = snapshot(host)

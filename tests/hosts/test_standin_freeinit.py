@@ -215,6 +215,7 @@ def test_from_a_picture_high_frequencies_are_fresh_and_scaled_as_the_hosts(host,
     torch.testing.assert_close(passes[1].noise, 0.8 * fresh, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_from_a_picture_with_fast_sampling(host, passes):
     from_picture(host, {**THREE, "freeinit_fast": True})
     assert [one.steps for one in passes] == [1, 3, 5]  # int(0.7 · 6) + 1 are done
@@ -251,7 +252,7 @@ def test_progress_counts_all_iterations(host, fast):
 
 
 @pytest.mark.parametrize("what", ["interrupt", "skip"])
-@pytest.mark.parametrize("call", [4, slow(6), 8])
+@pytest.mark.parametrize("call", [slow(4), slow(6), 8])
 def test_stopped_in_a_later_iteration_the_clip_is_the_last_whole_one(host, what, call):
     """Three steps each: calls 4 to 6 belong to the second iteration, 7 to 9 to the third."""
     iterations = (call - 1) // 3
@@ -316,6 +317,7 @@ def test_everything_is_as_before(host, name):
 # -- kinds of noise ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_free_noise_in_both_passes_and_in_the_noise_of_steps(host, passes):
     settings = {**STILL, "noise": "FreeNoise", "video_length": 11, "batch_size": 4, "overlap": 1}
     animate(host, settings, sampler_name="Euler a", steps=2, enable_hr=True,
@@ -336,6 +338,7 @@ def test_free_noise_with_free_init(host, passes):
     torch.testing.assert_close(passes[1].noise, mixed(seen, fresh), atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_free_noise_says_the_seed_that_the_user_gave(host):
     answer = animate(host, {"noise": "FreeNoise", "video_length": 9, "batch_size": 4})
     assert f"Seed: {REQUEST['seed']}" in answer.info["infotexts"][0]

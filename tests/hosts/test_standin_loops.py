@@ -47,6 +47,7 @@ def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, ta
     assert told.calls == count[0]
 
 
+@pytest.mark.slow
 def test_hires_fix_is_repaired_in_its_second_pass_alone(host):
     fields = dict(enable_hr=True, hr_upscaler="Latent", hr_second_pass_steps=2, steps=2, denoising_strength=0.6)
     without = frames_of(animate(host, FRAMES, **fields))
@@ -60,7 +61,7 @@ def test_hires_fix_is_repaired_in_its_second_pass_alone(host):
     assert sizes == sorted(sizes), "the first pass is not touched again"
 
 
-@pytest.mark.parametrize("what", ["interrupt", "skip"])
+@pytest.mark.parametrize("what", ["interrupt", slow("skip")])
 def test_an_interrupted_repair_leaves_the_finished_clip(host, what):
     without = frames_of(animate(host, FRAMES, steps=3))
     count, handle = unet_calls(host)

@@ -47,7 +47,7 @@ def near(a, b):
 
 
 @pytest.mark.parametrize("limits, rungs, rows", [
-    (dict(rows=32), [], [24] * 3), slow(dict(rows=16), [TWO], [16, 8] * 3), slow(dict(rows=8), [TWO, ONE], [8] * 9),
+    slow(dict(rows=32), [], [24] * 3), slow(dict(rows=16), [TWO], [16, 8] * 3), slow(dict(rows=8), [TWO, ONE], [8] * 9),
     (dict(rows=4), [TWO, ONE, APART], [4] * 18), slow(dict(rows=4, whole=False), [TWO, ONE, APART, PARTS], [4] * 18),
     slow(dict(rows=4, error=SHORTAGES["of the host"]), [TWO, ONE, APART], [4] * 18),
 ], ids=["enough", "two", "one", "apart", "parts", "the host's"])  # fmt: skip
@@ -84,6 +84,7 @@ def test_whatever_the_host_does(host, what):
     assert plain(host) == wanted
 
 
+@pytest.mark.slow
 def test_the_rung_is_kept_for_the_pass_and_no_longer(host):
     for _ in range(2):
         with memory(host, 4) as calls:

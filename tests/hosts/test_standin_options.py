@@ -75,6 +75,7 @@ def test_what_is_changed_while_a_clip_is_made_stays_and_changes_nothing_about_it
     assert host.opts.data["batch_cond_uncond"] is False
 
 
+@pytest.mark.slow
 def test_a_repair_of_the_seam_takes_no_notice_of_what_is_for_img2img_alone(host):
     wanted = made(host, "txt2img")
     host.opts.data.update(CHOSEN, batch_cond_uncond=True)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from slow_cases import slow
 
 from animatediff.clip.finished import Finished
 from animatediff.errors import SettingsError
@@ -144,7 +145,7 @@ def test_the_hosts_upscalers_alone(host):
     assert made.text.startswith(clip.text) and made.text.endswith("refined: 64x64 to 96x64 by Halving")
 
 
-@pytest.mark.parametrize("strength", [0, 0.6])
+@pytest.mark.parametrize("strength", [slow(0), 0.6])
 def test_the_clips_sound_is_kept(host, strength):
     """Exact samples in FFV1's MKV, which has FLAC; a curve of the clip still follows them."""
     av = pytest.importorskip("av")

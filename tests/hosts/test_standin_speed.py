@@ -75,10 +75,12 @@ def test_apart_roles_and_parts_of_and(host, rows):
     assert rows == [[12, 1] if step else [4, 0] for step in whole]
 
 
+@pytest.mark.slow
 def test_few_steps_are_the_exact_clip(host):
     assert np.array_equal(*(frames_of(animate(host, one, steps=7)) for one in (DRAFT, EXACT)))
 
 
+@pytest.mark.slow
 def test_each_pass_begins_anew(host, rows):
     fields = {"steps": 8, "enable_hr": True, "hr_upscaler": "Latent",
               "denoising_strength": 1.0, "hr_second_pass_steps": 8}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from slow_cases import slow
 from video_helpers import SETTINGS, moving, psnr
 
 from animatediff.errors import MediaError
@@ -127,7 +128,7 @@ def test_gif_of_many_colours_is_close(tmp_path, ffmpeg, style, dither):
 PICTURES = st.lists(st.sampled_from(["all", "inside", "left", "same", "back", "like an earlier one"]), max_size=10)
 
 
-@pytest.mark.parametrize("dither", [True, False])
+@pytest.mark.parametrize("dither", [True, slow(False)])
 @settings(max_examples=40)
 @given(PICTURES, st.integers(2, 4), st.integers(0, 2**32 - 1))
 def test_ffmpegs_palette_is_used_in_threads_as_in_one(dither, changes, threads, seed):

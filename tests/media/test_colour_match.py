@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from slow_cases import slow
 from test_score import picture, score, whole
 
 from animatediff.clip import colour
@@ -93,7 +94,7 @@ def test_the_source_gives_its_mean_and_deviation():
     assert all(np.array_equal(a, b) for a, b in zip(same, frames))
 
 
-@pytest.mark.parametrize("kind", ["arrays", "pictures"])
+@pytest.mark.parametrize("kind", ["arrays", slow("pictures")])
 def test_a_job_writes_and_measures_matched_frames(tmp_path, kind):
     settings = parse({"color_match": "first frame", "score": True})
     clip, told = drifting(moving(), (0.4, 0.5, -0.3)), []

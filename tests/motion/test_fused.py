@@ -9,6 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
+from slow_cases import slow
 from test_packed import float64_result, transformer
 from test_whole import laid_out, steering, with_gradients
 
@@ -98,7 +99,7 @@ def test_input_in_another_precision(of_x):
     assert found.dtype == of_x and (found.double().cpu() - exact).abs().max() <= 2e-2 * exact.abs().max()
 
 
-@pytest.mark.parametrize("change", ["written", "exchanged", "hooked", "another forward"])
+@pytest.mark.parametrize("change", ["written", slow("exchanged"), slow("hooked"), "another forward"])
 def test_changes_of_a_layer_take_effect(change):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     before, layer = run(site, x, 4), site.transformer_blocks[0].attention_blocks[0].to_out[0]
@@ -182,6 +183,7 @@ def test_numbers_whose_squares_overflow_half_precision():
     assert (found.double().cpu() - exact).abs().max() <= 1e-3 * exact.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_trials")
 def test_out_of_memory_does_not_disable_the_kernels(monkeypatch):
     from animatediff.motion import fused

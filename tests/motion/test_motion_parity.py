@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from slow_cases import slow
 
 from animatediff.motion import FAMILIES, injected
 from animatediff.motion.naming import to_diffusers, to_original
@@ -24,7 +25,7 @@ def adapter_of(module):
 
 
 @pytest.mark.usefixtures("tiling")
-@pytest.mark.parametrize("name", ["v2", "v3", "v1", "LongAnimateDiff", "AnimateDiff-SDXL", "HotShot-XL"])
+@pytest.mark.parametrize("name", ["v2", "v3", slow("v1"), slow("LongAnimateDiff"), "AnimateDiff-SDXL", "HotShot-XL"])
 def test_unet_agrees_with_unet_motion_model(name, make_module, make_host, inputs, clips_of):
     """diffusers computes the motion GroupNorm over frames and those of ResBlocks per frame; ours is set to the same."""
     matched = dict(module_norm_over_frames=True, resnet_norm_over_frames=False, out_norm_over_frames=False)
@@ -51,6 +52,7 @@ def test_names_convert_to_diffusers_and_back(make_module):
     assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_loads(make_module, tmp_path):
     """An adapter saved by diffusers loads, from its folder and from its weight file."""
     from animatediff.motion import describe, load

@@ -37,7 +37,7 @@ class NormOfEachFrame(nn.GroupNorm):
         return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
-@pytest.mark.parametrize("name, method", [("v2", "pyramid"), ("v3", "flat"), slow("AnimateDiff-SDXL", "pyramid")])
+@pytest.mark.parametrize("name, method", [("v2", "pyramid"), slow("v3", "flat"), slow("AnimateDiff-SDXL", "pyramid")])
 def test_a_full_last_window_agrees_with_freenoise(name, method, make_module, make_host, inputs):
     diffusers = pytest.importorskip("diffusers")
     from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
