@@ -70,21 +70,20 @@ def test_data_above_the_limit_is_refused(host, monkeypatch):
 
 def test_an_uploaded_sound_goes_into_the_text_field(host, tmp_path, monkeypatch):
     from animatediff.hosts.a1111.server_sound import KEPT
-    from animatediff.hosts.shared.file_upload import FileUpload
+    from animatediff.hosts.shared.upload import Upload
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     upload = tmp_path / "uploads" / "beat.wav"
     upload.parent.mkdir()
     upload.write_bytes((host.data / "beat.wav").read_bytes())
-    gr = SimpleNamespace(File=lambda **given: SimpleNamespace(), Error=ValueError)
-    control = FileUpload(gr, "upload", "Upload a sound", ["audio"], KEPT.uploaded)
-    names = {control.taken(str(upload)), control.taken(SimpleNamespace(name=str(upload)))}  # gradio 4.40 and 3.41
-    assert KEPT.find(*names).read_bytes() == upload.read_bytes() and control.taken(None) == ""
+    control = Upload(SimpleNamespace(Error=ValueError), SimpleNamespace(), KEPT.uploaded)
+    names = {control.values(str(upload)), control.values(SimpleNamespace(name=str(upload)))}  # gradio 4.40 and 3.41
+    assert KEPT.find(*names).read_bytes() == upload.read_bytes() and control.values(None) == ""
     with pytest.raises(ValueError, match="no upload"):
-        control.taken(str(host.data / "beat.wav"))
+        control.values(str(host.data / "beat.wav"))
     upload.write_bytes(b"GIF89a, which is no sound")
     with pytest.raises(ValueError, match="no file that can be read"):
-        control.taken(str(upload))
+        control.values(str(upload))
 
 
 @pytest.mark.parametrize("settings, problem", [

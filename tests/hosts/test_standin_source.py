@@ -172,11 +172,11 @@ def test_kept_files_that_were_not_used_for_long_make_room(host, near, monkeypatc
     assert kept.keep(data + b"4") and len(list(kept.folder.iterdir())) == 5, "used within a day"
     for age, name in enumerate(names):
         os.utime(kept.folder / name, (0, 1000 - age))
-    assert kept.find(names[3])  # now used last
+    assert kept.find(names[3]) and kept.keep(data + bytes([2])) == names[2]  # now used last
     (kept.folder / "notes.txt").write_text("of the user")
     kept.keep(data + b"5")
     left = {path.name for path in kept.folder.iterdir()}
-    assert names[3] in left and "notes.txt" in left and not left & set(names[:3]) and len(left) == 4
+    assert {*names[2:], "notes.txt"} < left and not left & set(names[:2]) and len(left) == 5
 
 
 def test_start_pictures_have_a_mask_as_well(host):

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from modules import devices, images, shared
-from PIL import Image
 
 from animatediff import settings as table
 from animatediff import user_paths
@@ -139,24 +139,19 @@ class Interpolating:
         retimed, clip = self.retimed, self.clip
         stream = retimed.stream(devices.device)
         sound, notes = retimed.sound(clip.sound)
-        files, first = job.Job(), None
-        files.begin(job.Clip(retimed.count, self.request.format or (clip.format,), float(retimed.plays),
-                             lambda known: retimed.text, lambda taken: self.source.place("interpolated", taken),
-                             clip.loop_number, options=options.write_options(), sound=sound))
-        try:
+
+        def frames() -> Iterator[np.ndarray]:
             for done, frame in enumerate(retimed.frames(stream), 1):
-                first = first or Image.fromarray(job.eight_bits(frame))
-                files.add(frame)
+                yield frame
                 if progress(done, retimed.count, f"AnimateDiff: frame {done} of {retimed.count}"):
                     notes.append(f"interrupted after {done} of {retimed.count} frames")
-                    break
-            written = files.finish()
-        except BaseException as error:
-            files.fail(error)
-            raise
-        assert written is not None and first is not None, "a clip has frames"
-        return Refined(results.clips(written) or written.paths, first, written.frames, float(retimed.plays),
-                       written.text, [*notes, *stream.notes, *written.notes])
+                    return
+
+        written, first = results.write(frames(), job.Clip(
+            retimed.count, self.request.format or (clip.format,), float(retimed.plays), lambda known: retimed.text,
+            lambda taken: self.source.place("interpolated", taken), clip.loop_number, options=options.write_options(),
+            sound=sound))
+        return Refined.of(written, first, float(retimed.plays), [*notes, *stream.notes, *written.notes])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from animatediff.settings import BY_NAME
 
 FEW = 12  # names that an error lists
 
+
 def answer(operation: Operation, body: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the files as paths and as base64, and facts about them, such as the number of frames."""
     with _planned(operation, body) as planned, _job(name, str(planned)):

@@ -46,20 +46,19 @@ class KeptFiles:
         file = self.folder / name if NAME.fullmatch(name) else None
         if file is None or not file.is_file() or file.is_symlink():
             return None
-        with suppress(OSError):
-            os.utime(file)  # see `shrink`
-        return file
+        return self._used(file)
 
     def keep(self, data: bytes) -> str:
         """Save a file's bytes. Return its name."""
         file = self.folder / f"{hashlib.sha256(data).hexdigest()[:16]}.{opening.ending(data)}"
-        if not file.is_file():
-            try:
-                disk.make_folder(file.parent)
-                disk.write(file, data)
-            except OSError as error:
-                raise self._not_kept(error, file) from error
-            self.shrink()
+        if file.is_file():
+            return self._used(file).name
+        try:
+            disk.make_folder(file.parent)
+            disk.write(file, data)
+        except OSError as error:
+            raise self._not_kept(error, file) from error
+        self.shrink()
         return file.name
 
     def copy(self, path: Path) -> str:
@@ -70,7 +69,7 @@ class KeptFiles:
                 raise MediaError("is no file that can be read", where=self.what, remedy=f"Give {self.accepted}")
             file = self.folder / f"{content(path)[:16]}.{found.ending}"
             if file.is_file():
-                return file.name
+                return self._used(file).name
             source.seek(0)
             try:
                 disk.make_folder(file.parent)
@@ -114,6 +113,12 @@ class KeptFiles:
             with suppress(OSError):
                 file.unlink()
                 size -= bytes_
+
+    def _used(self, file: Path) -> Path:
+        """Return the file, with the time of its last use set to now; see `shrink`."""
+        with suppress(OSError):
+            os.utime(file)
+        return file
 
     def _not_kept(self, error: OSError, file: Path) -> MediaError:
         return MediaError(f"the {self.what} was not kept ({error.strerror})", where=str(file), remedy=REMEDY)

@@ -52,6 +52,11 @@ class Refined:
     notes: list[str] = field(default_factory=list)
     error: BeforeAfter | None = None  # the temporal error, if it was measured
 
+    @classmethod
+    def of(cls, written: job.Written, first: Image.Image, fps: float, notes: list[str],
+           error: BeforeAfter | None = None) -> Refined:
+        return cls(results.clips(written) or written.paths, first, written.frames, fps, written.text, notes, error)
+
 
 def schema() -> dict[str, Any]:
     """Return the properties of a request as JSON schemas, including every parameter of a clip by its name."""
@@ -180,28 +185,20 @@ class Refinement:
             count = len(written.held)
             for number, _ in enumerate(meter.watched(map(_pixels, written.held)), 1):
                 progress(number, count, f"AnimateDiff: temporal error, frame {number} of {count}")
-        return Refined(results.clips(written) or written.paths, written.held[0], written.frames, made.settings.fps,
-                       written.text, [*made.notes, *(meter.notes if meter else ())], meter)
+        return Refined.of(written, written.held[0], made.settings.fps,
+                          [*made.notes, *(meter.notes if meter else ())], meter)
 
     def _written(self, frames: Iterator[Image.Image], text: str, place: Place, alpha: StoredPictures | None
                  ) -> Refined:
         """Write the frames as files, without using a model."""
-        files, first, settings, meter = job.Job(), None, self.settings, self._meter()
-        files.begin(job.Clip(
+        settings, meter = self.settings, self._meter()
+        clip = job.Clip(
             len(self.order), [name for name in settings.formats if name in WRITERS], settings.fps, lambda known: text,
             place, settings.loop_number, options=writing.options(settings, options.write_options()),
-            sound=sound_kept(self.clip, settings), alpha=None if alpha is None else alpha.__getitem__))
-        try:
-            for pixels in meter.watched(map(_pixels, frames)):
-                first = first or Image.fromarray(pixels)
-                files.add(pixels)
-            written = files.finish()
-        except BaseException as error:
-            files.fail(error)
-            raise
-        assert written is not None and first is not None, "a clip has frames"
-        return Refined(results.clips(written) or written.paths, first, written.frames, settings.fps, written.text,
-                       [*written.notes, *meter.notes, *writing.of_enlarged(settings)], meter)
+            sound=sound_kept(self.clip, settings), alpha=None if alpha is None else alpha.__getitem__)
+        written, first = results.write(meter.watched(map(_pixels, frames)), clip)
+        return Refined.of(written, first, settings.fps, [*written.notes, *meter.notes, *writing.of_enlarged(settings)],
+                          meter)
 
     def _meter(self) -> BeforeAfter:
         return BeforeAfter(lambda: map(np.asarray, self.clip.pictures()))

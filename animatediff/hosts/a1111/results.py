@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from animatediff.clip.job import Written
+from animatediff.clip.job import Clip, Job, Written, eight_bits
 from animatediff.settings import Settings
 
 
@@ -37,6 +38,22 @@ class ClipPicture(Image.Image):
 def folder(samples: str) -> Path:
     """Return AnimateDiff/DATE in the host's folder for this kind of picture."""
     return Path(samples) / "AnimateDiff" / datetime.date.today().isoformat()
+
+
+def write(frames: Iterable[Any], clip: Clip) -> tuple[Written, Image.Image]:
+    """Write a clip's frames as they come. Return the result and the first frame. An error keeps the frames so far."""
+    files, first = Job(), None
+    files.begin(clip)
+    try:
+        for frame in frames:
+            first = first or Image.fromarray(eight_bits(frame))
+            files.add(frame)
+        written = files.finish()
+    except BaseException as error:
+        files.fail(error)
+        raise
+    assert written is not None and first is not None, "a clip has frames"
+    return written, first
 
 
 def clips(written: Written) -> list[Path]:

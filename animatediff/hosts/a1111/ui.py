@@ -23,10 +23,9 @@ from animatediff.hosts.a1111.module_list import ModuleList
 from animatediff.hosts.a1111.page_lines import box, lines, paragraph
 from animatediff.hosts.a1111.page_parts import by_elem_id
 from animatediff.hosts.shared import infotext
-from animatediff.hosts.shared.file_upload import FileUpload
 from animatediff.hosts.shared.lora_picker import LoraPicker
 from animatediff.hosts.shared.mask_painter import Painter
-from animatediff.hosts.shared.video_upload import VideoUpload
+from animatediff.hosts.shared.upload import SourceUpload, Upload
 from animatediff.parameters import Parameter
 
 MODULE = "motion_module"
@@ -270,7 +269,7 @@ class _Page:
     tab: str
     components: list[Any]
     modules: ModuleList
-    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter, VideoUpload, FileUpload
+    beside: dict[str, Any]  # name of a control -> its helper: LoraPicker, Painter or Upload
     shown: Any  # displays the lines
 
     def component(self, name: str) -> Any:
@@ -319,12 +318,16 @@ def _connect(ours: _Page, last: Any, listing: tuple[Any, ...], renew: Any) -> No
         ours.beside[name].connect(ours.component(name), **QUIET)
 
 
-BESIDE = {LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask),
-          SOURCE: lambda gr, tab: VideoUpload(gr, tab, _keep_source),
-          SOURCE_MASK: lambda gr, tab: FileUpload(gr, f"{tab}-ad-mask-upload", "Upload a mask of the source",
-                                                  ("image", "video"), _keep_source),
-          SOUND: lambda gr, tab: FileUpload(gr, f"{tab}-ad-sound-upload", "Upload a sound", ("audio", "video"),
-                                            _keep_sound)}
+BESIDE = {
+    LORA: lambda gr, tab: LoraPicker(gr, tab, _lora_names), MASK: lambda gr, tab: Painter(gr, tab, _keep_mask),
+    SOURCE: lambda gr, tab: SourceUpload(gr, gr.Video(
+        label="Upload a source video", height=240, elem_id=f"{tab}-ad-source-upload"), _keep_source),
+    SOURCE_MASK: lambda gr, tab: Upload(gr, gr.File(
+        label="Upload a mask of the source", file_types=["image", "video"], height=90,
+        elem_id=f"{tab}-ad-mask-upload"), _keep_source),
+    SOUND: lambda gr, tab: Upload(gr, gr.File(
+        label="Upload a sound", file_types=["audio", "video"], height=90, elem_id=f"{tab}-ad-sound-upload"),
+        _keep_sound)}
 
 
 def _preset(gr: Any, tab: str, page: dict[str, Any], ours: dict[str, Any]) -> None:

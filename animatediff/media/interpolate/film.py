@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, tensor_of, warped
+from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, loaded, tensor_of, warped
 from animatediff.media.interpolate.plan import halvings
 
 LEVELS = 7  # sizes of a frame, each half of the one before; the first is the frame's own
@@ -204,11 +204,7 @@ class Film:
         self.device = torch.device(device)
         layout = layout_of({key: tensor.shape for key, tensor in tensors.items()})
         assert layout is not None, "shapes are checked before a file is loaded"
-        with torch.device("meta"):
-            self.network = FilmNet(layout)
-        state = {key: tensors[key].float() for key in self.network.state_dict()}
-        self.network.load_state_dict(state, assign=True)
-        self.network.to(self.device).eval().requires_grad_(False)
+        self.network = loaded(lambda: FilmNet(layout), tensors, self.device)
 
     @torch.inference_mode()
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:

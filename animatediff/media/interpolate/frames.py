@@ -1,15 +1,25 @@
-"""What the networks share: frames as tensors, and pictures warped by a flow."""
+"""What the networks share: their weights, frames as tensors, and pictures warped by a flow."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Shapes = Mapping[str, Sequence[int]]
 WIDEST = 1024  # channels of a layer; published networks have 512 at most
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def loaded(make: Callable[[], Network], tensors: Mapping[str, Tensor], device: torch.device) -> Network:
+    """Return a network for inference in fp32. make: builds it. tensors: its weights by name; others are ignored."""
+    with torch.device("meta"):
+        network = make()
+    network.load_state_dict({key: tensors[key].float() for key in network.state_dict()}, assign=True)
+    return network.to(device).eval().requires_grad_(False)
 
 
 def tensor_of(frame: np.ndarray, multiple: int, device: torch.device) -> Tensor:

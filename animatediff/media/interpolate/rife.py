@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, tensor_of, warped
+from animatediff.media.interpolate.frames import WIDEST, Shapes, frame_of, loaded, tensor_of, warped
 
 SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks; each works at the frames' size divided by this
 LITE = 24, (32, 16, 8, 4, 1)  # the last block's width in 4.25 lite, and the scales there
@@ -185,11 +185,7 @@ class Rife:
         self.device = torch.device(device)
         layout = layout_of({key: tensor.shape for key, tensor in tensors.items()})
         assert layout is not None, "shapes are checked before a file is loaded"
-        with torch.device("meta"):
-            self.network = IFNet(layout)
-        state = {key: tensors[key].float() for key in self.network.state_dict()}
-        self.network.load_state_dict(state, assign=True)
-        self.network.to(self.device).eval().requires_grad_(False)
+        self.network = loaded(lambda: IFNet(layout), tensors, self.device)
 
     @torch.inference_mode()
     def between(self, a: np.ndarray, b: np.ndarray, times: Sequence[float]) -> list[np.ndarray]:
