@@ -143,6 +143,22 @@ def test_an_interrupt_keeps_the_frames_so_far(page, tmp_path, monkeypatch):
 # The API.
 
 
+def test_an_error_keeps_the_frames_so_far(host, monkeypatch):
+    from animatediff.hosts.a1111 import finished
+
+    def progress(done, total, text):
+        if done == 3:
+            raise RuntimeError("the network failed")
+
+    monkeypatch.setattr(finished, "progress", progress)
+    source = finished.Source(clip(host.data / "outputs"), samples=str(host.data / "outputs"), name="clip")
+    planned = finished.OPERATIONS["interpolate"].plan(source, {"method": "blend"})
+    with pytest.raises(RuntimeError, match="the network failed"):
+        planned.run()
+    made, = host.data.rglob("*interpolated.gif")
+    assert Image.open(made).n_frames == 3
+
+
 def ask(host, *, path="interpolate", **body):
     return sent(host, path, body)
 
@@ -341,7 +357,7 @@ def test_a_link_out_of_the_folder_is_not_followed(host, tmp_path_factory):
     assert "does not read" in ask(host, file="outputs/frames")
 
 
-def test_frames_of_several_sizes_are_refused_and_what_was_made_is_dropped(host):
+def test_frames_of_several_sizes_are_refused_before_anything_is_written(host):
     folder = host.data / "outputs" / "frames"
     folder.mkdir(parents=True)
     for number, width in enumerate((16, 16, 32)):

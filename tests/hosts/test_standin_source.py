@@ -10,6 +10,7 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +178,14 @@ def test_kept_files_that_were_not_used_for_long_make_room(host, near, monkeypatc
     kept.keep(data + b"5")
     left = {path.name for path in kept.folder.iterdir()}
     assert {*names[2:], "notes.txt"} < left and not left & set(names[:2]) and len(left) == 5
+
+
+def test_an_uploaded_source_sets_the_rate_to_its_own():
+    from animatediff.hosts.shared.upload import SourceUpload
+
+    gr = SimpleNamespace(update=lambda **change: change, Error=ValueError)
+    control = SourceUpload(gr, SimpleNamespace(), lambda path: "kept.mp4" if path else "")
+    assert control.values("walk.mp4") == ["kept.mp4", {"value": 0}] and control.values(None) == ["", {}]
 
 
 def test_start_pictures_have_a_mask_as_well(host):
