@@ -43,17 +43,11 @@ class Chosen:
     timeline: Timeline  # of the source
     indices: tuple[int, ...]  # numbers of the frames, ascending; a number may repeat
     fps: Fraction | None  # frames per second at which they play as fast as in the source, None without times
-    start: Fraction  # of the range, in seconds
-    end: Fraction
+    begin: Fraction  # time in the source at which the clip begins, in seconds
 
     def cut(self, frames: int) -> Chosen:
         """Return the first `frames` of them, or all with 0."""
         return replace(self, indices=self.indices[:frames]) if frames else self
-
-    @property
-    def begin(self) -> Fraction:
-        """The time in the source at which the clip begins: with a target rate `start`, else the first frame's time."""
-        return max(self.start, self.timeline.times[self.indices[0]]) if self.timeline.seconds else Fraction(0)
 
     @property
     def description(self) -> str:
@@ -94,7 +88,9 @@ class Selection:
                 raise SettingsError(f"no frame begins between {_seconds(start)} and {_seconds(end)}", where="video_end",
                                     remedy="Use a longer range, or set video_fps.")
         indices = indices[::self.every][:self.most or None]
-        return Chosen(source, tuple(indices), pace and pace / self.every, start, end)
+        # With a target rate, the first frame is the one in the middle of the time for which the clip shows it.
+        begin = start if self.fps else source.times[indices[0]]
+        return Chosen(source, tuple(indices), pace and pace / self.every, begin)
 
     def _of_pictures(self, source: Timeline) -> Chosen:
         for name, value in (("video_start", self.start), ("video_end", self.end), ("video_fps", self.fps)):
@@ -102,7 +98,7 @@ class Selection:
                 raise SettingsError("the source is pictures without times", where=name,
                                     remedy="Leave it out; video_every and video_max_frames work.")
         indices = range(len(source.times))[::self.every][:self.most or None]
-        return Chosen(source, tuple(indices), None, Fraction(0), Fraction(0))
+        return Chosen(source, tuple(indices), None, Fraction(0))
 
     def _range(self, source: Timeline) -> tuple[Fraction, Fraction]:
         start, end, whole = exact(self.start), exact(self.end), source.seconds

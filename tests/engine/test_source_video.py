@@ -126,6 +126,15 @@ def test_when_the_sources_sound_is_in_the_clip(made, given, sound, said):
     assert [note.rpartition("since the clip ")[2] for note in told] == ([said] if said else [])
 
 
+@pytest.mark.parametrize("given, begin", [
+    ({}, 0), ({"video_start": 0.51}, 7 / 12), ({"video_start": 0.5, "video_fps": 2}, 0.5), ({"video_fps": 1}, 0),
+    ({"video_fps": 4, "video_every": 2}, 0)], ids=str)
+def test_the_sound_begins_with_the_clip(made, given, begin):
+    """The source has 12 frames per second. At 1 per second the first frame is the one at 0.5 s, shown from 0 to 1 s."""
+    asked = settings(video_path=made[0] / "walk.mp4", formats=["MP4"], **given)
+    assert float(Inputs.read(asked, lambda name: made[0]).sound.begin) == pytest.approx(begin)
+
+
 def test_masks_that_do_not_belong_to_the_source(made, tmp_path):
     folder, _ = made
     with pytest.raises(SettingsError, match="mask_path: it needs a source video"):

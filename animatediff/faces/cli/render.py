@@ -67,7 +67,7 @@ def render(arguments: argparse.Namespace) -> int:
 
 
 def _inputs_described(plan: Plan) -> Iterator[str]:
-    """What is said before the run of the source and the sound."""
+    """Yield the lines on the source and the sound that are printed before the run."""
     from animatediff.clip import sounds
 
     if plan.inputs.source and plan.inputs.source.count > 1:

@@ -191,7 +191,7 @@ def clip(file: str | None, fps: float | None = None) -> Finished:
     if not file:
         raise SettingsError("no clip is named", where="FILE", remedy="Name a file or a folder of pictures")
     try:
-        return Finished.read(Path(file), fps or None)
+        return Finished.read(user_paths.named(file), fps or None)
     except MediaError as error:
         raise error.named({"from_fps": "--from-fps"}) from error
 
