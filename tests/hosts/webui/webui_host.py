@@ -85,7 +85,8 @@ FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
              {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow"},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
-               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
+               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge",
+                "animatediff-test-pretended-gpu": ROOT / "tests" / "hosts" / "forge" / "pretended_gpu"})
 KINDS = (A1111, FORGE, REFORGE)
 
 
