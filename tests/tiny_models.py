@@ -47,15 +47,18 @@ def write_checkpoint(folder: Path, name: str = "tiny") -> Path:
     return folder / f"{name}.safetensors"
 
 
-def write_module(path: Path, family: str = "v2", *, widths=WIDTHS, frames: int | None = None, seed: int = 1) -> Path:
-    """A motion module that does something: random weights, proj_out included."""
+def write_module(path: Path, family: str = "v2", *, widths=WIDTHS, frames: int | None = None, seed: int = 1,
+                 zero: bool = False) -> Path:
+    """A motion module that does something: random weights, proj_out included. With `zero`, one that does nothing."""
     from animatediff import motion
 
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     module = motion.build(widths, family, frames=frames)
     for site in module.sites().values():
-        torch.nn.init.normal_(site.temporal_transformer.proj_out.weight, std=0.1)
+        torch.nn.init.normal_(site.temporal_transformer.proj_out.weight, std=0.0 if zero else 0.1)
+        if zero:
+            torch.nn.init.zeros_(site.temporal_transformer.proj_out.bias)
     state = {key: value.clone().contiguous() for key, value in module.state_dict().items()}
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
     return path
