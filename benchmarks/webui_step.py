@@ -39,7 +39,7 @@ class Case:
     whole: bool  # whether text encoder and VAE have their full size
 
 
-WEBUI, FAMILY = Case(128, "v2", 5, whole=False), Case(64, "v3", 5, whole=True)
+WEBUI, FAMILY = Case(128, "v2", 5, whole=False), Case(64, "v3", 3, whole=True)
 
 
 def run(quick: bool = False) -> list[dict]:

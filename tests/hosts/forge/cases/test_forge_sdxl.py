@@ -20,6 +20,8 @@ JOBS = {
 @pytest.fixture
 def xl(host):
     """xl(family, zero, **fields): the frames of a clip, or with "" as the family, of a plain batch."""
+    if host.kind.name != "reForge":
+        pytest.skip("the checkpoint with small widths is written for reForge alone")
     host.post("/sdapi/v1/refresh-checkpoints", {}).expect()
 
     def made(family="", zero=False, **fields):
@@ -37,24 +39,22 @@ def xl(host):
         return ask(settings, **fields)
 
     yield made
-    for path in host.motion.glob("*SDXL*"):
-        path.unlink()
     for path in host.motion.glob("*XL*"):
         path.unlink()
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", [job for job in JOBS if job not in ("travel", "lengths", "negative")])
 def test_sdxl_without_motion_is_the_plain_batch(xl, job):
-    """A module whose last layers are zero changes nothing. Its schedule is the checkpoint's; samplers on timesteps have
-    another one."""
-    if job in ("DDIM", "travel"):
-        pytest.skip("a plain batch has another schedule or other prompts")
+    """A module whose last layers are zero changes nothing, and its schedule is the checkpoint's.
+
+    Prompts of unequal length are left out: without a clip, the host repeats the tokens of the shorter one.
+    """
     plain, clip = (stills(xl(*module, **JOBS[job])).astype(float) for module in ((), ("AnimateDiff-SDXL", True)))
     assert plain.shape == clip.shape and plain.std() > 5
     assert np.abs(clip - plain).mean() < 0.1, np.abs(clip - plain).mean((1, 2, 3))
 
 
-@pytest.mark.parametrize("family", ["AnimateDiff-SDXL", "HotShot-XL"])
+@pytest.mark.parametrize("family", [pytest.param("AnimateDiff-SDXL", marks=pytest.mark.slow), "HotShot-XL"])
 @pytest.mark.parametrize("job", JOBS)
 def test_sdxl_moves_in_windows(host, xl, job, family):
     host.watch()

@@ -10,7 +10,7 @@ import torch
 import yaml
 from ldm_patched.ldm.modules.diffusionmodules import openaimodel
 from ldm_patched.modules import ops, sd1_clip, sdxl_clip, supported_models, supported_models_base
-from modules import paths
+from modules import paths, script_callbacks
 from safetensors.torch import load_file, save_file
 
 FOLDER = Path(paths.models_path) / "Stable-diffusion"
@@ -71,6 +71,14 @@ def write(target, width, demo):
     (FOLDER / "xl.yaml").write_text(yaml.safe_dump(config))
 
 
+def with_schedule(model):
+    """The host's samplers read the schedule of SDXL from here, whatever the class above says."""
+    if getattr(model, "is_sdxl", False):
+        sigmas = model.forge_objects.unet.model.model_sampling.sigmas
+        model.alphas_cumprod = (1 / (sigmas**2 + 1)).to(model.alphas_cumprod)
+
+
+script_callbacks.on_model_loaded(with_schedule)
 for file in FOLDER.glob("demo.yaml"):
     TARGET, WIDTH = clip_target(Path(yaml.safe_load(file.read_text())["model"]["params"]["cond_stage_config"]["params"][
         "version"]))
