@@ -1,12 +1,14 @@
 """A tiny random image model and motion modules on disk, in the layouts that users have."""
 from __future__ import annotations
 
+import io
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 WIDTHS = (32, 32, 32, 32)
 
@@ -47,18 +49,25 @@ def write_checkpoint(folder: Path, name: str = "tiny") -> Path:
     return folder / f"{name}.safetensors"
 
 
-def write_module(path: Path, family: str = "v2", *, widths=WIDTHS, frames: int | None = None, seed: int = 1,
-                 zero: bool = False) -> Path:
-    """A motion module that does something: random weights, proj_out included. With `zero`, one that does nothing."""
+def write_module(path: Path, family: str = "v2", *, widths=WIDTHS, frames: int | None = None, seed: int = 1) -> Path:
+    """A motion module that does something: random weights, proj_out included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_module_file(path.suffix, family, tuple(widths), frames, seed))
+    torch.manual_seed(seed)  # the state of torch's generator does not depend on the cache
+    return path
+
+
+@cache
+def _module_file(suffix: str, family: str, widths: tuple[int, ...], frames: int | None, seed: int) -> bytes:
     from animatediff import motion
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     module = motion.build(widths, family, frames=frames)
     for site in module.sites().values():
-        torch.nn.init.normal_(site.temporal_transformer.proj_out.weight, std=0.0 if zero else 0.1)
-        if zero:
-            torch.nn.init.zeros_(site.temporal_transformer.proj_out.bias)
+        torch.nn.init.normal_(site.temporal_transformer.proj_out.weight, std=0.1)
     state = {key: value.clone().contiguous() for key, value in module.state_dict().items()}
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    return path
+    if suffix == ".safetensors":
+        return save(state)
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,6 +145,25 @@ def test_alone_nothing_is_said(load, capsys):
     host = load("ours")
     assert titles(host) == {"AnimateDiff": "Script"}
     assert "older" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    (("motion_module.py", "scripts/animatediff_mm.py"), True),  # its script could not be loaded
+    (("scripts/animatediff_mm.py",), False),  # ours has a module of this name, too
+    (("motion_module.py", "scripts/motion.py"), False)])
+def test_an_older_one_that_does_not_run_in_this_host_is_named(load, tmp_path, capsys, names, said):
+    folder = tmp_path / "extensions" / "sd-forge-animatediff"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    listed = importlib.import_module("modules.extensions")
+    listed.extensions.append(SimpleNamespace(name=folder.name, path=str(folder)))
+    host = load("ours")
+    out = capsys.readouterr().out
+    assert ("(sd-forge-animatediff) does not run in this WebUI" in out) is said
+    assert ("disable it" in out) is said
+    answer = ask(host, AnimateDiff=[{"enable": True, "model": "moving.safetensors", "video_length": 2}])
+    assert answer.status == 422 and "moving.safetensors" in answer.detail  # the job is ours, and has no module
 
 
 @ORDERS

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from modules import script_callbacks, scripts
+from modules import extensions, script_callbacks, scripts
 
 from animatediff.errors import SettingsError
 from animatediff.hosts.a1111 import jobs
@@ -74,12 +74,14 @@ class OlderExtensions(Neighbour):
 
     def __init__(self) -> None:
         self.met: list[Older] = []
+        self.unloaded: list[str] = []  # folder names of those whose script the host could not load
         self.modules: dict[str, ModuleType] = {}
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
         with ExitStack() as undo:
             undo.callback(self.met.clear)
+            undo.callback(self.unloaded.clear)
             undo.callback(self.modules.clear)
             for name in SHARED_NAMES:
                 self._take_name(name, undo)
@@ -87,21 +89,29 @@ class OlderExtensions(Neighbour):
                 kind = data[0]
                 if not issubclass(kind, jobs.OurScript) and _has_our_title(kind):
                     self.met.append(_meet(kind, self.modules, undo))
+            self.unloaded += sorted(_folders() - {older.folder for older in self.met})
             if self.met:
                 _rename_axes(undo)
-                print(f"{TITLE}: {self.notice()}")
+            if notice := self.notice():
+                print(f"{TITLE}: {notice}")
             yield
 
     def beside(self) -> AbstractContextManager[None]:
         return self._beside()
 
     def notice(self) -> str:
-        if not self.met:
-            return ""
-        folders = " and ".join(older.folder for older in self.met)
-        return (f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff come to this "
-                "one, which also uses the older one's settings and motion modules. The two cannot run in one job: "
-                "disable the older one in the Extensions tab, or leave its Enable off.")
+        notices = []
+        if self.met:
+            folders = " and ".join(older.folder for older in self.met)
+            notices.append(f"An older AnimateDiff extension is installed too ({folders}). Requests for AnimateDiff "
+                           "come to this one, which also uses the older one's settings and motion modules. The two "
+                           "cannot run in one job: disable the older one in the Extensions tab, or leave its Enable "
+                           "off.")
+        if self.unloaded:
+            folders = " and ".join(self.unloaded)
+            notices.append(f"An older AnimateDiff extension ({folders}) does not run in this WebUI. The errors in the "
+                           "log are its own: disable it in the Extensions tab.")
+        return " ".join(notices)
 
     def in_job(self, p: Any) -> InJob:
         """Raise a SettingsError for a job that also enables an older extension."""
@@ -151,6 +161,13 @@ class OlderExtensions(Neighbour):
         if theirs is not None and jobs.settings_of(p) is None and self.argument(p) is not None:
             return theirs.animatediff_i2i_batch(p, *args, **kwargs)
         return controlnet.animatediff_i2i_batch(p, *args, **kwargs)
+
+
+def _folders() -> set[str]:
+    """Return the folder names of the older extensions that are installed and not disabled."""
+    paths = (Path(one.path) for one in extensions.active())
+    return {path.name for path in paths
+            if (path / "motion_module.py").is_file() and (path / "scripts" / "animatediff_mm.py").is_file()}
 
 
 def _has_our_title(kind: type) -> bool:

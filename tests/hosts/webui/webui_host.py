@@ -81,12 +81,13 @@ class Kind:
 
 
 A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-clip"))
-FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
-             {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow"},
+FORGES = ROOT / "tests" / "hosts" / "forge"
+VISION = {"animatediff-test-vision": FORGES / "vision"}
+FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, "animatediff-test-narrow": FORGES / "narrow"},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
-               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge",
-                "animatediff-test-pretended-gpu": ROOT / "tests" / "hosts" / "forge" / "pretended_gpu"})
+               {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge",
+                "animatediff-test-pretended-gpu": FORGES / "pretended_gpu"})
 KINDS = (A1111, FORGE, REFORGE)
 
 

@@ -1,0 +1,6 @@
+"""The installed extensions. Tests append to `extensions` what `active` returns: objects with `name` and `path`."""
+extensions: list = []
+
+
+def active():
+    return list(extensions)
