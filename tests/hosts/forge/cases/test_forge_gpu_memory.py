@@ -7,14 +7,16 @@ import torch
 from clip_reading import stills
 from safetensors.torch import load_file, save_file
 from test_webui_generation import EIGHT, EULER, PROMPT
+from test_webui_motion_lora import files as loras  # noqa: F401  writes these LoRAs
 from webui_host import DEMO
 
 LONG = {**EIGHT, "video_length": 20, "overlap": 2, "returns": "frames"}
 ROW = 0.15 * 8 * 8 * 2**20  # bytes that reForge estimates for a picture of 64x64
 RESERVED = 2**30 * 0.8 + 400 * 2**20  # bytes that it leaves free for anything
 PLENTY = 2**36
+LORAS = f"{PROMPT}<lora:style:1><lora:zoom-in:1><lora:v3_sd15_adapter:1>"
 JOBS = {"clip": {}, "Hires": dict(enable_hr=True, hr_upscaler="Latent", hr_scale=1.5, denoising_strength=0.7),
-        "lengths": {"prompt": ", ".join([PROMPT] * 16)}}
+        "lengths": {"prompt": ", ".join([PROMPT] * 16)}, "LoRAs": {"prompt": LORAS}}
 
 
 @pytest.fixture
@@ -103,6 +105,7 @@ def test_a_unet_in_fp8_on_a_pretended_gpu(host, gpu, kind):
         expected = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "rounded.safetensors"}))
         gpu(flags=[f"unet_in_fp8_{kind}"])
         found = stills(clip(host, settings))
+        assert len(stills(clip(host, settings, prompt=LORAS))) == 8
         plain = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "second.safetensors"}))
     finally:
         for path in folder.glob("rounded.*"):
