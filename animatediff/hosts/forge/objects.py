@@ -10,7 +10,7 @@ import torch
 from modules import extra_networks, sd_models, shared
 from torch import Tensor, nn
 
-from animatediff.attribute import attribute
+from animatediff.attribute import attribute, wrapped
 from animatediff.hosts.forge import calls
 from animatediff.hosts.shared import cfg_rows
 from animatediff.hosts.shared.backend import Run
@@ -33,7 +33,7 @@ class Forge:
         return model if hasattr(model, "forge_objects") else None
 
     def unet(self, model: Any) -> nn.Module | None:
-        return getattr(model.forge_objects.unet.model, "diffusion_model", None)
+        return _uncompiled(getattr(model.forge_objects.unet.model, "diffusion_model", None))
 
     def unet_dtype(self, model: Any) -> torch.dtype:
         return model.forge_objects.unet.model.computation_dtype
@@ -93,10 +93,12 @@ class Forge:
         if hasattr(denoiser, "alphas"):
             denoiser.alphas = shared.sd_model.alphas_cumprod
 
-    def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
-        memory = import_module(self.memory)
-        return calls.called(model.forge_objects.unet, run, lambda device: memory.get_free_memory(device) / self.margin,
-                            self.mean)
+    @contextmanager
+    def called(self, model: Any, run: Run) -> Iterator[None]:
+        memory, unet = import_module(self.memory), model.forge_objects.unet
+        with wrapped(unet.model, "diffusion_model", _uncompiled), \
+                calls.called(unet, run, lambda device: memory.get_free_memory(device) / self.margin, self.mean):
+            yield
 
     def make_room(self, bytes: int) -> None:
         memory = import_module(self.memory)
@@ -119,6 +121,11 @@ class Forge:
             extra_networks.activate(p, p.extra_network_data)
         model = shared.sd_model
         model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
+
+
+def _uncompiled(network: Any) -> Any:
+    """Return the network that torch.compile was given: a compiled one ignores hooks that are added later."""
+    return getattr(network, "_orig_mod", network)
 
 
 def _zero_terminal_snr(model: Any) -> bool:

@@ -250,6 +250,16 @@ def test_a_window_is_split_as_the_host_would_split_it(backend):
         assert {len(call["chunks"]) for call in patcher.model.calls} == {2 if together else 1}
 
 
+def test_a_compiled_unet_is_uncompiled_in_the_pass(backend):
+    """What torch.compile returns ignores hooks that are added later."""
+    network, unet = backend.model.forge_objects.unet.model, nn.Identity()
+    network.diffusion_model = compiled = torch.compile(unet, backend="eager")
+    assert backend.backend.unet(backend.model) is unet
+    with backend.backend.called(backend.model, Run()):
+        assert network.diffusion_model is unet
+    assert network.diffusion_model is compiled
+
+
 def test_nothing_is_moved_where_the_device_is_the_cpu(backend):
     """There the host loads all networks, however little memory is free."""
     freed = []

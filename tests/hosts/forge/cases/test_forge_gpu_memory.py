@@ -103,7 +103,7 @@ def test_a_unet_in_fp8_on_a_pretended_gpu(host, gpu, kind):
         host.post("/sdapi/v1/refresh-checkpoints", {}).expect()
         settings = EIGHT | {"returns": "frames"}
         expected = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "rounded.safetensors"}))
-        gpu(flags=[f"unet_in_fp8_{kind}"])
+        gpu(flags={f"unet_in_fp8_{kind}": True})
         found = stills(clip(host, settings))
         assert len(stills(clip(host, settings, prompt=LORAS))) == 8
         plain = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "second.safetensors"}))
@@ -114,3 +114,13 @@ def test_a_unet_in_fp8_on_a_pretended_gpu(host, gpu, kind):
     difference = np.abs(found.astype(float) - expected).mean()
     assert difference < 0.5, f"{difference:.2f} of 255"
     assert np.abs(plain.astype(float) - expected).mean() > 4 * difference
+
+
+def test_a_compiled_unet_on_a_pretended_gpu(host, gpu):
+    """--torch-compile: the network is compiled before the motion module is there, in the plain picture's job."""
+    settings = EIGHT | {"returns": "frames"}
+    expected = stills(clip(host, settings))
+    gpu(flags={"torch_compile": True, "torch_compile_backend": "eager"})
+    plain = stills(clip(host, None, batch_size=8))
+    assert np.abs(stills(clip(host, settings)).astype(float) - expected).mean() < 0.1
+    assert np.array_equal(stills(clip(host, None, batch_size=8)), plain)

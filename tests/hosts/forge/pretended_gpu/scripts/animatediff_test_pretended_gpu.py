@@ -3,7 +3,7 @@
 torch's device cpu:0 is the CPU, but is not equal to its device cpu, with which the host compares. So the host loads,
 splits and offloads weights as on a GPU, and computes the same numbers.
 
-    POST /test-gpu         {"memory": bytes, "state": "NORMAL_VRAM" | "HIGH_VRAM" | "NO_VRAM", "flags": [name, …]}:
+    POST /test-gpu         {"memory": bytes, "state": "NORMAL_VRAM" | "HIGH_VRAM" | "NO_VRAM", "flags": {name: value}}:
                            load the checkpoint anew on such a GPU; `flags` are flags of the command line
     POST /test-gpu/off     load it anew on the CPU
     GET  /test-gpu/loads   since the last call, for each load: the memory that the host wants free, and the weights
@@ -18,7 +18,7 @@ from modules import call_queue, script_callbacks, sd_models
 GPU = torch.device("cpu:0")
 NAMES = ("get_torch_device", "get_free_memory", "is_device_cpu", "load_models_gpu", "vram_state")
 plain = {name: getattr(model_management, name) for name in NAMES}
-loads = []
+loads, first_flags = [], dict(vars(args))
 
 
 def weights():
@@ -28,13 +28,8 @@ def weights():
 
 
 def reload(flags):
-    for name in fp8_flags():
-        setattr(args, name, name in flags)
+    vars(args).update({**first_flags, **flags})
     sd_models.load_model(sd_models.model_data.sd_model.sd_checkpoint_info, forced_reload=True)
-
-
-def fp8_flags():
-    return [name for name in vars(args) if name.startswith("unet_in_fp8")]
 
 
 def pretend(memory, state):
@@ -58,7 +53,7 @@ def routes(_, app):
         with call_queue.queue_lock:
             model_management.unload_all_models()
             pretend(wish.get("memory", 1 << 40), wish.get("state", "NORMAL_VRAM"))
-            reload(wish.get("flags", []))
+            reload(wish.get("flags", {}))
             loads.clear()
 
     @app.post("/test-gpu/off")
@@ -66,7 +61,7 @@ def routes(_, app):
         with call_queue.queue_lock:
             model_management.unload_all_models()
             vars(model_management).update(plain)
-            reload([])
+            reload({})
 
     @app.get("/test-gpu/loads")
     def read():
