@@ -27,7 +27,7 @@ NAMES = {
     "unet_step": "one UNet step of a clip against the plain UNet and diffusers' UNetMotionModel",
     "writers": "frames per second of each writer against imageio",
     "start_up": "importing the extension in the real WebUI, and loading a motion module",
-    "webui_step": "one sampler step in the real WebUI against a plain batch and the older extension",
+    "webui_step": "one sampler step in each host that is there, against a plain batch and the older extension",
     "host_clips": "the same clips from each host that is there, against the command line's",
     "views": "overlapping windows around the UNet and inside the motion module, against no overlap",
     "noise": "how much shapes at rest move in long clips, by kind of noise and with FreeInit",

@@ -34,10 +34,9 @@ class LatentDiffusion:
     def empty_prompt(self, model: Any) -> Tensor:
         return model.cond_stage_model_empty_prompt
 
-    def equal_lengths(self, model: Any, cond: Any, uncond: Any) -> tuple[Any, Any]:
-        if shared.opts.pad_cond_uncond_v0:  # the host does so itself
-            return cond, uncond
-        return cfg_rows.equal_lengths(cond, uncond, lambda: self.empty_prompt(model))
+    def equal_lengths(self, model: Any, params: Any, run: Run) -> None:
+        if not shared.opts.pad_cond_uncond_v0:  # else the host does so itself
+            cfg_rows.pad(params, lambda: self.empty_prompt(model))
 
     @contextmanager
     def scheduled(self, model: Any, schedule: betas.Schedule, p: Any) -> Iterator[None]:

@@ -71,6 +71,7 @@ class Pass:
         self.passes = motion.passes
         self.part = self.passes.iterations[0]  # the current run
         self.parts: list[list[float]] | None = None  # weights of each frame's parts of AND, see `backend.Run`
+        self.empty: torch.Tensor | None = None  # see `backend.Run`
         self.finished = 0  # number of complete FreeInit iterations
         self.given_up: list[str] = []  # messages about fallbacks when memory ran out
         self.error: Exception | None = None
@@ -117,9 +118,8 @@ class Pass:
         try:
             if shared.sd_model is not self.model or not self._schedule_holds():
                 self.move_to(shared.sd_model)
+            BACKEND.equal_lengths(shared.sd_model, params, self)
             self.parts = [[part.weight for part in parts] for parts in self.sampler.sampler_extra_args["cond"].batch]
-            params.text_cond, params.text_uncond = BACKEND.equal_lengths(
-                shared.sd_model, params.text_cond, params.text_uncond)
         except Exception as error:  # if raised here, the host would log it and go on without motion
             self.error = error
             if self.model is not shared.sd_model:
@@ -148,7 +148,7 @@ class Pass:
     def move_to(self, model: Any) -> None:
         """Apply the pass to this model, after undoing it on the previous one."""
         self.on_model.close()
-        self.model = None
+        self.model = self.empty = None
         with ExitStack() as stack:
             stack.enter_context(BACKEND.scheduled(model, self.module.family.betas, self.p))
             self.alphas = BACKEND.alphas_cumprod(model).clone()

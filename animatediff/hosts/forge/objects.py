@@ -10,7 +10,7 @@ import torch
 from modules import extra_networks, sd_models, shared
 from torch import Tensor, nn
 
-from animatediff.attribute import attribute
+from animatediff.attribute import attribute, wrapped
 from animatediff.hosts.forge import calls
 from animatediff.hosts.shared import cfg_rows
 from animatediff.hosts.shared.backend import Run
@@ -26,13 +26,14 @@ class Forge:
     memory = "backend.memory_management"
     prediction = "backend.modules.k_prediction"  # has Zero Terminal SNR
     mean = False  # see `calls.reweighted`
+    margin = 1.0  # the host splits a call if this multiple of its estimate exceeds the free memory
 
     def loaded(self) -> Any:
         model = sd_models.model_data.sd_model  # before the first job, a placeholder without weights
         return model if hasattr(model, "forge_objects") else None
 
     def unet(self, model: Any) -> nn.Module | None:
-        return getattr(model.forge_objects.unet.model, "diffusion_model", None)
+        return _uncompiled(getattr(model.forge_objects.unet.model, "diffusion_model", None))
 
     def unet_dtype(self, model: Any) -> torch.dtype:
         return model.forge_objects.unet.model.computation_dtype
@@ -45,18 +46,18 @@ class Forge:
         made = model.get_learned_conditioning([""])
         return made["crossattn"] if isinstance(made, dict) else made
 
-    def equal_lengths(self, model: Any, cond: Any, uncond: Any) -> tuple[Any, Any]:
-        """Pad the shorter one; the host would repeat its tokens instead. `uncond` is None if CFG is 1."""
-        if uncond is None:
-            return cond, uncond
-
+    def equal_lengths(self, model: Any, params: Any, run: Run) -> None:
+        """Pad the shorter one; the host would repeat its tokens instead. `text_uncond` is None if CFG is 1."""
         def empty() -> Tensor:
-            made = self.empty_prompt(model)
-            # loading the text encoder may have unloaded the UNet
-            import_module(self.memory).load_model_gpu(model.forge_objects.unet)
-            return made
+            if run.empty is None:
+                run.empty = self.empty_prompt(model)
+                # The text encoder may have replaced the UNet. Load it as before sampling, with room for a window.
+                unet = model.forge_objects.unet
+                import_module(self.memory).load_models_gpu([unet], unet.memory_required([2 * len(params.x),
+                                                                                         *params.x.shape[1:]]))
+            return run.empty
 
-        return cfg_rows.equal_lengths(cond, uncond, empty)
+        cfg_rows.pad(params, empty)
 
     @contextmanager
     def scheduled(self, model: Any, schedule: betas.Schedule, p: Any) -> Iterator[None]:
@@ -92,12 +93,18 @@ class Forge:
         if hasattr(denoiser, "alphas"):
             denoiser.alphas = shared.sd_model.alphas_cumprod
 
-    def called(self, model: Any, run: Run) -> AbstractContextManager[None]:
-        return calls.called(model.forge_objects.unet, run, import_module(self.memory).get_free_memory, self.mean)
+    @contextmanager
+    def called(self, model: Any, run: Run) -> Iterator[None]:
+        memory, unet = import_module(self.memory), model.forge_objects.unet
+        with wrapped(unet.model, "diffusion_model", _uncompiled), \
+                calls.called(unet, run, lambda device: memory.get_free_memory(device) / self.margin, self.mean):
+            yield
 
     def make_room(self, bytes: int) -> None:
         memory = import_module(self.memory)
-        memory.free_memory(bytes + memory.minimum_inference_memory(), memory.get_torch_device())
+        device = memory.get_torch_device()
+        if device != torch.device("cpu"):  # there the host moves nothing
+            memory.free_memory(bytes + memory.minimum_inference_memory(), device)
 
     def waiting(self, model: Any) -> list[Any]:
         """Return no networks: the host moves them itself."""
@@ -114,6 +121,11 @@ class Forge:
             extra_networks.activate(p, p.extra_network_data)
         model = shared.sd_model
         model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
+
+
+def _uncompiled(network: Any) -> Any:
+    """Return the network that torch.compile was given: a compiled one ignores hooks that are added later."""
+    return getattr(network, "_orig_mod", network)
 
 
 def _zero_terminal_snr(model: Any) -> bool:

@@ -10,12 +10,15 @@ from modules import sd_models
 from torch import Tensor
 
 from animatediff.hosts.forge.objects import Forge
+from animatediff.hosts.shared import cfg_rows
+from animatediff.hosts.shared.backend import Run
 
 
 class ReForge(Forge):
     memory = "ldm_patched.modules.model_management"
     prediction = "ldm_patched.modules.model_sampling"
     mean = True
+    margin = 1.5
 
     def unet_dtype(self, model: Any) -> torch.dtype:
         network = model.forge_objects.unet.model
@@ -26,6 +29,9 @@ class ReForge(Forge):
 
     def empty_prompt(self, model: Any) -> Tensor:
         return model.cond_stage_model_empty_prompt
+
+    def equal_lengths(self, model: Any, params: Any, run: Run) -> None:
+        cfg_rows.pad(params, lambda: self.empty_prompt(model))
 
     @contextmanager
     def model_alphas(self, model: Any, alphas: Tensor) -> Iterator[None]:

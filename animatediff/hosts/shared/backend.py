@@ -24,6 +24,7 @@ class Run(Protocol):
     memory: WhileSampling
     error: Exception | None  # raised by the next call
     parts: list[list[float]] | None  # weights of each frame's parts of AND; None outside the denoiser
+    empty: Tensor | None  # the empty prompt of the current model, if it was needed
 
     def answer(self, rows: Rows, x: Tensor, t: Tensor, of_rows: OfRows) -> Tensor:
         """Return the model's output for the clip, computed window by window.
@@ -59,8 +60,11 @@ class Backend(Protocol):
         """Return the conditioning [1 chunk d] of an empty prompt."""
         ...
 
-    def equal_lengths(self, model: Any, cond: Any, uncond: Any) -> tuple[Any, Any]:
-        """Return the denoiser's cond and uncond padded to equal numbers of tokens. uncond may be None."""
+    def equal_lengths(self, model: Any, params: Any, run: Run) -> None:
+        """Pad `text_cond` and `text_uncond` of the host's `CFGDenoiserParams` to equal numbers of tokens.
+
+        `text_uncond` may be None.
+        """
         ...
 
     def scheduled(self, model: Any, schedule: Schedule, p: Any) -> AbstractContextManager[None]:

@@ -82,6 +82,12 @@ def equal_lengths(cond: Any, uncond: Any, empty: Callable[[], Tensor]) -> tuple[
     return lengthened(cond, longest, empty), lengthened(uncond, longest, empty)
 
 
+def pad(params: Any, empty: Callable[[], Tensor]) -> None:
+    """Pad `text_cond` and `text_uncond` of the host's `CFGDenoiserParams`; see `equal_lengths`."""
+    if params.text_uncond is not None:
+        params.text_cond, params.text_uncond = equal_lengths(params.text_cond, params.text_uncond, empty)
+
+
 def tokens(cond: Any) -> int:
     """Return the number of tokens of a conditioning: a tensor [… tokens d], or a dict with one as "crossattn"."""
     return (cond["crossattn"] if isinstance(cond, dict) else cond).shape[-2]

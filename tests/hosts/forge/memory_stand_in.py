@@ -18,5 +18,5 @@ def free_memory(memory_required, device):
     pass
 
 
-def load_model_gpu(model):
+def load_models_gpu(models, memory_required=0):
     pass

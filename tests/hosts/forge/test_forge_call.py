@@ -1,6 +1,9 @@
 """Forge's calls of the UNet, computed window by window, in a stand-in that calls like the real host."""
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import calls_traced
@@ -31,7 +34,7 @@ class Run:
         self.settings = Settings(enable=True, frames=FRAMES, context_length=WINDOW, overlap=1, **settings)
         self.memory = WhileSampling(torch.device("cpu"), print, list, 1, nn.Identity(), None)
         self.reuse, self.layout, self.step, self.around_window = Reuse("exact"), NOTHING, 0, ()
-        self.error, self.parts = None, None
+        self.error, self.parts, self.empty = None, None, None
 
     def answer(self, rows, x, t, of_rows):
         whole = Context.of(self.settings, FRAMES).denoiser(of_rows_call(self, rows, of_rows, 2), 2)
@@ -198,6 +201,74 @@ def test_the_schedule_comes_back_bit_for_bit(bare_host, patcher):
         assert torch.equal(predictor.log_sigmas, predictor.sigmas.log())
     assert predictor.sigmas is before[0] and predictor.log_sigmas is before[1]
     assert not hasattr(model, "alphas_cumprod")
+
+
+BACKENDS = {"Forge": ("packages", "objects", "Forge"), "reForge": ("packages_reforge", "reforge", "ReForge")}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, bare_host, monkeypatch):
+    """A host's backend, its memory management, and a checkpoint with a patcher in `forge_objects`."""
+    folder, module, name = BACKENDS[request.param]
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / folder))
+    found = getattr(import_module(f"animatediff.hosts.forge.{module}"), name)()
+    with monkeypatch.context() as patch:
+        memory = import_module(found.memory)
+        patcher = forge_call.Patcher(HOSTS[request.param]())
+        encoded = []
+        model = SimpleNamespace(
+            forge_objects=SimpleNamespace(unet=patcher), cond_stage_model_empty_prompt=torch.zeros(1, 77, 16),
+            get_learned_conditioning=lambda texts: encoded.append(texts) or torch.zeros(1, 77, 16))
+        yield SimpleNamespace(backend=found, memory=memory, model=model, patch=patch, encoded=encoded)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("backend", "modules_forge", "ldm_patched")]:
+        del sys.modules[name]
+
+
+def test_padding_encodes_once_and_loads_the_unet_with_room_for_a_window(backend):
+    """Forge encodes the empty prompt, for which it may replace the UNet. reForge keeps it with the checkpoint."""
+    loads, run = [], Run()
+    backend.patch.setattr(backend.memory, "load_models_gpu", lambda models, wanted=0: loads.append(wanted))
+    with backend.backend.called(backend.model, run):
+        for _ in range(3):
+            run.parts = None
+            params = SimpleNamespace(x=torch.zeros(FRAMES, 4, 8, 8), text_cond=torch.ones(FRAMES, 154, 16),
+                                     text_uncond=torch.ones(FRAMES, 77, 16))
+            backend.backend.equal_lengths(backend.model, params, run)
+            assert params.text_uncond.shape == params.text_cond.shape
+    of_forge = type(backend.backend).__name__ == "Forge"
+    assert (backend.encoded, loads) == (([[""]], [2 * WINDOW]) if of_forge else ([], []))
+
+
+def test_a_window_is_split_as_the_host_would_split_it(backend):
+    """reForge wants 1.5 times its estimate."""
+    for free, together in [(2 * WINDOW + 1, not backend.backend.margin > 1), (3 * WINDOW + 1, True)]:
+        backend.patch.setattr(backend.memory, "get_free_memory", lambda device, free=free: free)
+        run, patcher = Run(), backend.model.forge_objects.unet
+        patcher.model.calls.clear()
+        with backend.backend.called(backend.model, run):
+            ask(patcher, run)
+        assert {len(call["chunks"]) for call in patcher.model.calls} == {2 if together else 1}
+
+
+def test_a_compiled_unet_is_uncompiled_in_the_pass(backend):
+    """What torch.compile returns ignores hooks that are added later."""
+    network, unet = backend.model.forge_objects.unet.model, nn.Identity()
+    network.diffusion_model = compiled = torch.compile(unet, backend="eager")
+    assert backend.backend.unet(backend.model) is unet
+    with backend.backend.called(backend.model, Run()):
+        assert network.diffusion_model is unet
+    assert network.diffusion_model is compiled
+
+
+def test_nothing_is_moved_where_the_device_is_the_cpu(backend):
+    """There the host loads all networks, however little memory is free."""
+    freed = []
+    backend.patch.setattr(backend.memory, "free_memory", lambda bytes, device: freed.append(bytes))
+    backend.backend.make_room(1000)
+    assert freed == []
+    backend.patch.setattr(backend.memory, "get_torch_device", lambda: torch.device("cpu:0"))
+    backend.backend.make_room(1000)
+    assert freed == [1000]
 
 
 def test_an_adapters_layers_are_found_though_forges_linear_is_of_its_own_class(bare_host):

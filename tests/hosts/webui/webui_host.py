@@ -86,7 +86,8 @@ VISION = {"animatediff-test-vision": FORGES / "vision"}
 FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, "animatediff-test-narrow": FORGES / "narrow"},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
-               {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge"})
+               {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge",
+                "animatediff-test-pretended-gpu": FORGES / "pretended_gpu"})
 KINDS = (A1111, FORGE, REFORGE)
 
 
