@@ -76,8 +76,7 @@ class Tab:
 
     def results(self) -> list[str]:
         """Return the sources of the gallery's pictures."""
-        pictures = self.page.locator(f"#{self.name}_gallery img")
-        return [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
+        return self.page.locator(f"#{self.name}_gallery img").evaluate_all("images => images.map(i => i.src)")
 
 
 @pytest.fixture
