@@ -114,6 +114,19 @@ def test_an_adapter_gets_all_pictures_once_and_one_by_one(forges):
     assert zeros.shape == (FRAMES, 3) and found.script.vision.seen == [1] * (FRAMES + 1)
 
 
+def test_uploaded_pictures_are_repeated_as_hints_are(forges):
+    found = units(forges, shades(2))
+    found.pictures = []
+    [unit] = found.p.script_args
+    for mode, count in (("SIMPLE", 1), ("MERGE", FRAMES)):
+        unit.input_mode = SimpleNamespace(name=mode)
+        found.prepared = False
+        with found.in_clip():
+            assert len(found.script.current_params[0].control_cond["image"]) == count
+    shown = found.script.current_params[0].control_cond["image"][:, 0, 0, 0]
+    assert torch.allclose(shown, torch.arange(FRAMES) % 2 / 2)
+
+
 @pytest.mark.parametrize(("faces", "size"), [(False, (224, 224)), (True, (90, 70))])
 def test_pictures_may_have_any_size(forges, faces, size):
     sizes = [(32, 70), (90, 50), (64, 64)]
