@@ -72,7 +72,13 @@ class Units:
     def in_clip(self) -> Iterator[None]:
         """Prepare the units after `process`, once. Inside the block, remember why a unit could not be applied."""
         for one, params in [] if self.prepared else self._set_up():
-            self._prepare(one, params)
+            try:
+                self._prepare(one, params)
+            except AnimateDiffError:
+                raise
+            except Exception as error:
+                raise ModelError(f"ControlNet could not prepare its pictures ({error})", where=one.name,
+                                 remedy=CORRECT) from error
         self.prepared = True
         with attribute(self.script, APPLY, self._watched(getattr(self.script, APPLY))):
             yield
@@ -110,11 +116,7 @@ class Units:
         if not isinstance(hint, dict) or "unfold_batch" not in hint or hint.get("instant_id"):
             raise SettingsError(f"ControlNet's preprocessor {quoted(one.unit.module)} takes one picture, not a folder",
                                 where=one.name, remedy=ONE)
-        try:
-            hint = self._of_all_pictures(one, params)
-        except Exception as error:
-            raise ModelError(f"ControlNet could not prepare its pictures ({error})", where=one.name,
-                             remedy=CORRECT) from error
+        hint = self._of_all_pictures(one, params)
         for name in HINTS:
             setattr(params, name, hint)
 
