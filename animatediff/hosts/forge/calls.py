@@ -65,7 +65,8 @@ def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> t
     options = dict(c["transformer_options"])
     options["cond_or_uncond"] = of_chunks
     options["sigmas"] = options["sigmas"][:frames]
-    # The host's IP-Adapter takes these rows of its pictures. A greater length keeps it from a way that fails on GPUs.
+    # The host's IP-Adapter takes these rows of its pictures. It makes a CPU tensor of them unless the length exceeds
+    # their number.
     options["ad_params"] = {"sub_idxs": (chosen[:frames] % whole).tolist(), "full_length": whole + 1}
     if "uuids" in options:  # reForge's, one per chunk
         options["uuids"] = [options["uuids"][int(chunk)] for chunk in chunks]

@@ -220,7 +220,8 @@ class Host:
         for name, folder in {**extensions, **kind.extensions}.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         write_checkpoints(data / "models" / "Stable-diffusion")
-        (data / "config.json").write_text(json.dumps(SETTINGS | (settings or {})))
+        self.settings = json.dumps(SETTINGS | (settings or {}))
+        (data / "config.json").write_text(self.settings)
         self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
         if not self.extra and (missing := [name for name in LENT if not kind.can_import(name)]):
             self.extra = lend(kind.python, data / "lent", missing)
@@ -271,6 +272,7 @@ class Host:
 
     def restart(self) -> Host:
         self.stop()
+        (self.data / "config.json").write_text(self.settings)  # Forge saves what the API sets
         return self.start()
 
     def mark(self) -> None:
