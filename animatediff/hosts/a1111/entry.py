@@ -51,7 +51,9 @@ class Hooks(jobs.OurScript):
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if current := jobs.of(p):
-            current.begin_clip()
+            from animatediff.hosts.a1111 import job
+
+            current.error = job.failure(current.begin_clip)  # raised by begin_pass
 
     def process_before_every_sampling(self, p: Any, *args: Any, noise: Any = None, **kwargs: Any) -> None:
         if current := jobs.of(p):
@@ -65,7 +67,10 @@ class Hooks(jobs.OurScript):
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         if current := jobs.of(p):
-            pp.image = current.frame(pp.image)
+            def take() -> None:
+                pp.image = current.frame(pp.image)
+
+            current.noting(take)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         if current := jobs.of(p):

@@ -154,16 +154,12 @@ class Job:
             self.p.rng = OneGenerator(self.p.rng)
         if self.strength is not None:
             self.p.extra_generation_params["Denoising strength"] = self.strength
-        try:
-            assert self.plans is not None, "made before the first clip"
-            self.plan = self.plans.of_clip(self.p.iteration, self.p.prompts, self.p.negative_prompts)
-            self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
-            self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
-            for one in self.beside:
-                self.on_clip.enter_context(one.in_clip())
-        except AnimateDiffError as error:  # raised by begin_pass
-            self.error = error
-            return
+        assert self.plans is not None, "made before the first clip"
+        self.plan = self.plans.of_clip(self.p.iteration, self.p.prompts, self.p.negative_prompts)
+        self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
+        self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
+        for one in self.beside:
+            self.on_clip.enter_context(one.in_clip())
         between = self.interpolation and self.interpolation.on(devices.device)
         self.clip = HostClip(self.p, self.settings, self.plan, between, self.match, self.sound)
         self.files.begin(self.clip.to_write())
@@ -203,7 +199,25 @@ class Job:
         return picture
 
     def finish(self, processed: Any) -> None:
-        """`postprocess`: replace the loose frames by the clips."""
+        """`postprocess`: replace the loose frames by the clips, and show the notes."""
+        self.noting(lambda: self._show(processed))
+        for note in self.notes:
+            print(f"{KEY}: {note}")
+            self.p.comment(f"{KEY}: {words.notice(note)}")
+        processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
+        # The API's response contains these too.
+        processed.extra_generation_params = {
+            **processed.extra_generation_params, f"{KEY} notes": self.notes,
+            f"{KEY} files": [str(path) for written in self.files.written
+                              for path in results.clips(written) or written.paths]}
+        self.restore()
+
+    def noting(self, hook: Callable[[], None]) -> None:
+        """Run a hook that comes after sampling. If it fails, the job goes on, and a note has the error."""
+        if error := failure(hook):
+            self.notes.append(str(error))
+
+    def _show(self, processed: Any) -> None:
         self._end_clip()
         pictures, texts = [], []
         for written in self.files.written:
@@ -214,20 +228,8 @@ class Job:
             pictures.append(processed.images[0])
             texts.append(processed.infotexts[0])
         if pictures:
-            pictures += self._of_others(processed.images)
-        for note in self.notes:
-            print(f"{KEY}: {note}")
-            self.p.comment(f"{KEY}: {words.notice(note)}")
-        processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)
-        # The API's response contains these too.
-        processed.extra_generation_params = {
-            **processed.extra_generation_params, f"{KEY} notes": self.notes,
-            f"{KEY} files": [str(path) for written in self.files.written
-                              for path in results.clips(written) or written.paths]}
-        if pictures:
-            processed.images, processed.infotexts, processed.index_of_first_image = pictures, texts, 0
-            processed.info = texts[0]
-        self.restore()
+            processed.images, processed.infotexts = pictures + self._of_others(processed.images), texts
+            processed.index_of_first_image, processed.info = 0, texts[0]
 
     def _of_others(self, pictures: list[Any]) -> list[Any]:
         """Return the pictures that extensions appended, such as ControlNet's hints. They have no infotexts."""
@@ -376,21 +378,27 @@ def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
     return load_module(Path(path), dtype=dtype)
 
 
-def guarded(p: Any, stopping: Any, hook: Any) -> bool:
-    """Run a hook. If it fails, stop the job by `stopping(p, error)`. Return True if it succeeded."""
+def failure(hook: Callable[[], Any]) -> AnimateDiffError | None:
+    """Run a hook. Return its error, or None. The traceback of an unexpected error goes to the log."""
     try:
         hook()
-        return True
+        return None
     except AnimateDiffError as error:
-        shown = error
+        return error
     except Exception as error:
         errors.report("AnimateDiff: unexpected error", exc_info=True)
         shown = AnimateDiffError(f"{type(error).__name__}: {error}",
                                  remedy="The log has the details; please report them with the settings.")
         shown.http_status = 500
-    print(f"AnimateDiff: {shown}")
-    stopping(p, shown)
-    return False
+        return shown
+
+
+def guarded(p: Any, stopping: Any, hook: Callable[[], Any]) -> bool:
+    """Run a hook. If it fails, stop the job by `stopping(p, error)`. Return True if it succeeded."""
+    if error := failure(hook):
+        print(f"AnimateDiff: {error}")
+        stopping(p, error)
+    return error is None
 
 
 def stop_sampler(p: Any, error: AnimateDiffError) -> None:
