@@ -3,7 +3,7 @@
 Environment
     WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
     WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
-    FORGE_DIR, FORGE_PYTHON  the same for Forge; see KINDS for the others of its family
+    FORGE_DIR, FORGE_PYTHON  the same for Forge; see KINDS for the others of its family (REFORGE, NEO)
     WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the
                       tests' Python is of the same version and has it; else the MP4 and WebM cases are skipped.
     WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
@@ -62,6 +62,8 @@ class Kind:
     flags: tuple[str, ...]
     extensions: Mapping[str, Path] = field(default_factory=dict)  # of the tests
     hires: Mapping[str, Any] = field(default_factory=dict)  # required fields of a request with Hires. fix
+    settings: Mapping[str, Any] = field(default_factory=dict)  # further settings that differ from its defaults
+    outputs: str = "outputs"  # folder of the files that it writes, in its data folder
 
     @property
     def folder(self) -> Path | None:
@@ -86,7 +88,13 @@ FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
                {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
-KINDS = (A1111, FORGE, REFORGE)
+UNKNOWN_TO_NEO = ("--no-half", "--no-half-vae", "--no-download-sd-model")
+NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"),
+           FORGE.extensions, FORGE.hires,
+           {"VERSION_UID": "PY313",  # else it waits for Enter
+            "CLIP_stop_at_last_layers": 1,
+            "refiner_use_steps": True}, "output")
+KINDS = (A1111, FORGE, REFORGE, NEO)
 
 
 @dataclass
@@ -212,13 +220,14 @@ class Host:
     def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
                  flags: Sequence[str] = (), without: Sequence[str] = (), kind: Kind = A1111):
         self.data, self.process, self.kind = data, None, kind
+        self.outputs = data / kind.outputs
         self.flags = [flag for flag in kind.flags if flag not in without] + [*flags]
         self.headers: dict[str, str] = {}
         (data / "extensions").mkdir(parents=True)
         for name, folder in {**extensions, **kind.extensions}.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         write_checkpoints(data / "models" / "Stable-diffusion")
-        (data / "config.json").write_text(json.dumps(SETTINGS | (settings or {})))
+        (data / "config.json").write_text(json.dumps({**SETTINGS, **kind.settings, **(settings or {})}))
         self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
         if not self.extra and (missing := [name for name in LENT if not kind.can_import(name)]):
             self.extra = lend(kind.python, data / "lent", missing)
