@@ -13,4 +13,18 @@ FORGE = {
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
     "test_a_request_cannot_point_the_folder_elsewhere": "Forge's API changes settings that are closed to API clients",
 }
-CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": SNR, "Neo": {}}
+NO_SAMPLER = "Neo has no such sampler and takes its first one, DPM++ 2M"
+NO_OPTION = "Neo has no such setting and answers HTTP 500 to a request that names it"
+NEO = {
+    **SNR,
+    **dict.fromkeys(("-DPM2 a-", "-DPM++ 2S a-", "-DPM++ 2M SDE Heun-", "-DPM fast-", "-DPM adaptive-",
+                     "-DDIM CFG++-"), NO_SAMPLER),
+    **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar",
+                     "test_apply_settings_during_a_clip"), NO_OPTION),
+    "test_hires_fix_moves_in_windows_too[Neo-Latent": "Neo has no latent upscalers",
+    "'width': 96": "the tested copy of Neo rounds sizes to multiples of 64",
+    "test_both_tabs_have_the_accordion": TICK,
+    "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
+    "test_a_request_cannot_point_the_folder_elsewhere": "Neo's API changes settings that are closed to API clients",
+}
+CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": SNR, "Neo": NEO}

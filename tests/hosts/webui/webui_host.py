@@ -63,6 +63,7 @@ class Kind:
     extensions: Mapping[str, Path] = field(default_factory=dict)  # of the tests
     hires: Mapping[str, Any] = field(default_factory=dict)  # required fields of a request with Hires. fix
     settings: Mapping[str, Any] = field(default_factory=dict)  # further settings that differ from its defaults
+    upscalers: Mapping[str, str] = field(default_factory=dict)  # for Hires. fix, in place of those that it lacks
     outputs: str = "outputs"  # folder of the files that it writes, in its data folder
 
     @property
@@ -89,11 +90,14 @@ FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
                {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
 UNKNOWN_TO_NEO = ("--no-half", "--no-half-vae", "--no-download-sd-model")
+NEO_SETTINGS = {
+    "VERSION_UID": "PY313",  # else it waits for Enter
+    "CLIP_stop_at_last_layers": 1,
+    "refiner_use_steps": True,  # else the switch is a value of σ
+    "res_step": 8,  # else Hires. fix rounds sizes to multiples of 64
+}
 NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"),
-           FORGE.extensions, FORGE.hires,
-           {"VERSION_UID": "PY313",  # else it waits for Enter
-            "CLIP_stop_at_last_layers": 1,
-            "refiner_use_steps": True}, "output")
+           FORGE.extensions, FORGE.hires, NEO_SETTINGS, {"Latent": "Lanczos"}, "output")
 KINDS = (A1111, FORGE, REFORGE, NEO)
 
 
@@ -317,6 +321,10 @@ class Host:
         return self.send(path, None, seconds)
 
     def post(self, path: str, body: Any, seconds: float = REQUEST_SECONDS) -> Answer:
+        if path == "/sdapi/v1/txt2img" and isinstance(body, dict) and body.get("enable_hr"):
+            body = {**self.kind.hires, **body}
+            if (named := body.get("hr_upscaler")) in self.kind.upscalers:
+                body["hr_upscaler"] = self.kind.upscalers[named]
         return self.send(path, json.dumps(body).encode(), seconds)
 
     def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
@@ -364,7 +372,7 @@ class Host:
 
     def _request(self, animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:
         body = {"prompt": "a red circle moving right", "width": 64, "height": 64, "steps": 4, "cfg_scale": 5, "seed": 1,
-                "sampler_name": "DDIM", **(self.kind.hires if fields.get("enable_hr") else {}), **fields}
+                "sampler_name": "DDIM", **fields}
         if animatediff is not None:
             args = animatediff if isinstance(animatediff, list) else [animatediff]
             body["alwayson_scripts"] = {**body.get("alwayson_scripts", {}), "AnimateDiff": {"args": args}}
