@@ -97,7 +97,7 @@ NEO_SETTINGS = {
     "res_step": 8,  # else Hires. fix rounds sizes to multiples of 64
 }
 NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"),
-           FORGE.extensions, FORGE.hires, NEO_SETTINGS, {"Latent": "Lanczos"}, "output")
+           FORGE.extensions, FORGE.hires, NEO_SETTINGS, {"Latent": "None", "Lanczos": "None"}, "output")
 KINDS = (A1111, FORGE, REFORGE, NEO)
 
 
