@@ -66,6 +66,32 @@ def test_saving_copies_the_clips_file(host, form):
     assert again != saved and Path(again[0]).read_bytes() == clip.read_bytes()
 
 
+def test_in_forge_saving_copies_the_clips_file(host, monkeypatch, tmp_path):
+    """There, gradio has opened the gallery's files, and the host writes the infotext into the pixels' alpha."""
+    from animatediff.hosts.a1111 import saving
+
+    gallery, about = shown(host, format=["GIF"])
+    clip = Path(gallery[0]["name"].rsplit("?", 1)[0])
+    images = importlib.import_module("modules.images")
+    plain = images.save_image
+
+    def save_image(image, *args, **kwargs):
+        image.putalpha(255)
+        assert len(image.getpixel((0, 0))) == 4
+        return plain(image, *args, **kwargs)
+
+    def save_files(about, pictures, *_):
+        return [images.save_image(picture, tmp_path / "saved", "", seed=1)[0] for picture, caption in pictures]
+
+    monkeypatch.setattr(images, "save_image", save_image)
+    monkeypatch.setattr(host.ui_common, "save_files", save_files)
+    monkeypatch.delattr(host.ui_common, "image_from_url_text")
+    with saving.saving_clips(), Image.open(clip) as opened:
+        [saved] = host.ui_common.save_files(about, [(opened, None)], False, 0)
+        assert host.ui_common.save_files(about, None or [], False, 0) == []
+    assert saved.endswith(".gif") and Path(saved).read_bytes() == clip.read_bytes()
+
+
 def test_saving_a_picture_saves_a_picture(host, tmp_path):
     gallery, about = shown(host, returns="frames")
     [saved] = host.ui_common.save_files(about, gallery, False, 1)[0]

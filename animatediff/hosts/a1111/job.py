@@ -159,6 +159,8 @@ class Job:
             self.plan = self.plans.of_clip(self.p.iteration, self.p.prompts, self.p.negative_prompts)
             self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
             self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
+            for one in self.beside:
+                self.on_clip.enter_context(one.in_clip())
         except AnimateDiffError as error:  # raised by begin_pass
             self.error = error
             return

@@ -29,6 +29,11 @@ class InJob:
         """
         return False
 
+    def in_clip(self) -> AbstractContextManager[None]:
+        """Return a context that is entered before each clip, after all scripts' `process`. AnimateDiffError stops it.
+        """
+        return nullcontext()
+
     def check(self) -> None:
         """Called before each pass. AnimateDiffError if the extension is not ready for it."""
 

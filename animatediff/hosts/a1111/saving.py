@@ -48,13 +48,19 @@ def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _marking(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def save_files(about: Any, pictures: Any, *args: Any) -> Any:
-        for picture, *_ in pictures or ():
-            path = Path(getattr(picture, "filename", ""))
-            if _plays(path):
-                setattr(picture, CLIP, path)
-        return plain(about, pictures, *args)
+        return plain(about, pictures and [(_marked(picture), *rest) for picture, *rest in pictures], *args)
 
     return save_files
+
+
+def _marked(picture: Any) -> Any:
+    """Return the first frame of a clip, which remembers its file; any other picture as it is."""
+    path = Path(getattr(picture, "filename", ""))
+    if not _plays(path):
+        return picture
+    frame = picture.convert("RGB")  # Forge writes the infotext into the pixels, which a GIF's palette does not allow
+    setattr(frame, CLIP, path)
+    return frame
 
 
 def _copying(plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,11 +59,14 @@ def rows_of(kinds: Sequence[int], rows: int) -> Rows:
 
 def cut(c: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> tuple[dict[str, Any], list[int]]:
     """Return the conditioning of a call for the rows `chosen` [(role frame)], and the kinds of its chunks."""
-    chunks, counts = torch.unique_consecutive(chosen // (rows // len(kinds)), return_counts=True)
+    whole = rows // len(kinds)
+    chunks, counts = torch.unique_consecutive(chosen // whole, return_counts=True)
     of_chunks, frames = [kinds[int(chunk)] for chunk in chunks], int(counts[0])
     options = dict(c["transformer_options"])
     options["cond_or_uncond"] = of_chunks
     options["sigmas"] = options["sigmas"][:frames]
+    # The host's IP-Adapter takes these rows of its pictures. A greater length keeps it from a way that fails on GPUs.
+    options["ad_params"] = {"sub_idxs": (chosen[:frames] % whole).tolist(), "full_length": whole + 1}
     if "uuids" in options:  # reForge's, one per chunk
         options["uuids"] = [options["uuids"][int(chunk)] for chunk in chunks]
     if "cond_mark" in options:

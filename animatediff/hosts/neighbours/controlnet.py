@@ -7,14 +7,15 @@ hints are cut to the rows of that call. ControlNet reads them again for every ca
 its parameters are changed and restored.
 
 Forge has a built-in ControlNet, with units of another class. It computes its additions to the UNet for all frames of
-the clip before the UNet is called, and each window takes its rows of them (hosts/forge/calls.py).
+the clip before the UNet is called, and each window takes its rows of them (hosts/forge/calls.py). forge_controlnet.py
+has what its units with several pictures need.
 """
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,13 @@ from typing import Any
 
 from modules import devices
 from PIL import Image
-from torch import Tensor
 
 from animatediff.errors import ModelError, SettingsError, end_of, quoted
 from animatediff.hosts.a1111 import jobs, server_files
 from animatediff.hosts.a1111.neighbour import InJob, Neighbour, Sampled
-from animatediff.hosts.neighbours import sparsectrl
+from animatediff.hosts.neighbours import forge_controlnet, sparsectrl
+from animatediff.hosts.neighbours.picture_travel import PromptScheduler
 from animatediff.hosts.shared.unet_call import AroundWindow
-from animatediff.sampling.mixing import TravellingPrompt
 from animatediff.settings import Settings
 
 A_FOLDER = "Give a folder with one picture for each frame."
@@ -37,31 +37,6 @@ FORGES_FOLDER = "batch_image_dir"  # attribute of the units of Forge's ControlNe
 ELSEWHERE = "Move it below the WebUI's folder, or start the WebUI with --gradio-allowed-path and the folder."
 
 # -- the interface that ControlNet expects of an AnimateDiff extension -------------------------------------------------
-
-
-@dataclass
-class PromptScheduler:
-    """Mixes an IP-Adapter's pictures between key frames, by the clip's prompt travel.
-
-    ControlNet deep-copies it, and sets `prompt_map` to a dict whose keys are the numbers of the key frames.
-    """
-
-    settings: Settings
-    prompt_map: dict[int, str] | None = None
-
-    def multi_cond(self, cond: Tensor, closed_loop: bool = False) -> Tensor:
-        """Return cond [frame tokens d], valid at the key frames, mixed for every frame.
-
-        closed_loop: ignored. It knows only the older extension's kinds; the clip's settings say whether the last
-            picture leads back to the first.
-        """
-        keys = sorted(self.prompt_map or ())
-        if not keys:
-            return cond
-        texts = "\n".join(f"{key}: {key}" for key in keys)
-        schedule, _ = self.settings.schedules(texts, "", len(cond))
-        pictures = cond[[int(text) for text in schedule.texts]]
-        return TravellingPrompt(schedule, pictures).of(range(len(cond)))
 
 
 @dataclass
@@ -116,8 +91,13 @@ class ControlNet(Neighbour):
 
 class _InJob(InJob):
     def __init__(self, p: Any):
-        self.p, self.folders = p, folders(p)
+        self.p = p
+        for _, name, unit in _enabled(p):
+            if hasattr(unit, FORGES_FOLDER):
+                forge_controlnet.check_model(unit, name)
+        self.folders = folders(p)
         self.frames = limit(self.folders)
+        self.forges: forge_controlnet.Units | None = None  # the units of Forge's ControlNet
 
     def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
         bare = without_pictures(self.p)
@@ -125,18 +105,39 @@ class _InJob(InJob):
         if len(pictures) == 1:
             pictures *= frames
         bare = [replace(folder, pictures=pictures) for folder in bare] if pictures else []
-        use(self.p, [*self.folders, *bare], frames)
+        used = [*self.folders, *bare]
+        use(self.p, used, frames)
+        script, settings = _script(self.p), jobs.settings_of(self.p)
+        if settings is not None and hasattr(script, forge_controlnet.APPLY):
+            self.forges = forge_controlnet.Units(self.p, script, settings, frames, [
+                forge_controlnet.Pictures(one.name, one.unit, one.keys) for one in used])
         return bool(bare)
+
+    def in_clip(self) -> AbstractContextManager[None]:
+        return self.forges.in_clip() if self.forges else nullcontext()
 
     def check(self) -> None:
         check(self.p)
 
-    def around_pass(self, run: Sampled) -> AbstractContextManager[None]:
-        return sparsectrl.in_pass(_networks(_script(self.p)), run)
+    @contextmanager
+    def around_pass(self, run: Sampled) -> Iterator[None]:
+        if self.forges:
+            self.forges.check(_options(self.p))
+        with sparsectrl.in_pass(_networks(_script(self.p)), run):
+            yield
 
     def around_window(self, frames: int) -> Sequence[AroundWindow]:
         script = _script(self.p)
-        return [] if script is None else [lambda window, roles: hints(script, frames, window, roles)]
+        if script is None:
+            return []
+        if self.forges:
+            return [lambda window, roles: forge_controlnet.in_window(_options(self.p), frames, window)]
+        return [lambda window, roles: hints(script, frames, window, roles)]
+
+
+def _options(p: Any) -> dict[str, Any]:
+    """Return the options that Forge's UNet is called with."""
+    return p.sd_model.forge_objects.unet.model_options.get("transformer_options", {})
 
 
 # -- units with a folder -----------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class Folder:
 
 
 def folders(p: Any) -> list[Folder]:
-    """Return the enabled units that have a folder. SettingsError for an unusable one."""
+    """Return the enabled units that have a folder. SettingsError for an unusable unit."""
     return [_folder(p, unit, name, place) for place, name, unit in _enabled(p)
             if _mode(unit) == "BATCH" or (unit.image is None and _batch(unit))]
 
@@ -206,9 +207,10 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
         unit = folder.unit
         unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
-        if pictures and not _batch(unit):
-            folder_of_pictures = str(Path(pictures[0]).parent)
-            setattr(unit, FORGES_FOLDER if hasattr(unit, FORGES_FOLDER) else "batch_images", folder_of_pictures)
+        if pictures and hasattr(unit, FORGES_FOLDER):
+            setattr(unit, FORGES_FOLDER, str(Path(pictures[0]).parent))  # without the line of key frames
+        elif pictures and not _batch(unit):
+            unit.batch_images = str(Path(pictures[0]).parent)
         theirs = getattr(unit, "batch_modifiers", None) or ()
         unit.batch_modifiers = [*theirs, lambda files, p, pictures=pictures: pictures]
         args[folder.place] = unit
@@ -262,7 +264,8 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
     lines = [line.strip() for line in _batch(unit).split("\n")]
     if not lines[0]:
         raise SettingsError("its batch has no folder", where=name, remedy=A_FOLDER)
-    pictures = _pictures(lines[0], name, anywhere=server_files.job_may_read_all(p))
+    endings = forge_controlnet.ENDINGS if hasattr(unit, FORGES_FOLDER) else tuple(Image.registered_extensions())
+    pictures = _pictures(lines[0], name, endings, anywhere=server_files.job_may_read_all(p))
     keys: list[int] = []
     for line in lines[1:]:
         if line.startswith("keyframe:"):
@@ -271,26 +274,30 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
             except ValueError:
                 raise SettingsError(f"{quoted(line)} does not name frames", where=name,
                                     remedy="Write their numbers, from 0, with commas: keyframe: 0, 8, 15.") from None
-    if keys and hasattr(unit, FORGES_FOLDER):
-        raise SettingsError("Forge's ControlNet has no key frames", where=name, remedy=A_FOLDER)
     if len(keys) > len(pictures):
         raise SettingsError(f"{len(keys)} key frames are named, but the folder has {len(pictures)} pictures",
                             where=name, remedy="Give a picture for each key frame.")
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise SettingsError(f"key frame {twice[0]} is named twice", where=name, remedy="Name each frame once.")
     return Folder(name, place, unit, pictures, keys)
 
 
-def _pictures(folder: str, name: str, *, anywhere: bool) -> list[str]:
-    """Return the paths of a folder's pictures. anywhere: whether any path is allowed, see server_files."""
+def _pictures(folder: str, name: str, endings: Sequence[str], *, anywhere: bool) -> list[str]:
+    """Return the paths of a folder's pictures.
+
+    endings: of the names of pictures that ControlNet reads.
+    anywhere: whether any path is allowed, see server_files.
+    """
     from modules import shared
 
     place = server_files.find(folder, f"{name}, folder {quoted(folder, 200)}", ELSEWHERE, anywhere=anywhere)
     if not os.path.isdir(place):
         raise SettingsError(f"there is no folder {quoted(folder)}", where=name, remedy=A_FOLDER)
-    endings = Image.registered_extensions()
     pictures = [path for path in shared.listfiles(str(place)) if Path(path).suffix.lower() in endings
                 and (anywhere or server_files.allowed(Path(path)))]
     if not pictures:
-        raise SettingsError(f"the folder {end_of(folder)} has no pictures", where=name, remedy=A_FOLDER)
+        raise SettingsError(f"the folder {end_of(folder)} has no pictures that ControlNet reads", where=name,
+                            remedy=A_FOLDER)
     return pictures
 
 

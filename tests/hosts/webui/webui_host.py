@@ -84,11 +84,12 @@ class Kind:
 
 
 A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-clip"))
-FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
-             {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow"},
+FORGES = ROOT / "tests" / "hosts" / "forge"
+VISION = {"animatediff-test-vision": FORGES / "vision"}
+FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, "animatediff-test-narrow": FORGES / "narrow"},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
-               {"animatediff-test-narrow": ROOT / "tests" / "hosts" / "forge" / "narrow_reforge"})
+               {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge"})
 UNKNOWN_TO_NEO = ("--no-half", "--no-half-vae", "--no-download-sd-model")
 NEO_SETTINGS = {
     "VERSION_UID": "PY313",  # else it waits for Enter

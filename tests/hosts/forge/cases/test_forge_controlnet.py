@@ -67,6 +67,33 @@ def test_each_frame_has_its_own_hint(host, hints, fields):
         assert np.abs(made[5 - i] - one[5 - i]).max() > 10, "it is not the hint of another frame"
 
 
+def test_key_frames(host, hints):
+    """Frames between them have a black hint."""
+    made = frames(host, {"batch_image_dir": f"{hints}\nkeyframe: 1, 4"})
+    black = hints.parent / "black.png"
+    Image.new("RGB", (64, 64)).save(black)
+    wanted = {1: hints / "000.png", 4: hints / "001.png", 0: black, 3: black, 5: black}
+    ones = {path: frames(host, {"image": encoded(path)}) for path in set(wanted.values())}
+    for i, path in wanted.items():
+        assert np.abs(made[i] - ones[path][i]).max() <= 2, f"frame {i}"
+        assert all(np.abs(made[i] - one[i]).max() > 10 for other, one in ones.items() if other != path)
+
+
+def test_a_sparsectrl_model_is_refused(host, hints):
+    path = host.data / "models" / "ControlNet" / "sparse_tiny_sd15.safetensors"
+    weights = load_file(host.data / "models" / "ControlNet" / "control_tiny_sd15.safetensors")
+    motion = {k: v for k, v in load_file(DEMO / "motion.safetensors").items() if k.startswith("down_blocks.")}
+    save_file({**weights, **motion}, path)
+    try:
+        listed = host.get("/controlnet/model_list?update=true").expect().body["model_list"]
+        name = next(name for name in listed if name.startswith("sparse_tiny"))
+        units = [{"enabled": True, "model": name, "batch_image_dir": f"{hints}\nkeyframe: 1"}]
+        answer = host.txt2img(CLIP, alwayson_scripts={"ControlNet": {"args": units}})
+    finally:
+        path.unlink()
+    assert answer.status == 422 and "is a SparseCtrl model" in answer.detail and "IP-Adapter" in answer.detail
+
+
 def test_with_motion(host, hints):
     settings = {"model": "motion.safetensors"}
     made = frames(host, {"batch_image_dir": str(hints)}, settings)

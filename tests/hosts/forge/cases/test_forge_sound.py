@@ -1,0 +1,2 @@
+"""The cases of ../../webui/test_webui_sound.py."""
+from test_webui_sound import *  # noqa: F403
