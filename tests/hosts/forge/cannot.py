@@ -3,12 +3,12 @@ from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
 SNR = {"test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ"}
-INFOTEXT = "Forge answers HTTP 500 to each request with `infotext`, also to a plain one"
+INFOTEXT = dict.fromkeys(("test_a_clip_asked_for_by_its_infotext", "test_the_infotext_names_the_mask",
+                          "test_lists_and_infotext"),
+                         "the host answers HTTP 500 to each request with `infotext`, also to a plain one")
 FORGE = {
     **SNR,
-    "test_a_clip_asked_for_by_its_infotext": INFOTEXT,
-    "test_the_infotext_names_the_mask": INFOTEXT,
-    "test_lists_and_infotext": INFOTEXT,
+    **INFOTEXT,
     "test_both_tabs_have_the_accordion": TICK,
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
     "test_a_request_cannot_point_the_folder_elsewhere": "Forge's API changes settings that are closed to API clients",
@@ -17,6 +17,7 @@ NO_SAMPLER = "Neo has no such sampler and takes its first one, DPM++ 2M"
 NO_OPTION = "Neo has no such setting and answers HTTP 500 to a request that names it"
 NEO = {
     **SNR,
+    **INFOTEXT,
     **dict.fromkeys(("-DPM2 a-", "-DPM++ 2S a-", "-DPM++ 2M SDE Heun-", "-DPM fast-", "-DPM adaptive-",
                      "-DDIM CFG++-"), NO_SAMPLER),
     **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar",

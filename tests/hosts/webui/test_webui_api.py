@@ -224,7 +224,8 @@ def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list
     listed = isinstance(values, list)
     axis = [choices.index(label), "" if listed else values, values if listed else []]
     more = [False, False, 0] if host.kind.name == "reForge" else []  # individual labels, skip grid, items per grid
-    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, 0, False]
+    rows = [0] if host.kind.name == "Neo" else []
+    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, *rows, 0, False]
 
 
 @pytest.mark.parametrize(("label", "values", "wanted"), [
