@@ -56,6 +56,8 @@ class KModel(nn.Module):
             assert len(transformer_options.get(name, range(count))) == count
         self.calls.append({"rows": len(x), "chunks": kinds, "told": transformer_options})
         added = c_crossattn.mean((1, 2))[:, None, None, None]
+        for patch in transformer_options.get("patches_replace", {}).get("attn2", {}).values():
+            added = added + patch(transformer_options)
         if control is not None:
             added = added + control["output"].pop()  # as the UNet does: the rest would reach the next window
         return x * 0.5 + added
@@ -63,6 +65,29 @@ class KModel(nn.Module):
 
 class BaseModel(KModel):
     """reForge's."""
+
+
+class Adapter:
+    """The part of an IP-Adapter in one place of the UNet. The host's reads `ad_params` in the same way."""
+
+    def __init__(self, conds: Tensor, unconds: Tensor, unfold_batch: Any):
+        self.conds, self.unconds, self.unfold_batch = [conds], [unconds], [unfold_batch]
+
+    def __call__(self, told: dict[str, Any]) -> Tensor:
+        """Return its addition [(chunk frame) 1 1 1]."""
+        frames = len(told["sigmas"])
+        rows = []
+        for pictures in (self.conds[0], self.unconds[0]):
+            if self.unfold_batch[0] and len(pictures) > 1:
+                if "ad_params" in told:
+                    missing = told["ad_params"]["full_length"] - len(pictures)
+                    assert missing > 0, "else the host makes a tensor of the CPU"
+                    pictures = torch.cat([pictures, pictures[-1:].expand(missing, -1, -1)])
+                    pictures = pictures[told["ad_params"]["sub_idxs"]]
+                rows.append(pictures[:frames])
+            else:
+                rows.append(pictures[:1].expand(frames, -1, -1))
+        return torch.cat([rows[kind] for kind in told["cond_or_uncond"]]).mean((1, 2))[:, None, None, None]
 
 
 class Patcher:

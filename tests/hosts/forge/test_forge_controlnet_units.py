@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 
 class InputMode(Enum):
@@ -88,12 +90,48 @@ def test_a_folder_gives_a_picture_to_each_frame(control, pictures, as_dict):
 
 
 @pytest.mark.parametrize(("text", "words"), [("/gone", "does not read files there"),
-                                             ("{}\nkeyframe: 0, 2", "no key frames")])
+                                             ("{}\nkeyframe: 0, 2, 0", "0 is named twice"),
+                                             ("{}\nkeyframe: 0, x", "does not name frames")])
 def test_what_cannot_work_is_refused(control, pictures, text, words):
     from animatediff.errors import AnimateDiffError
 
     with pytest.raises(AnimateDiffError, match=words):
         control.folders(job({"batch_image_dir": text.format(pictures)}))
+
+
+def test_key_frames_have_the_folders_first_pictures(control, pictures):
+    p = job({"batch_image_dir": f"{pictures}\nkeyframe: 1, 6"})
+    found = control.folders(p)
+    assert control.limit(found) is None and found[0].keys == [1, 6]
+    control.use(p, found, 8)
+    [used] = p.script_args
+    [modifier] = used.batch_modifiers
+    assert used.batch_image_dir == str(pictures), "the host lists this folder"
+    assert [Path(file).name for file in modifier([], p)] == ["0.png", "1.png"]
+
+
+def test_a_folder_has_the_pictures_that_the_host_reads(control, pictures, lasting_host):
+    (pictures / "1.png").rename(pictures / "1.webp")
+    try:
+        [found] = control.folders(job({"batch_image_dir": str(pictures)}))
+        assert [Path(path).name for path in found.pictures] == ["0.png", "2.png", "3.png", "4.png"]
+    finally:
+        (pictures / "1.webp").rename(pictures / "1.png")
+
+
+@pytest.mark.parametrize("layers", ["input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight"])
+def test_a_sparsectrl_model_is_refused(control, monkeypatch, tmp_path, layers):
+    from animatediff.errors import SettingsError
+
+    temporal = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight"
+    models = {"control": {layers: torch.zeros(1)}, "sparse": {layers: torch.zeros(1), temporal: torch.zeros(1, 1)}}
+    for name, weights in models.items():
+        save_file(weights, tmp_path / name)
+    state = SimpleNamespace(controlnet_filename_dict={name: str(tmp_path / name) for name in models})
+    monkeypatch.setitem(sys.modules, "lib_controlnet.global_state", state)
+    control.ControlNet().in_job(job({"model": "control", "image": 1}))
+    with pytest.raises(SettingsError, match="unit 1: 'sparse' is a SparseCtrl model"):
+        control.ControlNet().in_job(job({"model": "control", "image": 1}, {"model": "sparse", "image": 1}))
 
 
 def test_a_unit_that_was_not_set_up_stops_the_clip(control):

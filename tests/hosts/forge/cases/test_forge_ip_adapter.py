@@ -51,16 +51,11 @@ def adapters(clean_host):
     for plus in (False, True):
         name = "ip-adapter-plus_tiny" if plus else "ip-adapter_tiny"
         write_adapter(clean_host.data / "models" / "ControlNet" / f"{name}.safetensors", plus)
-    clean_host.get("/controlnet/model_list?update=true").expect()
-
-
-def model(host, start: str) -> str:
-    listed = host.get("/controlnet/model_list").expect().body["model_list"]
-    return next(name for name in listed if name.startswith(start))
+    clean_host.post("/test-vision/refresh", {}).expect()
 
 
 def frames(host, unit: dict, settings: dict | None = None, adapter: str = "ip-adapter_tiny", **fields) -> np.ndarray:
-    unit = {"module": "tiny CLIP (IPAdapter)", "model": model(host, adapter), **unit}
+    unit = {"module": "tiny CLIP (IPAdapter)", "model": controlnet.model(host, adapter), **unit}
     return controlnet.frames(host, unit, settings, **fields)
 
 
@@ -123,7 +118,7 @@ def test_several_clips_beside_a_controlnet(host, hints):
     folder = str(hints)
     units = [{"enabled": True, "module": "None", "model": controlnet.model(host), "batch_image_dir": folder,
               "save_detected_map": False},
-             {"enabled": True, "module": "tiny CLIP (IPAdapter)", "model": model(host, "ip-adapter_tiny"),
+             {"enabled": True, "module": "tiny CLIP (IPAdapter)", "model": controlnet.model(host, "ip-adapter_tiny"),
               "batch_image_dir": f"{folder}\nkeyframe: 0, 5", "save_detected_map": False}]
     more = {"sampler_name": "Euler", "alwayson_scripts": {"ControlNet": {"args": units}}}
     both = controlnet.stills(host.txt2img(controlnet.CLIP, n_iter=2, seed=7, **more)).astype(int)
@@ -134,8 +129,8 @@ def test_several_clips_beside_a_controlnet(host, hints):
 def test_an_adapter_that_cannot_be_applied_stops_the_clip(host, hints):
     broken = host.data / "models" / "ControlNet" / "ip-adapter_broken.safetensors"
     save_file({"ip_adapter.1.to_k_ip.weight": torch.zeros(64, 128), "image_proj.x": torch.zeros(1)}, broken)
-    host.get("/controlnet/model_list?update=true").expect()
-    unit = {"enabled": True, "module": "tiny CLIP (IPAdapter)", "model": model(host, "ip-adapter_broken"),
+    host.post("/test-vision/refresh", {}).expect()
+    unit = {"enabled": True, "module": "tiny CLIP (IPAdapter)", "model": controlnet.model(host, "ip-adapter_broken"),
             "batch_image_dir": str(hints)}
     answer = host.txt2img(controlnet.CLIP, alwayson_scripts={"ControlNet": {"args": [unit]}})
     broken.unlink()
