@@ -1,4 +1,4 @@
-"""Cases of ../webui that hosts of Forge's family cannot do: a part of the case's name -> the reason."""
+"""Cases of ../webui that hosts of Forge's family cannot do: a part of the case's file and name -> the reason."""
 from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
@@ -22,6 +22,7 @@ NEO = {
                      "-DDIM CFG++-"), NO_SAMPLER),
     **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar",
                      "test_apply_settings_during_a_clip"), NO_OPTION),
+    "test_forge_ip_adapter": "Neo cannot load a CLIP vision network: it sets its read-only attribute `device`",
     "test_hires_fix_moves_in_windows_too[Neo-Latent": "Neo has no latent upscalers",
     "'width': 96": "the tested copy of Neo rounds sizes to multiples of 64",
     "test_both_tabs_have_the_accordion": TICK,
