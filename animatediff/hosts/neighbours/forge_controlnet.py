@@ -71,10 +71,14 @@ class Units:
     @contextmanager
     def in_clip(self) -> Iterator[None]:
         """Prepare the units after `process`, once. Inside the block, remember why a unit could not be applied."""
-        for unit, params in [] if self.prepared else self._set_up():
-            for one in self.pictures:
-                if one.unit is unit:
-                    self._prepare(one, params)
+        for one, params in [] if self.prepared else self._set_up():
+            try:
+                self._prepare(one, params)
+            except AnimateDiffError:
+                raise
+            except Exception as error:
+                raise ModelError(f"ControlNet could not prepare its pictures ({error})", where=one.name,
+                                 remedy=CORRECT) from error
         self.prepared = True
         with attribute(self.script, APPLY, self._watched(getattr(self.script, APPLY))):
             yield
@@ -91,11 +95,15 @@ class Units:
                 if isinstance(mark, PerFrame) and mark.keys:
                     self._spread(patch, place, mark.keys)
 
-    def _set_up(self) -> list[tuple[Any, Any]]:
-        """Return each enabled unit with what `process` has made for it."""
-        units = self.script.get_enabled_units(self.p.script_args[self.script.args_from:self.script.args_to])
-        made = getattr(self.script, "current_params", {})
-        return [(unit, made[i]) for i, unit in enumerate(units) if i in made]
+    def _set_up(self) -> list[tuple[Pictures, Any]]:
+        """Return the units with several pictures, each with what `process` has made for it."""
+        first, made = self.script.args_from, getattr(self.script, "current_params", {})
+        units = self.script.get_enabled_units(self.p.script_args[first:self.script.args_to])
+        known = {id(one.unit): one for one in self.pictures}
+        for place, unit in enumerate(self.p.script_args[first:self.script.args_to]):
+            if getattr(getattr(unit, "input_mode", None), "name", "") == "MERGE":  # pictures that were uploaded
+                known.setdefault(id(unit), Pictures(f"ControlNet unit {place}", unit))
+        return [(known[id(unit)], made[i]) for i, unit in enumerate(units) if id(unit) in known and i in made]
 
     def _prepare(self, one: Pictures, params: Any) -> None:
         hint = params.control_cond
@@ -108,11 +116,7 @@ class Units:
         if not isinstance(hint, dict) or "unfold_batch" not in hint or hint.get("instant_id"):
             raise SettingsError(f"ControlNet's preprocessor {quoted(one.unit.module)} takes one picture, not a folder",
                                 where=one.name, remedy=ONE)
-        try:
-            hint = self._of_all_pictures(one, params)
-        except Exception as error:
-            raise ModelError(f"ControlNet could not prepare its pictures ({error})", where=one.name,
-                             remedy=CORRECT) from error
+        hint = self._of_all_pictures(one, params)
         for name in HINTS:
             setattr(params, name, hint)
 
@@ -123,7 +127,7 @@ class Units:
         read, _ = self.script.get_input_data(self.p, unit, params.preprocessor, height, width)
         made = [params.preprocessor(input_image=picture, input_mask=mask, resolution=unit.processor_res,
                                     slider_1=unit.threshold_a, slider_2=unit.threshold_b)
-                for picture, mask in read]
+                for picture, mask in (read[i % len(read)] for i in range(len(one.keys) or self.frames))]
         images = stacked([part["image"] for part in made], faces="insightface" in made[0])
         vision = made[0].get("clip_vision")
         return {**params.control_cond, "image": images, "clip_vision": vision and OneByOne(vision),

@@ -26,6 +26,8 @@ class KModel(forge_call.KModel):
         self.calls.append({"rows": len(x), "chunks": transformer_options["cond_or_uncond"]})
         sigma = t.view(-1, 1, 1, 1)
         timestep = (t.log() - self.predictor.log_sigmas[:, None]).abs().argmin(0)
+        for patch in transformer_options.get("patches_replace", {}).get("attn2", {}).values():
+            x = x + 0 * patch(transformer_options)  # only its rows count
         return x - sigma * self.diffusion_model(x / (sigma**2 + 1).sqrt(), timestep, context=c_crossattn)
 
 

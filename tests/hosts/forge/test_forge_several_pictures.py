@@ -1,12 +1,19 @@
 """Units of Forge's ControlNet with several pictures: hints of key frames, and an IP-Adapter's pictures by window."""
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import forge_call
+import forge_host
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_forge_call import FRAMES, Run, ask, plenty
+from test_forge_controlnet_units import ControlNetUnit
 from torch import Tensor
 
 from animatediff.errors import ModelError, SettingsError
@@ -114,6 +121,19 @@ def test_an_adapter_gets_all_pictures_once_and_one_by_one(forges):
     assert zeros.shape == (FRAMES, 3) and found.script.vision.seen == [1] * (FRAMES + 1)
 
 
+def test_uploaded_pictures_are_repeated_as_hints_are(forges):
+    found = units(forges, shades(2))
+    found.pictures = []
+    [unit] = found.p.script_args
+    for mode, count in (("SIMPLE", 1), ("MERGE", FRAMES)):
+        unit.input_mode = SimpleNamespace(name=mode)
+        found.prepared = False
+        with found.in_clip():
+            assert len(found.script.current_params[0].control_cond["image"]) == count
+    shown = found.script.current_params[0].control_cond["image"][:, 0, 0, 0]
+    assert torch.allclose(shown, torch.arange(FRAMES) % 2 / 2)
+
+
 @pytest.mark.parametrize(("faces", "size"), [(False, (224, 224)), (True, (90, 70))])
 def test_pictures_may_have_any_size(forges, faces, size):
     sizes = [(32, 70), (90, 50), (64, 64)]
@@ -197,3 +217,116 @@ def test_lllite_has_the_pictures_of_a_windows_frames(forges):
         assert torch.equal(modules["a"].cond_image, pictures[3:6]) and modules["a"].cond_emb is None
         assert modules["b"].cond_emb == "of one"
     assert modules["a"].cond_image is pictures and modules["a"].cond_emb == "of all"
+
+
+# -- whole jobs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Unit(ControlNetUnit):
+    module: str = "CLIP"
+    processor_res: int = 512
+    threshold_a: float = 0.5
+    threshold_b: float = 0.5
+    weight: float | None = 1.0
+
+    @staticmethod
+    def from_dict(d):
+        return Unit(**d)
+
+
+@pytest.fixture
+def job_host(bare_host, monkeypatch):
+    """The stand-in as Forge, with a script like ControlNet's and an IP-Adapter that adds the shade of a picture."""
+    external = ModuleType("lib_controlnet.external_code")
+    external.ControlNetUnit = Unit  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "lib_controlnet.external_code", external)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "packages"))
+    listed = lambda folder: sorted(str(path) for path in Path(folder).iterdir() if path.is_file())  # noqa: E731
+    monkeypatch.setattr(bare_host.shared, "listfiles", listed, raising=False)
+    bare_host.patcher = forge_host.become_forge(bare_host, monkeypatch)
+    bare_host.load(Path(__file__).parents[3] / "scripts" / "animatediff.py")
+    bare_host.scripts.scripts_data.append((_controlnet(bare_host), "controlnet.py"))
+    bare_host.show()
+    yield bare_host
+    for name in [name for name in sys.modules if name.split(".")[0] in ("backend", "modules_forge")]:
+        del sys.modules[name]
+
+
+def _controlnet(host):
+    class Controls(host.scripts.Script, Script):
+        def __init__(self):
+            pass
+
+        def title(self):
+            return "ControlNet"
+
+        def show(self, is_img2img):
+            return host.scripts.AlwaysVisible
+
+        def process(self, p, *units):
+            self.current_params = {}
+            for i, unit in enumerate(self.get_enabled_units(units)):
+                Script.__init__(self, unit, [self.picture(path) for path in self.files(p, unit)])
+
+        def files(self, p, unit):
+            files = host.shared.listfiles(unit.batch_image_dir)
+            for modifier in unit.batch_modifiers:
+                files = modifier(files, p)
+            return files
+
+        def picture(self, path):
+            return torch.from_numpy(np.asarray(Image.open(path)).copy()) / 255
+
+        def process_before_every_sampling(self, p, *units, **kwargs):
+            for i, unit in enumerate(self.get_enabled_units(units)):
+                self.process_unit_before_every_sampling(p, unit, self.current_params[i])
+
+        def process_unit_before_every_sampling(self, p, unit, params, *args):
+            super().process_unit_before_every_sampling(p, unit, params)
+            hint = params.control_cond
+            shades = hint["clip_vision"].encode_image(hint["image"]).image_embeds[:, None]
+            host.adapter = forge_call.Adapter(shades * unit.weight, shades * 0, hint["unfold_batch"])
+            patcher = p.sd_model.forge_objects.unet
+            patcher.model_options = {"transformer_options": {"patches_replace": {"attn2": {1: host.adapter}}}}
+
+    return Controls
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for i in range(6):
+        Image.new("RGB", (32, 32), (40 * i,) * 3).save(place / f"{i}.png")
+    return place
+
+
+CLIP = {"enable": True, "model": "moving.safetensors", "video_length": 6, "batch_size": 4, "overlap": 1,
+        "format": ["GIF"], "returns": "frames"}
+REQUEST = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 2, "seed": 7, "sampler_name": "Euler",
+           "cfg_scale": 5.0}
+
+
+def clip(host, unit):
+    return host.request("txt2img", REQUEST, {"AnimateDiff": [CLIP], "ControlNet": [unit]})
+
+
+@pytest.mark.parametrize(("keys", "shown"), [("", [0.0, 1, 2, 3, 4, 5]),
+                                             ("\nkeyframe: 1, 5", [0, 0, 0.25, 0.5, 0.75, 1])])
+def test_a_job_gives_each_frame_its_picture(job_host, folder, keys, shown):
+    assert clip(job_host, {"enabled": True, "batch_image_dir": f"{folder}{keys}"}).status == 200
+    assert torch.allclose(job_host.adapter.conds[0].mean((1, 2)) * 255 / 40, torch.tensor(shown), atol=1e-4)
+    windows = [call for call in job_host.patcher.model.calls if call["rows"] < 12]
+    assert len(windows) >= 4
+
+
+@pytest.mark.parametrize(("unit", "words"), [({"weight": None}, "could not apply it (no weight)"),
+                                             ({"module": "InstantID"}, "'InstantID' takes one picture")])
+def test_a_unit_that_fails_stops_the_job(job_host, folder, monkeypatch, unit, words):
+    plain = Script.preprocessor
+    if "module" in unit:
+        monkeypatch.setattr(Script, "preprocessor", lambda *args, **kwargs: {**plain(*args, **kwargs), "instant_id": 1})
+    answer = clip(job_host, {"enabled": True, "batch_image_dir": str(folder), **unit})
+    assert answer.status == 422 and words in answer.detail and NAME in answer.detail
+    assert not job_host.patcher.model.calls

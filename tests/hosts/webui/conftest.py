@@ -24,6 +24,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session")
-def clean_host(tmp_path_factory):
-    with started(A1111, tmp_path_factory.mktemp("webui")) as host:
+def host_kind():
+    return A1111
+
+
+@pytest.fixture(scope="session")
+def clean_host(host_kind, tmp_path_factory):
+    with started(host_kind, tmp_path_factory.mktemp("webui")) as host:
         yield host

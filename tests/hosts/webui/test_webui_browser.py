@@ -583,6 +583,7 @@ def test_a_video_is_uploaded_and_a_clip_of_it_comes_back(host, tab, tmp_path):
     tab.page.click("#tabs button:has-text('img2img')")
     img2img = Tab(tab.page, "img2img")
     img2img.small(frames=0)
+    img2img.tick()
     img2img.ours("source").locator(".label-wrap").click()
     tab.page.locator("#img2img-ad-source-upload input[type=file]").set_input_files(str(path))
     expect(img2img.lines()).to_contain_text("6 frames of 1.2 s → 6 at 5 fps", timeout=PATIENCE)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from test_webui_api import xyz_args
 from test_webui_generation import EIGHT, PROMPT
-from webui_host import DEMO, ROOT, Host
+from webui_host import DEMO, ROOT, Host, Kind
 
 from tests.fuzz import request_bodies
 from tests.fuzz.inputs import draws
@@ -256,11 +256,11 @@ def with_text(text: bytes) -> bytes:
 # -- who may ask -------------------------------------------------------------------------------------------------------
 
 
-def started(folder: Path, flags: list[str], without: tuple[str, ...] = ()) -> Host:
+def started(kind: Kind, folder: Path, flags: list[str], without: tuple[str, ...] = ()) -> Host:
     motion = folder / "motion"
     motion.mkdir()
     (motion / "motion.safetensors").symlink_to(DEMO / "motion.safetensors")
-    host = Host(folder, {"animatediff": ROOT}, {"animatediff_model_path": str(motion)}, flags, without)
+    host = Host(folder, {"animatediff": ROOT}, {"animatediff_model_path": str(motion)}, flags, without, kind)
     try:
         return host.start()
     except RuntimeError:
@@ -269,20 +269,21 @@ def started(folder: Path, flags: list[str], without: tuple[str, ...] = ()) -> Ho
 
 
 @pytest.fixture(scope="module")
-def page_alone(tmp_path_factory):
+def page_alone(host_kind, tmp_path_factory):
     """A WebUI with a password and without an API."""
-    host = started(tmp_path_factory.mktemp("page"), ["--gradio-auth", "me:secret"], ("--api", "--api-server-stop"))
+    folder = tmp_path_factory.mktemp("page")
+    host = started(host_kind, folder, ["--gradio-auth", "me:secret"], ("--api", "--api-server-stop"))
     yield host
     host.stop()
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
+def guarded(host_kind, tmp_path_factory):
     """An API with a password, of a server that hides its folders."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "allowed").mkdir()
-    host = started(folder, ["--api-auth", "me:secret", "--hide-ui-dir-config", "--gradio-allowed-path",
-                            str(folder / "allowed")])
+    host = started(host_kind, folder, ["--api-auth", "me:secret", "--hide-ui-dir-config", "--gradio-allowed-path",
+                                  str(folder / "allowed")])
     yield host
     host.headers = {}
     host.stop()
@@ -325,8 +326,8 @@ def lines(host: Host, config: dict, mask: str) -> str:
     return re.sub(r' data-number="\d+"', "", answer.body["data"][0])
 
 
-def test_an_api_without_a_page_has_the_routes(tmp_path):
-    host = started(tmp_path, ["--nowebui"])
+def test_an_api_without_a_page_has_the_routes(host_kind, tmp_path):
+    host = started(host_kind, tmp_path, ["--nowebui"])
     try:
         assert host.get("/animatediff/v1/version").ok
         assert host.post(PREFLIGHT, asking()).expect().body["problems"] == []

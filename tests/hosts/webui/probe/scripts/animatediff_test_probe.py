@@ -7,7 +7,7 @@
                               the next job fails, or requests the job's end and goes on; {"kind": "OutOfMemory",
                               "call": n}: each call from n on fails; with "rows", only calls of so many rows; with
                               "parts", only calls whose self-attention is computed in parts
-    POST /test-probe/watch    count the UNet's calls of the next job
+    POST /test-probe/watch    count the UNet's calls of the next job, in which the VAE adds no noise to latents
     GET  /test-probe/calls    those calls
     POST /test-probe/refine   {"file": …, "values": {…}}: hosts/a1111/refine.py, in the host's queue
     GET  /test-probe/start    the job's start: its start latents and noise, and the first call's x and t
@@ -16,6 +16,7 @@ Hooks on the UNet exist only from a job's `process` until the fault, the next jo
 """
 import copy
 import hashlib
+import sys
 import time
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def has_memory(fault, unet, x):
     return x.shape[0] <= fault.get("rows", 0)
 
 
+class Noiseless:
+    """Until `remove`, the VAE gives the middle of its distribution in place of a random value."""
+
+    def __init__(self):
+        found = {vars(module).get("DiagonalGaussianDistribution") for module in list(sys.modules.values())} - {None}
+        self.plain = {kind: kind.sample for kind in found}
+        for kind in found:
+            kind.sample = lambda distribution, *args, **kwargs: distribution.mode()
+
+    def remove(self):
+        for kind, sample in self.plain.items():
+            kind.sample = sample
+
+
 class TestProbe(scripts.Script):
     def title(self):
         return "AnimateDiff test probe"
@@ -142,7 +157,8 @@ class TestProbe(scripts.Script):
                     raise RuntimeError("raised on purpose by the test's probe")
 
         handles.append(unet.register_forward_pre_hook(before, with_kwargs=True))
-
+        if watch:
+            handles.append(Noiseless())
 
     def process_before_every_sampling(self, p, *args, x=None, noise=None, **kwargs):
         if handles and "noise" not in start:

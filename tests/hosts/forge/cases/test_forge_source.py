@@ -1,0 +1,2 @@
+"""The cases of ../../webui/test_webui_source.py."""
+from test_webui_source import *  # noqa: F403
