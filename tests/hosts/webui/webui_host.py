@@ -94,6 +94,7 @@ UNKNOWN_TO_NEO = ("--no-half", "--no-half-vae", "--no-download-sd-model")
 NEO_SETTINGS = {
     "VERSION_UID": "PY313",  # else it waits for Enter
     "CLIP_stop_at_last_layers": 1,
+    "forge_checkpoint_sd": SETTINGS["sd_model_checkpoint"],  # of the page
     "refiner_use_steps": True,  # else the switch is a value of σ
     "res_step": 8,  # else Hires. fix rounds sizes to multiples of 64
 }
