@@ -25,8 +25,7 @@ NEO = {
     "test_forge_ip_adapter": "Neo cannot load a CLIP vision network: it sets its read-only attribute `device`",
     "test_hires_fix_moves_in_windows_too[Neo-Latent": "Neo has no latent upscalers",
     "'width': 96": "the tested copy of Neo rounds sizes to multiples of 64",
-    "test_settings_come_back_from_params_txt": "Neo's ↙ does not paste the prompt: the box has no default whose type it "
-                                               "could take",
+    "test_settings_come_back_from_params_txt": "Neo's ↙ does not paste the prompt: its box has no default value",
     "test_both_tabs_have_the_accordion": TICK,
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
     "test_a_request_cannot_point_the_folder_elsewhere": "Neo's API changes settings that are closed to API clients",
