@@ -47,6 +47,13 @@ def test_the_page_speaks_in_labels_and_the_api_in_names(host):
     assert len(made[0]) == 1 and "error" not in made[3]
 
 
+def test_forge_neos_page_has_a_player_beside_the_gallery(host, monkeypatch):
+    """gradio drops a handler's values if it needs another number of them."""
+    monkeypatch.setattr(host.ui_common.OutputPanel, "player", None, raising=False)
+    gallery, player, about, text, log = pressed(host, **WRONG)
+    assert gallery is player is None and about == text == "" and "Overlap: 3 is not less" in log
+
+
 def test_errors_are_in_the_pages_language(host):
     host.opts.data["localization"] = "ja_JP"
     assert "オーバーラップ：3はコンテキスト長3より小さくありません。" in pressed(host, **WRONG)[3]

@@ -78,6 +78,16 @@ def test_it_is_img2img_of_the_clips_frames(host):
     assert metadata.read(made.paths[0]) == made.text
 
 
+def test_a_host_without_lanczos_is_asked_for_none(host):
+    """Forge Neo's upscaler None resizes by Lanczos. It prints a warning for each frame of an unknown one."""
+    clip = generated(host)
+    for names, wanted in ((("None",), "None"), (("None", "Lanczos"), "Lanczos")):
+        host.shared.sd_upscalers = [SimpleNamespace(name=name) for name in names]
+        host.calls.clear()
+        assert refined(host, clip, denoising_strength=0, scale=2).first.size == (128, 128)
+        assert set(host.calls) == {wanted}
+
+
 def test_the_unet_calls_are_told_before(host):
     refine = importlib.import_module("animatediff.hosts.a1111.refine")
     clip, calls = generated(host), []

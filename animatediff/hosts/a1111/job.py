@@ -269,6 +269,8 @@ class Job:
             if hasattr(p, "init_images"):
                 self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
         taken = [one.use(count, self._source_files) for one in self.beside]
+        for one in self.beside:
+            self.on_p.enter_context(one.in_job())
         if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
             self.notes.append(WITHOUT_EFFECT)
 

@@ -29,6 +29,10 @@ class InJob:
         """
         return False
 
+    def in_job(self) -> AbstractContextManager[None]:
+        """Return a context for the whole job, which is entered after `use`."""
+        return nullcontext()
+
     def in_clip(self) -> AbstractContextManager[None]:
         """Return a context that is entered before each clip, after all scripts' `process`. AnimateDiffError stops it.
         """

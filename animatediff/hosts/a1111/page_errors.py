@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from typing import Any
 
-from modules import img2img, txt2img
+from modules import img2img, txt2img, ui_common
 
 from animatediff.attribute import wrapped
 from animatediff.hosts.a1111 import words
@@ -44,6 +44,12 @@ def _showing_errors(plain: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return plain(*args, **kwargs)
         except AnimateDiffStopped as stopped:
-            return None, "", "", markup(words.error(stopped.error))  # gallery, facts, infotext and log
+            shown = [None, None] if _has_player() else [None]
+            return *shown, "", "", markup(words.error(stopped.error))  # behind the gallery: facts, infotext and log
 
     return generate
+
+
+def _has_player() -> bool:
+    """Whether the host's results have a video player beside the gallery, as in Forge Neo."""
+    return hasattr(ui_common.OutputPanel, "player")

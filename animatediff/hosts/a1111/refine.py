@@ -31,6 +31,7 @@ from animatediff.media.write import WRITERS, Target
 from animatediff.parameters import Parameter
 from animatediff.settings import BY_NAME, PARAMETERS, Settings
 
+NONE = "None"  # the host's name for no upscaler
 LANCZOS, LATENT, LATENT_UPSCALE = "Lanczos", "Latent", 3  # the host's names, and its resize mode for latents
 REFINED = f"{infotext.KEY} refined"  # in the infotext
 UPSCALER = replace(ROWS["upscaler"], help="How frames are enlarged, by the WebUI's name: Lanczos, an upscaler model "
@@ -156,9 +157,10 @@ class Refinement:
         For latent upscaling, the size is the clip's own, rounded for the image model.
         """
         count, latent = len(self.order), self.upscaler.startswith(LATENT)
+        upscaler = _upscaler_of_host(LANCZOS if latent else self.upscaler)
         for number, picture in zip(self.order, self.clip.pictures()):
             size = tuple(map(int, sized(*picture.size).split("x"))) if latent else self.after
-            yield images.resize_image(1, picture, *size, LANCZOS if latent else self.upscaler)
+            yield images.resize_image(1, picture, *size, upscaler)
             if progress(number + 1, count, f"AnimateDiff: frame {number + 1} of {count} enlarged"):
                 raise MediaError(f"interrupted after {number + 1} of {count} enlarged frames",
                                  where=self.clip.path.name)
@@ -230,7 +232,12 @@ def rows() -> tuple[Parameter, ...]:
 def upscalers() -> list[str]:
     """Return the names of the host's upscalers."""
     known = [upscaler.name for upscaler in shared.sd_upscalers]
-    return list(dict.fromkeys([LANCZOS, *(each for each in known if each != "None"), LATENT]))
+    return list(dict.fromkeys([LANCZOS, *(each for each in known if each != NONE), LATENT]))
+
+
+def _upscaler_of_host(name: str) -> str:
+    """Return a name that the host knows. Forge Neo has no upscaler Lanczos; with None it resizes by Lanczos."""
+    return name if any(upscaler.name == name for upscaler in shared.sd_upscalers) else NONE
 
 
 def _upscaler(name: str) -> str:

@@ -8,7 +8,7 @@ its parameters are changed and restored.
 
 Forge has a built-in ControlNet, with units of another class. It computes its additions to the UNet for all frames of
 the clip before the UNet is called, and each window takes its rows of them (hosts/forge/calls.py). forge_controlnet.py
-has what its units with several pictures need.
+has what its units with several pictures need, and neo_controlnet.py what Forge Neo's units lack.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from PIL import Image
 from animatediff.errors import ModelError, SettingsError, end_of, quoted
 from animatediff.hosts.a1111 import jobs, server_files
 from animatediff.hosts.a1111.neighbour import InJob, Neighbour, Sampled
-from animatediff.hosts.neighbours import forge_controlnet, sparsectrl
+from animatediff.hosts.neighbours import forge_controlnet, neo_controlnet, sparsectrl
 from animatediff.hosts.neighbours.picture_travel import PromptScheduler
 from animatediff.hosts.shared.unet_call import AroundWindow
 from animatediff.settings import Settings
@@ -98,6 +98,7 @@ class _InJob(InJob):
         self.folders = folders(p)
         self.frames = limit(self.folders)
         self.forges: forge_controlnet.Units | None = None  # the units of Forge's ControlNet
+        self.neos: neo_controlnet.Pictures = []  # the units of Forge Neo's
 
     def use(self, frames: int, source: Callable[[], list[str]]) -> bool:
         bare = without_pictures(self.p)
@@ -107,11 +108,16 @@ class _InJob(InJob):
         bare = [replace(folder, pictures=pictures) for folder in bare] if pictures else []
         used = [*self.folders, *bare]
         use(self.p, used, frames)
+        self.neos = [(one.unit, one.pictures[: len(one.keys) or frames]) for one in used
+                     if neo_controlnet.known(one.unit)]
         script, settings = _script(self.p), jobs.settings_of(self.p)
         if settings is not None and hasattr(script, forge_controlnet.APPLY):
             self.forges = forge_controlnet.Units(self.p, script, settings, frames, [
                 forge_controlnet.Pictures(one.name, one.unit, one.keys) for one in used])
         return bool(bare)
+
+    def in_job(self) -> AbstractContextManager[None]:
+        return neo_controlnet.reading(_script(self.p), self.neos) if self.neos else nullcontext()
 
     def in_clip(self) -> AbstractContextManager[None]:
         return self.forges.in_clip() if self.forges else nullcontext()
@@ -205,7 +211,8 @@ def use(p: Any, found: Sequence[Folder], frames: int) -> None:
                                 where=folder.name, remedy="Set Number of frames to 0, or add pictures.")
         pictures = folder.pictures[: len(folder.keys) or frames]
         unit = folder.unit
-        unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
+        if hasattr(unit, "input_mode"):
+            unit.input_mode = getattr(type(unit.input_mode), "BATCH")  # noqa: B009  an Enum of ControlNet's
         unit.animatediff_batch = True
         if pictures and hasattr(unit, FORGES_FOLDER):
             setattr(unit, FORGES_FOLDER, str(Path(pictures[0]).parent))  # without the line of key frames
@@ -242,13 +249,15 @@ def _unit(value: Any, name: str) -> Any:
             return _of_api(value)
         except Exception as error:
             raise SettingsError(f"ControlNet does not accept it ({error})", where=name) from error
+    if neo_controlnet.known(value):
+        return neo_controlnet.with_folder(copy(value))
     return copy(value) if hasattr(value, "batch_images") or hasattr(value, FORGES_FOLDER) else None
 
 
 def _of_api(value: dict[str, Any]) -> Any:
     """Return a request's unit, created by the API that ControlNet has for other extensions."""
     if forges := sys.modules.get("lib_controlnet.external_code"):
-        return forges.ControlNetUnit.from_dict(value)
+        return neo_controlnet.with_folder(forges.ControlNetUnit.from_dict(value), value)
     from scripts import external_code  # pyright: ignore[reportAttributeAccessIssue]
 
     return external_code.to_processing_unit(value)
@@ -264,7 +273,8 @@ def _folder(p: Any, unit: Any, name: str, place: int) -> Folder:
     lines = [line.strip() for line in _batch(unit).split("\n")]
     if not lines[0]:
         raise SettingsError("its batch has no folder", where=name, remedy=A_FOLDER)
-    endings = forge_controlnet.ENDINGS if hasattr(unit, FORGES_FOLDER) else tuple(Image.registered_extensions())
+    forges = hasattr(unit, FORGES_FOLDER) and not neo_controlnet.known(unit)
+    endings = forge_controlnet.ENDINGS if forges else tuple(Image.registered_extensions())
     pictures = _pictures(lines[0], name, endings, anywhere=server_files.job_may_read_all(p))
     keys: list[int] = []
     for line in lines[1:]:

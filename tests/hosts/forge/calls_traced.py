@@ -1,4 +1,4 @@
-"""The jobs whose calls of the UNet are recorded in Forge and reForge, and the traces, in a folder for each host."""
+"""The jobs whose calls of the UNet are recorded in hosts of the family, and the traces, in a folder for each host."""
 from __future__ import annotations
 
 import json

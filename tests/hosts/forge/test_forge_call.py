@@ -41,10 +41,10 @@ class Run:
         return rows.by_row(whole(rows.by_frame(x), t, step=0))
 
 
-HOSTS = {"Forge": forge_call.KModel, "reForge": forge_call.BaseModel}
+HOSTS = {"Forge": forge_call.KModel, "reForge": forge_call.BaseModel, "Neo": forge_call.KModel}
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=["Forge", "reForge"])  # Neo calls as Forge does
 def patcher(request):
     return forge_call.Patcher(HOSTS[request.param]())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -139,3 +140,90 @@ def test_a_unit_that_was_not_set_up_stops_the_clip(control):
     control.check(job({"enabled": True}, {"enabled": False}, ready=1))
     with pytest.raises(ModelError, match="could not set up"):
         control.check(job({"enabled": True}, {"enabled": True}, ready=1))
+
+
+@dataclass
+class NeosUnit:
+    """The attributes of Forge Neo's class, which has no folder."""
+
+    enabled: bool = True
+    image: Any = None
+    image_fg: Any = None
+    use_preview_as_input: bool = False
+    model: str = "None"
+
+    @staticmethod
+    def from_dict(d):
+        return NeosUnit(**{key: value for key, value in d.items() if key in vars(NeosUnit)})
+
+
+class Page:
+    """ControlNet's page."""
+
+    GLOBAL_CONTROLNET_BATCH_DIR = ""
+
+
+class NeosScript:
+    args_from, args_to = 0, 1
+
+    def title(self):
+        return "ControlNet"
+
+    def get_input_data(self, p, unit, preprocessor, h, w):
+        assert not Page.GLOBAL_CONTROLNET_BATCH_DIR, "it would be read in place of the unit's picture"
+        assert not unit.use_preview_as_input and not unit.image_fg[:, :, 3].any()
+        return [[unit.image, None]], "mode"
+
+
+@pytest.fixture
+def neo(control, monkeypatch):
+    sys.modules["lib_controlnet.external_code"].ControlNetUnit = NeosUnit
+    module = ModuleType("lib_controlnet.controlnet_ui.controlnet_ui_group")
+    module.ControlNetUiGroup = Page
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(Page, "GLOBAL_CONTROLNET_BATCH_DIR", "")
+    return control
+
+
+def neos_job(unit):
+    scripts = SimpleNamespace(alwayson_scripts=[NeosScript()])
+    return SimpleNamespace(scripts=scripts, script_args=(unit,), is_api=True)
+
+
+def read(p, beside):
+    """Return the first pixel of each picture that ControlNet reads in the job."""
+    [script] = p.scripts.alwayson_scripts
+    with beside.in_job():
+        pairs, mode = script.get_input_data(p, p.script_args[0], None, 8, 8)
+    assert mode == "mode" and "get_input_data" not in vars(script)
+    return [int(image[0, 0, 0]) for image, _ in pairs]
+
+
+@pytest.mark.parametrize("given", ["request", "page"])
+def test_neos_units_read_a_picture_for_each_frame(neo, pictures, monkeypatch, given):
+    for i in range(5):
+        Image.new("RGB", (8, 8), (10 * i, 0, 0)).save(pictures / f"{i}.png")
+    pages = NeosUnit(image=np.zeros((8, 8, 3)), use_preview_as_input=True)
+    if given == "page":
+        monkeypatch.setattr(Page, "GLOBAL_CONTROLNET_BATCH_DIR", str(pictures))
+    p = neos_job(pages if given == "page" else {"batch_image_dir": str(pictures)})
+    beside = neo.ControlNet().in_job(p)
+    assert beside.frames == 5
+    beside.use(3, list)
+    assert read(p, beside) == [0, 10, 20]
+    assert pages.image is not None and not hasattr(pages, "batch_image_dir"), "the page's own unit is not changed"
+    assert str(pictures) == Page.GLOBAL_CONTROLNET_BATCH_DIR or given == "request"
+
+
+def test_neos_units_without_a_picture_have_the_sources_frames(neo, pictures):
+    Image.new("RGB", (8, 8), (70, 0, 0)).save(pictures / "3.png")
+    p = neos_job({"enabled": True})
+    beside = neo.ControlNet().in_job(p)
+    assert beside.frames is None and beside.use(2, lambda: [str(pictures / "3.png"), str(pictures / "4.png")])
+    assert read(p, beside)[0] == 70
+
+
+def test_neos_units_with_a_picture_stay_as_they_are(neo):
+    p = neos_job({"enabled": True, "image": np.full((8, 8, 3), 5), "image_fg": np.zeros((8, 8, 4))})
+    beside = neo.ControlNet().in_job(p)
+    assert not beside.use(3, list) and isinstance(p.script_args[0], dict)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import calls_traced
 import pytest
-from webui_host import FORGE, REFORGE, Host
+from webui_host import FORGE, NEO, REFORGE, Host
 
-THERE = [kind for kind in (FORGE, REFORGE) if kind.folder]
-pytestmark = pytest.mark.skipif(not THERE, reason="needs FORGE_DIR or REFORGE_DIR (see webui_host.py)")
+THERE = [kind for kind in (FORGE, REFORGE, NEO) if kind.folder]
+pytestmark = pytest.mark.skipif(not THERE, reason="needs FORGE_DIR, REFORGE_DIR or NEO_DIR (see webui_host.py)")
 
 
 @pytest.fixture(scope="module", params=THERE, ids=lambda kind: kind.name)

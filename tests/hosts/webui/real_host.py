@@ -82,10 +82,8 @@ def host(clean_host):
 @pytest.fixture
 def files(host):
     """files(): the files written under the outputs folder since the case began, as relative paths."""
-    outputs = host.data / "outputs"
-
     def listed() -> set[Path]:
-        return {p.relative_to(outputs) for p in outputs.rglob("*") if p.is_file()}
+        return {p.relative_to(host.outputs) for p in host.outputs.rglob("*") if p.is_file()}
 
     before = listed()
     return lambda: sorted(listed() - before)

@@ -111,7 +111,7 @@ def test_closed_loop_a_plays_to_and_fro(host):
 def test_the_answers_info_names_the_files(host, files):
     answer = host.txt2img({**FOUR, "format": ["GIF", "PNG"]}, prompt=PROMPT, steps=2)
     named = answer.info["extra_generation_params"]["AnimateDiff files"]
-    assert [host.data / "outputs" / p for p in files() if p.suffix == ".gif"] == [host.data / n for n in named]
+    assert [host.outputs / p for p in files() if p.suffix == ".gif"] == [host.data / n for n in named]
     assert len(answer.info["infotexts"]) == len(answer.images)
 
 
@@ -142,7 +142,7 @@ def test_files_are_numbered_in_a_folder_of_the_day(host, files):
 
 def test_png_frames_are_written_first(host, files):
     host.txt2img({**FOUR, "format": ["GIF", "PNG"]}, prompt=PROMPT, steps=2).expect()
-    paths = [host.data / "outputs" / p for p in files()]
+    paths = [host.outputs / p for p in files()]
     pngs, gif = [p for p in paths if p.suffix == ".png"], next(p for p in paths if p.suffix == ".gif")
     assert max(p.stat().st_mtime_ns for p in pngs) <= gif.stat().st_mtime_ns
     numbers = [int(p.stem) for p in sorted(pngs)]
@@ -173,7 +173,7 @@ def png_info(host, raw: bytes) -> dict:
 def test_the_hosts_png_info_reads_every_picture_format(host, format, files):
     settings = {**FOUR, "format": [format], "closed_loop": "R+P", "overlap": 3, "fps": 7.5, "request_id": "x1"}
     host.txt2img(settings, prompt=COMMA, negative_prompt="blurry, dark", steps=2, seed=77).expect()
-    body = png_info(host, (host.data / "outputs" / files()[0]).read_bytes())
+    body = png_info(host, (host.outputs / files()[0]).read_bytes())
     assert body["info"].startswith(COMMA) and "Negative prompt: blurry, dark" in body["info"]
     parameters = body["parameters"]
     assert parameters["Seed"] == "77" and parameters["Prompt"] == COMMA
@@ -188,7 +188,7 @@ def test_video_files_carry_the_infotext(host, format, files):
     if not host.has_pyav:
         pytest.skip("needs PyAV in the WebUI's Python; see webui_host.py")
     host.txt2img({**FOUR, "format": [format]}, prompt=COMMA, steps=2, seed=77).expect()
-    with av.open(str(host.data / "outputs" / files()[0])) as container:
+    with av.open(str(host.outputs / files()[0])) as container:
         tags = {key.lower(): value for key, value in container.metadata.items()}
     assert COMMA in tags["comment"] and "AnimateDiff: " in tags["comment"]
 
@@ -224,7 +224,8 @@ def xyz_args(host, label: str, values: str | list, tab: str = "txt2img") -> list
     listed = isinstance(values, list)
     axis = [choices.index(label), "" if listed else values, values if listed else []]
     more = [False, False, 0] if host.kind.name == "reForge" else []  # individual labels, skip grid, items per grid
-    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, 0, False]
+    rows = [0] if host.kind.name == "Neo" else []
+    return [*axis, 0, "", [], 0, "", [], True, *more, True, False, True, False, False, False, *rows, 0, False]
 
 
 @pytest.mark.parametrize(("label", "values", "wanted"), [
@@ -236,7 +237,7 @@ def test_xyz_plot_axes(host, files, label, values, wanted):
     answer = host.txt2img({**FOUR, "format": ["GIF"]}, prompt=PROMPT, steps=2, script_name="X/Y/Z plot",
                           script_args=xyz_args(host, label, values))
     assert answer.expect().images
-    made = [read((host.data / "outputs" / p).read_bytes()) for p in files() if p.suffix == ".gif"]
+    made = [read((host.outputs / p).read_bytes()) for p in files() if p.suffix == ".gif"]
     assert [(len(c.frames), round(c.fps)) for c in made] == wanted
 
 

@@ -322,7 +322,7 @@ def test_the_button_under_the_gallery_makes_the_hires_pass_of_the_clip(tab, host
     tab.tick(False)  # the clip's settings are in its infotext
     tab.page.click("#txt2img_upscale")
     expect(tab.page.locator("#html_info_txt2img").first).to_contain_text("Hires upscaler", timeout=PATIENCE)
-    new = [host.data / "outputs" / path for path in files() if path not in made]
+    new = [host.outputs / path for path in files() if path not in made]
     assert "Traceback" not in host.log()
     assert len(new) == (4 if formats == "PNG" else 1) and {path.suffix for path in new} == {f".{formats.lower()}"}
     if formats != "MP4":
@@ -356,7 +356,7 @@ def test_the_button_under_the_gallery_interpolates_the_clip(tab, host, files, tm
     assert "Interpolate the selected clip" in (button.get_attribute("title") or "")
     button.click()
     expect(tab.page.locator(f"#html_info_{name}").first).to_contain_text("8 to 24 fps", timeout=PATIENCE)
-    [new] = [host.data / "outputs" / path for path in files() if path not in made]
+    [new] = [host.outputs / path for path in files() if path not in made]
     assert "Traceback" not in host.log() and new.stem.endswith("-interpolated")
     if formats == "GIF":
         with Image.open(new) as clip:
@@ -397,7 +397,7 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
     assert "Refine the selected clip" in (button.get_attribute("title") or "")
     button.click()
     expect(tab.page.locator(f"#html_info_{name}").first).to_contain_text("AnimateDiff refined", timeout=PATIENCE)
-    [new] = [host.data / "outputs" / path for path in files() if path not in made]
+    [new] = [host.outputs / path for path in files() if path not in made]
     assert "Traceback" not in host.log()
     with Image.open(new) as clip:
         assert clip.n_frames == 4 and clip.size == (96, 96)
@@ -489,7 +489,7 @@ def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
     ours.generate()
     expect(ours.page.locator("#img2img_gallery img").first).to_be_visible(timeout=PATIENCE)
     clips = [path for path in files() if path.suffix == ".gif"]
-    with Image.open(host.data / "outputs" / clips[-1]) as clip:
+    with Image.open(host.outputs / clips[-1]) as clip:
         ends = []
         for number in (0, clip.n_frames - 1):
             clip.seek(number)
@@ -533,7 +533,7 @@ def test_a_mask_is_painted_and_used(tab, host, files):
     tab.generate()
     expect(tab.page.locator("#html_info_txt2img").first).to_contain_text(name, timeout=PATIENCE)
     [kept] = [path for path in files() if path.name == name]
-    painted = np.asarray(Image.open(host.data / "outputs" / kept).convert("L"))
+    painted = np.asarray(Image.open(host.outputs / kept).convert("L"))
     assert painted.shape == (64, 64)
     assert painted[:, 5:20].mean() > 100 and painted[:, 40:].mean() < 20
     shot(tab, "mask-used", "#txt2img-ad")
@@ -556,7 +556,7 @@ def test_the_batch_tab(tab, files, host, tmp_path, made):
     ours.generate()
     expect(ours.page.locator("#img2img_gallery img").first).to_be_visible(timeout=PATIENCE)
     clips = [path for path in files() if path.suffix == ".gif"]
-    assert [Image.open(host.data / "outputs" / path).n_frames for path in clips] == \
+    assert [Image.open(host.outputs / path).n_frames for path in clips] == \
         ([3] if made == "one clip" else [2, 2, 2])
     shot(tab, f"batch-{made.replace(' ', '-')}")
 
@@ -592,9 +592,9 @@ def test_a_video_is_uploaded_and_a_clip_of_it_comes_back(host, tab, tmp_path):
     for name in ("GIF", "PNG"):
         formats.get_by_label(name, exact=True).uncheck()
     formats.get_by_label("MP4", exact=True).check()
-    before = set((host.data / "outputs").rglob("*.mp4"))
+    before = set(host.outputs.rglob("*.mp4"))
     img2img.generate()
-    [made] = set((host.data / "outputs").rglob("*.mp4")) - before
+    [made] = set(host.outputs.rglob("*.mp4")) - before
     with av.open(str(made)) as found:
         assert found.streams.video[0].average_rate == 5
         assert sum(1 for _ in found.decode(video=0)) == 6

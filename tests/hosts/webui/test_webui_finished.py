@@ -66,7 +66,7 @@ def test_what_is_wrong_is_answered_with_a_sentence(host, clip, body):
 
 
 def test_what_is_no_clip_is_refused(host):
-    folder = host.data / "outputs" / "no-clips"
+    folder = host.outputs / "no-clips"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "text.gif").write_text("no clip")
     (folder / "empty.gif").write_bytes(b"GIF89a" + bytes([4, 0, 4, 0, 0, 0, 0]) + b";")

@@ -81,7 +81,7 @@ def test_lcm_runs_with_a_module_that_is_none_and_says_so(host):
     {"tiling": True},
     {"subseed": 5, "subseed_strength": 0.3},
     {"width": 96, "height": 64},
-], ids=lambda f: str(f)[:80])  # fmt: skip
+], ids=lambda f: str(f)[-80:])  # fmt: skip
 def test_prompts_and_options(host, fields):
     fields = {"prompt": PROMPT, **EULER, **fields}
     frames = stills(host.txt2img(FRAMES, **fields))

@@ -178,7 +178,7 @@ def test_the_infotext_names_the_last_frame_and_the_name_finds_it(host, source, f
     text = answer.info["infotexts"][0]
     kept = [path for path in files() if path.parent.name == "pictures"]
     assert len(kept) == 1 and f"last_frame: {kept[0].stem}" in text and len(text) < 1000
-    assert (np.array(Image.open(host.data / "outputs" / kept[0]).convert("RGB")) == last).all()
+    assert (np.array(Image.open(host.outputs / kept[0]).convert("RGB")) == last).all()
     host.watch()
     host.img2img([png(source[0])], {**asked, "last_frame": kept[0].stem}, **{**FIELDS, "steps": 3}).expect()
     assert host.get("/test-probe/start").expect().body["x"]

@@ -65,7 +65,7 @@ def test_a_sound_in_the_request_is_kept_and_named(host, beat):
     sent = base64.b64encode(beat.read_bytes()).decode()
     settings = {**FRAMES, **SHORT, "format": ["MKV"], "bit_depth": "16", "audio": f"data:audio/wav;base64,{sent}"}
     answer = host.txt2img(settings, **FIELDS).expect()
-    [kept] = (host.data / "outputs" / "AnimateDiff-sounds").iterdir()
+    [kept] = (host.outputs / "AnimateDiff-sounds").iterdir()
     assert kept.read_bytes() == beat.read_bytes() and f"audio: {kept.name}" in answer.info["infotexts"][0]
     data = base64.b64decode(answer.body["images"][0])
     with av.open(io.BytesIO(data)) as container:

@@ -3,7 +3,7 @@
 Environment
     WEBUI_DIR         folder of an AUTOMATIC1111 WebUI 1.10.1 (the one with launch.py) whose requirements are installed
     WEBUI_PYTHON      its Python, where that is not WEBUI_DIR/venv/bin/python
-    FORGE_DIR, FORGE_PYTHON  the same for Forge; see KINDS for the others of its family
+    FORGE_DIR, FORGE_PYTHON  the same for Forge; see KINDS for the others of its family (REFORGE, NEO)
     WEBUI_EXTRA_PATH  folders for its PYTHONPATH. Without it, what install.py would add is lent by links, where the
                       tests' Python is of the same version and has it; else the MP4 and WebM cases are skipped.
     WEBUI_PORT        a port, or a range such as 7880-7889; any free one without it
@@ -62,6 +62,9 @@ class Kind:
     flags: tuple[str, ...]
     extensions: Mapping[str, Path] = field(default_factory=dict)  # of the tests
     hires: Mapping[str, Any] = field(default_factory=dict)  # required fields of a request with Hires. fix
+    settings: Mapping[str, Any] = field(default_factory=dict)  # further settings that differ from its defaults
+    upscalers: Mapping[str, str] = field(default_factory=dict)  # for Hires. fix, in place of those that it lacks
+    outputs: str = "outputs"  # folder of the files that it writes, in its data folder
 
     @property
     def folder(self) -> Path | None:
@@ -88,7 +91,17 @@ FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, "animatediff
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
                {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge",
                 "animatediff-test-pretended-gpu": FORGES / "pretended_gpu"})
-KINDS = (A1111, FORGE, REFORGE)
+UNKNOWN_TO_NEO = ("--no-half", "--no-half-vae", "--no-download-sd-model")
+NEO_SETTINGS = {
+    "VERSION_UID": "PY313",  # else it waits for Enter
+    "CLIP_stop_at_last_layers": 1,
+    "forge_checkpoint_sd": SETTINGS["sd_model_checkpoint"],  # of the page
+    "refiner_use_steps": True,  # else the switch is a value of σ
+    "res_step": 8,  # else Hires. fix rounds sizes to multiples of 64
+}
+NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"),
+           FORGE.extensions, FORGE.hires, NEO_SETTINGS, {"Latent": "None", "Lanczos": "None"}, "output")
+KINDS = (A1111, FORGE, REFORGE, NEO)
 
 
 @dataclass
@@ -214,13 +227,14 @@ class Host:
     def __init__(self, data: Path, extensions: dict[str, Path], settings: dict[str, Any] | None = None,
                  flags: Sequence[str] = (), without: Sequence[str] = (), kind: Kind = A1111):
         self.data, self.process, self.kind = data, None, kind
+        self.outputs = data / kind.outputs
         self.flags = [flag for flag in kind.flags if flag not in without] + [*flags]
         self.headers: dict[str, str] = {}
         (data / "extensions").mkdir(parents=True)
         for name, folder in {**extensions, **kind.extensions}.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         write_checkpoints(data / "models" / "Stable-diffusion")
-        self.settings = json.dumps(SETTINGS | (settings or {}))
+        self.settings = json.dumps({**SETTINGS, **kind.settings, **(settings or {})})
         (data / "config.json").write_text(self.settings)
         self.extra = os.environ.get("WEBUI_EXTRA_PATH", "")
         if not self.extra and (missing := [name for name in LENT if not kind.can_import(name)]):
@@ -312,6 +326,10 @@ class Host:
         return self.send(path, None, seconds)
 
     def post(self, path: str, body: Any, seconds: float = REQUEST_SECONDS) -> Answer:
+        if path == "/sdapi/v1/txt2img" and isinstance(body, dict) and body.get("enable_hr"):
+            body = {**self.kind.hires, **body}
+            if (named := body.get("hr_upscaler")) in self.kind.upscalers:
+                body["hr_upscaler"] = self.kind.upscalers[named]
         return self.send(path, json.dumps(body).encode(), seconds)
 
     def txt2img(self, animatediff: Any = None, **fields: Any) -> Answer:
@@ -359,7 +377,7 @@ class Host:
 
     def _request(self, animatediff: Any, fields: dict[str, Any]) -> dict[str, Any]:
         body = {"prompt": "a red circle moving right", "width": 64, "height": 64, "steps": 4, "cfg_scale": 5, "seed": 1,
-                "sampler_name": "DDIM", **(self.kind.hires if fields.get("enable_hr") else {}), **fields}
+                "sampler_name": "DDIM", **fields}
         if animatediff is not None:
             args = animatediff if isinstance(animatediff, list) else [animatediff]
             body["alwayson_scripts"] = {**body.get("alwayson_scripts", {}), "AnimateDiff": {"args": args}}

@@ -1,4 +1,4 @@
-"""The buttons under the gallery that save its items."""
+"""The parts of the results, and the buttons under the gallery that save its items."""
 import json
 import os
 from types import SimpleNamespace
@@ -7,6 +7,11 @@ import modules.images
 from modules import shared
 from modules.infotext_utils import image_from_url_text, parse_generation_parameters
 from modules.ui import plaintext_to_html
+
+
+class OutputPanel:
+    gallery = None
+    generation_info = None
 
 
 def save_files(js_data, images, do_make_zip, index):

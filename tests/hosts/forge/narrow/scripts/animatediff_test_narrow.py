@@ -1,6 +1,6 @@
-"""Extension for tests only: lets Forge load a checkpoint with SD1.5's layout but smaller widths.
+"""Extension for tests only: lets Forge and Neo load a checkpoint with SD1.5's layout but smaller widths.
 
-Forge selects a class of huggingface_guess.model_list by two widths, and reads every other size from the folder of
+They select a class of huggingface_guess.model_list by two widths, and read every other size from the folder of
 configurations that the class names. The widths here are those of the LatentDiffusion configuration beside the
 checkpoint.
 """
@@ -38,6 +38,15 @@ def narrow(folder, unet):
         "unet_extra_config": {"num_heads": unet["num_heads"], "num_head_channels": -1}})
 
 
+def fill(model, weights, *args, load=loader.load_state_dict, **kwargs):
+    """Set parameters that no file has to zero. Neo does not initialise them: they differ after each load."""
+    load(model, weights, *args, **kwargs)
+    for name, parameter in model.named_parameters():
+        if name not in weights:
+            parameter.data.zero_()
+
+
+loader.load_state_dict = fill
 for file in sorted((Path(paths.models_path) / "Stable-diffusion").glob("*.yaml"))[:1]:
     found = yaml.safe_load(file.read_text())["model"]["params"]
     place = Path(paths.data_path) / "narrow-sd15"

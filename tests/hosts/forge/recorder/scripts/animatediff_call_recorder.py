@@ -1,4 +1,4 @@
-"""Extension for tests only: records how Forge or reForge calls its UNet.
+"""Extension for tests only: records how Forge, reForge or Neo calls its UNet.
 
     POST /call-recorder/begin   record every call of the UNet and every memory estimate from here on
     POST /call-recorder/end     return the records, in order

@@ -51,15 +51,15 @@ def copied(plain):
 
 
 def add(_, app):
+    @app.post("/test-vision/refresh")
+    def refresh():
+        import_module("lib_controlnet.global_state").update_controlnet_filenames()
+
     layers = import_module("lib_ipadapter.IPAdapterPlus").To_KV
     layers.__init__ = copied(layers.__init__)
     ours = copy(supported_preprocessors[LIKE])
     ours.name, ours.clipvision = NAME, network()
     supported_preprocessors[NAME] = ours
-
-    @app.post("/test-vision/refresh")
-    def refresh():
-        import_module("lib_controlnet.global_state").update_controlnet_filenames()
 
 
 script_callbacks.on_app_started(add)
