@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
-SNR = {"test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ"}
+BOTH = {
+    "test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ",
+    "test_with_what_the_host_does[Forge-cfg_scale": "at CFG 1 the host computes no negative prompt, which could go apart",
+    "test_with_what_the_host_does[reForge-cfg_scale": "as in Forge",
+}
 INFOTEXT = "Forge answers HTTP 500 to each request with `infotext`, also to a plain one"
 FORGE = {
-    **SNR,
+    **BOTH,
     "test_a_clip_asked_for_by_its_infotext": INFOTEXT,
     "test_the_infotext_names_the_mask": INFOTEXT,
     "test_lists_and_infotext": INFOTEXT,
@@ -14,7 +18,7 @@ FORGE = {
     "test_a_request_cannot_point_the_folder_elsewhere": "Forge's API changes settings that are closed to API clients",
 }
 REFORGE = {
-    **SNR,
+    **BOTH,
     "inpainting_fill-alwayson_scripts1": "on computers with up to six cores its Soft inpainting returns the source",
 }
 CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE}
