@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
+ONE = "at CFG 1 the host computes no negative prompt, so nothing can be denoised apart"
 BOTH = {
     "test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ",
-    "test_with_what_the_host_does[Forge-cfg_scale": "at CFG 1 the host computes no negative prompt, which could go apart",
-    "test_with_what_the_host_does[reForge-cfg_scale": "as in Forge",
+    "test_with_what_the_host_does[Forge-cfg_scale": ONE,
+    "test_with_what_the_host_does[reForge-cfg_scale": ONE,
 }
 INFOTEXT = "Forge answers HTTP 500 to each request with `infotext`, also to a plain one"
 FORGE = {
