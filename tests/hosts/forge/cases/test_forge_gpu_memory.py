@@ -116,6 +116,7 @@ def test_a_unet_in_fp8(host, gpu, kind):
     assert np.abs(plain.astype(float) - expected).mean() > 4 * difference
 
 
+@pytest.mark.slow
 def test_a_compiled_unet(host, gpu):
     """--torch-compile: the network is compiled before the motion module is there, in the plain picture's job."""
     settings = EIGHT | {"returns": "frames"}
