@@ -8,30 +8,27 @@ import os
 from pathlib import Path
 
 import pytest
-from webui_host import DEMO, KINDS, ROOT, Host
+from webui_host import DEMO, ROOT, Host
 
 THEIRS = Path(os.environ.get("WEBUI_EXTENSIONS", "/nowhere"))
 CLIP = {"enable": True, "model": "motion.safetensors", "video_length": 8, "format": ["GIF"]}
-FAMILY = [kind for kind in KINDS if kind.name != "A1111" and kind.folder]
 OLDER = ["sd-forge-animatediff", "sd-webui-animatediff"]
 
 pytestmark = pytest.mark.skipif(not all((THEIRS / name).is_dir() for name in OLDER),
                                 reason=f"WEBUI_EXTENSIONS names no folder with {', '.join(OLDER)}")
 
 
-@pytest.fixture(scope="module", params=[(kind, older) for kind in FAMILY for older in zip(
-    OLDER, ["animatediff", "zz-animatediff"], strict=True)],
-    ids=lambda one: f"{one[0].name}-{one[1][1]} beside {one[1][0]}")
-def beside(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=zip(OLDER, ["animatediff", "zz-animatediff"]), ids="{0[1]} beside {0[0]}".format)
+def beside(host_kind, request, tmp_path_factory):
     """The host, and the folder name of the older extension."""
-    kind, (older, ours) = request.param
+    older, ours = request.param
     data = tmp_path_factory.mktemp("older")
     motion = data / "motion"
     motion.mkdir()
     (motion / "motion.safetensors").symlink_to(DEMO / "motion.safetensors")
     host = Host(data, {ours: ROOT, older: THEIRS / older,
                        "animatediff-test-probe": ROOT / "tests" / "hosts" / "webui" / "probe"},
-                {"animatediff_model_path": str(motion)}, kind=kind)
+                {"animatediff_model_path": str(motion)}, kind=host_kind)
     try:
         yield host.start(), older
     finally:
