@@ -136,9 +136,9 @@ def flags_in_source(*paths: str) -> set[str]:
     return {flag for path in paths for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', read(ROOT / path))}
 
 
-# The WebUI's, pip's, and FizzNodes' --neg.
+# The WebUI's, pip's, FizzNodes' --neg, and reForge's.
 OTHERS = {"--api", "--api-auth", "--gradio-auth", "--listen", "--hide-ui-dir-config", "--gradio-allowed-path", "--neg",
-          "--no-deps"}
+          "--no-deps", "--always-gpu", "--always-no-vram", "--torch-compile"}
 MAINS = ("training/__main__.py", "training/motion_lora.py", "benchmarks/__main__.py")
 
 

@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 TICK = "with gradio 4 the tick is inside the accordion, which opens without setting it"
-SNR = {"test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ"}
+ONE = "at CFG 1 the host computes no negative prompt, so nothing can be denoised apart"
+ALL = {
+    "test_zero_terminal_snr_is_applied": "after such a job, also a plain one, the host keeps other logarithms of σ",
+    **{f"test_with_what_the_host_does[{name}-cfg_scale": ONE for name in ("Forge", "reForge", "Neo")},
+}
 OPTIONS = "the host's API changes settings that are closed to API clients"
 INFOTEXT = dict.fromkeys(("test_a_clip_asked_for_by_its_infotext", "test_the_infotext_names_the_mask",
                           "test_lists_and_infotext", "test_an_infotext_names_no_other_file_either"),
                          "the host answers HTTP 500 to each request with `infotext`, also to a plain one")
 FORGE = {
-    **SNR,
+    **ALL,
     **INFOTEXT,
     "test_both_tabs_have_the_accordion": TICK,
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
@@ -18,7 +22,7 @@ FORGE = {
 NO_SAMPLER = "Neo has no such sampler and takes its first one, DPM++ 2M"
 NO_OPTION = "Neo has no such setting and answers HTTP 500 to a request that names it"
 NEO = {
-    **SNR,
+    **ALL,
     **INFOTEXT,
     **dict.fromkeys(("-DPM2 a-", "-DPM++ 2S a-", "-DPM++ 2M SDE Heun-", "-DPM fast-", "-DPM adaptive-",
                      "-DDIM CFG++-"), NO_SAMPLER),
@@ -33,7 +37,11 @@ NEO = {
     "test_a_request_cannot_point_the_folder_elsewhere": OPTIONS,
     "test_no_request_moves_the_folder_of_models": OPTIONS,
 }
-CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": SNR, "Neo": NEO}
+REFORGE = {
+    **ALL,
+    "inpainting_fill-alwayson_scripts1": "on computers with up to six cores its Soft inpainting returns the source",
+}
+CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE, "Neo": NEO}
 
 LEFT_OUT = {  # files of ../webui that have no counterpart in cases/
     "test_neighbours.py": "the extensions in it are the WebUI's; test_forge_controlnet.py and test_forge_ip_adapter.py "

@@ -21,7 +21,7 @@ JOBS = {"clip": {}, "Hires": dict(enable_hr=True, hr_upscaler="Latent", hr_scale
 
 @pytest.fixture
 def gpu(host):
-    """gpu(memory=bytes, …): let the host take the CPU for a GPU until the case ends."""
+    """gpu(memory=bytes, …): let the host take the CPU for a GPU, or run with other flags, until the case ends."""
     if host.kind.name != "reForge":
         pytest.skip("the pretended GPU is written for reForge alone")
     yield lambda **wish: host.post("/test-gpu", wish).expect()
@@ -90,7 +90,7 @@ def test_on_a_pretended_gpu_clips_are_those_with_all_in_memory(host, gpu, state)
 
 
 @pytest.mark.parametrize("kind", ["e4m3fn", "e5m2"])
-def test_a_unet_in_fp8_on_a_pretended_gpu(host, gpu, kind):
+def test_a_unet_in_fp8(host, gpu, kind):
     """The clip is that of a checkpoint whose weights were rounded to fp8."""
     folder = host.data / "models" / "Stable-diffusion"
     weights = load_file(DEMO / "demo.safetensors")
@@ -116,7 +116,8 @@ def test_a_unet_in_fp8_on_a_pretended_gpu(host, gpu, kind):
     assert np.abs(plain.astype(float) - expected).mean() > 4 * difference
 
 
-def test_a_compiled_unet_on_a_pretended_gpu(host, gpu):
+@pytest.mark.slow
+def test_a_compiled_unet(host, gpu):
     """--torch-compile: the network is compiled before the motion module is there, in the plain picture's job."""
     settings = EIGHT | {"returns": "frames"}
     expected = stills(clip(host, settings))

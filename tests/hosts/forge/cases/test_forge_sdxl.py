@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_module
 
 FRAMES, WINDOW = 12, 8
-HIRES = dict(enable_hr=True, hr_upscaler="Latent", hr_scale=1.5, hr_second_pass_steps=2, denoising_strength=0.7)
+HIRES = dict(enable_hr=True, hr_upscaler="Latent", hr_scale=1.5, hr_second_pass_steps=2, denoising_strength=0.7,
+             hr_cfg=5)
 PROMPT = "a red circle"
 LONG = ", ".join([PROMPT] * 40)
 JOBS = {

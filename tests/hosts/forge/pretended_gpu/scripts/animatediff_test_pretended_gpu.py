@@ -4,7 +4,8 @@ torch's device cpu:0 is the CPU, but is not equal to its device cpu, with which 
 splits and offloads weights as on a GPU, and computes the same numbers.
 
     POST /test-gpu         {"memory": bytes, "state": "NORMAL_VRAM" | "HIGH_VRAM" | "NO_VRAM", "flags": {name: value}}:
-                           load the checkpoint anew on such a GPU; `flags` are flags of the command line
+                           load the checkpoint anew on such a GPU; `flags` are flags of the command line.
+                           Without "memory", on the CPU
     POST /test-gpu/off     load it anew on the CPU
     GET  /test-gpu/loads   since the last call, for each load: the memory that the host wants free, and the weights
                            there after it, by network: bytes, and bytes on the GPU
@@ -52,7 +53,8 @@ def routes(_, app):
     def on(wish: dict = Body()):
         with call_queue.queue_lock:
             model_management.unload_all_models()
-            pretend(wish.get("memory", 1 << 40), wish.get("state", "NORMAL_VRAM"))
+            if "memory" in wish:
+                pretend(wish["memory"], wish.get("state", "NORMAL_VRAM"))
             reload(wish.get("flags", {}))
             loads.clear()
 
