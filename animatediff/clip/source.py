@@ -18,6 +18,7 @@ from animatediff.media.sound import Sound, find
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
 from animatediff.media.timing import FPS_MAXIMUM, FPS_MINIMUM, duration
+from animatediff.media.transparency import AlphaChannels, parted
 from animatediff.media.write.registry import WRITERS
 from animatediff.notices import of_source
 from animatediff.settings import Settings
@@ -76,10 +77,11 @@ class SourceFrames:
             return None
         return float(min(max(self.chosen.fps, FPS_MINIMUM), FPS_MAXIMUM))
 
-    def pictures(self, size: tuple[int, int], fit: str) -> Iterator[np.ndarray]:
-        """Yield the frames in this width and height, uint8 [h w 3]."""
-        for image in self.source.pictures(self.chosen.indices):
-            yield np.asarray(read.fitted(image, *size, fit))
+    def pictures(self, channels: AlphaChannels) -> Iterator[np.ndarray]:
+        """Yield the frames, uint8 [h w 3], sized as `channels` says. It collects their alpha channels."""
+        for image, alpha in self.source.pictures(self.chosen.indices, parted):
+            channels.add(alpha, image.size)
+            yield np.asarray(read.fitted(image, *channels.size, channels.fit))
 
     def sound(self, settings: Settings) -> Sound | None:
         """Return the source's sound for the clip.

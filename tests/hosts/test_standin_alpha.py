@@ -36,3 +36,30 @@ def test_files_have_it_and_the_gallery_has_the_frames(host, count):
         shown = np.asarray(clip.convert("RGB")).astype(int)
     assert np.abs(shown - np.asarray(frames[0])).mean() < 8
     assert "the same transparency in APNG" in str(answer.info) and "GIF cannot contain transparency" in str(answer.info)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_transparent_source_video_has_it_frame_by_frame(host, count):
+    sources = [start(i) for i in range(count)]
+    path = host.data / "source.apng"
+    sources[0].save(path, "PNG", save_all=True, append_images=sources[1:], duration=125)
+    answer = animate(host, {"format": ["APNG", "GIF"], "video_length": 2 if count == 1 else 0, "video_path": str(path)},
+                     "img2img", init_images=[Image.new("RGB", (64, 64))], denoising_strength=0.3)
+    assert answer.status == 200, answer
+    [apng] = (host.data / "outputs").rglob("*.apng")
+    with Image.open(apng) as clip:
+        for i in range(2):
+            clip.seek(i)
+            assert np.array_equal(np.asarray(clip.convert("RGBA"))[..., 3], np.asarray(sources[i % count])[..., 3])
+    assert "the same transparency in APNG" in str(answer.info)
+
+
+def test_in_txt2img_the_source_is_for_controlnet_and_the_clip_is_opaque(host):
+    path = host.data / "source.apng"
+    start(0).save(path, "PNG", save_all=True, append_images=[start(1)], duration=125)
+    answer = animate(host, {"format": ["APNG"], "video_length": 0, "video_path": str(path)})
+    assert answer.status == 200, answer
+    [apng] = (host.data / "outputs").rglob("*.apng")
+    with Image.open(apng) as clip:
+        assert clip.mode == "RGB"
+    assert "transparen" not in str(answer.info)

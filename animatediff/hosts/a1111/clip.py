@@ -13,7 +13,7 @@ from animatediff.clip import job, writing
 from animatediff.clip.interpolation import Interpolation
 from animatediff.clip.plan import Plan
 from animatediff.errors import MediaError
-from animatediff.hosts.a1111 import jobs, options, pictures, results
+from animatediff.hosts.a1111 import options, results
 from animatediff.hosts.a1111.depth import DeepClip, Depth
 from animatediff.media.colour_match import ColourMatch
 from animatediff.media.sound import Sound
@@ -31,10 +31,14 @@ class HostClip:
     """
 
     def __init__(self, p: Any, settings: Settings, plan: Plan, interpolation: Interpolation | None = None,
-                 match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None):
-        """Create the clip in `before_process_batch`, when its seeds are numbered."""
+                 match: Callable[[], ColourMatch] | None = None, sound: Sound | None = None,
+                 alpha: Callable[[int], np.ndarray] | None = None):
+        """Create the clip in `before_process_batch`, when its seeds are numbered.
+
+        alpha: returns the alpha channel, uint8 [h w], of a frame by its index. None for an opaque clip.
+        """
         self.p, self.settings, self.plan = p, settings, plan
-        self.interpolation, self.match, self.sound = interpolation, match, sound
+        self.interpolation, self.match, self.sound, self.alpha = interpolation, match, sound, alpha
         self.wanted, self.came = p.batch_size, 0
         self.first = p.iteration * p.batch_size  # index of its first frame in the job's lists
         self.seeds, self.subseeds = list(p.all_seeds), list(p.all_subseeds)
@@ -53,7 +57,7 @@ class HostClip:
             self.wanted, [name for name in s.formats if name in WRITERS], s.fps, self._infotext, self._place,
             s.loop_number, options=writing.options(s, options.write_options()), interpolation=self.interpolation,
             sound=self.sound, hold_all=results.shows_frames(s), score=s.score, match=self.match,
-            alpha=self._alpha(), deep=self.depth and self.depth.of, playback=self.plan.playback_of)
+            alpha=self.alpha, deep=self.depth and self.depth.of, playback=self.plan.playback_of)
 
     def add(self, picture: Image.Image) -> None:
         """Count a finished frame and copy the values for the infotext."""
@@ -75,15 +79,6 @@ class HostClip:
         deep = self.depth.notes if self.depth else []
         cut = ["interrupted after {} of {} {}".format(*self.cut_short)] if self.cut_short else []
         return [*score, *measured, *written.notes, *deep, *cut]
-
-    def _alpha(self) -> Callable[[int], np.ndarray] | None:
-        """Return a function from a frame's index to its alpha channel: that of the finished clip that `p` refines, or
-        of its start picture. None for an opaque clip.
-        """
-        of_clip = jobs.alpha_of(self.p)
-        if of_clip is None:
-            return pictures.alpha_of(self.p, self.settings)
-        return None if self.settings.last_frame else of_clip.__getitem__
 
     def _infotext(self, known: job.Known) -> str:
         if known.loop and self.settings.asks_for_a_loop:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from modules import devices, errors, rng, sd_samplers, shared
 from PIL import Image
@@ -134,7 +135,7 @@ class Job:
         inputs = JobInputs.read(self.p, self.settings, self.mask, self.source and self.source.frames)
         self.plans = Plans(self.p, inputs, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
-        if pictures.transparent(self.p) or jobs.alpha_of(self.p) is not None:
+        if self._alpha() is not None:
             self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -161,7 +162,8 @@ class Job:
         for one in self.beside:
             self.on_clip.enter_context(one.in_clip())
         between = self.interpolation and self.interpolation.on(devices.device)
-        self.clip = HostClip(self.p, self.settings, self.plan, between, self.match, self.sound)
+        self.clip = HostClip(self.p, self.settings, self.plan, between, self.match, self.sound,
+                             None if self.settings.last_frame else self._alpha())
         self.files.begin(self.clip.to_write())
 
     def begin_pass(self, noise_of_pass: Any) -> None:
@@ -273,6 +275,18 @@ class Job:
             self.on_p.enter_context(one.in_job())
         if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
             self.notes.append(WITHOUT_EFFECT)
+
+    def _alpha(self) -> Callable[[int], np.ndarray] | None:
+        """Return a function from a frame's index to the alpha channel, uint8 [h w], of what the frame starts from: a
+        frame of the finished clip that `p` refines or of the source, or a start picture. None if that is opaque.
+        """
+        p = self.p
+        if not pictures.from_picture(p):
+            return None
+        of_frames = jobs.alpha_of(p) or (self.source and self.source.alpha((p.width, p.height)))
+        if of_frames is None:
+            return pictures.alpha_of(p)
+        return lambda number: of_frames[number if len(of_frames) > 1 else 0]
 
     def _share_strength(self, count: int) -> None:
         """Set the host's denoising strength to the highest of all frames."""

@@ -114,17 +114,13 @@ def from_picture(p: Any) -> bool:
     return bool(getattr(p, "init_images", None))
 
 
-def transparent(p: Any) -> bool:
-    """Return whether one of the start pictures is transparent in places."""
-    return from_picture(p) and any(image and read.alpha_of(image) for image in p.init_images)
-
-
-def alpha_of(p: Any, settings: Settings) -> Callable[[int], np.ndarray] | None:
-    """Return a function from a frame's index to its alpha channel, uint8 [h w], which is that of its start picture,
-    resized as the host resizes the picture. None for an opaque clip; a clip with a last frame is opaque."""
-    if settings.last_frame or not transparent(p):
-        return None
+def alpha_of(p: Any) -> Callable[[int], np.ndarray] | None:
+    """Return a function from a frame's index to the alpha channel, uint8 [h w], of its start picture, resized as the
+    host resizes the picture. None if all are opaque.
+    """
     sources = p.init_images
+    if not any(image and read.alpha_of(image) for image in sources):
+        return None
 
     def channel(number: int) -> np.ndarray:
         image = sources[number if len(sources) > 1 else 0]

@@ -22,6 +22,7 @@ from animatediff.media import masks, read
 from animatediff.media.selection import Selection
 from animatediff.media.source import Source
 from animatediff.media.stored import StoredPictures
+from animatediff.media.transparency import AlphaChannels
 from animatediff.settings import Settings
 
 IN_REQUEST = "Send a video in base64 or as a data URI, or the path of one."
@@ -89,9 +90,18 @@ class SourceVideo:
         return replace(self, frames=replace(self.frames, chosen=chosen, more=more))
 
     def pictures(self, size: Size) -> StoredPictures:
-        """Return the frames in this size."""
+        """Return the frames in this size, uint8 [f h w 3]."""
+        return self._read(size)[0]
+
+    def alpha(self, size: Size) -> StoredPictures | None:
+        """Return the alpha channels of the frames in this size, uint8 [f h w]; None if all are opaque."""
+        return self._read(size)[1]
+
+    def _read(self, size: Size) -> tuple[StoredPictures, StoredPictures | None]:
         if size not in self._sized:
-            self._sized[size] = StoredPictures(self.frames.pictures(size, self.fit))
+            channels = AlphaChannels(size, self.fit)
+            frames = StoredPictures(self.frames.pictures(channels))
+            self._sized[size] = frames, channels.pictures
         return self._sized[size]
 
     def files(self, folder: Path) -> list[str]:
