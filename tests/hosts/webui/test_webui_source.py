@@ -79,13 +79,18 @@ def test_a_video_file_gives_rate_frames_and_sound(host, source):
         assert sum(frame.samples for frame in made.decode(audio=0)) > 4000
 
 
-def test_transparency_is_that_of_the_start_pictures(host):
-    starts = []
+@pytest.mark.parametrize("given", ["start pictures", "a folder"])
+def test_transparency_is_that_of_the_source(host, given):
+    folder, starts = host.data / "clear", []
+    folder.mkdir(exist_ok=True)
     for i in range(COUNT):
-        out = io.BytesIO()
-        Image.new("RGBA", (64, 64), (200, 40, 40, 40 * i)).save(out, "PNG")
-        starts.append(base64.b64encode(out.getvalue()).decode())
+        path = folder / f"{i}.png"
+        Image.new("RGBA", (64, 64), (200, 40, 40, 40 * i)).save(path)
+        starts.append(base64.b64encode(path.read_bytes()).decode())
     settings = {**CLIP, "format": ["APNG"], "returns": "clip"}
+    if given == "a folder":
+        settings["video_path"] = str(folder)
+        starts = []
     [data] = map(base64.b64decode, host.img2img(starts, settings, **FIELDS).expect().images)
     with Image.open(io.BytesIO(data)) as made:
         alpha = [made.seek(i) or made.convert("RGBA").getchannel("A").getextrema() for i in range(made.n_frames)]
