@@ -73,12 +73,9 @@ def test_saving_copies_the_clips_file(host, form):
     assert again != saved and Path(again[0]).read_bytes() == clip.read_bytes()
 
 
-def test_in_forge_saving_copies_the_clips_file(host, monkeypatch, tmp_path):
-    """There, gradio has opened the gallery's files, and the host writes the infotext into the pixels' alpha."""
-    from animatediff.hosts.a1111 import saving
-
-    gallery, about = shown(host, format=["GIF"])
-    clip = Path(gallery[0]["name"].rsplit("?", 1)[0])
+@pytest.fixture
+def into_alpha(host, monkeypatch):
+    """Let the host write infotexts into the pixels' alpha, as Forge and reForge do. Return its module with images."""
     images = importlib.import_module("modules.images")
     plain = images.save_image
 
@@ -87,10 +84,29 @@ def test_in_forge_saving_copies_the_clips_file(host, monkeypatch, tmp_path):
         assert len(image.getpixel((0, 0))) == 4
         return plain(image, *args, **kwargs)
 
-    def save_files(about, pictures, *_):
-        return [images.save_image(picture, tmp_path / "saved", "", seed=1)[0] for picture, caption in pictures]
-
     monkeypatch.setattr(images, "save_image", save_image)
+    return images
+
+
+def test_in_reforge_saving_copies_the_clips_file(host, into_alpha):
+    from animatediff.hosts.a1111 import saving
+
+    gallery, about = shown(host, format=["GIF"])
+    with saving.saving_clips():
+        [saved] = host.ui_common.save_files(about, gallery, False, 0)[0]
+    assert Path(saved).read_bytes() == Path(gallery[0]["name"].rsplit("?", 1)[0]).read_bytes()
+
+
+def test_in_forge_saving_copies_the_clips_file(host, into_alpha, monkeypatch, tmp_path):
+    """There, gradio has opened the gallery's files."""
+    from animatediff.hosts.a1111 import saving
+
+    gallery, about = shown(host, format=["GIF"])
+    clip = Path(gallery[0]["name"].rsplit("?", 1)[0])
+
+    def save_files(about, pictures, *_):
+        return [into_alpha.save_image(picture, tmp_path / "saved", "", seed=1)[0] for picture, caption in pictures]
+
     monkeypatch.setattr(host.ui_common, "save_files", save_files)
     monkeypatch.delattr(host.ui_common, "image_from_url_text")
     with saving.saving_clips(), Image.open(clip) as opened:

@@ -37,9 +37,7 @@ def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
         picture = plain(filedata)  # refuses files that the page may not read
         item = filedata[0] if isinstance(filedata, list) and filedata else filedata
         if isinstance(item, dict) and item.get("is_file") and picture is not None:
-            path = Path(str(item["name"]).rsplit("?", 1)[0])
-            if _plays(path):
-                setattr(picture, CLIP, path)
+            return _marked(picture, Path(str(item["name"]).rsplit("?", 1)[0]))
         return picture
 
     return image_from_url_text
@@ -48,17 +46,17 @@ def _remembering(plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _marking(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def save_files(about: Any, pictures: Any, *args: Any) -> Any:
-        return plain(about, pictures and [(_marked(picture), *rest) for picture, *rest in pictures], *args)
+        return plain(about, pictures and [(_marked(picture, Path(getattr(picture, "filename", ""))), *rest)
+                                          for picture, *rest in pictures], *args)
 
     return save_files
 
 
-def _marked(picture: Any) -> Any:
-    """Return the first frame of a clip, which remembers its file; any other picture as it is."""
-    path = Path(getattr(picture, "filename", ""))
+def _marked(picture: Any, path: Path) -> Any:
+    """Return the first frame of a clip, which remembers its file; any other picture as it is. path: of the picture."""
     if not _plays(path):
         return picture
-    frame = picture.convert("RGB")  # Forge writes the infotext into the pixels, which a GIF's palette does not allow
+    frame = picture.convert("RGB")  # Forge and reForge write the infotext into the pixels, not possible with a palette
     setattr(frame, CLIP, path)
     return frame
 
