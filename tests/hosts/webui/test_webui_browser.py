@@ -495,7 +495,8 @@ def test_a_clip_from_its_first_to_its_last_frame(tab, files, host, tmp_path):
             clip.seek(number)
             ends.append(sum(clip.convert("RGB").resize((1, 1)).getpixel((0, 0))) / 3)
     assert ends[0] > 200 and ends[1] < 60, ends
-    ours.page.locator("#img2img-ad-last-frame button[aria-label=Clear]").first.click()
+    clear = "button[aria-label=Clear], button[aria-label='Remove Image']"  # of gradio 3, of gradio 4
+    ours.page.locator("#img2img-ad-last-frame").locator(clear).first.click()
     expect(picture).to_be_hidden(timeout=PATIENCE)
     ours.page.fill("#img2img_prompt textarea", "")
     ours.page.locator("#img2img_tools #paste, #img2img_toprow #paste").first.click()
@@ -515,9 +516,13 @@ def test_a_mask_is_painted_and_used(tab, host, files):
     tab.ours("painter").locator(".label-wrap").first.click()
     canvas.scroll_into_view_if_needed()
     tab.page.click("#txt2img-ad-mask-blank")
-    surface = canvas.locator("canvas[key=interface]")
+    surface = canvas.locator("canvas[key=interface], canvas:not([key])").first  # of gradio 3, of gradio 4
     expect(surface).to_be_visible(timeout=PATIENCE)
     tab.page.wait_for_timeout(2000)  # the canvas takes its picture's size
+    draw = canvas.locator("button[aria-label*=Draw], button[aria-label*=draw]")  # of gradio 4 alone
+    if draw.count():
+        draw.first.click()
+        surface.scroll_into_view_if_needed()
     box = surface.bounding_box()
     for row in range(1, 12):
         tab.page.mouse.move(box["x"] + 0.05 * box["width"], box["y"] + row / 12 * box["height"])
