@@ -24,8 +24,8 @@ NO_OPTION = "Neo has no such setting and answers HTTP 500 to a request that name
 NEO = {
     **ALL,
     **INFOTEXT,
-    **dict.fromkeys(("-DPM2 a-", "-DPM++ 2S a-", "-DPM++ 2M SDE Heun-", "-DPM fast-", "-DPM adaptive-",
-                     "-DDIM CFG++-"), NO_SAMPLER),
+    **{f"-{name}{end}": NO_SAMPLER for end in "-]" for name in
+       ("DPM2 a", "DPM++ 2S a", "DPM++ 2M SDE Heun", "DPM fast", "DPM adaptive", "DDIM CFG++")},
     **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar",
                      "test_apply_settings_during_a_clip"), NO_OPTION),
     "test_forge_ip_adapter": "Neo cannot load a CLIP vision network: it sets its read-only attribute `device`",
