@@ -89,7 +89,8 @@ def test_one_iteration_equals_no_freeinit(pipeline):
     assert not torch.allclose(plain, pipeline.sample(settings()), atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", [kind if kind == "per clip" else slow(kind) for kind in noise.KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", noise.KINDS)
 def test_same_seed_repeats_the_clip_with_all_kinds_of_noise(pipeline, kind):
     s = settings(noise=kind, sampler="Euler a", frames=7, freeinit_iterations=2)
     clip = pipeline.sample(s)

@@ -52,6 +52,7 @@ def test_clip_is_reproducible_and_close_to_the_exact_one(pipeline, rows, more):
     assert [(name, sorted(vars(m))) for name, m in pipeline.unet.named_modules()] == before
 
 
+@pytest.mark.slow
 def test_few_steps_are_exact(pipeline):
     few = {"steps": step_reuse.LEAST, "frames": 6}
     assert torch.equal(pipeline.sample(settings(**few)), pipeline.sample(settings(**few, speed="exact")))

@@ -103,6 +103,7 @@ def frames(path):
         return [np.asarray(gif.seek(i) or gif.convert("RGB")) for i in range(gif.n_frames)]
 
 
+@pytest.mark.slow
 def test_repeated_clip_needs_its_mask(run, tmp_path):
     (tmp_path / "masks").mkdir()
     mask = oval(tmp_path / "masks" / "oval.png")

@@ -84,7 +84,8 @@ def test_latent_power_and_scale_mix_in_the_second_noise(pipeline, sources):
 
 
 @pytest.mark.parametrize("more", [{}, slow({"sampler": "LCM"}), slow({"sampler": "Heun"}), {"sampler": "DPM++ SDE"},
-                                  slow({"frames": 7, "closed_loop": "R+P"}), {"frames": 9, "overlap": 1}], ids=str)
+                                  slow({"frames": 7, "closed_loop": "R+P"}), slow({"frames": 9, "overlap": 1})],
+                         ids=str)
 def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
     s = settings(init=sources / "one.png", last_frame=sources / "other.png", frame_lock="1, 0",
                  denoising_strength=1, **more)
@@ -102,7 +103,7 @@ def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
 @pytest.mark.parametrize("more", [
     slow({"freeinit_iterations": 2}), {"freeinit_iterations": 2, "freeinit_fast": True, "sampler": "Euler a"},
     slow({"seam_repair": 0.75, "frames": 9, "context_length": 8}),
-    {"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2}], ids=str)
+    slow({"seam_repair": 0.5, "frames": 9, "context_length": 8, "freeinit_iterations": 2, "overlap": 2})], ids=str)
 @pytest.mark.parametrize("cfg", [1, slow(4)])
 def test_frame_lock_holds_in_freeinit_and_seam_repair(pipeline, sources, more, cfg):
     """FreeInit samples the clip again, and seam repair its ends. The held pictures stay, and other frames change."""

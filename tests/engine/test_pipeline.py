@@ -172,6 +172,7 @@ def test_views_call_the_unet_once_per_step(pipeline):
     assert hooks(pipeline.unet) == 0 and pipeline.module.window == ()
 
 
+@pytest.mark.slow
 def test_views_with_other_features(pipeline):
     """Views with a motion scale per frame, a motion effect, seam repair and a seamless loop.
 

@@ -203,6 +203,7 @@ OTHER_SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(run, files, begun):
     from safetensors.torch import load_file, save_file
 

@@ -154,6 +154,7 @@ def test_an_upscaler_model(run, models, strength):
     assert shown("b.apng")[0].shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_latents_are_enlarged_as_in_the_webui(run, models):
     clip("a.apng")
     told = refined(run, "a.apng", "--upscaler", "latent", "--denoising-strength", "0.9", "--out", "b.apng", *models)

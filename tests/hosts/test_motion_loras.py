@@ -141,6 +141,7 @@ def test_a_tag_in_a_key_frame_acts_where_its_prompt_does(there, networks):
         "extra networks act on the whole clip, not only at the key frames that name them: style"]
 
 
+@pytest.mark.slow
 def test_hires_fix_has_its_own_prompts_loras(there, monkeypatch):
     from animatediff.hosts.a1111 import scope
 

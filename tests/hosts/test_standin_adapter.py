@@ -132,7 +132,7 @@ def test_without_us_enabled_the_host_makes_what_it_always_made(host):
 
 @pytest.mark.parametrize("fields", [
     {},
-    {"sampler_name": "DDIM"},
+    slow({"sampler_name": "DDIM"}),
     slow({"sampler_name": "Heun"}),
     slow({"sampler_name": "Euler a"}),
     slow({"prompt": "a red circle AND a blue square :0.5"}),

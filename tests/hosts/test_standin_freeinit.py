@@ -85,7 +85,7 @@ def mixed(low, high, kind="butterworth", order=4, d_s=0.25, d_t=0.25):
     return mixin._apply_freq_filter(low, high, keep)[0].transpose(0, 1)
 
 
-@pytest.mark.parametrize("sampler", ["Euler", slow("Heun"), "DDIM"])
+@pytest.mark.parametrize("sampler", ["Euler", slow("Heun"), slow("DDIM")])
 def test_every_iteration_starts_from_noise_with_the_clip_before(host, passes, sampler):
     more = {"freeinit_filter": "gaussian", "freeinit_d_s": 0.4, "freeinit_d_t": 0.6}
     frames = frames_of(animate(host, {**THREE, **more}, sampler_name=sampler))
@@ -121,7 +121,7 @@ def test_fresh_noise_goes_on_where_the_steps_left_the_generators(host, passes):
     torch.testing.assert_close(passes[1].noise, mixed(seen, draws[3]), atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{}, slow({"sampler_name": "Heun"}), {"sampler_name": "DDIM"},
+@pytest.mark.parametrize("fields", [{}, slow({"sampler_name": "Heun"}), slow({"sampler_name": "DDIM"}),
                                     {"prompt": "a red circle AND a blue square :0.5"},
                                     slow({"override_settings": {"batch_cond_uncond": False}})], ids=str)
 def test_each_iteration_sees_its_steps_from_the_first(host, passes, fields):
@@ -131,7 +131,8 @@ def test_each_iteration_sees_its_steps_from_the_first(host, passes, fields):
     assert len(set(passes[0].states)) > 2
 
 
-@pytest.mark.parametrize("iterations, steps, wanted", [slow(3, 6, [2, 4, 6]), (3, 2, [1, 1, 2]), (4, 6, [1, 3, 4, 6])])
+@pytest.mark.parametrize("iterations, steps, wanted", [slow(3, 6, [2, 4, 6]), (3, 2, [1, 1, 2]),
+                                                       slow(4, 6, [1, 3, 4, 6])])
 def test_fast_sampling(host, passes, iterations, steps, wanted):
     animate(host, {**THREE, "freeinit_iterations": iterations, "freeinit_fast": True}, steps=steps)
     assert [one.steps for one in passes] == wanted
@@ -187,7 +188,7 @@ def from_picture(host, settings, **fields):
                                                  "steps": 6, **fields})
 
 
-@pytest.mark.parametrize("sampler", ["Euler", slow("Heun"), "DDIM"])
+@pytest.mark.parametrize("sampler", [slow("Euler"), slow("Heun"), "DDIM"])
 def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, sampler):
     """With a box filter that keeps everything, the UNet's first input differs by √ᾱ·(clip - picture).
 
@@ -251,7 +252,7 @@ def test_progress_counts_all_iterations(host, fast):
 # -- ends --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["interrupt", "skip"])
+@pytest.mark.parametrize("what", ["interrupt", slow("skip")])
 @pytest.mark.parametrize("call", [slow(4), slow(6), 8])
 def test_stopped_in_a_later_iteration_the_clip_is_the_last_whole_one(host, what, call):
     """Three steps each: calls 4 to 6 belong to the second iteration, 7 to 9 to the third."""
@@ -280,6 +281,7 @@ def test_stopped_before_the_second_pass(host, passes):
     assert [one.name for one in passes] == ["sample"] * 2 and frames_of(answer).shape[1:3] == (64, 64)
 
 
+@pytest.mark.slow
 def test_the_refiner_comes_in_every_iteration(host, passes):
     fields = {"refiner_checkpoint": "second", "refiner_switch_at": 0.5, "steps": 4}
     model, used = host.shared.sd_model, []
@@ -330,6 +332,7 @@ def test_free_noise_in_both_passes_and_in_the_noise_of_steps(host, passes):
     assert passes[0].p.all_subseeds == [passes[0].p.all_subseeds[0] + seed - 7 for seed in seeds]
 
 
+@pytest.mark.slow
 def test_free_noise_with_free_init(host, passes):
     animate(host, {**STILL, "noise": "FreeNoise", "video_length": 8, "batch_size": 4,
                    "overlap": 1, "freeinit_iterations": 2})

@@ -25,7 +25,7 @@ def changed(a, b):
 
 
 @pytest.mark.parametrize("tab, way", [("txt2img", WAYS[0]), *(slow("txt2img", way) for way in WAYS[1:3]),
-                                      ("txt2img", WAYS[3]), ("img2img", WAYS[1])], ids=str)
+                                      slow("txt2img", WAYS[3]), ("img2img", WAYS[1])], ids=str)
 def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, tab):
     from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import parse

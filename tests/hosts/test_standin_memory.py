@@ -142,7 +142,7 @@ def test_keys_of_a_shared_prompt_are_computed_once(host):
 
 
 @pytest.mark.parametrize("value, asked, most", [
-    (2, {}, 16), (2, {"windows_per_call": 3}, 24), slow(2.0, {}, 16), ("two", {}, 8), slow(-1, {}, 8), (99, {}, 8),
+    (2, {}, 16), (2, {"windows_per_call": 3}, 24), slow(2.0, {}, 16), ("two", {}, 8), slow(-1, {}, 8), slow(99, {}, 8),
     slow(None, {}, 8)], ids=str)
 def test_a_request_comes_before_the_setting_and_what_is_no_number_counts_as_none(host, monkeypatch, value, asked, most):
     monkeypatch.setitem(host.opts.data, OPTION, value)

@@ -134,6 +134,7 @@ def test_transparency_is_kept(host):
     assert opaque.error is None and any("interpolated frames are opaque" in note for note in opaque.notes), opaque.notes
 
 
+@pytest.mark.slow
 def test_what_is_given_overrides(host):
     made = refined(host, generated(host), prompt="a cat", steps=5, cfg_scale=3, seed=9, sampler_name="Euler a", scale=1,
                    denoising_strength=0.9, format=["GIF", "PNG"], motion_scale="1.2")

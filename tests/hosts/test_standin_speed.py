@@ -62,6 +62,7 @@ def test_a_host_that_calls_the_layers_of_blocks(host, rows, monkeypatch):
     assert np.array_equal(frames_of(animate(host, DRAFT, steps=10)), expected) and rows == of_blocks
 
 
+@pytest.mark.slow
 def test_apart_roles_and_parts_of_and(host, rows):
     host.opts.data["batch_cond_uncond"] = False
     try:
@@ -92,7 +93,7 @@ def test_each_pass_begins_anew(host, rows):
     assert snapshot(host) == before
 
 
-@pytest.mark.parametrize("more", [slow({"freeinit_iterations": 2}), {"seam_repair": 0.5},
+@pytest.mark.parametrize("more", [slow({"freeinit_iterations": 2}), slow({"seam_repair": 0.5}),
                                   slow({"video_length": 6, "context_length": 4})], ids=str)
 def test_other_ways_to_sample_go_with_it(host, more):
     before = snapshot(host)

@@ -77,7 +77,7 @@ def test_the_pass_is_the_one_that_hires_fix_would_have_made(host):
 
 
 @pytest.mark.parametrize("settings, index", [
-    ({"format": ["GIF"]}, 0), ({"format": ["GIF", "PNG"], "returns": "frames"}, 3),
+    ({"format": ["GIF"]}, 0), slow({"format": ["GIF", "PNG"], "returns": "frames"}, 3),
     slow({"format": ["WEBP", "PNG"]}, 0),
     slow({"format": ["APNG"], "closed_loop": "ping-pong"}, 0),
     pytest.param({"format": ["MP4"]}, 0, marks=NEEDS_VIDEO),

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slow_cases import slow
 from test_standin_adapter import animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
 VIEWS = {"video_length": 9, "batch_size": 4, "overlap": 1, "context_schedule": "views", "returns": "frames"}
@@ -37,7 +38,7 @@ def test_one_window_is_the_plain_clip(host):
     assert (seen[0] == plainly[0]).all() and seen[1] == plainly[1]
 
 
-@pytest.mark.parametrize("settings", [{"closed_loop": "seamless", "seam_repair": 0.5},
+@pytest.mark.parametrize("settings", [slow({"closed_loop": "seamless", "seam_repair": 0.5}),
                                       {"motion_scale": "0: 0.5, 8: 1.5"}])
 def test_with_what_changes_from_frame_to_frame(host, settings):
     before = snapshot(host)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from slow_cases import slow
 from test_standin_adapter import REQUEST, animate, frames_of, host, library, plain, snapshot  # noqa: F401
 
 LONG = "a red circle moving right, " * 24  # more than one chunk
@@ -30,8 +31,8 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 @pytest.mark.parametrize(("prompt", "texts"), [
     ("head\n0: a star\n3: a circle\ntail", ["head, a star, tail"] * 3 + ["head, a circle, tail"] * 3),
-    ('"0": "a star", "max_f-2": "a circle `t/2`"', ["a star"] * 4 + ["a circle 2", "a circle 2.5"]),
-    ("{@a star|a circle|}", ["a star", "a circle", ""] * 2),
+    slow('"0": "a star", "max_f-2": "a circle `t/2`"', ["a star"] * 4 + ["a circle 2", "a circle 2.5"]),
+    slow("{@a star|a circle|}", ["a star", "a circle", ""] * 2),
     ("0: a star\n3: a circle AND a square :0.5", ["a star"] * 3 + ["a circle AND a square :0.5"] * 3),
 ], ids=["native", "fizz", "cyclic", "AND"])  # fmt: skip
 def test_a_prompt_that_is_cut_gives_each_frame_its_own_picture(host, prompt, texts):
