@@ -21,7 +21,9 @@ ASKED = {
     "AND": {"prompt": "a red circle AND white :0.5"},
     "travel": {"prompt": "0: a red circle\n5: a blue square AND grass :0.5"},
     "lengths": {"prompt": ", ".join(["a red circle"] * 40)}, "CFG 1": {"cfg_scale": 1.0},
+    "speed draft": {"steps": 10},
 }
+SPEED = {"speed draft": "draft"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,9 @@ def made(tmp_path_factory):
     from standin_host import standing_in
     from tiny_models import write_module
 
-    def frames(host, fields):
-        answer = host.request("txt2img", {**REQUEST, **fields}, {"AnimateDiff": [CLIP]})
+    def frames(host, name):
+        clip = {**CLIP, "speed": SPEED.get(name, "exact")}
+        answer = host.request("txt2img", {**REQUEST, **ASKED[name]}, {"AnimateDiff": [clip]})
         assert answer.status == 200, answer
         return np.stack([np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")) for raw in answer.images]).astype(int)
 
@@ -53,11 +56,11 @@ def made(tmp_path_factory):
                 patcher = forge_host.become_forge(host, patch, reforge=kind == "reForge")
             host.load(ROOT / "scripts" / "animatediff.py")
             host.show()
-            for name, fields in ASKED.items():
+            for name in ASKED:
                 if kind in PACKAGES:
                     before = _state(patcher, host.shared.sd_model)
                     patcher.model.calls.clear()
-                found[name][kind] = frames(host, fields)
+                found[name][kind] = frames(host, name)
                 if kind in PACKAGES:
                     found[name] |= {f"{kind} calls": list(patcher.model.calls),
                                     f"{kind} left": _state(patcher, host.shared.sd_model) - before}
