@@ -23,7 +23,7 @@ class Hooks(jobs.OurScript):
         return controls.components
 
     def before_process(self, p: Any, *args: Any) -> None:
-        from animatediff.hosts.a1111 import job, upscale
+        from animatediff.hosts.a1111 import guard, job, upscale
         from animatediff.hosts.shared import stop
 
         if before := jobs.of(p):  # `p` is reused after a request that failed
@@ -40,26 +40,26 @@ class Hooks(jobs.OurScript):
             if settings is not None:
                 self._job(p, job.Job(p, settings, self.neighbours)).prepare()
 
-        job.guarded(p, stop.before_anything, prepare)
+        guard.guarded(p, stop.before_anything, prepare)
 
     def process(self, p: Any, *args: Any) -> None:
         if current := jobs.of(p):
-            from animatediff.hosts.a1111 import job
+            from animatediff.hosts.a1111 import guard
             from animatediff.hosts.shared import stop
 
-            job.guarded(p, stop.before_sampling, current.load)
+            guard.guarded(p, stop.before_sampling, current.load)
 
     def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if current := jobs.of(p):
-            from animatediff.hosts.a1111 import job
+            from animatediff.hosts.a1111 import guard
 
-            current.error = job.failure(current.begin_clip)  # raised by begin_pass
+            current.error = guard.failure(current.begin_clip)  # raised by begin_pass
 
     def process_before_every_sampling(self, p: Any, *args: Any, noise: Any = None, **kwargs: Any) -> None:
         if current := jobs.of(p):
-            from animatediff.hosts.a1111 import job
+            from animatediff.hosts.a1111 import guard
 
-            job.guarded(p, job.stop_sampler, lambda: current.begin_pass(noise))
+            guard.guarded(p, guard.stop_sampler, lambda: current.begin_pass(noise))
 
     def postprocess_batch(self, p: Any, *args: Any, images: Any = None, **kwargs: Any) -> None:
         if current := jobs.of(p):

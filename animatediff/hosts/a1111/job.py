@@ -39,6 +39,7 @@ from animatediff.hosts.a1111 import (
 from animatediff.hosts.a1111.animated import animated
 from animatediff.hosts.a1111.backend import BACKEND
 from animatediff.hosts.a1111.clip import QUALITY, SCORE, HostClip
+from animatediff.hosts.a1111.guard import failure
 from animatediff.hosts.a1111.inputs import JobInputs, Plans
 from animatediff.hosts.a1111.neighbour import InJob, Neighbours
 from animatediff.hosts.a1111.one_generator import OneGenerator
@@ -46,7 +47,7 @@ from animatediff.hosts.a1111.planning import PlanBackend
 from animatediff.hosts.a1111.run_facts import check_numbers, defaults, probed
 from animatediff.hosts.a1111.scope import Motion, Pass
 from animatediff.hosts.a1111.source import SourceVideo
-from animatediff.hosts.shared import infotext, stop
+from animatediff.hosts.shared import infotext
 from animatediff.hosts.shared.preview import moving_preview
 from animatediff.hosts.shared.progress import progress_in_windows
 from animatediff.media.colour_match import ColourMatch
@@ -86,6 +87,7 @@ class Job:
         self.match: Callable[[], ColourMatch] | None = None
         self.sound: Sound | None = None
         self.error: AnimateDiffError | None = None  # raised by the next hook that can stop the job
+        self.alpha: Callable[[int], np.ndarray] | None = None  # see `_alpha`
         self.on_p, self.on_clip = ExitStack(), ExitStack()  # undo the changes of `p`: the job's, and the clip's
 
     def prepare(self) -> None:
@@ -135,7 +137,8 @@ class Job:
         inputs = JobInputs.read(self.p, self.settings, self.mask, self.source and self.source.frames)
         self.plans = Plans(self.p, inputs, PlanBackend(self.module, path))
         self.notes += self.plans.notes()
-        if self._alpha() is not None:
+        self.alpha = self._alpha()
+        if self.alpha is not None:
             self.notes += writing.of_transparency(self.settings, options.write_options())
         if self.settings.last_frame and pictures.from_picture(self.p):
             pictures.keep(self.settings.last_frame)
@@ -160,10 +163,10 @@ class Job:
         self.on_clip.enter_context(travelling.in_clip(self.p, self.plan.inputs))
         self.on_clip.enter_context(motion_loras.hidden_from_host(self.p))
         for one in self.beside:
-            self.on_clip.enter_context(one.in_clip())
+            self.on_clip.enter_context(one.around_clip())
         between = self.interpolation and self.interpolation.on(devices.device)
         self.clip = HostClip(self.p, self.settings, self.plan, between, self.match, self.sound,
-                             None if self.settings.last_frame else self._alpha())
+                             None if self.settings.last_frame else self.alpha)
         self.files.begin(self.clip.to_write())
 
     def begin_pass(self, noise_of_pass: Any) -> None:
@@ -216,7 +219,7 @@ class Job:
 
     def noting(self, hook: Callable[[], None]) -> None:
         """Run a hook that comes after sampling. If it fails, the job goes on, and a note has the error."""
-        if error := failure(hook):
+        if (error := failure(hook)) and str(error) not in self.notes:  # each frame may fail in the same way
             self.notes.append(str(error))
 
     def _show(self, processed: Any) -> None:
@@ -272,7 +275,7 @@ class Job:
                 self._change(init_images=[Image.fromarray(each) for each in self.source.pictures((p.width, p.height))])
         taken = [one.use(count, self._source_files) for one in self.beside]
         for one in self.beside:
-            self.on_p.enter_context(one.in_job())
+            self.on_p.enter_context(one.around_job())
         if self.source is not None and not (any(taken) or self.source.mask or hasattr(p, "init_images")):
             self.notes.append(WITHOUT_EFFECT)
 
@@ -392,31 +395,3 @@ def loaded(path: str, changed: int, dtype: torch.dtype) -> MotionModule:
     changed: modification time of the file. A changed file is read again.
     """
     return load_module(Path(path), dtype=dtype)
-
-
-def failure(hook: Callable[[], Any]) -> AnimateDiffError | None:
-    """Run a hook. Return its error, or None. The traceback of an unexpected error goes to the log."""
-    try:
-        hook()
-        return None
-    except AnimateDiffError as error:
-        return error
-    except Exception as error:
-        errors.report("AnimateDiff: unexpected error", exc_info=True)
-        shown = AnimateDiffError(f"{type(error).__name__}: {error}",
-                                 remedy="The log has the details; please report them with the settings.")
-        shown.http_status = 500
-        return shown
-
-
-def guarded(p: Any, stopping: Any, hook: Callable[[], Any]) -> bool:
-    """Run a hook. If it fails, stop the job by `stopping(p, error)`. Return True if it succeeded."""
-    if error := failure(hook):
-        print(f"AnimateDiff: {error}")
-        stopping(p, error)
-    return error is None
-
-
-def stop_sampler(p: Any, error: AnimateDiffError) -> None:
-    """Stop a job whose latents have been created."""
-    stop.in_place_of(p.sampler, ("sample", "sample_img2img"), error)

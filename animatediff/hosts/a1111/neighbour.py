@@ -29,11 +29,11 @@ class InJob:
         """
         return False
 
-    def in_job(self) -> AbstractContextManager[None]:
+    def around_job(self) -> AbstractContextManager[None]:
         """Return a context for the whole job, which is entered after `use`."""
         return nullcontext()
 
-    def in_clip(self) -> AbstractContextManager[None]:
+    def around_clip(self) -> AbstractContextManager[None]:
         """Return a context that is entered before each clip, after all scripts' `process`. AnimateDiffError stops it.
         """
         return nullcontext()

@@ -116,11 +116,11 @@ class _InJob(InJob):
                 forge_controlnet.Pictures(one.name, one.unit, one.keys) for one in used])
         return bool(bare)
 
-    def in_job(self) -> AbstractContextManager[None]:
+    def around_job(self) -> AbstractContextManager[None]:
         return neo_controlnet.reading(_script(self.p), self.neos) if self.neos else nullcontext()
 
-    def in_clip(self) -> AbstractContextManager[None]:
-        return self.forges.in_clip() if self.forges else nullcontext()
+    def around_clip(self) -> AbstractContextManager[None]:
+        return self.forges.around_clip() if self.forges else nullcontext()
 
     def check(self) -> None:
         check(self.p)

@@ -69,7 +69,7 @@ class Units:
     prepared: bool = False
 
     @contextmanager
-    def in_clip(self) -> Iterator[None]:
+    def around_clip(self) -> Iterator[None]:
         """Prepare the units after `process`, once. Inside the block, remember why a unit could not be applied."""
         for one, params in [] if self.prepared else self._set_up():
             try:

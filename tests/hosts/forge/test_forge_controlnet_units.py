@@ -193,7 +193,7 @@ def neos_job(unit):
 def read(p, beside):
     """Return the first pixel of each picture that ControlNet reads in the job."""
     [script] = p.scripts.alwayson_scripts
-    with beside.in_job():
+    with beside.around_job():
         pairs, mode = script.get_input_data(p, p.script_args[0], None, 8, 8)
     assert mode == "mode" and "get_input_data" not in vars(script)
     return [int(image[0, 0, 0]) for image, _ in pairs]

@@ -111,7 +111,7 @@ def test_an_adapter_gets_all_pictures_once_and_one_by_one(forges):
     found = units(forges, shades(FRAMES))
     params = found.script.current_params[0]
     for _ in range(2):  # clips of a job
-        with found.in_clip():
+        with found.around_clip():
             hint = params.control_cond
     assert params.control_cond_for_hr_fix is hint and hint["unfold_batch"]
     assert hint["image"].shape == (FRAMES, 224, 224, 3) and hint["clip_vision"].load_device == "cpu"
@@ -128,7 +128,7 @@ def test_uploaded_pictures_are_repeated_as_hints_are(forges):
     for mode, count in (("SIMPLE", 1), ("MERGE", FRAMES)):
         unit.input_mode = SimpleNamespace(name=mode)
         found.prepared = False
-        with found.in_clip():
+        with found.around_clip():
             assert len(found.script.current_params[0].control_cond["image"]) == count
     shown = found.script.current_params[0].control_cond["image"][:, 0, 0, 0]
     assert torch.allclose(shown, torch.arange(FRAMES) % 2 / 2)
@@ -139,7 +139,7 @@ def test_pictures_may_have_any_size(forges, faces, size):
     sizes = [(32, 70), (90, 50), (64, 64)]
     pictures = [torch.full((*size, 3), 0.5) for size in sizes]
     found = units(forges, pictures, frames=3, **({"insightface": object()} if faces else {}))
-    with found.in_clip():
+    with found.around_clip():
         image = found.script.current_params[0].control_cond["image"]
     assert image.shape == (3, *size, 3)
     for picture, (height, width) in zip(image, sizes):
@@ -149,7 +149,7 @@ def test_pictures_may_have_any_size(forges, faces, size):
 
 def test_pictures_of_key_frames_travel(forges):
     found = units(forges, shades(2), keys=[2, 6])
-    with found.in_clip():
+    with found.around_clip():
         mark = found.script.current_params[0].control_cond["unfold_batch"]
         at_keys = torch.stack([torch.eye(*TOKENS), torch.eye(*TOKENS).flip(0)])
         patch, other = forge_call.Adapter(at_keys, at_keys * 0, mark), forge_call.Adapter(at_keys, at_keys, True)
@@ -171,7 +171,7 @@ def test_hints_of_key_frames_are_in_their_places(forges, clips):
     params = found.script.current_params[0]
     params.control_cond, params.control_cond_for_hr_fix, params.control_mask = hints, hints + 2, hints[:, :1]
     for _ in range(2):
-        with found.in_clip():
+        with found.around_clip():
             pass
     shown = [0, 1, 0, 0, 2, 0, 0, 0, 0]
     assert params.control_cond[:, 0, 0, 0].tolist() == shown * clips
@@ -185,21 +185,21 @@ def test_a_preprocessor_for_one_picture_is_refused(forges, hint):
     if hint is None:
         found.script.current_params[0].control_cond = SimpleNamespace(image_embeds=torch.zeros(1))
     with pytest.raises(SettingsError, match=f"{NAME}: ControlNet's preprocessor 'CLIP' takes one picture"):
-        found.in_clip().__enter__()
+        found.around_clip().__enter__()
 
 
 def test_a_picture_that_cannot_be_prepared_stops_the_clip(forges):
     found = units(forges, shades(2), frames=2)
     found.script.current_params[0].preprocessor = None
     with pytest.raises(ModelError, match=f"{NAME}: ControlNet could not prepare its pictures .'NoneType'"):
-        found.in_clip().__enter__()
+        found.around_clip().__enter__()
 
 
 def test_a_unit_that_could_not_be_applied_stops_the_clip(forges):
     """The host prints the error and would go on without the unit."""
     found = units(forges, shades(FRAMES), weight=None)
     script, params = found.script, found.script.current_params[0]
-    with found.in_clip():
+    with found.around_clip():
         with pytest.raises(RuntimeError, match="no weight"):
             script.process_unit_before_every_sampling(found.p, found.script.unit, params)
         with pytest.raises(ModelError, match=f"{NAME}: ControlNet could not apply it .no weight."):

@@ -82,8 +82,7 @@ def test_the_start_is_the_formulas(host, source, settings):
         alpha[0] = beta[-1] = 1
         alpha[-1] = beta[0] = 0
     expected = start["latents"] * alpha + (last * beta if beta.any() else 0) + more * (1 - alpha - beta)
-    drawn = 2e-2 if host.kind.name == "A1111" else 2e-3  # there, the last frame's latents have noise of the VAE
-    np.testing.assert_allclose(x, expected + sigma * noise, atol=drawn * sigma)
+    np.testing.assert_allclose(x, expected + sigma * noise, atol=2e-3 * sigma)
 
 
 def test_without_scale_and_lock_it_is_plain_img2img(host, source):

@@ -110,7 +110,8 @@ class Noiseless:
     """Until `remove`, the VAE gives the middle of its distribution in place of a random value."""
 
     def __init__(self):
-        found = {vars(module).get("DiagonalGaussianDistribution") for module in list(sys.modules.values())} - {None}
+        found = {getattr(module, "__dict__", {}).get("DiagonalGaussianDistribution")  # sys.modules may hold None
+                 for module in list(sys.modules.values())} - {None}
         self.plain = {kind: kind.sample for kind in found}
         for kind in found:
             kind.sample = lambda distribution, *args, **kwargs: distribution.mode()
