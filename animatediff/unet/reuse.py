@@ -65,7 +65,7 @@ class Reuse:
     """
 
     def __init__(self, speed: str):
-        self.speed = speed
+        self.speed, self.stopped = speed, ""  # why all further windows run the whole UNet
         self.whole = self.calls = 0  # windows that ran the whole UNet, and all windows
         self.kept, self.differences = Kept(), {}
         self.rows: list[Row] = []  # of the current UNet call
@@ -75,7 +75,14 @@ class Reuse:
     @property
     def note(self) -> str:
         """A sentence for the user: how many windows ran the whole UNet."""
-        return f"speed {self.speed}: the UNet ran as a whole for {self.whole} of {self.calls} windows"
+        count = f"speed {self.speed}: the UNet ran as a whole for {self.whole} of {self.calls} windows"
+        return count + (self.stopped and f", because {self.stopped}")
+
+    def stop(self, why: str) -> None:
+        """Reuse nothing from now on."""
+        self.stopped = self.stopped or why
+        self.kept.rows.clear()
+        self.differences.clear()
 
     def is_whole(self, step: int, steps: int) -> bool:
         return step in whole_steps(self.speed, steps)
@@ -93,6 +100,9 @@ class Reuse:
         t: timestep. If it rises, a new sampler run begins and everything stored is dropped.
         """
         if self.speed == "exact":
+            return call(range(roles))
+        if self.stopped:
+            self.calls, self.whole = self.calls + 1, self.whole + 1
             return call(range(roles))
         whole, noise = self.is_whole(step, steps), float(t.max())
         if noise > self.noise or (whole and step != self.step):
@@ -115,7 +125,7 @@ class Reuse:
 
     def shows(self, frames: Group, roles: Sequence[int]) -> None:
         """Set the rows of the next UNet call: (role frame)."""
-        self.rows = [(role, frame) for role in roles for frame in frames]
+        self.rows = [] if self.stopped else [(role, frame) for role in roles for frame in frames]
 
     @contextmanager
     def installed(self, unet: nn.Module) -> Iterator[None]:

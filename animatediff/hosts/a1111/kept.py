@@ -32,14 +32,14 @@ USED = 86400  # seconds after its last use in which a file is not deleted
 class KeptFiles:
     """A folder of kept files."""
 
-    name: str  # of the folder, below `outputs`
+    name: str  # of the folder, in the host's folder of outputs
     what: str  # the kind of file, for messages
     kind: Callable[[bytes], Kind | None] = opening.kind  # returns the kind of an accepted file, by its first bytes
     accepted: str = opening.READ  # the accepted files, for messages
 
     @property
     def folder(self) -> Path:
-        return Path(paths_internal.data_path) / "outputs" / self.name
+        return Path(paths_internal.default_output_dir) / self.name
 
     def find(self, name: str) -> Path | None:
         """Return the file of a name returned by `keep` or `copy`, or None for another text or a missing file."""

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from animatediff.attribute import attribute
+from animatediff.hosts.forge.attention_map import AttentionMaps
 from animatediff.hosts.shared.backend import Run
 from animatediff.hosts.shared.cfg_rows import Rows, take
 
 WRAPPER = "model_function_wrapper"
 ESTIMATE = "memory_peak_estimation_modifier"
+MODIFIERS = "conditioning_modifiers"  # functions that run before a step's calls; ControlNet's reference calls the UNet
+ANOTHER = "another extension calls the UNet, too"
 PROMPT, NEGATIVE = 0, 1  # values in `cond_or_uncond`
 
 
@@ -40,7 +43,7 @@ def called(patcher: Any, run: Run, free: Callable[[torch.device], float], mean: 
     def fits(rows: int, x: Tensor) -> bool:
         return required(patcher.model, [rows, *x.shape[1:]]) < free(x.device)
 
-    options[WRAPPER] = _wrapper(run, options.get(WRAPPER), fits, mean)
+    options[WRAPPER] = _wrapper(run, options, fits, mean)
 
     def memory_required(model: Any, input_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         return required(model, limited(input_shape), *args, **kwargs)
@@ -127,9 +130,13 @@ def _limited(run: Run) -> Callable[[Sequence[int]], list[int]]:
     return limited
 
 
-def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool], mean: bool) -> Callable[..., Tensor]:
+def _wrapper(run: Run, options: dict[str, Any], fits: Callable[[int, Tensor], bool],
+             mean: bool) -> Callable[..., Tensor]:
     """Return the wrapper of the model function. It is a plain function because the host deep-copies options."""
+    before, modified = options.get(WRAPPER), MODIFIERS in options
     asked = False  # whether the memory check below has been done
+    maps = AttentionMaps()
+    of_step: Any = None  # `run.parts` of the last call
 
     def wrapper(apply_model: Callable[..., Tensor], call: dict[str, Any]) -> Tensor:
         if run.error is not None:
@@ -144,7 +151,10 @@ def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool], mean: b
         if run.parts is None or len(x) != len(kinds) * len(run.parts):  # not from the denoiser, or not the clip
             return ask(x, t, c, kinds)
 
-        nonlocal asked
+        nonlocal asked, of_step
+        if run.parts is of_step or modified:  # also the call of another extension, such as SAG
+            run.reuse.stop(ANOTHER)
+        of_step = run.parts
         if not asked:  # the host has loaded its networks by now; does a window with all roles fit into memory?
             window = min(run.settings.context_length, len(run.parts)) * len(kinds)
             asked, run.memory.apart = True, run.memory.apart or not fits(window, x)
@@ -154,12 +164,14 @@ def _wrapper(run: Run, before: Any, fits: Callable[[int, Tensor], bool], mean: b
 
         def of_rows(batch: Tensor, chosen: Tensor) -> Tensor:
             some, of_chunks = cut(c, kinds, len(x), chosen)
+            some["transformer_options"] = maps.collecting(some["transformer_options"], kinds, len(x), chosen)
             of_batch = t[chosen.to(t.device)]
             out = ask(batch, of_batch, some, of_chunks)
             return noise(batch, out, of_batch) if of_noise else out
 
         weights = run.parts
         made = run.answer(rows_of(kinds, len(x)), x, t, of_rows)
+        maps.record()
         if of_noise:
             made = (x.float() - sigmas_of(t, x) * made).to(x)
         return reweighted(made, kinds, weights, mean)

@@ -12,6 +12,7 @@ from animatediff.hosts.shared.cfg_rows import Rows
 from animatediff.sampling.betas import Schedule
 from animatediff.sampling.memory import WhileSampling
 from animatediff.settings import Settings
+from animatediff.unet.reuse import Reuse
 
 # (x [n c h w], indices of these rows in the host's batch [n]) -> the model's output, same shape as x.
 OfRows = Callable[[Tensor, Tensor], Tensor]
@@ -22,6 +23,7 @@ class Run(Protocol):
 
     settings: Settings
     memory: WhileSampling
+    reuse: Reuse
     error: Exception | None  # raised by the next call
     parts: list[list[float]] | None  # weights of each frame's parts of AND; None outside the denoiser
     empty: Tensor | None  # the empty prompt of the current model, if it was needed

@@ -58,6 +58,9 @@ class KModel(nn.Module):
         added = c_crossattn.mean((1, 2))[:, None, None, None]
         for patch in transformer_options.get("patches_replace", {}).get("attn2", {}).values():
             added = added + patch(transformer_options)
+        for patch in transformer_options.get("patches_replace", {}).get("attn1", {}).values():
+            tokens = x.flatten(2).mT
+            assert torch.equal(patch(tokens, 2 * tokens, tokens, {**transformer_options, "n_heads": 1}), tokens)
         if control is not None:
             added = added + control["output"].pop()  # as the UNet does: the rest would reach the next window
         return x * 0.5 + added

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +139,44 @@ def test_little_memory_takes_the_windows_roles_apart(patcher, free, chunks):
         found = ask(patcher, run, free=free)
     assert torch.allclose(found, expected, atol=1e-5)
     assert {tuple(call["chunks"]) for call in patcher.model.calls} == chunks
+
+
+@pytest.mark.parametrize("asked", [{}, {"parts": 2}, {"free": 2 * WINDOW}], ids=["together", "AND", "apart"])
+def test_self_attention_guidance_gets_the_maps_of_all_frames(patcher, asked):
+    """The extension takes the last map that its function recorded."""
+    maps = []
+
+    def attn_and_record(q, k, v, told):
+        kinds = told["cond_or_uncond"]
+        if 1 in kinds:
+            maps.append((q @ k.mT).softmax(-1).chunk(len(kinds))[kinds.index(1)])
+        return v
+
+    patches = {"attn1": {("middle", 0, 0): attn_and_record}}
+    patcher.model_options["transformer_options"]["patches_replace"] = patches
+    ask(patcher, parts=asked.get("parts", 1))
+    expected, free = maps[-1], asked.pop("free", float("inf"))
+    run = Run()
+    with calls.called(patcher, run, lambda device: free):
+        ask(patcher, run, **asked)
+    assert expected.shape[0] == FRAMES and torch.equal(maps[-1], expected)
+    assert patches == {"attn1": {("middle", 0, 0): attn_and_record}}
+
+
+def test_nothing_is_reused_once_another_extension_calls_the_unet(patcher):
+    run = Run()
+    run.reuse = Reuse("draft")
+    run.settings = replace(run.settings, speed="draft")
+    with calls.called(patcher, run, plenty):
+        ask(patcher, run)
+        ask(patcher, run)
+        assert not run.reuse.stopped and run.reuse.differences
+        expected, weights = ask(patcher), [[1.0]] * FRAMES
+        ask(patcher, run, weights=weights)
+        found = ask(patcher, run, weights=weights)
+    assert run.reuse.stopped and not run.reuse.differences and not run.reuse.kept.rows
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert run.reuse.note.endswith("because another extension calls the UNet, too")
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("on purpose"), KeyboardInterrupt()], ids=repr)

@@ -9,6 +9,7 @@
                               "parts", only calls whose self-attention is computed in parts
     POST /test-probe/watch    count the UNet's calls of the next job, in which the VAE adds no noise to latents
     GET  /test-probe/calls    those calls
+    POST /test-probe/linear   Forge's family: take the beta schedule of SD1.5's motion modules, until the next reset
     POST /test-probe/refine   {"file": …, "values": {…}}: hosts/a1111/refine.py, in the host's queue
     GET  /test-probe/start    the job's start: its start latents and noise, and the first call's x and t
 
@@ -29,6 +30,7 @@ handles = []
 calls = []
 start = {}
 first_options = {}
+first_schedule = {}
 
 
 def digest(tensors):
@@ -56,9 +58,19 @@ def unet_of_model():
 def schedule():
     parts = networks()
     if "unet" in parts:
-        unet = parts["unet"]
-        return sorted((unet.predictor if hasattr(unet, "predictor") else unet.model_sampling).named_buffers())
+        return sorted(noise_levels().named_buffers())
     return [("alphas", parts[""].alphas_cumprod), ("original", parts[""].alphas_cumprod_original)]
+
+
+def noise_levels():
+    unet = networks()["unet"]
+    return unet.predictor if hasattr(unet, "predictor") else unet.model_sampling
+
+
+def first_schedule_again():
+    for name, tensor in first_schedule.items():
+        noise_levels().register_buffer(name, tensor)
+    first_schedule.clear()
 
 
 def lent():
@@ -179,6 +191,7 @@ def routes(_, app):
     @app.post("/test-probe/reset")
     def reset():
         shared.opts.data = copy.deepcopy(first_options)
+        first_schedule_again()
         getattr(sd_models, "reload_model_weights", lambda: None)()  # Neo loads the checkpoint with the next job
         take_off()
         wish.update(fault=None, watch=False)
@@ -199,6 +212,12 @@ def routes(_, app):
     def read_calls():
         take_off()
         return calls
+
+    @app.post("/test-probe/linear")
+    def set_linear_schedule():
+        first_schedule.update(noise_levels().named_buffers())
+        alphas = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)
+        noise_levels().set_sigmas(((1 - alphas) / alphas).sqrt())
 
     @app.post("/test-probe/refine")
     def refine_clip(body: dict = Body()):
