@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -108,6 +110,14 @@ def test_a_clip_of_absurd_size_is_refused_before_it_begins(host, fields):
     """The WebUI would use up all memory for the steps' sigmas, or for a prompt per frame."""
     answer = host.request("txt2img", {"prompt": "a", "width": 64, "height": 64, **fields}, {"AnimateDiff": [CLIP]})
     assert answer.status == 422 and list(fields)[-1] in answer.detail
+
+
+def test_every_body_reaches_the_route(host):
+    """FastAPI refuses what does not fit a parameter's type, and repeats it in its answer: HTTP 500 for NaN."""
+    from animatediff.hosts.a1111 import api
+
+    for route in (api.preflight, api.schedule):
+        assert get_type_hints(route)["body"] is signature(route, eval_str=True).parameters["body"].annotation is Any
 
 
 def test_any_body_is_answered_or_refused(host):

@@ -44,7 +44,6 @@ def add(app: FastAPI) -> AbstractContextManager[None]:
 
 def _refusing(answer: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
     """Wrap `answer` as a route that takes a JSON object. AnimateDiffErrors become HTTP errors of the client."""
-    @wraps(answer)
     def route(body: Any = Body(None)) -> Any:
         try:
             if not isinstance(body, dict):
@@ -54,6 +53,9 @@ def _refusing(answer: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
         except AnimateDiffError as error:
             raise _http(error) from error
 
+    # Not with `wraps`: FastAPI would read the signature of `answer`, and answer other values than objects itself. Its
+    # answer repeats the value, which is impossible for NaN.
+    route.__name__, route.__doc__ = answer.__name__, answer.__doc__
     return route
 
 
