@@ -11,6 +11,7 @@ from modules import extra_networks, sd_models, shared
 from torch import Tensor, nn
 
 from animatediff.attribute import attribute, wrapped
+from animatediff.errors import SettingsError
 from animatediff.hosts.forge import calls
 from animatediff.hosts.shared import cfg_rows
 from animatediff.hosts.shared.backend import Run
@@ -23,6 +24,7 @@ class Forge:
     """The backend protocol is documented in hosts.shared.backend."""
 
     equal_parts = True  # the host uses the frame with the fewest parts for all
+    levels = "predictor"  # name of the module with the noise levels in the patcher's model
     memory = "backend.memory_management"
     prediction = "backend.modules.k_prediction"  # has Zero Terminal SNR
     mean = False  # see `calls.reweighted`
@@ -40,7 +42,7 @@ class Forge:
 
     def noise_levels(self, model: Any) -> Any:
         """Return the module with the buffers `sigmas` and `log_sigmas`."""
-        return model.forge_objects.unet.model.predictor
+        return getattr(model.forge_objects.unet.model, self.levels)
 
     def empty_prompt(self, model: Any) -> Tensor:
         made = model.get_learned_conditioning([""])
@@ -63,6 +65,9 @@ class Forge:
     def scheduled(self, model: Any, schedule: betas.Schedule, p: Any) -> Iterator[None]:
         """Set the schedule, and restore the original buffers at the end: `set_sigmas` would compute other logarithms.
         """
+        if self.levels in getattr(model.forge_objects.unet, "object_patches", ()):  # they are put in as sampling begins
+            raise SettingsError("another extension replaces the checkpoint's noise schedule, but a motion module needs "
+                                "its own", remedy="Switch that extension off (in reForge: Advanced Model Sampling).")
         levels = self.noise_levels(model)
         before = {name: getattr(levels, name) for name in BUFFERS}
         alphas = betas.alphas_cumprod(schedule)

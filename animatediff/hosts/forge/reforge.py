@@ -15,6 +15,7 @@ from animatediff.hosts.shared.backend import Run
 
 
 class ReForge(Forge):
+    levels = "model_sampling"
     memory = "ldm_patched.modules.model_management"
     prediction = "ldm_patched.modules.model_sampling"
     mean = True
@@ -23,9 +24,6 @@ class ReForge(Forge):
     def unet_dtype(self, model: Any) -> torch.dtype:
         network = model.forge_objects.unet.model
         return network.manual_cast_dtype or network.get_dtype()
-
-    def noise_levels(self, model: Any) -> Any:
-        return model.forge_objects.unet.model.model_sampling
 
     def empty_prompt(self, model: Any) -> Tensor:
         return model.cond_stage_model_empty_prompt

@@ -15,6 +15,7 @@ from torch import nn
 
 from animatediff.clip.call import NOTHING
 from animatediff.clip.context import Context
+from animatediff.errors import SettingsError
 from animatediff.hosts.forge import calls
 from animatediff.hosts.shared.unet_call import of_rows_call
 from animatediff.sampling.memory import WhileSampling
@@ -240,6 +241,17 @@ def test_the_schedule_comes_back_bit_for_bit(bare_host, patcher):
         assert torch.equal(predictor.log_sigmas, predictor.sigmas.log())
     assert predictor.sigmas is before[0] and predictor.log_sigmas is before[1]
     assert not hasattr(model, "alphas_cumprod")
+
+
+def test_another_extensions_schedule_is_refused(bare_host, patcher):
+    from animatediff.hosts.forge.objects import Forge
+    from animatediff.motion.families import FAMILIES
+
+    patcher.object_patches = {"predictor": nn.Identity()}
+    model = SimpleNamespace(forge_objects=SimpleNamespace(unet=patcher), model_config=None)
+    with pytest.raises(SettingsError, match="noise schedule.*Switch"), \
+            Forge().scheduled(model, FAMILIES["v2"].betas, None):
+        pass
 
 
 BACKENDS = {"Forge": ("packages", "objects", "Forge"), "reForge": ("packages_reforge", "reforge", "ReForge")}

@@ -30,9 +30,9 @@ EXTENSIONS = {  # a part of the title -> values by label
     "RescaleCFG": {},
     "Mahiro": {},
     "APG's now": {},
-    "Advanced Model Sampling": {},
 }
 CONNECTED = "StyleAlign"  # pictures of a call
+NEAR = {"Forge": 0.1, "Neo": 0.1, "reForge": 0.3}  # reForge keeps noise levels in float32 throughout
 NO_CHANGE = ("FreeU", "Never OOM")  # FreeU: of blocks with the widths of SD1.5, which the demo checkpoint does not have
 ASK_AGAIN = ("SelfAttentionGuidance", "PerturbedAttentionGuidance", "reference_only")  # they call the UNet themselves
 
@@ -80,7 +80,7 @@ def test_a_clip_without_motion_is_the_hosts_batch(host, still, with_extension, n
     host.post("/test-probe/linear", {}).expect()
     batch = stills(host.txt2img(**FIELDS, batch_size=FRAMES, **extension)).astype(float)
     plain = stills(host.txt2img(**FIELDS, batch_size=FRAMES)).astype(float)
-    assert np.abs(clip - batch).mean() < 0.1, np.abs(clip - batch).mean((1, 2, 3))
+    assert np.abs(clip - batch).mean() < NEAR[host.kind.name], np.abs(clip - batch).mean((1, 2, 3))
     assert np.abs(batch - plain).mean() > 0.2 or name in NO_CHANGE, np.abs(batch - plain).mean()
 
 
@@ -92,5 +92,5 @@ def test_speed_presets_reuse_nothing_where_an_extension_calls_the_unet(host, wit
     whole = stills(host.txt2img(clip, **fields)).astype(float)
     answer = host.txt2img({**clip, "speed": "draft"}, **fields)
     assert np.abs(stills(answer) - whole).mean() < 0.1
-    notes = answer.info["extra_generation_params"]["AnimateDiff notes"]
-    assert "another extension calls the UNet" in notes, notes
+    [note] = answer.info["extra_generation_params"]["AnimateDiff notes"]
+    assert note.endswith("because another extension calls the UNet, too"), note

@@ -68,8 +68,8 @@ def noise_levels():
 
 
 def first_schedule_again():
-    for name, tensor in first_schedule.items():
-        noise_levels().register_buffer(name, tensor)
+    for (module, name), tensor in first_schedule.items():
+        module.register_buffer(name, tensor)
     first_schedule.clear()
 
 
@@ -215,9 +215,12 @@ def routes(_, app):
 
     @app.post("/test-probe/linear")
     def set_linear_schedule():
-        first_schedule.update(noise_levels().named_buffers())
+        first_schedule.update({(noise_levels(), name): tensor for name, tensor in noise_levels().named_buffers()})
         alphas = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)
         noise_levels().set_sigmas(((1 - alphas) / alphas).sqrt())
+        if isinstance(shared.sd_model, torch.nn.Module):  # reForge's, whose samplers read it
+            first_schedule[shared.sd_model, "alphas_cumprod"] = shared.sd_model.alphas_cumprod
+            shared.sd_model.alphas_cumprod = alphas.to(shared.sd_model.alphas_cumprod)
 
     @app.post("/test-probe/refine")
     def refine_clip(body: dict = Body()):
