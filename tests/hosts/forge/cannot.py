@@ -26,10 +26,11 @@ NEO = {
     **INFOTEXT,
     **{f"-{name}{end}": NO_SAMPLER for end in "-]" for name in
        ("DPM2 a", "DPM++ 2S a", "DPM++ 2M SDE Heun", "DPM fast", "DPM adaptive", "DDIM CFG++")},
-    **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar",
+    **dict.fromkeys(("pad_cond_uncond", "batch_cond_uncond", "use_downcasted_alpha_bar", "half the calls",
                      "test_apply_settings_during_a_clip"), NO_OPTION),
     "test_forge_ip_adapter": "Neo cannot load a CLIP vision network: it sets its read-only attribute `device`",
     "test_hires_fix_moves_in_windows_too[Neo-Latent": "Neo has no latent upscalers",
+    "test_the_hosts_upscalers": "Neo has neither a latent upscaler nor Nearest",
     "'width': 96": "the tested copy of Neo rounds sizes to multiples of 64",
     "test_settings_come_back_from_params_txt": "Neo's ↙ does not paste the prompt: its box has no default value",
     "test_both_tabs_have_the_accordion": TICK,

@@ -231,7 +231,7 @@ def test_saving_saves_the_clip(tab, host, button):
     tab.tick()
     tab.generate()
     expect(tab.page.locator("#txt2img_gallery img").first).to_be_visible(timeout=PATIENCE)
-    folder = host.data / "log" / "images"
+    folder = host.data / host.get("/sdapi/v1/options").expect().body["outdir_save"]
     before = set(folder.glob("*"))
     tab.page.click(f"#{button}_txt2img")
     expect(tab.page.locator("#html_log_txt2img").first).to_contain_text(".gif", timeout=PATIENCE)
@@ -395,9 +395,9 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
     host.mark()
     tab.tick(False)  # the clip's settings are in its infotext
     tab.ours("refine-part").locator(".label-wrap").first.click()
-    tab.fill(f"#{name}-ad-refine-scale", "1.5")
+    tab.fill(f"#{name}-ad-refine-scale", "2")
     lines = tab.page.locator(f"#{name}-ad-finished").first
-    expect(lines).to_contain_text("4 frames of 64x64 to 96x96 by Lanczos, denoising strength 0.4", timeout=PATIENCE)
+    expect(lines).to_contain_text("4 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.4", timeout=PATIENCE)
     expect(lines).to_contain_text("UNet calls 1", timeout=PATIENCE)
     shot(tab, f"before-refining-{name}")
     button = tab.page.locator(f"#{name}-ad-refine")
@@ -407,12 +407,12 @@ def test_the_button_under_the_gallery_refines_the_clip(tab, host, files, tmp_pat
     [new] = [host.outputs / path for path in files() if path not in made]
     assert "Traceback" not in host.log()
     with Image.open(new) as clip:
-        assert clip.n_frames == 4 and clip.size == (96, 96)
+        assert clip.n_frames == 4 and clip.size == (128, 128)
     expect(tab.page.locator(f"#{name}_interrupt")).to_be_hidden(timeout=PATIENCE)
     assert sum(new.name in source for source in tab.results()) >= 1
     expect(tab.page.locator(f"#html_log_{name}").first).to_contain_text("Temporal error", timeout=PATIENCE)
     shot(tab, f"refined-{name}")
-    expect(lines).to_contain_text("4 frames of 96x96 to 144x144", timeout=PATIENCE)  # the result is selected now
+    expect(lines).to_contain_text("4 frames of 128x128 to 256x256", timeout=PATIENCE)  # the result is selected now
 
 
 def coloured(place) -> float:

@@ -76,6 +76,7 @@ def test_lcm_runs_with_a_module_that_is_none_and_says_so(host):
     {"s_min_uncond": 30.0, "negative_prompt": LONG.replace("red", "blue")},
     {"cfg_scale": 1},
     {"override_settings": {"use_downcasted_alpha_bar": True}},
+    {"override_settings": {"token_merging_ratio": 0.5}},
     {"override_settings": {"eta_ddim": 1.0}, "sampler_name": "DDIM"},
     {"override_settings": {"CLIP_stop_at_last_layers": 2}},
     {"tiling": True},

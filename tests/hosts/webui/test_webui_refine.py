@@ -37,11 +37,11 @@ def frames(path):
 
 def test_it_is_img2img_of_the_clips_frames(host, clip):
     before = host.get("/test-probe/state").expect().body
-    told = refined(host, clip, denoising_strength=0.6, scale=1.5)
-    assert told["frames"] == 6 and told["size"] == [96, 96] and not told["notes"], told
+    told = refined(host, clip, denoising_strength=0.6, scale=2)
+    assert told["frames"] == 6 and told["size"] == [128, 128] and not told["notes"], told
     assert host.get("/test-probe/state").expect().body == before
-    start = [base64.b64encode(png(frame, 96)).decode() for frame in frames(clip)]
-    wanted = stills(host.img2img(start, {**CLIP, "returns": "frames", "format": ["PNG"]}, width=96, height=96,
+    start = [base64.b64encode(png(frame, 128)).decode() for frame in frames(clip)]
+    wanted = stills(host.img2img(start, {**CLIP, "returns": "frames", "format": ["PNG"]}, width=128, height=128,
                                  denoising_strength=0.6, **REQUEST))
     assert np.abs(frames(told["paths"][0]).astype(int) - wanted).max() <= 1
     assert "a red square at rest\nNegative prompt: blue" in told["text"] and "AnimateDiff refined" in told["text"]

@@ -49,7 +49,8 @@ def test_a_draft_is_near_the_clip_and_says_what_it_did(host):
     notes = answer.info["extra_generation_params"]["AnimateDiff notes"]
     assert "speed draft: the UNet ran as a whole for 8 of 20 windows" in notes
     assert psnr(clip(host, speed="balanced"), full) > psnr(found, full)
-    assert np.array_equal(*pair(host, {"steps": 7})), "few steps are whole"
+    exact, whole = pair(host, {"steps": 7})
+    assert np.abs(whole.astype(int) - exact).max() <= 1, "few steps are whole; Forge rounds x₀ from and to ε"
 
 
 @pytest.mark.parametrize("fields", [

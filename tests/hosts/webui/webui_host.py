@@ -86,7 +86,8 @@ class Kind:
 A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-clip"))
 FORGES = ROOT / "tests" / "hosts" / "forge"
 VISION = {"animatediff-test-vision": FORGES / "vision"}
-FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, "animatediff-test-narrow": FORGES / "narrow"},
+NARROW = {"animatediff-test-narrow": FORGES / "narrow"}
+FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, **NARROW},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
                {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge",
@@ -99,8 +100,8 @@ NEO_SETTINGS = {
     "refiner_use_steps": True,  # else the switch is a value of σ
     "res_step": 8,  # else Hires. fix rounds sizes to multiples of 64
 }
-NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"),
-           FORGE.extensions, FORGE.hires, NEO_SETTINGS, {"Latent": "None", "Lanczos": "None"}, "output")
+NEO = Kind("Neo", "NEO", (*(flag for flag in FLAGS if flag not in UNKNOWN_TO_NEO), "--cpu"), NARROW, FORGE.hires,
+           NEO_SETTINGS, {"Latent": "None", "Lanczos": "None"}, "output")
 KINDS = (A1111, FORGE, REFORGE, NEO)
 
 
@@ -231,6 +232,7 @@ class Host:
         self.flags = [flag for flag in kind.flags if flag not in without] + [*flags]
         self.headers: dict[str, str] = {}
         (data / "extensions").mkdir(parents=True)
+        (data / "tmp").mkdir()  # Neo saves sent pictures there, but does not make it in another data folder
         for name, folder in {**extensions, **kind.extensions}.items():
             (data / "extensions" / name).symlink_to(folder, target_is_directory=True)
         write_checkpoints(data / "models" / "Stable-diffusion")
