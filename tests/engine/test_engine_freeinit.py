@@ -104,6 +104,7 @@ def test_kinds_of_noise_give_different_clips(pipeline):
     assert all(not torch.allclose(a, b, atol=1e-2) for i, a in enumerate(clips) for b in clips[:i])
 
 
+@pytest.mark.slow
 def test_free_noise_is_shuffled_by_the_overlap(pipeline, monkeypatch):
     starts = []
     for overlap in (0, 3):

@@ -179,6 +179,7 @@ def test_several_windows_per_call_give_the_same_clip(pipeline, frames, context, 
     close(several, one)
 
 
+@pytest.mark.slow
 def test_files_and_report_name_the_fallbacks(tiny, tmp_path, monkeypatch, capsys):
     from animatediff.faces.cli import main as cli
     from animatediff.media import metadata

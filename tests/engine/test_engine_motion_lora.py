@@ -67,6 +67,7 @@ def test_tag_and_parameter_give_the_same_clip_and_are_undone(pipeline):
     assert torch.equal(pipeline.sample(settings()), plain)
 
 
+@pytest.mark.slow
 def test_weight_of_0_has_no_effect(pipeline):
     plain = pipeline.sample(settings())
     for named in ("good: 0", "good: 0: 0, 3: 0; adapter: 0"):
@@ -79,6 +80,7 @@ def test_folder_of_the_same_name_is_ignored(files, tmp_path):
     assert models.find_lora("good") == files / "good.safetensors"
 
 
+@pytest.mark.slow
 def test_tag_in_a_key_frame_equals_a_curve(pipeline):
     """The tag's weight in a frame is the share of its prompt."""
     prompt = {"travel_interpolation": "linear"}

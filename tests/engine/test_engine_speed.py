@@ -69,6 +69,7 @@ def test_interrupt_leaves_the_unet_unchanged(pipeline):
     assert [(name, sorted(vars(m)), len(m._forward_hooks)) for name, m in pipeline.unet.named_modules()] == before
 
 
+@pytest.mark.slow
 def test_command_line_reports_the_whole_steps(run, tmp_path):
     code, _, err = run("render", "x", "--frames", "4", "--size", "64x64", "--steps", "8",
                        "--speed", "draft", "--out", "a.gif")

@@ -108,6 +108,7 @@ def test_sampling_from_the_middle_follows_the_ode(name):
     assert (out[3] - late).abs().max() < 0.1 * (late - MU).abs().max()
 
 
+@pytest.mark.slow
 def test_command_line_and_files_have_the_loop_score(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["render", "x", "--frames", "5", "--context", "4", "--steps", "2", "--seed", "1", "--size", "64x64",

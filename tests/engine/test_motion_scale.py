@@ -55,6 +55,7 @@ def test_motion_scale_equals_scaled_keys(pipeline, tiny, tmp_path):
         assert torch.equal(pipeline.sample(settings(**more)), ordinary)
 
 
+@pytest.mark.slow
 def test_motion_effect_0_gives_stills(pipeline):
     still = pipeline.sample(settings(enable=False, motion_effect="1"))
     module = pipeline.sample(settings(motion_effect="0"))

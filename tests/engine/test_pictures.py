@@ -83,9 +83,9 @@ def test_latent_power_and_scale_mix_in_the_second_noise(pipeline, sources):
     torch.testing.assert_close(seen[0], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("more", [{}, slow({"sampler": "LCM"}), slow({"sampler": "Heun"}), {"sampler": "DPM++ SDE"},
-                                  slow({"frames": 7, "closed_loop": "R+P"}), slow({"frames": 9, "overlap": 1})],
-                         ids=str)
+@pytest.mark.parametrize("more", [{}, slow({"sampler": "LCM"}), slow({"sampler": "Heun"}),
+                                  slow({"sampler": "DPM++ SDE"}), slow({"frames": 7, "closed_loop": "R+P"}),
+                                  slow({"frames": 9, "overlap": 1})], ids=str)
 def test_first_and_last_frame_are_the_given_pictures(pipeline, sources, more):
     s = settings(init=sources / "one.png", last_frame=sources / "other.png", frame_lock="1, 0",
                  denoising_strength=1, **more)
@@ -116,6 +116,7 @@ def test_frame_lock_holds_in_freeinit_and_seam_repair(pipeline, sources, more, c
     assert torch.isfinite(found).all() and (found[1:-1] - once[1:-1]).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_held_frame_changes_its_neighbours(pipeline, sources):
     s = settings(init=sources / "one.png", denoising_strength=1)
     free, held = pipeline.sample(s), pipeline.sample(parse({"frame_lock": "1, 0"}, s))

@@ -157,6 +157,7 @@ def test_calls_events_and_memory(pipeline, sampler):
     assert step_one == plan * (len(step_one) // len(plan))
 
 
+@pytest.mark.slow
 def test_views_call_the_unet_once_per_step(pipeline):
     """A clip of one window is the same as without views, bit for bit."""
     s, events = settings(frames=9, overlap=1, context_schedule="views"), []

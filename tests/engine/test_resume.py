@@ -217,6 +217,7 @@ def test_other_settings_are_refused(run, files, begun):
     (files / "model" / "other.safetensors").unlink()
 
 
+@pytest.mark.slow
 def test_other_version_is_refused(run, begun, monkeypatch):
     from animatediff.clip import provenance
 
@@ -251,6 +252,7 @@ def test_resume_without_a_state(run):
     assert code == 2 and "--save-state" in err
 
 
+@pytest.mark.slow
 def test_save_state_0_keeps_no_state(run, tmp_path, monkeypatch):
     monkeypatch.setattr(resume.Keeper, "save", lambda *_: pytest.fail("saved"))
     assert run("render", "x", *ASKED, "--steps", "3", "--save-state", "0", "--out", "a.gif")[0] == 0

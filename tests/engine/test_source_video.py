@@ -74,6 +74,7 @@ def encoded(pipeline, frame):
         return pipeline.vae.encode(x).latent_dist.mean * pipeline.vae.config.scaling_factor
 
 
+@pytest.mark.slow
 def test_a_strength_for_each_frame(made, pipeline):
     """Frame 0 stays, the last is the most changed; a constant share is a lower strength, bit for bit."""
     folder, frames = made

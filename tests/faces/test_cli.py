@@ -64,6 +64,7 @@ def test_info(run):
     assert json.loads(out)["metadata"]["settings"]["prompt"] == "a blue ring"
 
 
+@pytest.mark.slow
 def test_another_module_of_the_same_name_is_noticed(run, files, tmp_path):
     run("render", "x", *QUICK, "--out", "demo.gif")
     other = write_module(tmp_path / "mine" / "good.safetensors", seed=9)

@@ -76,6 +76,7 @@ def test_no_name_is_this_folder(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["00001-5.txt"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_such_a_name(run, tmp_path):
     (tmp_path / "old.avi").mkdir()
     for name in ("clips.avif/", "old.avi", "clips.v2"):

@@ -69,8 +69,8 @@ def refined(run, *arguments):
 SLOW = pytest.mark.slow  # a quicker test covers the same
 
 
-@pytest.mark.parametrize("ending", ["gif", "mp4", "png", *(pytest.param(name, marks=SLOW) for name in
-                                                           ("webm", "webp", "apng"))])
+@pytest.mark.parametrize("ending", ["gif", "mp4", *(pytest.param(name, marks=SLOW) for name in
+                                                    ("png", "webm", "webp", "apng"))])
 def test_settings_come_from_the_file(run, models, tmp_path, ending):
     source = clip(tmp_path / f"a.{ending}", fps=12.5, loop=2)
     source = source.with_suffix("") if ending == "png" else source
@@ -85,6 +85,7 @@ def test_settings_come_from_the_file(run, models, tmp_path, ending):
     assert told["metadata"]["settings"]["prompt"] == "a cat" and told["metadata"]["settings"]["fps"] == 12.5
 
 
+@pytest.mark.slow
 def test_what_is_given_overrides(run, models):
     clip("a.apng")
     told = refined(run, "a.apng", "--scale", "1", "--prompt", "a bird", "--steps", "4", "--denoising-strength", "0.9",
@@ -121,6 +122,7 @@ def test_enlarging_alone_is_pillows_and_needs_no_model(run, no_models):
         (64, 32), Image.Resampling.LANCZOS)) for frame in frames()])
 
 
+@pytest.mark.slow
 def test_frames_are_enlarged_one_by_one(run, no_models, monkeypatch):
     """Each frame is written before more than a few following ones are read."""
     clip("a.apng", frames(40))
@@ -173,6 +175,7 @@ def test_a_clip_without_settings(run, models, files):
     assert np.array_equal(shown("b.gif"), shown("c.gif"))
 
 
+@pytest.mark.slow
 def test_a_clip_of_the_webui(run, models):
     text = ('a cat\nNegative prompt: a dog\nSteps: 2, Sampler: Euler a, CFG scale: 1, Seed: 5, Size: 32x32, Model: '
             'tiny, AnimateDiff: "enable: True, motion_module: good.safetensors, frames: 3, fps: 8, context_length: 4"')

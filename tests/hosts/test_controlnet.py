@@ -88,6 +88,7 @@ def host(tmp_path, monkeypatch, models):
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
 @pytest.mark.parametrize("returns", ["clip", "frames"])
+@pytest.mark.slow
 def test_its_pictures_of_hints_come_behind_the_clip(host, first, returns):
     if first:
         host.scripts.scripts_data.reverse()
@@ -262,6 +263,7 @@ def test_the_folder_says_how_many_frames_there_are(host, pictures):
     assert f"frames: {FRAMES}" in answer.info["infotexts"][0]
 
 
+@pytest.mark.slow
 def test_pictures_beyond_the_clip_are_not_used(host, pictures):
     fields = {"prompt": POSITIVE[:5], "negative_prompt": NEGATIVE[:5]}
     answer = clip(host, Unit(input_mode="BATCH", batch_images=str(pictures)), settings={"video_length": 5}, **fields)
@@ -269,6 +271,7 @@ def test_pictures_beyond_the_clip_are_not_used(host, pictures):
     assert len(host.originals[0][0]) == 2 * 5
 
 
+@pytest.mark.slow
 def test_the_pages_own_unit_is_not_changed(host, pictures):
     unit = Unit(input_mode="BATCH", batch_images=str(pictures))
     for _ in range(2):
@@ -309,6 +312,7 @@ def test_a_folder_elsewhere_is_refused_alike_whether_it_is_there_or_not(host, pi
     assert clip(host, Unit(batch_images=places[-1])).status == 422
 
 
+@pytest.mark.slow
 def test_a_link_among_the_pictures_is_none_of_them(host, pictures, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "a.png"
     other.write_bytes((pictures / "000.png").read_bytes())

@@ -48,6 +48,7 @@ def test_both_ends_are_the_pictures(host, sampler):
     assert min(np.abs(frame - end).mean() for frame in frames[1:-1] for end in ends) > 5
 
 
+@pytest.mark.slow
 def test_drift_grows_with_the_curve(host):
     frames = clip(host, {"frame_lock": "0: 1, 4: 0", "model": "still.safetensors"}, steps=8)
     first = still(host, FIRST)
@@ -63,6 +64,7 @@ def test_the_loop_of_windows_sees_held_frames(host):
     assert max(np.abs(open_[0] - first).max(), np.abs(closed[0] - first).max()) <= 1
 
 
+@pytest.mark.slow
 def test_two_clips_of_one_job(host):
     frames = clip(host, {"frame_lock": "1, 0", "latent_scale": 3}, n_iter=2)
     second = clip(host, {"frame_lock": "1, 0", "latent_scale": 3}, seed=REQUEST["seed"] + 6)

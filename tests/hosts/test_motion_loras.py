@@ -88,6 +88,7 @@ def test_parameter_and_tags_give_the_merged_modules_clip_and_nothing_is_left(the
     assert (snapshot(there), plain(there)) == before
 
 
+@pytest.mark.slow
 def test_the_module_that_stays_in_memory_keeps_nothing(there):
     from animatediff.hosts.a1111 import job
 
@@ -97,6 +98,7 @@ def test_the_module_that_stays_in_memory_keeps_nothing(there):
     assert np.array_equal(frames_of(animate(there, FRAMES)), first) and job.loaded.cache_info().misses == kept
 
 
+@pytest.mark.slow
 def test_two_modules_that_take_turns_are_read_once(there, monkeypatch):
     from animatediff.hosts.a1111 import job
 
@@ -277,6 +279,7 @@ def test_the_infotext_has_them_and_is_read_again(there):
     assert infotext.loads(written)["motion_lora"] == text
 
 
+@pytest.mark.slow
 def test_nothing_is_left_on_the_request(there, monkeypatch):
     from animatediff.hosts.a1111 import job, travelling
 

@@ -56,6 +56,7 @@ def test_scales_and_masks_are_those_of_scaled_weights(host, tmp_path):
         assert np.array_equal(clip(host, **settings), ordinary), settings
 
 
+@pytest.mark.slow
 def test_no_effect_is_no_module(host):
     assert same(clip(host, motion_effect=0), clip(host, model="still.safetensors"))
 

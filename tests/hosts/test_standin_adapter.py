@@ -198,6 +198,7 @@ def test_a_moving_module_ties_the_frames_together(host):
     assert (np.abs(before.astype(int) - after).max((1, 2, 3)) > 0).all()
 
 
+@pytest.mark.slow
 def test_clips_of_one_job_do_not_know_each_other(host):
     both = frames_of(animate(host, {"returns": "frames"}, n_iter=2))
     alone = frames_of(animate(host, {"returns": "frames"}, seed=REQUEST["seed"] + 6))
@@ -433,6 +434,7 @@ def test_a_job_after_a_failed_one_makes_the_same_clip(host):
     assert animate(host).images == wanted
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_clip_and_another_does_not(host):
     first, again, other = animate(host), animate(host), animate(host, seed=8)
     assert first.images == again.images != other.images

@@ -62,6 +62,7 @@ def test_a_clip_that_lost_all_its_frames_is_not_made_of_the_next_ones(host):
     assert ["Seed: 74" in texts[0], "Seed: 78" in texts[1]] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_picture_that_comes_behind_the_last_frame_is_no_frame(host):
     names, frames, texts, _ = made(host)
     host.more = 1
@@ -70,6 +71,7 @@ def test_a_picture_that_comes_behind_the_last_frame_is_no_frame(host):
     assert shown == [*frames, 1], "behind the clips, the gallery has the job's last picture of another's"
 
 
+@pytest.mark.slow
 def test_what_another_extension_says_of_the_next_clip_is_not_said_of_this_one(host):
     def before_process_batch(self, p, **about):
         p.extra_generation_params["Of clip"] = about["batch_number"]

@@ -155,12 +155,14 @@ def test_with_fast_sampling_prompts_change_at_the_same_share(host):
     assert sooner(many, 1) is many
 
 
+@pytest.mark.slow
 def test_one_iteration_is_without(host):
     without, one, two = (frames_of(animate(host, {"returns": "frames", **settings})) for settings in (
         {}, {"freeinit_iterations": 1, "freeinit_filter": "box", "freeinit_fast": True}, {"freeinit_iterations": 2}))
     assert (one == without).all() and (two != without).any()
 
 
+@pytest.mark.slow
 def test_the_older_extensions_clients(host, passes):
     answer = animate(host, {**STILL, "freeinit_enable": True, "freeinit_filter": "ideal", "freeinit_ds": 0.3,
                             "freeinit_dt": 0.3, "freeinit_iters": 2})
@@ -173,6 +175,7 @@ def test_the_second_pass_is_sampled_once(host, passes):
     assert [one.name for one in passes] == ["sample"] * 3 + ["sample_img2img"]
 
 
+@pytest.mark.slow
 def test_several_clips_of_a_job(host):
     both = frames_of(animate(host, {**THREE, "freeinit_iterations": 2}, n_iter=2))
     alone = frames_of(animate(host, {**THREE, "freeinit_iterations": 2}, seed=REQUEST["seed"] + 6))
@@ -208,6 +211,7 @@ def test_from_a_picture_the_clip_takes_its_place_in_what_is_kept(host, passes, s
     assert share == pytest.approx(float(in_input[0]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_from_a_picture_high_frequencies_are_fresh_and_scaled_as_the_hosts(host, passes):
     nothing = {"freeinit_d_s": 0, "freeinit_iterations": 2}
     from_picture(host, {**STILL, **nothing}, initial_noise_multiplier=0.8)
@@ -304,7 +308,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", [slow(name) if name in ("DDIM", "Hires. fix", "a skip") else name for name in CASES])
+SLOW = ("DDIM", "Hires. fix", "the refiner", "a skip")
+
+
+@pytest.mark.parametrize("name", [slow(name) if name in SLOW else name for name in CASES])
 def test_everything_is_as_before(host, name):
     fields = dict(CASES[name])
     wanted, before = plain(host), snapshot(host)

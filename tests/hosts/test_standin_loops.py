@@ -25,7 +25,7 @@ def changed(a, b):
 
 
 @pytest.mark.parametrize("tab, way", [("txt2img", WAYS[0]), *(slow("txt2img", way) for way in WAYS[1:3]),
-                                      slow("txt2img", WAYS[3]), ("img2img", WAYS[1])], ids=str)
+                                      slow("txt2img", WAYS[3]), slow("img2img", WAYS[1])], ids=str)
 def test_a_repair_changes_the_frames_around_the_seam_and_no_others(host, way, tab):
     from animatediff.hosts.a1111.run_facts import of_run
     from animatediff.settings import parse
@@ -98,6 +98,7 @@ def test_the_score_is_in_the_infotext_and_the_notes(host):
     assert not quiet.info["extra_generation_params"]["AnimateDiff notes"]
 
 
+@pytest.mark.slow
 def test_ping_pong_plays_to_and_fro_whatever_the_length(host):
     there = frames_of(animate(host, FRAMES, steps=2))
     answer = animate(host, {**FRAMES, "closed_loop": "ping-pong", "seam_repair": 0.5}, steps=2)
@@ -107,6 +108,7 @@ def test_ping_pong_plays_to_and_fro_whatever_the_length(host):
     assert Image.open(io.BytesIO(clip.images[0])).n_frames == 8
 
 
+@pytest.mark.slow
 def test_a_clip_of_one_window_is_closed_from_within(host):
     count, handle = unet_calls(host)
     shapes = frames_of(animate(host, {"video_length": 6, "closed_loop": "seamless", "returns": "frames"}, steps=3))

@@ -49,7 +49,7 @@ def test_clips_carry_an_infotext_unless_the_hosts_option_is_off(host):
 
 
 WAYS = [("txt2img", {}), slow("txt2img", {"sampler_name": "DDIM"}), slow("txt2img", {"enable_hr": True}),
-        ("img2img", {})]
+        slow("img2img", {})]
 CHOSEN = {"batch_cond_uncond": False, "img2img_fix_steps": True, "img2img_extra_noise": 0.2}
 
 
@@ -82,6 +82,7 @@ def test_a_repair_of_the_seam_takes_no_notice_of_what_is_for_img2img_alone(host)
     assert made(host, "txt2img") == wanted
 
 
+@pytest.mark.slow
 def test_modules_of_the_host_read_the_options_themselves_again_afterwards(host):
     from modules import sd_samplers_cfg_denoiser, sd_samplers_common, sd_samplers_kdiffusion, sd_samplers_timesteps
 

@@ -100,6 +100,7 @@ def test_the_unet_calls_are_told_before(host):
     assert str(asked) == f"{clip.path.name}: 5 frames of 64x64 to 128x128 by Lanczos, denoising strength 0.6"
 
 
+@pytest.mark.slow
 def test_the_temporal_error_before_and_after(host):
     """Half as bright, the frames differ half as much."""
     pytest.importorskip("cv2")
@@ -143,6 +144,7 @@ def test_what_is_given_overrides(host):
     assert made.paths[0].suffix == ".gif" and made.first.size == (64, 64)
 
 
+@pytest.mark.slow
 def test_the_hosts_upscalers_alone(host):
     clip = generated(host)
     unet = host.shared.sd_model.model.diffusion_model
@@ -178,6 +180,7 @@ def test_the_clips_sound_is_kept(host, strength):
     assert heard(silent.paths[0]) == []
 
 
+@pytest.mark.slow
 def test_ping_pong_is_refined_once(host):
     clip = generated(host, closed_loop="ping-pong", video_length=4)
     made = refined(host, clip, scale=1)

@@ -224,6 +224,7 @@ def test_everything_is_undone(host, near):
     assert plain(host) == before and snapshot(host) == state
 
 
+@pytest.mark.slow
 def test_an_upload_of_the_page_is_kept_once_and_what_is_none_is_refused(host, video, tmp_path, monkeypatch):
     from animatediff.errors import MediaError
     from animatediff.hosts.a1111.source import KEPT
@@ -244,6 +245,7 @@ def test_an_upload_of_the_page_is_kept_once_and_what_is_none_is_refused(host, vi
     assert len(frames) == FRAMES
 
 
+@pytest.mark.slow
 def test_the_infotexts_source_makes_the_clip_again(host, near):
     from animatediff.hosts.shared import infotext
 

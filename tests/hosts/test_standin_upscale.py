@@ -80,7 +80,7 @@ def test_the_pass_is_the_one_that_hires_fix_would_have_made(host):
     ({"format": ["GIF"]}, 0), slow({"format": ["GIF", "PNG"], "returns": "frames"}, 3),
     slow({"format": ["WEBP", "PNG"]}, 0),
     slow({"format": ["APNG"], "closed_loop": "ping-pong"}, 0),
-    pytest.param({"format": ["MP4"]}, 0, marks=NEEDS_VIDEO),
+    pytest.param({"format": ["MP4"]}, 0, marks=(NEEDS_VIDEO, pytest.mark.slow)),
 ], ids=str)
 def test_whatever_the_gallery_shows_of_the_clip(host, settings, index):
     gallery, about = generated(host, **settings)
@@ -109,6 +109,7 @@ def test_what_cannot_be_read_is_refused_and_the_gallery_stays(host):
     assert "Select a clip whose file" in said and "Hires. fix" in said
 
 
+@pytest.mark.slow
 def test_a_file_elsewhere_is_not_read(host):
     gallery, about = generated(host, format=["GIF"])
     host.shared.demo.temp_files.clear()

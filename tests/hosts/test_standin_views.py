@@ -32,6 +32,7 @@ def test_the_unet_sees_the_clip_at_once_and_the_module_its_windows(host):
     assert plain(host) == wanted and snapshot(host) == before
 
 
+@pytest.mark.slow
 def test_one_window_is_the_plain_clip(host):
     one = {**VIEWS, "video_length": 4}
     seen, plainly = watched(host, one), watched(host, {**one, "context_schedule": "uniform"})

@@ -51,6 +51,7 @@ def test_prompts_of_unequal_length_are_padded_with_the_empty_prompt(host):
     assert same(frames, singly(host, ["a star"] * 3 + [LONG.strip(" ,")] * 3, negative_prompt=LONG))
 
 
+@pytest.mark.slow
 def test_negative_prompts_of_unequal_length_travel(host):
     host.opts.data["pad_cond_uncond"] = True
     frames = frames_of(animate(host, CUT, prompt=LONG, negative_prompt=f"0: dark\n3: {LONG}", **LINEAR))
@@ -115,6 +116,7 @@ def test_the_hosts_schedules_inside_a_key_frame_keep_their_steps(host):
     assert [(e.end_at_step, e.cond[0, 0].item()) for e in found[0]] == [(3, 1.0), (10, 2.0)]
 
 
+@pytest.mark.slow
 def test_each_prompt_is_encoded_once(host, monkeypatch):
     asked = []
     encode = host.tiny.LatentDiffusion.get_learned_conditioning
@@ -137,6 +139,7 @@ def test_hires_fix_travels_with_its_own_prompt(host, monkeypatch):
     assert [texts for texts in made if texts != ("",)] == [("a star", "a circle"), ("a cross", "a square")]
 
 
+@pytest.mark.slow
 def test_extra_networks_of_all_key_frames_act_and_a_note_says_so(host, monkeypatch):
     networks = sys.modules["modules.extra_networks"]
     active = []

@@ -69,6 +69,7 @@ def test_drift_is_undone_and_flicker_does_not_rise(make):
     assert off < 0.45 * was, "nearer to the frames before they drifted"
 
 
+@pytest.mark.slow
 def test_contrast_and_flicker_are_undone():
     still = [whole(picture(64, 64))] * 12
     clip = [whole(frame + 6.0 * (i % 2)) for i, frame in enumerate(drifting(still, (0, 0, 0), contrast=0.02))]

@@ -100,6 +100,7 @@ def test_input_in_another_precision(of_x):
 
 
 @pytest.mark.parametrize("change", ["written", slow("exchanged"), slow("hooked"), slow("another forward")])
+@pytest.mark.slow
 def test_changes_of_a_layer_take_effect(change):
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     before, layer = run(site, x, 4), site.transformer_blocks[0].attention_blocks[0].to_out[0]
@@ -167,6 +168,7 @@ def test_nan_and_infinity_do_not_disable_the_kernels(where):
 
 
 @pytest.mark.usefixtures("fresh_trials")
+@pytest.mark.slow
 def test_a_trial_does_not_use_the_global_random_generator():
     site, x = transformer(64, HALF).to(DEVICE), torch.randn(4, 64, 2, 2).to(DEVICE, HALF)
     before = torch.get_rng_state()

@@ -160,6 +160,7 @@ def test_half_precision(dtype, tolerance, make_module):
     assert (found.float() - expected).abs().max() / expected.abs().max() < 4 * tolerance
 
 
+@pytest.mark.slow
 def test_frames_get_the_scales_of_their_numbers_in_the_clip(make_host, make_module, inputs):
     """The batch has two windows of different lengths, with rows out of order."""
     host, module, (x, text) = make_host("diffusers", "SD1.5"), make_module("v2"), inputs(7)
