@@ -11,8 +11,11 @@ OPTIONS = "the host's API changes settings that are closed to API clients"
 INFOTEXT = dict.fromkeys(("test_a_clip_asked_for_by_its_infotext", "test_the_infotext_names_the_mask",
                           "test_lists_and_infotext", "test_an_infotext_names_no_other_file_either"),
                          "the host answers HTTP 500 to each request with `infotext`, also to a plain one")
+SOFT = {"inpainting_fill-alwayson_scripts1":
+        "on computers with up to six cores the host's Soft inpainting returns the source"}
 FORGE = {
     **ALL,
+    **SOFT,
     **INFOTEXT,
     "test_both_tabs_have_the_accordion": TICK,
     "test_a_collapsed_accordion_shows_what_is_enabled": TICK,
@@ -38,8 +41,11 @@ NEO = {
     "test_a_request_cannot_point_the_folder_elsewhere": OPTIONS,
     "test_no_request_moves_the_folder_of_models": OPTIONS,
 }
-REFORGE = {
+RESOFT = {"inpainting_fill-alwayson_scripts1":
+        "on computers with up to six cores the host's Soft inpainting returns the source"}
+FORGE = {
     **ALL,
+    **SOFT,
     "inpainting_fill-alwayson_scripts1": "on computers with up to six cores its Soft inpainting returns the source",
 }
 CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE, "Neo": NEO}

@@ -75,9 +75,10 @@ def host(neighbourhood):
 
 def essentials(host) -> dict:
     state = host.state()
-    # ControlNet restores the UNet's own forward as an attribute of the object.
+    # ControlNet restores the own `forward` of the UNet, and after a reference of its blocks, as attributes.
     state["patches"] = [patch for patch in state["patches"]
-                        if not patch.lstrip(".").startswith("model.diffusion_model.forward = modules.")]
+                        if not patch.lstrip(".").startswith("model.diffusion_model.forward = modules.")
+                        and "forward = ldm.modules." not in patch and "forward_cn_hijack = " not in patch]
     return {key: state[key]
             for key in ("checkpoint", "weights", "alphas_cumprod", "modules", "hooks", "patches", "callbacks")}
 
@@ -298,6 +299,21 @@ def test_with_motion_too(host, hints):
     moving = {**STILL, "model": "motion.safetensors", "batch_size": 6, "overlap": 0}
     made = np.stack(frames_of(ask(host, moving, ControlNet=[unit(batch_images=str(hints))])))
     assert np.abs(made - np.stack(frames_of(ask(host, moving)))).max() > 20
+
+
+@pytest.mark.parametrize("fields", [{}, {"speed": "draft", "steps": 10}], ids=str)
+@pytest.mark.parametrize("module", ["reference_only", "reference_adain+attn"])
+def test_a_reference_picture(host, hints, module, fields):
+    """It has the UNet called with noise on the picture. That noise is random, so there is no picture to compare with.
+    """
+    steps = fields.get("steps", 3)
+    moving = {**STILL, "model": "motion.safetensors", "speed": fields.get("speed", "exact")}
+    reference = unit(module=module, model="None", image=encoded(Image.open(hints / "000.png")), threshold_a=0.5)
+    made = np.stack(frames_of(ask(host, moving, ControlNet=[reference], steps=steps)))
+    plain = np.stack(frames_of(ask(host, moving, steps=steps)))
+    assert made.shape == plain.shape == (FRAMES, 64, 64, 3)
+    assert 1 < np.abs(made - plain).mean() < 60 and made.std() > 10
+    assert np.abs(np.diff(made, axis=0)).mean() < 3 * np.abs(np.diff(plain, axis=0)).mean() + 3, "the frames are a clip"
 
 
 @pytest.mark.parametrize("context", [6, 4])
