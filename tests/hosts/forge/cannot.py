@@ -41,12 +41,9 @@ NEO = {
     "test_a_request_cannot_point_the_folder_elsewhere": OPTIONS,
     "test_no_request_moves_the_folder_of_models": OPTIONS,
 }
-RESOFT = {"inpainting_fill-alwayson_scripts1":
-        "on computers with up to six cores the host's Soft inpainting returns the source"}
-FORGE = {
+REFORGE = {
     **ALL,
     **SOFT,
-    "inpainting_fill-alwayson_scripts1": "on computers with up to six cores its Soft inpainting returns the source",
 }
 CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE, "Neo": NEO}
 

@@ -28,6 +28,23 @@ def gpu(host):
     host.post("/test-gpu/off", {}).expect()
 
 
+@pytest.fixture
+def fp8(host):
+    """fp8(kind): store the UNet's weights in float8 of this kind, until the case ends."""
+    if host.kind.name == "reForge":
+        yield lambda kind: host.post("/test-gpu", {"flags": {f"unet_in_fp8_{kind}": True}}).expect()
+        host.post("/test-gpu/off", {}).expect()
+    else:
+        yield lambda kind: low_bits(host, f"float8-{kind}")
+        low_bits(host, "Automatic")
+
+
+def low_bits(host, chosen):
+    """Set Forge's *Diffusion in Low Bits*. Over the API it takes effect when another checkpoint is chosen."""
+    for name in ("second.safetensors", "demo.safetensors"):
+        host.options(forge_unet_storage_dtype=chosen, sd_model_checkpoint=name)
+
+
 def clip(host, settings=LONG, **fields):
     return host.txt2img(settings, **{"prompt": PROMPT, **EULER, "steps": 3, **fields})
 
@@ -90,7 +107,7 @@ def test_on_a_pretended_gpu_clips_are_those_with_all_in_memory(host, gpu, state)
 
 
 @pytest.mark.parametrize("kind", ["e4m3fn", "e5m2"])
-def test_a_unet_in_fp8(host, gpu, kind):
+def test_a_unet_in_fp8(host, fp8, kind):
     """The clip is that of a checkpoint whose weights were rounded to fp8."""
     folder = host.data / "models" / "Stable-diffusion"
     weights = load_file(DEMO / "demo.safetensors")
@@ -103,7 +120,7 @@ def test_a_unet_in_fp8(host, gpu, kind):
         host.post("/sdapi/v1/refresh-checkpoints", {}).expect()
         settings = EIGHT | {"returns": "frames"}
         expected = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "rounded.safetensors"}))
-        gpu(flags={f"unet_in_fp8_{kind}": True})
+        fp8(kind)
         found = stills(clip(host, settings))
         assert len(stills(clip(host, settings, prompt=LORAS))) == 8
         plain = stills(clip(host, settings, override_settings={"sd_model_checkpoint": "second.safetensors"}))
