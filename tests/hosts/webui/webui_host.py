@@ -87,7 +87,8 @@ A1111 = Kind("A1111", "WEBUI", (*FLAGS, "--use-cpu", "all", "--do-not-download-c
 FORGES = ROOT / "tests" / "hosts" / "forge"
 VISION = {"animatediff-test-vision": FORGES / "vision"}
 NARROW = {"animatediff-test-narrow": FORGES / "narrow"}
-FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"), {**VISION, **NARROW},
+FORGE = Kind("Forge", "FORGE", (*FLAGS, "--always-cpu"),
+             {**VISION, **NARROW, "animatediff-test-pretended-gpu": FORGES / "pretended_gpu_forge"},
              {"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", "REFORGE", (*FLAGS, "--always-cpu"),
                {**VISION, "animatediff-test-narrow": FORGES / "narrow_reforge",

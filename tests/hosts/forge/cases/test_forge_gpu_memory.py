@@ -11,8 +11,10 @@ from test_webui_motion_lora import files as loras  # noqa: F401  writes these Lo
 from webui_host import DEMO
 
 LONG = {**EIGHT, "video_length": 20, "overlap": 2, "returns": "frames"}
-ROW = 0.15 * 8 * 8 * 2**20  # bytes that reForge estimates for a picture of 64x64
-RESERVED = 2**30 * 0.8 + 400 * 2**20  # bytes that it leaves free for anything
+ROW = {"reForge": 0.15 * 8 * 8 * 2**20, "Forge": 1.65 * 8 * 8 * 4 * 2**14}  # estimated bytes of a picture of 64x64
+RESERVED = {"reForge": 2**30 * 0.8 + 400 * 2**20, "Forge": 0}  # bytes left free for anything; set to 0 for Forge
+MARGIN = {"reForge": 1.5, "Forge": 1}  # of the estimate, that has to be free
+UNET = {"reForge": "BaseModel", "Forge": "KModel"}
 PLENTY = 2**36
 LORAS = f"{PROMPT}<lora:style:1><lora:zoom-in:1><lora:v3_sd15_adapter:1>"
 JOBS = {"clip": {}, "Hires": dict(enable_hr=True, hr_upscaler="Latent", hr_scale=1.5, denoising_strength=0.7),
@@ -22,8 +24,8 @@ JOBS = {"clip": {}, "Hires": dict(enable_hr=True, hr_upscaler="Latent", hr_scale
 @pytest.fixture
 def gpu(host):
     """gpu(memory=bytes, …): let the host take the CPU for a GPU, or run with other flags, until the case ends."""
-    if host.kind.name != "reForge":
-        pytest.skip("the pretended GPU is written for reForge alone")
+    if host.kind.name == "Neo":
+        pytest.skip("the pretended GPU is written for Forge and reForge")
     yield lambda **wish: host.post("/test-gpu", wish).expect()
     host.post("/test-gpu/off", {}).expect()
 
@@ -66,7 +68,7 @@ def test_on_a_pretended_gpu_a_long_clip_wants_the_memory_of_a_window(host, gpu):
         loads(host)
         make().expect()
         wanted.append(max(load["wanted"] for load in loads(host) if load["wanted"]))
-    assert wanted[0] == wanted[1] == pytest.approx(2 * 8 * ROW)
+    assert wanted[0] == wanted[1] == pytest.approx(2 * 8 * ROW[host.kind.name])
 
 
 def test_on_a_pretended_gpu_a_long_clip_pushes_no_weights_out(host, gpu):
@@ -75,22 +77,23 @@ def test_on_a_pretended_gpu_a_long_clip_pushes_no_weights_out(host, gpu):
     clip(host, None).expect()
     networks = loads(host)[-1]["networks"]
     size = sum(bytes for bytes, _ in networks.values())
-    frames = 72
-    assert 2 * frames * ROW > RESERVED + size
-    gpu(memory=int(1.4 * size + RESERVED + 2 * 8 * ROW))
+    frames, row, reserved = 72, ROW[host.kind.name], RESERVED[host.kind.name]
+    assert 2 * frames * row > reserved + size
+    gpu(memory=int(1.4 * size + reserved + 2 * 8 * row))
     clip(host, None).expect()
     before = loads(host)[-1]["networks"]
     clip(host, {**LONG, "video_length": frames}, steps=1).expect()
-    assert all(load["networks"] == before for load in loads(host))
+    after = [load["networks"] for load in loads(host)]
+    assert all(before.items() <= networks.items() for networks in after), (before, after)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(2.1, 16), (1.7, 8), (1.3, 8)])
 def test_on_a_pretended_gpu_roles_are_split_as_the_host_splits_a_batch(host, gpu, share, expected):
-    """The host wants 1.5 times its estimate, of a batch of 8 pictures as of a window of 8 frames."""
+    """reForge wants 1.5 times its estimate, of a batch of 8 pictures as of a window of 8 frames."""
     gpu(memory=PLENTY)
     clip(host, None).expect()
     unet = max(bytes for bytes, _ in loads(host)[-1]["networks"].values())
-    gpu(memory=int(unet + share * 8 * ROW * 1.5))
+    gpu(memory=int(unet + share * 8 * ROW[host.kind.name] * MARGIN[host.kind.name]))
     assert rows(host, lambda: clip(host, None, batch_size=8)) == {expected}
     assert rows(host, lambda: clip(host)) == {expected}
 
@@ -102,8 +105,9 @@ def test_on_a_pretended_gpu_clips_are_those_with_all_in_memory(host, gpu, state)
     gpu(memory=PLENTY, state=state)
     for name, fields in JOBS.items():
         assert np.array_equal(stills(clip(host, EIGHT | {"returns": "frames"}, **fields)), expected[name]), name
-    networks = loads(host)[-1]["networks"]
-    assert (networks["BaseModel"][1] == 0) == (state == "NO_VRAM"), networks
+    unets = [load["networks"].get(UNET[host.kind.name]) for load in loads(host)]
+    on_gpu = [unet[1] for unet in unets if unet]
+    assert on_gpu and all((there == 0) == (state == "NO_VRAM") for there in on_gpu), on_gpu
 
 
 @pytest.mark.parametrize("kind", ["e4m3fn", "e5m2"])
@@ -135,7 +139,10 @@ def test_a_unet_in_fp8(host, fp8, kind):
 
 @pytest.mark.slow
 def test_a_compiled_unet(host, gpu):
-    """--torch-compile: the network is compiled before the motion module is there, in the plain picture's job."""
+    """reForge's --torch-compile: the network is compiled before the motion module is there, in a plain picture's job.
+    """
+    if host.kind.name != "reForge":
+        pytest.skip(f"{host.kind.name} has no such flag")
     settings = EIGHT | {"returns": "frames"}
     expected = stills(clip(host, settings))
     gpu(flags={"torch_compile": True, "torch_compile_backend": "eager"})
