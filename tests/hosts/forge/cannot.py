@@ -50,6 +50,7 @@ CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE, "Neo": 
 LEFT_OUT = {  # files of ../webui that have no counterpart in cases/
     "test_neighbours.py": "the extensions in it are the WebUI's; test_forge_controlnet.py and test_forge_ip_adapter.py "
                           "are for the hosts' own ControlNet",
+    "test_neighbours_sampling.py": "its extensions are the WebUI's; test_forge_extensions.py is for the hosts' own",
     "test_webui_low_memory.py": "the hosts have no --medvram and --lowvram, and on the CPU they move nothing",
     "test_webui_traces.py": "test_forge_traces.py is for these hosts",
 }
