@@ -20,7 +20,7 @@ class AttentionMaps:
     """Queries, keys and values [(chunk frame) token d] of the whole clip, at the places of functions that record."""
 
     def __init__(self) -> None:
-        self.whole: dict[Any, tuple[Tensor, Tensor, Tensor]] = {}  # (place, chunks of a call, shapes) ->
+        self.whole: dict[Any, tuple[Tensor, Tensor, Tensor]] = {}  # (place, chunks of a call, shapes) -> q, k, v
         self.waiting: dict[Any, Callable[[], Any]] = {}  # place -> records the map of the call's rows
 
     def collecting(self, options: dict[str, Any], kinds: Sequence[int], rows: int, chosen: Tensor) -> dict[str, Any]:

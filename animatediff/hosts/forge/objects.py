@@ -67,7 +67,7 @@ class Forge:
         """
         if self.levels in getattr(model.forge_objects.unet, "object_patches", ()):  # they are put in as sampling begins
             raise SettingsError("another extension replaces the checkpoint's noise schedule, but a motion module needs "
-                                "its own", remedy="Switch that extension off (in reForge: Advanced Model Sampling).")
+                                "its own", remedy="Switch that extension off (in reForge: Advanced Model Sampling)")
         levels = self.noise_levels(model)
         before = {name: getattr(levels, name) for name in BUFFERS}
         alphas = betas.alphas_cumprod(schedule)
