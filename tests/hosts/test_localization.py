@@ -134,6 +134,7 @@ NOT_ON_PAGE = ("engine", "faces", "__main__.py", "clip/resume.py", "clip/plan.py
                "media/metadata.py", "media/measure/drift.py", "media/measure/flicker.py", "fuse.py", "layout.py")
 COMPOSED = {  # composed of several texts of the source
     "the older AnimateDiff extension ({}) is enabled for this job too, and the two cannot run together",
+    "speed {}: the UNet ran as a whole for {} of {} windows, because another extension calls the UNet, too",
     "Pick an {} module or change the checkpoint", "Change the checkpoint", "a whole number from {} to {}"}
 ERRORS = ("AnimateDiffError", "SettingsError", "ModelError", "MediaError", "FormatError", "UnreadableError", "refuse",
           "_refused", "_Refused")
