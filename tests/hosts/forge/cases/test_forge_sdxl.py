@@ -1,4 +1,4 @@
-"""Clips with a checkpoint of SDXL's layout: small widths and random weights; see ../narrow_reforge."""
+"""Clips with a checkpoint of SDXL's layout: small widths and random weights; see ../narrow and ../narrow_reforge."""
 from __future__ import annotations
 
 import numpy as np
@@ -22,8 +22,6 @@ JOBS = {
 @pytest.fixture
 def xl(host):
     """xl(family, zero, **fields): the frames of a clip, or with "" as the family, of a plain batch."""
-    if host.kind.name != "reForge":
-        pytest.skip("the checkpoint with small widths is written for reForge alone")
     host.post("/sdapi/v1/refresh-checkpoints", {}).expect()
 
     def made(family="", zero=False, **fields):
