@@ -68,6 +68,15 @@ def test_sdxl_moves_in_windows(host, xl, job, family):
     assert clip.std() > 5 and np.abs(clip - still).mean() > 1
 
 
+def test_sdxl_travel_gives_each_frame_its_prompt(xl):
+    """A module whose last layers are zero changes nothing, so the first and last frame are those of plain batches."""
+    prompts = PROMPT, "a blue square"
+    clip = stills(xl("AnimateDiff-SDXL", True, prompt="0: {}\n11: {}".format(*prompts))).astype(float)
+    first, last = (stills(xl(prompt=prompt)).astype(float) for prompt in prompts)
+    assert np.abs(last[-1] - first[-1]).mean() > 1
+    assert max(np.abs(clip[0] - first[0]).mean(), np.abs(clip[-1] - last[-1]).mean()) < 0.1
+
+
 def test_sdxl_img2img(xl):
     images = xl("HotShot-XL").expect().images[:1]
     clip = stills(xl("HotShot-XL", images=images, denoising_strength=0.5))
