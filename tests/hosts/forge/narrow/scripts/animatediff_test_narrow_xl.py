@@ -15,6 +15,7 @@ from modules import paths
 from narrow_configs import CHECKPOINTS, change, latent_diffusion, write_configs
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
+from transformers.modeling_utils import no_init_weights
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.020}
 POOLED = 32  # width of the second text encoder
@@ -48,7 +49,7 @@ def random_weights(network, prefix, random):
 
 def write(file, folder, width, demo):
     random = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():  # to initialise them would leave attributes on torch's classes
         networks = {"model.diffusion_model.": IntegratedUNet2DConditionModel(**WHOLE, **UNET, context_dim=width)}
         for name, prefix in PREFIXES.items():
             config = CLIPTextConfig.from_pretrained(folder / name)
