@@ -1,4 +1,4 @@
-"""Clips with a checkpoint of SDXL's layout: small widths and random weights; see ../narrow_reforge."""
+"""Clips with a checkpoint of SDXL's layout: small widths and random weights; see ../narrow and ../narrow_reforge."""
 from __future__ import annotations
 
 import numpy as np
@@ -22,8 +22,6 @@ JOBS = {
 @pytest.fixture
 def xl(host):
     """xl(family, zero, **fields): the frames of a clip, or with "" as the family, of a plain batch."""
-    if host.kind.name != "reForge":
-        pytest.skip("the checkpoint with small widths is written for reForge alone")
     host.post("/sdapi/v1/refresh-checkpoints", {}).expect()
 
     def made(family="", zero=False, **fields):
@@ -68,6 +66,15 @@ def test_sdxl_moves_in_windows(host, xl, job, family):
     assert len(clip) == FRAMES and rows == {roles * WINDOW}, rows
     still = stills(xl(family, zero=True, **JOBS[job])).astype(float)
     assert clip.std() > 5 and np.abs(clip - still).mean() > 1
+
+
+def test_sdxl_travel_gives_each_frame_its_prompt(xl):
+    """A module whose last layers are zero changes nothing, so the first and last frame are those of plain batches."""
+    prompts = PROMPT, "a blue square"
+    clip = stills(xl("AnimateDiff-SDXL", True, prompt="0: {}\n11: {}".format(*prompts))).astype(float)
+    first, last = (stills(xl(prompt=prompt)).astype(float) for prompt in prompts)
+    assert np.abs(last[-1] - first[-1]).mean() > 1
+    assert max(np.abs(clip[0] - first[0]).mean(), np.abs(clip[-1] - last[-1]).mean()) < 0.1
 
 
 def test_sdxl_img2img(xl):

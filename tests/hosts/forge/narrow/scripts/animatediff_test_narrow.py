@@ -4,31 +4,13 @@ They select a class of huggingface_guess.model_list by two widths, and read ever
 configurations that the class names. The widths here are those of the LatentDiffusion configuration beside the
 checkpoint.
 """
-import json
-import shutil
 from pathlib import Path
 
 import huggingface_guess  # noqa: F401  it has to be imported before its model_list
-import yaml
 from backend import loader
 from huggingface_guess import model_list
 from modules import paths
-
-CONFIGS = Path(loader.__file__).parent / "huggingface" / "runwayml" / "stable-diffusion-v1-5"
-
-
-def write_configs(folder, params):
-    """Write Stable Diffusion 1.5's configurations with the text encoder, tokenizer and VAE sizes of `params`."""
-    vae, clip = params["first_stage_config"]["params"], Path(params["cond_stage_config"]["params"]["version"])
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(CONFIGS, folder)
-    shutil.copy(clip / "config.json", folder / "text_encoder")
-    shutil.rmtree(folder / "tokenizer")
-    shutil.copytree(clip, folder / "tokenizer", ignore=shutil.ignore_patterns("config.json"))
-    sizes, config = vae["ddconfig"], json.loads((folder / "vae" / "config.json").read_text())
-    config["block_out_channels"] = [sizes["ch"] * factor for factor in sizes["ch_mult"]]
-    config["layers_per_block"], config["sample_size"] = sizes["num_res_blocks"], sizes["resolution"]
-    (folder / "vae" / "config.json").write_text(json.dumps(config))
+from narrow_configs import CHECKPOINTS, latent_diffusion, write_configs
 
 
 def narrow(folder, unet):
@@ -47,10 +29,10 @@ def fill(model, weights, *args, load=loader.load_state_dict, **kwargs):
 
 
 loader.load_state_dict = fill
-for file in sorted((Path(paths.models_path) / "Stable-diffusion").glob("*.yaml"))[:1]:
-    found = yaml.safe_load(file.read_text())["model"]["params"]
+for file in sorted(CHECKPOINTS.glob("*.yaml"))[:1]:
+    found = latent_diffusion(file)
     place = Path(paths.data_path) / "narrow-sd15"
-    write_configs(place, found)
+    write_configs("runwayml/stable-diffusion-v1-5", place, found)
     kind = narrow(place, found["unet_config"]["params"])
     model_list.models.insert(0, kind)
     loader.StableDiffusion.matched_guesses.append(kind)
