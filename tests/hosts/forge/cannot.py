@@ -41,9 +41,12 @@ NEO = {
     "test_a_request_cannot_point_the_folder_elsewhere": OPTIONS,
     "test_no_request_moves_the_folder_of_models": OPTIONS,
 }
+NESTED = "the host answers HTTP 500 to each request with values in some 900 lists, also to a plain one"
 REFORGE = {
     **ALL,
     **SOFT,
+    "test_any_body_is_answered_or_refused_and_leaves_nothing": NESTED,
+    "test_odd_json_is_refused_or_asks_for_nothing[reForge-[[[[": NESTED,
 }
 CANNOT: dict[str, dict[str, str]] = {"Forge": FORGE, "reForge": REFORGE, "Neo": NEO}
 
