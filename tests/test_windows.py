@@ -53,7 +53,7 @@ def may_wrap(options: dict) -> bool:
     return options["schedule"] in ("uniform", "views") and options["closed_loop"] not in OPEN
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(plans())
 def test_every_plan_keeps_the_invariants(case):
     frames, context, options = case
@@ -169,7 +169,7 @@ def each_once(plan: list) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(map(tuple, plan)))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1200, deadline=None)
 @given(plans())
 def test_equals_the_known_algorithm_wherever_that_is_valid(case):
     frames, context, options = case

@@ -52,7 +52,7 @@ def float64_result(site, *given):
                    *(each.double() if isinstance(each, torch.Tensor) else each for each in given))
 
 
-@budget(max_examples=20, deadline=None)
+@budget(max_examples=40, deadline=None)
 @given(st.sampled_from([64, 96, 160]), st.integers(1, 24), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9),
        st.sampled_from([torch.float32, torch.bfloat16]), st.booleans(), st.integers(0, 3), st.booleans())
 def test_agrees_with_the_plain_layers(channels, frames, clips, height, width, dtype, over_frames, steered, contiguous):

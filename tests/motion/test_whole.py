@@ -45,7 +45,7 @@ def with_gradients(site, *given):
         return site(*given).detach()
 
 
-@budget(max_examples=20, deadline=None)
+@budget(max_examples=40, deadline=None)
 @given(st.sampled_from([64, 96, 160]), st.integers(1, 24), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9),
        st.sampled_from(list(EXACT)), st.booleans(), st.integers(0, 3), st.sampled_from(["as it is", "last", "turned"]))
 def test_agrees_with_the_plain_transformer(channels, frames, clips, height, width, dtype, over_frames, steered, memory):

@@ -10,6 +10,7 @@ from clip_reading import stills
 from test_webui_failures import refused
 from test_webui_generation import EIGHT, EULER, FRAMES, PROMPT
 from test_webui_motion_scale import HIRES, clip
+from webui_host import A1111
 
 from animatediff.engine.pipeline import Pipeline
 from animatediff.settings import Settings
@@ -50,7 +51,8 @@ def test_a_draft_is_near_the_clip_and_says_what_it_did(host):
     assert "speed draft: the UNet ran as a whole for 8 of 20 windows" in notes
     assert psnr(clip(host, speed="balanced"), full) > psnr(found, full)
     exact, whole = pair(host, {"steps": 7})
-    assert np.abs(whole.astype(int) - exact).max() <= 1, "few steps are whole; Forge rounds x₀ from and to ε"
+    rounding = 0 if host.kind is A1111 else 1  # Forge's family computes x₀ from ε and back
+    assert np.abs(whole.astype(int) - exact).max() <= rounding, "few steps are whole"
 
 
 @pytest.mark.parametrize("fields", [

@@ -33,6 +33,7 @@ EXTENSIONS = {  # a part of the title -> values by label
     "APG's now": {},
 }
 CONNECTED = "StyleAlign"  # pictures of a call
+NEAR = {"Forge": 0.1, "Neo": 0.2, "reForge": 0.35}  # mean difference of 255; Neo's case starts from a picture
 NO_CHANGE = ("FreeU", "Never OOM")  # FreeU: of blocks with the widths of SD1.5, which the demo checkpoint does not have
 ASK_AGAIN = ("SelfAttentionGuidance", "PerturbedAttentionGuidance", "reference_only")  # they call the UNet themselves
 
@@ -89,7 +90,7 @@ def test_a_clip_without_motion_is_the_hosts_batch(host, still, with_extension, n
     batch = stills(ask(host, **FIELDS, batch_size=FRAMES, **extension)).astype(float)
     without = {**extension, "alwayson_scripts": {}}
     plain = stills(ask(host, **FIELDS, batch_size=FRAMES, **without)).astype(float)
-    assert np.abs(clip - batch).mean() < 0.35, np.abs(clip - batch).mean((1, 2, 3))
+    assert np.abs(clip - batch).mean() < NEAR[host.kind.name], np.abs(clip - batch).mean((1, 2, 3))
     assert np.abs(batch - plain).mean() > 0.5 or name in NO_CHANGE, np.abs(batch - plain).mean()
 
 

@@ -84,7 +84,9 @@ def test_on_a_pretended_gpu_a_long_clip_pushes_no_weights_out(host, gpu):
     before = loads(host)[-1]["networks"]
     clip(host, {**LONG, "video_length": frames}, steps=1).expect()
     after = [load["networks"] for load in loads(host)]
-    assert all(before.items() <= networks.items() for networks in after), (before, after)
+    if host.kind.name == "Forge":  # it loads the text encoder, too, which `before` may lack
+        after = [{name: networks.get(name) for name in before} for networks in after]
+    assert all(networks == before for networks in after), (before, after)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(2.1, 16), (1.7, 8), (1.3, 8)])
